@@ -1,0 +1,6 @@
+"""python -m boxsession"""
+import sys
+
+from boxsession.cli import main
+
+sys.exit(main())

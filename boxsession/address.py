@@ -1,0 +1,69 @@
+"""Addresses as users write them: `host:port`, `[v6]:port`, `unix:PATH`."""
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+__all__ = ['Address', 'peer_text']
+
+_EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a listener listens: either host and port, or path."""
+
+    host: str = ''
+    port: int = 0
+    path: str = ''
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Reads an address.
+
+        Raises:
+            ValueError: it is none, in words for the user.
+        """
+        if text.startswith('unix:'):
+            path = text[5:]
+            if not path or '\0' in path:
+                raise ValueError(f"{text!r} names no path: expected 'unix:PATH'")
+            if len(path.encode()) > 107:
+                raise ValueError(f'{text!r} is too long for a unix socket: at most 107 bytes')
+            return cls(path=path)
+        host, colon, port = text.rpartition(':')
+        if host.startswith('[') and host.endswith(']'):
+            host = host[1:-1]
+            try:
+                ipaddress.IPv6Address(host.partition('%')[0])
+            except ValueError:
+                raise ValueError(f'{text!r} is no address: [{host}] is not IPv6') from None
+        elif ':' in host:
+            raise ValueError(f"{text!r} is no address: IPv6 goes into brackets, as in '[::1]:3313'")
+        if not colon or not host or not (port.isascii() and port.isdigit()):
+            raise ValueError(f'{text!r} is no address: {_EXPECTED}')
+        if int(port) > 65535:
+            raise ValueError(f'{text!r} is no address: ports go up to 65535')
+        return cls(host=host, port=int(port))
+
+    @property
+    def is_local(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.path or self.host == 'localhost':
+            return True
+        try:
+            return ipaddress.ip_address(self.host.partition('%')[0]).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self):
+        if self.path:
+            return f'unix:{self.path}'
+        return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
+
+
+def peer_text(address) -> str:
+    """The other end of a connection as box.session.peer() tells it; `address` is what accept() gave."""
+    if isinstance(address, tuple):
+        return str(Address(host=address[0], port=address[1]))
+    return 'unix/:(socket)'

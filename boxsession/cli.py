@@ -1,0 +1,99 @@
+"""The command line: `boxsession serve` and what belongs to running it."""
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import sys
+from dataclasses import replace
+
+import gevent
+import gevent.event
+
+from boxsession import config as settings
+from boxsession import logs
+from boxsession.errors import BoxsessionError, ConfigError
+from boxsession.server import Console
+from boxsession.version import __version__
+
+__all__ = ['main', 'parser']
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line's grammar."""
+    top = argparse.ArgumentParser(prog='boxsession', description='A multi-client admin console for gevent programs.')
+    top.add_argument('--version', action='version', version=f'boxsession {__version__}')
+    commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
+    serve = commands.add_parser('serve', help='run the console in the foreground')
+    serve.add_argument('-c', '--config', metavar='FILE', help='settings (see conf/boxsession.yml); none are needed')
+    serve.add_argument('--listen', action='append', metavar='ADDRESS',
+                       help='host:port, [v6]:port or unix:PATH, in place of those in FILE; may be given several times '
+                            f'(default: {settings.DEFAULT_ADDRESS})')
+    check = commands.add_parser('check-config', help='say what is wrong with a config file')
+    check.add_argument('file', metavar='FILE')
+    return top
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs a command; gives the process's exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        if arguments.command == 'check-config':
+            settings.load(arguments.file)
+            return 0
+        return _serve(arguments)
+    except ConfigError as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+    except BoxsessionError as error:
+        print(f'boxsession: {error}', file=sys.stderr)
+    return 1
+
+
+def _serve(arguments) -> int:
+    config = settings.load(arguments.config) if arguments.config else settings.read({})
+    if arguments.listen:
+        config = replace(config, listen=settings.read({'listen': arguments.listen}, '--listen').listen)
+    try:
+        logs.configure(config)
+    except OSError as error:
+        raise BoxsessionError(f'cannot open log.file {config["log.file"]}: {error.strerror}') from None
+    console = Console()
+    console.config = config
+    stopping = gevent.event.Event()
+
+    def stop():
+        if stopping.is_set():
+            os._exit(1)
+        stopping.set()
+
+    # Before anything listens: from the first ready line on, a signal finds its handler.
+    handlers = [gevent.signal_handler(number, stop) for number in (signal.SIGTERM, signal.SIGINT)]
+    handlers.append(gevent.signal_handler(signal.SIGHUP, logs.reopen))
+    try:
+        console.start()
+        for address in console.addresses:
+            print(f'listening: console {address}', file=sys.stderr, flush=True)
+        _notify('READY=1')
+        stopping.wait()
+        _notify('STOPPING=1')
+        console.stop()
+    finally:
+        for handler in handlers:
+            handler.cancel()
+    return 0
+
+
+def _notify(state: str) -> None:
+    """Tells systemd, where it asked for it (sd_notify(3))."""
+    path = os.environ.get('NOTIFY_SOCKET')
+    if not path:
+        return
+    if path.startswith('@'):
+        path = '\0' + path[1:]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        try:
+            sock.sendto(state.encode(), path)
+        except OSError as error:
+            print(f'boxsession: cannot notify systemd: {error.strerror}', file=sys.stderr)

@@ -1,0 +1,379 @@
+"""Settings: one table that the config file, the documentation and the program all read.
+
+A file is read whole or refused whole; every problem is told at once, with its line.
+"""
+from __future__ import annotations
+
+import difflib
+import grp
+import os
+import pwd
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxsession.address import Address
+from boxsession.errors import ConfigError
+
+__all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Setting', 'default_file', 'load', 'read']
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table."""
+
+    name: str                               # dotted path in the file
+    default: Any
+    check: Callable[[Any], Any]             # the value for the program, or ValueError with what was expected
+    help: str                               # what it is for, in one sentence
+    example: str = ''                       # what the commented file shows instead of the default
+
+
+# Checks: each takes what YAML made of the value ----------------------------------------------------------------------
+
+def _whole(value):
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError('a whole number, 0 or more')
+    return value
+
+
+def _seconds(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+        raise ValueError('a number of seconds, 0 or more')
+    return value
+
+
+def _text(value):
+    if not isinstance(value, str) or not value:
+        raise ValueError('text')
+    return value
+
+
+def _flag(value):
+    if not isinstance(value, bool):
+        raise ValueError('true or false')
+    return value
+
+
+def _one_of(*known):
+    def check(value):
+        # YAML 1.1 reads some words as booleans: `off` is meant as text where a word is expected.
+        if isinstance(value, bool):
+            value = 'on' if value else 'off'
+        if value not in known:
+            raise ValueError(' or '.join(known))
+        return value
+    return check
+
+
+def _address(value):
+    return Address.parse(_text(value))
+
+
+def _mode(value):
+    if isinstance(value, str) and re.fullmatch('0?[0-7]{3}', value):
+        return int(value, 8)
+    raise ValueError('four octal digits in quotes, as in "0660"')
+
+
+def _owner(value):
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    try:
+        return pwd.getpwnam(_text(value)).pw_uid
+    except KeyError:
+        raise ValueError('a user of this machine') from None
+
+
+def _group(value):
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    try:
+        return grp.getgrnam(_text(value)).gr_gid
+    except KeyError:
+        raise ValueError('a group of this machine') from None
+
+
+# The tables ----------------------------------------------------------------------------------------------------------
+
+LISTENER_SETTINGS = (
+    Setting('address', None, _address, 'Where to listen: host:port, [v6]:port or unix:PATH. Port 0 takes a free one.',
+            '127.0.0.1:3313'),
+    Setting('protocol', 'console', _one_of('console'), 'What is spoken there: console, the text protocol.'),
+    Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
+            'How box.session answers: classic as its manual page has it, or tarantool as Tarantool 2.x does.'),
+    Setting('user', 'admin', _one_of('admin'), 'Who a session is.'),
+    Setting('mode', 0o600, _mode, 'Permissions of a unix socket, in force before anyone can connect.', '"0600"'),
+    Setting('owner', None, _owner, 'Owner of a unix socket: a name or a uid.', 'root'),
+    Setting('group', None, _group, 'Group of a unix socket: a name or a gid.', 'adm'),
+    Setting('insecure', False, _flag,
+            'Serve everyone who can reach an address that is not of this machine alone. They may all run code.'),
+)
+
+SETTINGS = (
+    Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
+            '/etc/boxsession/init.lua'),
+    Setting('limits.sessions', 10000, _whole, 'Sessions at a time; 0 for no limit.'),
+    Setting('limits.statement_bytes', 65536, _whole, 'Longest statement; 0 for no limit.'),
+    Setting('limits.slice_ms', 50, _whole,
+            'How long a statement runs before others get their turn; 0 lets it run to its end.'),
+    Setting('limits.send_seconds', 30, _seconds,
+            'How long a client may take to read what it asked for; 0 for no limit.'),
+    Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.'),
+    Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.'),
+    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.'),
+    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.'),
+)
+
+# Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
+_NOT_YET = {
+    'store', 'audit', 'metrics', 'limits.statement_seconds', 'limits.lua_memory_bytes', 'limits.output_bytes',
+    'limits.idle_seconds',
+}
+_NOT_YET_LISTENER = {'tls', 'peers'}
+
+DEFAULT_ADDRESS = '127.0.0.1:3313'
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerConfig:
+    """One listener, checked."""
+
+    address: Address
+    dialect: str = 'classic'
+    user: str = 'admin'
+    mode: int = 0o600
+    owner: int | None = None
+    group: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, checked. `values` holds those of SETTINGS by dotted name."""
+
+    listen: tuple[ListenerConfig, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str):
+        return self.values[name]
+
+
+class _Node:
+    """A value with the line it came from (None where there is no file)."""
+
+    __slots__ = ('value', 'line')
+
+    def __init__(self, value, line=None):
+        self.value = value
+        self.line = line
+
+
+def _from_yaml(node, loader, problems):
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        mapping = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                problems.append((key_node.start_mark.line + 1, f'{key!r} is no name of a setting'))
+                continue
+            if key in mapping:
+                problems.append((key_node.start_mark.line + 1, f'`{key}` stands here twice'))
+            mapping[key] = _from_yaml(value_node, loader, problems)
+            mapping[key].line = key_node.start_mark.line + 1
+        return _Node(mapping, line)
+    if isinstance(node, yaml.SequenceNode):
+        return _Node([_from_yaml(item, loader, problems) for item in node.value], line)
+    return _Node(loader.construct_object(node, deep=True), line)
+
+
+def _from_data(value):
+    if isinstance(value, Mapping):
+        return _Node({key: _from_data(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return _Node([_from_data(item) for item in value])
+    return _Node(value)
+
+
+class _Reader:
+    """Collects settings and problems from a tree of _Node."""
+
+    def __init__(self):
+        self.problems: list[tuple[int | None, str]] = []
+
+    def complain(self, node, message):
+        self.problems.append((node.line, message))
+
+    def unknown(self, node, name, known, not_yet):
+        if name in not_yet:
+            return self.complain(node, f'`{name}` is not available in this version: take it out')
+        key, prefix = name.rpartition('.')[2], name.rpartition('.')[0]
+        near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
+        place = f' in `{prefix}`' if prefix else ''
+        hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(sorted(known))}'
+        self.complain(node, f'unknown key `{key}`{place}{hint}')
+
+    def checked(self, setting, node, name=None):
+        try:
+            return setting.check(node.value)
+        except ValueError as error:
+            got = 'a mapping' if isinstance(node.value, dict) else 'a list' if isinstance(node.value, list) \
+                else f'{node.value!r}'
+            expected = str(error)
+            if 'expected' in expected or 'address' in expected:
+                self.complain(node, f'`{name or setting.name}`: {expected}')
+            else:
+                self.complain(node, f'`{name or setting.name}` is {got}: expected {expected}')
+            return setting.default
+
+    def values(self, root):
+        found = {setting.name: setting.default for setting in SETTINGS}
+        by_name = {setting.name: setting for setting in SETTINGS}
+        sections = {name.partition('.')[0] for name in by_name if '.' in name}
+        top = sections | {name for name in by_name if '.' not in name} | {'listen'}
+        for key, node in root.items():
+            if key == 'listen':
+                continue
+            if key in by_name:
+                found[key] = self.checked(by_name[key], node)
+            elif key not in sections:
+                self.unknown(node, key, top, _NOT_YET)
+            elif not isinstance(node.value, dict):
+                if node.value is not None:
+                    self.complain(node, f'`{key}` is {node.value!r}: expected settings below it, as in '
+                                        f'`{next(name for name in by_name if name.startswith(key + "."))}`')
+            else:
+                names = [name for name in by_name if name.startswith(key + '.')]
+                for inner, inner_node in node.value.items():
+                    name = f'{key}.{inner}'
+                    if name in by_name:
+                        found[name] = self.checked(by_name[name], inner_node)
+                    else:
+                        self.unknown(inner_node, name, names, _NOT_YET)
+        return found
+
+    def listeners(self, root):
+        node = root.get('listen')
+        if node is None:
+            return (ListenerConfig(Address.parse(DEFAULT_ADDRESS)),)
+        if not isinstance(node.value, list) or not node.value:
+            self.complain(node, '`listen` must be a list of listeners, each with an `address`')
+            return ()
+        return tuple(filter(None, [self.listener(item) for item in node.value]))
+
+    def listener(self, node):
+        if isinstance(node.value, str):
+            node = _Node({'address': node}, node.line)
+        if not isinstance(node.value, dict):
+            self.complain(node, 'a listener needs an `address`')
+            return None
+        known = {setting.name: setting for setting in LISTENER_SETTINGS}
+        found = {}
+        for key, inner in node.value.items():
+            if key in known:
+                found[key] = self.checked(known[key], inner)
+            else:
+                self.unknown(inner, key, known, _NOT_YET_LISTENER)
+        address = found.get('address')
+        if 'address' not in node.value:
+            self.complain(node, 'a listener needs an `address`')
+        if address is None:
+            return None
+        if not address.path:
+            for key in ('mode', 'owner', 'group'):
+                if key in node.value:
+                    self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
+        if not address.is_local and not found.get('insecure'):
+            self.complain(node, f'{address} can be reached from other machines, and everyone who reaches it may run '
+                                'code: listen on 127.0.0.1 or a unix socket, or set `insecure: true` if you mean it')
+        found.pop('protocol', None)
+        found.pop('insecure', None)
+        return ListenerConfig(**found)
+
+
+def _finish(root, problems, source):
+    reader = _Reader()
+    reader.problems = problems
+    if root.value is None:
+        root = _Node({}, root.line)
+    if not isinstance(root.value, dict):
+        reader.complain(root, 'a config file is a mapping of settings')
+        values, listen = {}, ()
+    else:
+        values, listen = reader.values(root.value), reader.listeners(root.value)
+    if reader.problems:
+        ordered = sorted(reader.problems, key=lambda problem: problem[0] or 0)
+        raise ConfigError([f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered])
+    return Config(listen, values)
+
+
+def load(path: str | os.PathLike) -> Config:
+    """Reads a config file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or something in it is wrong.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError([f'{path}: cannot be read: {error.strerror}']) from None
+    problems: list[tuple[int | None, str]] = []
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            root = _Node(None, 1) if node is None else _from_yaml(node, loader, problems)
+        finally:
+            loader.dispose()
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f':{mark.line + 1}' if mark else ''
+        problem = getattr(error, 'problem', None) or str(error).partition('\n')[0]
+        raise ConfigError([f'{path}{line}: not YAML: {problem}']) from None
+    return _finish(root, problems, path)
+
+
+def read(data: Mapping[str, Any], source: str = 'config') -> Config:
+    """Checks settings that a program gives: the same keys as in the file.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    return _finish(_from_data(data), [], source)
+
+
+# The commented file --------------------------------------------------------------------------------------------------
+
+def _shown(setting) -> str:
+    if setting.example:
+        return setting.example
+    if setting.default is None:
+        return ''
+    return str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+
+
+def default_file() -> str:
+    """conf/boxsession.yml: every setting with its default, commented."""
+    lines = ['# Settings of boxsession, each with its default. Check a changed file with: boxsession check-config FILE',
+             '', 'listen:']
+    for setting in LISTENER_SETTINGS:
+        lines.append(f'  # {setting.help}')
+        mark = '- ' if setting.name == 'address' else '# ' if setting.name in ('mode', 'owner', 'group') else '  '
+        lines.append(f'{mark if mark != "- " else "- "}{setting.name}: {_shown(setting)}' if mark == '- '
+                     else f'  {"# " if mark == "# " else ""}{setting.name}: {_shown(setting)}')
+    section = ''
+    for setting in SETTINGS:
+        prefix, _, key = setting.name.rpartition('.')
+        if prefix != section:
+            lines += ['', f'{prefix}:']
+            section = prefix
+        elif not prefix:
+            lines.append('')
+        indent = '  ' if prefix else ''
+        lines.append(f'{indent}# {setting.help}')
+        lines.append(f'{indent}{"# " if setting.default is None else ""}{key}: {_shown(setting)}')
+    return '\n'.join(lines) + '\n'

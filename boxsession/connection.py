@@ -1,0 +1,291 @@
+"""One client: its socket, its session and the read-eval-print loop between them. One greenlet for each.
+
+Data flows one way: socket, protocol, evaluator, output, socket. The greenlet reads only while nothing runs; while a
+statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-C is seen. What was answered goes out in
+one write for each read, and at the latest when the greenlet lets others run.
+"""
+from __future__ import annotations
+
+import logging
+
+from gevent import Timeout, get_hub, getcurrent
+
+from boxsession.lua.runtime import Runtime
+from boxsession.output import push_document, reply_document
+from boxsession.protocol.console import (
+    NEED_DATA,
+    Cancelled,
+    ConsoleProtocol,
+    End,
+    Quit,
+    Statement,
+    TooLong,
+    Unfinished,
+)
+from boxsession.session import Session, enter_session
+
+__all__ = ['Connection']
+
+log = logging.getLogger('boxsession')
+
+_READ_BYTES = 65536
+# While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
+_READ_AHEAD_BYTES = 1 << 18
+# Replies are sent before they pile up higher than this.
+_BATCH_BYTES = 1 << 18
+_READ, _WRITE = 1, 2            # libev's event masks
+
+
+_PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
+
+
+class Connection:
+    """Serves one client until it leaves or is closed. Made by its listener; run() is its greenlet's body.
+
+    It is the evaluator's host, too: what a statement does to its own connection (push, delimiter, \\quit) arrives here.
+    """
+
+    __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', '_greenlet',
+                 '_watcher', '_waiting', '_draining', '_gone', '_out', '_out_bytes', '_quit', '_prompt', '_reading')
+
+    def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes,
+                 send_seconds: float):
+        self.session = session
+        self._sock = sock                       # a plain non-blocking socket, ours to close
+        self._protocol = protocol
+        self._runtime = runtime
+        self._evaluator = None                  # made by the greenlet itself
+        self._send_seconds = send_seconds
+        self._greeting = greeting
+        self._greenlet = None
+        self._watcher = None                    # tells when the socket can be read, all the time
+        self._reading = False                   # whether the watcher is on
+        self._waiting = False                   # the greenlet sleeps until the client sends
+        self._draining = False                  # to be closed as soon as what was sent is answered
+        self._gone = False                      # the client cannot be reached any more
+        self._quit = False
+        self._prompt = False
+        self._out: list[bytes] = []             # replies that have not been sent
+        self._out_bytes = 0
+
+    # The greenlet
+
+    def run(self) -> None:
+        """Serves the client. Returns when the session is over and its socket closed; raises nothing of the client's."""
+        self._greenlet = getcurrent()
+        enter_session(self.session)
+        hub = get_hub()
+        self._watcher = hub.loop.io(self._sock.fileno(), _READ)
+        self._watch(True)
+        try:
+            self._evaluator = self._runtime.evaluator(self.session, self)
+            try:
+                if self._open():
+                    self._serve(hub)
+            finally:
+                self._close()
+        except OSError as error:
+            log.info('session %d: connection lost: %s', self.session.id, error)
+        except Exception:
+            log.exception('session %d: failed', self.session.id)
+        finally:
+            self._watch(False)
+            self._watcher.close()
+            self._sock.close()
+
+    def _open(self) -> bool:
+        refusal = self._evaluator.connect()
+        if refusal:
+            self._put(reply_document(refusal))
+            log.info('session %d: refused by on_connect', self.session.id)
+        else:
+            self._put(self._greeting)
+        self._flush()
+        return not refusal
+
+    def _serve(self, hub) -> None:
+        protocol, evaluator = self._protocol, self._evaluator
+        next_event, statement = protocol.next_event, evaluator.statement
+        while not self._quit:
+            event = next_event()
+            if type(event) is Statement:
+                reply = statement(event.text, event.may_continue)
+                if self._quit:
+                    break
+                if reply == b'':
+                    protocol.hold(event)
+                else:
+                    self._put(reply if reply[0] > 31 else reply_document(reply))
+                if self._prompt:
+                    self._put(_PROMPT_MORE if protocol.holds_statement else _PROMPT)
+                if self._gone:
+                    break
+                continue
+            if event is NEED_DATA:
+                self._flush()
+                if self._draining:
+                    break
+                if not self._reading:
+                    self._watch(True)
+                self._waiting = True
+                hub.switch()
+                self._waiting = False
+                if self._draining:
+                    break
+                self._read()
+                continue
+            if not self._answer(event):
+                break
+        self._flush()
+
+    def _answer(self, event) -> bool:
+        """Answers an event that is no statement to run; False when it ends the session."""
+        if isinstance(event, (End, Quit)):
+            return False
+        if isinstance(event, TooLong):
+            message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
+        elif isinstance(event, Unfinished):
+            text = event.text[:80].decode(errors='backslashreplace')
+            message = f'the input ended inside a statement, which was not run: {text}'
+        else:
+            assert isinstance(event, Cancelled)
+            message = 'the statement was cancelled'
+        self._put(reply_document(self._evaluator.error(message)))
+        return True
+
+    def _close(self) -> None:
+        """Runs on_disconnect, once, whatever ended the session."""
+        self._waiting = False
+        self._watch(False)
+        try:
+            self._evaluator.disconnect()
+        finally:
+            self._out.clear()
+
+    # Input
+
+    def _watch(self, on: bool) -> None:
+        if on != self._reading:
+            self._reading = on
+            if on:
+                self._watcher.start(self._readable)
+            else:
+                self._watcher.stop()
+
+    def _readable(self) -> None:
+        """In the hub: the client has sent something, or has left."""
+        if self._waiting:
+            self._greenlet.switch()
+            return
+        # A statement is under way: read on only to see an interrupt.
+        try:
+            self._read()
+        except OSError:
+            self._lost()
+
+    def _read(self) -> None:
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        protocol = self._protocol
+        if not data:
+            self._watch(False)
+            protocol.receive_eof()
+            return
+        if protocol.receive_data(data):
+            self._runtime.cancel(self._evaluator.task)
+        answers = protocol.data_to_send()
+        if answers:
+            self._put(answers)
+        if not self._waiting and protocol.buffered_bytes > _READ_AHEAD_BYTES:
+            self._watch(False)
+
+    def _lost(self) -> None:
+        """The client is gone while its statement runs: nobody would read the answer."""
+        self._gone = True
+        self._watch(False)
+        self._runtime.cancel(self._evaluator.task)
+
+    # Output
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+        if self._out_bytes > _BATCH_BYTES and getcurrent() is self._greenlet:
+            self._flush()
+
+    def _flush(self) -> None:
+        """Sends everything; waits for a client that reads slowly, for limits.send_seconds at most."""
+        rest = self._send_now()
+        if rest:
+            with Timeout(self._send_seconds or None, TimeoutError('the client does not read')):
+                hub = get_hub()
+                watcher = hub.loop.io(self._sock.fileno(), _WRITE)
+                try:
+                    while rest:
+                        hub.wait(watcher)
+                        rest = rest[self._send(rest):]
+                finally:
+                    watcher.close()
+
+    def _send_now(self) -> memoryview | None:
+        """Sends what the socket takes at once; gives what it did not."""
+        out = self._out
+        if not out:
+            return None
+        data = out[0] if len(out) == 1 else b''.join(out)
+        out.clear()
+        self._out_bytes = 0
+        sent = self._send(data)
+        return memoryview(data)[sent:] if sent < len(data) else None
+
+    def _send(self, data) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    # The evaluator's host
+
+    def push(self, tagged: bytes) -> None:
+        self._put(push_document(tagged))
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        self._protocol.delimiter = delimiter
+
+    def control(self, command: str) -> None:
+        name, _, value = command.partition('=')
+        if name == 'quit':
+            self._quit = True
+        elif name == 'continuation':
+            self._protocol.continuation = value
+        elif name == 'prompt':
+            self._prompt = value == 'on'
+
+    def switching_out(self) -> None:
+        """The statement lets others run: what it has to say goes out first."""
+        try:
+            rest = self._send_now()
+        except OSError:
+            self._lost()
+            return
+        if rest:
+            self._out.append(bytes(rest))
+            self._out_bytes = len(rest)
+
+    # The server's side
+
+    def drain(self) -> None:
+        """Closes the session as soon as everything it has sent is answered. Callable from any greenlet."""
+        self._draining = True
+        get_hub().loop.run_callback(self._wake)
+
+    def _wake(self) -> None:
+        if self._waiting:
+            self._greenlet.switch()
+
+    def cancel(self) -> None:
+        """Cancels what the session runs."""
+        if self._evaluator is not None:
+            self._runtime.cancel(self._evaluator.task)

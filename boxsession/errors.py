@@ -1,0 +1,24 @@
+"""What can go wrong outside a statement. Each message says what was wrong and what to do about it."""
+from __future__ import annotations
+
+__all__ = ['BoxsessionError', 'ConfigError', 'ListenError', 'ScriptError']
+
+
+class BoxsessionError(Exception):
+    """The base of all errors that this package raises on purpose."""
+
+
+class ConfigError(BoxsessionError):
+    """A setting is unknown, of the wrong type or impossible. One line for each problem found."""
+
+    def __init__(self, problems: list[str]):
+        super().__init__('\n'.join(problems))
+        self.problems = problems
+
+
+class ListenError(BoxsessionError):
+    """An address cannot be listened on."""
+
+
+class ScriptError(BoxsessionError):
+    """The init script cannot be read, does not compile or raised."""

@@ -1,0 +1,314 @@
+-- box.session, its triggers, and the little of `box` that stands without them.
+--
+-- A session is a record made by session_new(); box.session reads the record of the task that runs, so it is right in
+-- statements, triggers and whatever they call, however the greenlets switch. Behaviour and messages: Tarantool 2.6;
+-- the `classic` dialect answers as the manual page of 1.6 has it.
+local internal, LOG, PUSH, packed_facts = ...
+local raw, task, output, blame = internal.raw, internal.task, internal.output, internal.blame
+local error, floor, format, next, pcall, rawset, select, setmetatable, tonumber, tostring, type = raw.error, raw.floor,
+    raw.format, raw.next, raw.pcall, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.tostring, raw.type
+local NULL = internal.NULL
+local current = task.current
+
+-- Live sessions by id, and their storages (made when first asked for).
+local sessions = {}
+local aggregate_storage = {}
+internal.sessions = sessions
+
+local function session_of_caller()
+    return current().session
+end
+
+-- Arguments as Tarantool checks them: a count over the limit is told by name, a wrong type in words.
+local function to_id(value)
+    local id = type(value) == 'number' and value or type(value) == 'string' and tonumber(value)
+    if not id then
+        return error('expected int64_t as -1 argument', 0)
+    end
+    return floor(id)
+end
+
+local function number_argument(name, value)
+    local id = type(value) == 'number' and value or type(value) == 'string' and tonumber(value)
+    if not id then
+        return error("bad argument #1 to '" .. name .. "' (number expected, got " .. type(value) .. ')', 0)
+    end
+    return floor(id)
+end
+
+local session = {}
+
+function session.id()
+    return session_of_caller().id
+end
+
+function session.exists(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.exists(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    local id = count == 0 and me.id or to_id((...))
+    local known = sessions[id] ~= nil
+    if me.dialect == 'classic' then
+        return known and 1 or 0
+    end
+    return known
+end
+
+function session.peer(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.peer(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    -- The own record is readable to the very end, also inside on_disconnect.
+    local found = me
+    if count == 1 then
+        local id = number_argument('peer', (...))
+        found = id == me.id and id ~= 0 and me or sessions[id]
+    end
+    if found == nil or found.id == 0 then
+        if me.dialect == 'classic' then
+            return '0.0.0.0:0'
+        end
+        if count == 0 then
+            return nil
+        end
+        return error('session.peer(): session does not exist', 0)
+    end
+    return found.peer
+end
+
+function session.fd(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.fd(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    if count == 0 then
+        return me.fd
+    end
+    local id = to_id((...))
+    local found = id == me.id and me or sessions[id]
+    if not found then
+        return error('session.fd(): session does not exist', 0)
+    end
+    return found.fd
+end
+
+-- The number of the request that is being served, which only the binary protocol has.
+function session.sync()
+    return session_of_caller().sync or 0
+end
+
+function session.type()
+    return session_of_caller().type
+end
+
+function session.user()
+    return session_of_caller().user
+end
+
+function session.effective_user()
+    return session_of_caller().user
+end
+
+local ADMIN_UID = 1
+
+function session.uid()
+    return ADMIN_UID
+end
+
+function session.euid()
+    return ADMIN_UID
+end
+
+-- Sends a document of its own to this session's client, in front of the statement's reply.
+function session.push(...)
+    if select('#', ...) ~= 1 then
+        return error('Usage: box.session.push(data)', 0)
+    end
+    local me = session_of_caller()
+    if me.type ~= 'console' then
+        return nil, "Session '" .. me.type .. "' does not support push()"
+    end
+    task.block(PUSH, output.push(me.output, (...)))
+    return true
+end
+
+-- Triggers ------------------------------------------------------------------------------------------------------------
+
+-- Event name -> list of functions, newest first.
+local triggers = {on_connect = {}, on_disconnect = {}, on_auth = {}, on_access_denied = {}}
+
+local function is_callable_or_nil(value)
+    return value == nil or type(value) == 'function'
+end
+
+local function position_of(list, func)
+    for index = 1, #list do
+        if list[index] == func then
+            return index
+        end
+    end
+end
+
+-- trigger() lists, trigger(new) adds, trigger(new, old) replaces, trigger(nil, old) deletes.
+local function trigger(event)
+    return function(...)
+        local new, old = ...
+        local list = triggers[event]
+        if not is_callable_or_nil(new) or not is_callable_or_nil(old) then
+            return error('trigger reset: incorrect arguments', 0)
+        end
+        if new == nil and old == nil then
+            local copy = {}
+            for index = 1, #list do
+                copy[index] = list[index]
+            end
+            return copy
+        end
+        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with.
+        local changed, at = {}, old and position_of(list, old)
+        if old and not at then
+            return error('trigger reset: Trigger is not found', 0)
+        end
+        if not at then
+            changed[1] = new
+        end
+        for index = 1, #list do
+            if index ~= at then
+                changed[#changed + 1] = list[index]
+            elseif new then
+                changed[#changed + 1] = new
+            end
+        end
+        triggers[event] = changed
+        if new then
+            return new
+        end
+    end
+end
+for event in next, triggers do
+    session[event] = trigger(event)
+end
+
+-- on_connect: the first error ends it, and the session with it.
+local function run_on_connect()
+    local list = triggers.on_connect
+    for index = 1, #list do
+        list[index]()
+    end
+end
+
+-- on_disconnect: each is run, whatever the others do; errors go to the log.
+local function run_on_disconnect(me)
+    local list = triggers.on_disconnect
+    for index = 1, #list do
+        local ok, message = task.run(me, list[index])
+        if not ok then
+            local _ = LOG['error:on_disconnect trigger of session ' .. me.session.id .. ' raised: ' .. tostring(message)]
+        end
+    end
+end
+
+internal.run_on_connect, internal.run_on_disconnect = run_on_connect, run_on_disconnect
+
+-- Storage -------------------------------------------------------------------------------------------------------------
+
+-- Who still runs for a session that has ended gets a table that nobody else can see, and that goes with it.
+local function set_storage(me, value)
+    if me.ended then
+        me.orphaned = value
+    else
+        aggregate_storage[me.id] = value
+    end
+    return value
+end
+
+local function storage()
+    local me = session_of_caller()
+    return me.orphaned or aggregate_storage[me.id] or set_storage(me, {})
+end
+
+setmetatable(session, {
+    aggregate_storage = aggregate_storage,
+    __index = function(_, key)
+        if key == 'storage' then
+            return storage()
+        end
+    end,
+    -- compat: in Tarantool this assignment replaces `storage` for everybody.
+    __newindex = function(self, key, value)
+        if key ~= 'storage' then
+            return rawset(self, key, value)
+        end
+        if type(value) ~= 'table' then
+            return error('box.session.storage must be a table, not a ' .. type(value), 2)
+        end
+        set_storage(session_of_caller(), value)
+    end,
+})
+
+-- box -----------------------------------------------------------------------------------------------------------------
+
+local function read_only(name, fields)
+    return setmetatable({}, {
+        __index = function(_, key)
+            local value = fields[key]
+            if type(value) == 'function' then
+                return value()
+            end
+            return value
+        end,
+        __newindex = function()
+            return error(name .. ' is read-only', 2)
+        end,
+        __serialize = function()
+            local shown = {}
+            for key, value in next, fields do
+                shown[key] = type(value) == 'function' and value() or value
+            end
+            return shown
+        end,
+    })
+end
+
+local started = raw.time()
+local facts = internal.unpack_value(packed_facts)
+_G.box = {
+    NULL = NULL,
+    session = session,
+    info = read_only('box.info', {
+        version = facts.version, pid = facts.pid, status = 'running',
+        uptime = function() return raw.time() - started end,
+    }),
+    cfg = read_only('box.cfg', {}),
+}
+
+-- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
+-- so it is a name that only the sessions of the one dialect find.
+local function classic_global(_, name)
+    if name == 'session' and session_of_caller().dialect == 'classic' then
+        return session
+    end
+end
+
+-- Life of a session ---------------------------------------------------------------------------------------------------
+
+function internal.session_new(id, fd, peer, user, dialect)
+    local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console', output = 'yaml',
+                    delimiter = ''}
+    sessions[id] = record
+    if dialect == 'classic' and raw.getmetatable(_G) == nil then
+        setmetatable(_G, {__index = classic_global})
+    end
+    return record
+end
+
+function internal.session_end(record)
+    record.ended = true
+    sessions[record.id] = nil
+    aggregate_storage[record.id] = nil
+end

@@ -1,0 +1,116 @@
+-- The backslash commands of the console: \help, \set, \quit. Messages of \set: Tarantool 2.6.
+local internal, CONTROL = ...
+local raw, output, modules = internal.raw, internal.output, internal.modules
+local error, find, format, gmatch, match, unpack = raw.error, raw.find, raw.format, raw.gmatch, raw.match, raw.unpack
+
+local HELP = [[
+A statement is Lua: an expression shows its values, anything else just runs.
+
+  \help                          this page
+  \quit                          end the session (so does ~. alone on a line)
+  \set output yaml|lua[,line|,block]   how values are shown
+  \set delimiter TEXT            a statement ends with TEXT at a line's end (without TEXT: with the line)
+  \set continuation auto|on|off  auto: an unfinished statement waits for more lines; on: after a backslash at
+                                 the line's end; off: every line stands alone
+  \set prompt on|off             show a prompt
+  \set language lua              the only one there is
+
+Ctrl-C drops a half-typed statement and cancels a running one.
+]]
+
+local set = {}
+
+function set.output(session, value)
+    if value == nil then
+        return error('Specify output format: lua or yaml.', 0)
+    end
+    local name, option = match(value, '^(%w+),(.+)$')
+    name = name or value
+    if name ~= 'yaml' and name ~= 'lua' then
+        return error(format('Invalid format "%s", supported languages: lua and yaml.', value), 0)
+    end
+    if option and option ~= 'line' and option ~= 'block' then
+        return error(format('Wrong option "%s", expecting: line or block.', option), 0)
+    end
+    session.output = name == 'yaml' and 'yaml' or option or 'line'
+    return true
+end
+
+function set.language(_, value)
+    if value == nil then
+        return {language = 'lua'}
+    end
+    if value ~= 'lua' then
+        return error(format('Invalid language "%s", supported languages: lua.', value), 0)
+    end
+    return true
+end
+
+function set.delimiter(_, value)
+    return modules.console.delimiter(value or '')
+end
+
+local function choice(name, ...)
+    local known = {...}
+    local listed = raw.concat(known, ', ')
+    return function(_, value)
+        for index = 1, #known do
+            if known[index] == value then
+                local _ = CONTROL[name .. '=' .. value]
+                return true
+            end
+        end
+        return error(format('Specify %s: %s.', name, listed), 0)
+    end
+end
+set.continuation = choice('continuation', 'auto', 'on', 'off')
+set.prompt = choice('prompt', 'on', 'off')
+
+local PARAMETERS = {
+    output = set.output, out = set.output, o = set.output,
+    language = set.language, lang = set.language, l = set.language,
+    delimiter = set.delimiter, delim = set.delimiter, d = set.delimiter,
+    continuation = set.continuation, cont = set.continuation, c = set.continuation,
+    prompt = set.prompt, p = set.prompt,
+}
+
+local commands = {}
+
+function commands.help()
+    return {HELP}
+end
+
+function commands.set(session, name, value)
+    if name == nil then
+        return error('Invalid set syntax, type \\help for help', 0)
+    end
+    local parameter = PARAMETERS[name]
+    if parameter == nil then
+        return error('Unknown parameter: ' .. name, 0)
+    end
+    return parameter(session, value)
+end
+
+function commands.quit()
+    local _ = CONTROL['quit']
+end
+
+local COMMANDS = {help = commands.help, h = commands.help, ['?'] = commands.help, set = commands.set,
+                  s = commands.set, quit = commands.quit, q = commands.quit}
+
+-- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.
+function internal.command(session, line)
+    local words, count = {}, 0
+    for word in gmatch(line, '%S+') do
+        count = count + 1
+        words[count] = word
+    end
+    if count == 0 then
+        return commands.help()
+    end
+    local command = COMMANDS[words[1]]
+    if command == nil then
+        return error('Invalid command \\' .. line .. '. Type \\help for help.', 0)
+    end
+    return command(session, unpack(words, 2, count))
+end

@@ -1,0 +1,151 @@
+-- The coroutines that Python drives: session_main, one for each session, and script_main for the init script.
+--
+-- session_main takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
+-- one that waits for more lines. Nothing outside task.run() may raise here.
+local internal = ...
+local raw, task, output = internal.raw, internal.task, internal.output
+local KILL = internal.KILL
+local byte, find, getfenv, sub, tostring, type, yield = raw.byte, raw.find, raw.getfenv, raw.sub, raw.tostring, raw.type,
+    raw.co_yield
+local load_text = internal.load_text
+local globals = _G
+
+local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL = 1, 2, 3, 4, 5
+local BACKSLASH = 92
+
+-- Compiled chunks by statement text: scripts and dashboards send the same few again and again.
+local CACHED_LENGTH, CACHE_SIZE = 512, 1024
+local cache, cached = {}, 0
+
+local EARLY_END = " near '<eof>'"
+local function ends_too_early(message)
+    return sub(message, -#EARLY_END) == EARLY_END
+        -- A quoted string cannot go on on the next line.
+        and not find(message, 'unfinished string near', 1, true)
+end
+
+-- The chunk for a statement: as an expression first. Returns nil and the message when it compiles neither way.
+local function compile(text)
+    local chunk = cache[text]
+    -- setfenv(1) in a statement changes its chunk: such a one is not used again.
+    if chunk and getfenv(chunk) == globals then
+        return chunk
+    end
+    local message
+    chunk = load_text('return ' .. text)
+    if not chunk then
+        chunk, message = load_text(text)
+        if not chunk then
+            return nil, message
+        end
+    end
+    if #text <= CACHED_LENGTH then
+        if cached >= CACHE_SIZE then
+            cache, cached = {}, 0
+        end
+        cache[text] = chunk
+        cached = cached + 1
+    end
+    return chunk
+end
+
+local function show(me, ...)
+    me.showing = true
+    return output.reply(me.session.output, ...)
+end
+
+local reply_with_error
+
+local function evaluate(me, text, open)
+    if byte(text, 1) == BACKSLASH then
+        return show(me, internal.command(me.session, sub(text, 2)))
+    end
+    local chunk, message = compile(text)
+    if chunk then
+        return show(me, chunk())
+    end
+    if open and ends_too_early(message) then
+        return ''
+    end
+    return output.error_reply(me.session.output, message)
+end
+
+local CANCELLED = 'the statement was cancelled'
+local FORMATTING = {
+    yaml = 'console: an exception occurred when formatting the output: %s',
+    line = 'console: exception while formatting output: "%s"',
+    block = 'console: exception while formatting output: "%s"',
+}
+
+-- The error document for what a run raised. The value may be a table of the user's, which can raise again.
+function reply_with_error(me, value)
+    local mode = me.session.output
+    if value == KILL then
+        return output.error_reply(mode, CANCELLED)
+    end
+    if me.showing then
+        local ok, text = task.run(me, tostring, value)
+        value = raw.format(FORMATTING[mode], ok and text or 'error in __tostring')
+    end
+    if type(value) == 'string' then
+        return output.error_reply(mode, value)
+    end
+    local ok, reply = task.run(me, output.error_reply, mode, value)
+    if ok then
+        return reply
+    end
+    if reply == KILL then
+        return output.error_reply(mode, CANCELLED)
+    end
+    me.showing = true
+    return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
+end
+
+local function perform(me, operation, text)
+    me.showing = false
+    local ok, out
+    if operation == STATEMENT or operation == STATEMENT_OPEN then
+        ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)
+    elseif operation == CONNECT then
+        ok, out = task.run(me, internal.run_on_connect)
+        out = ok and '' or out
+    elseif operation == DISCONNECT then
+        internal.run_on_disconnect(me)
+        internal.session_end(me.session)
+        return ''
+    else
+        return output.error_reply(me.session.output, text)
+    end
+    if ok then
+        return out
+    end
+    return reply_with_error(me, out)
+end
+
+local function session_main(fid, id, fd, peer, user, dialect)
+    local me = {fid = fid, session = internal.session_new(id, fd, peer, user, dialect)}
+    task.adopt(me)
+    local operation, text = yield('')
+    while true do
+        operation, text = yield(perform(me, operation, text))
+    end
+end
+
+-- Runs a file's text as admin, without a session; gives '' or the error's text.
+local function script_main(fid, name)
+    local me = {fid = fid, session = internal.background}
+    task.adopt(me)
+    local text = yield('')
+    local chunk, message = load_text(text, '@' .. name)
+    if not chunk then
+        return message
+    end
+    local ok, value = task.run(me, chunk)
+    if ok then
+        return ''
+    end
+    local shown, message = task.run(me, tostring, value)
+    return shown and type(message) == 'string' and message or 'the script raised what cannot be shown'
+end
+
+internal.session_main, internal.script_main = session_main, script_main

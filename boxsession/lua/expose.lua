@@ -1,0 +1,145 @@
+-- Python functions, as Lua sees them. Arguments and results are copied through packed strings; no Python object, not
+-- even a proxy, ever exists on this side. The grammar of a packed value (the same both ways):
+--   N nil, Z null, t true, f false, n<length>:<digits>, s<length>:<bytes>, L<values>], M<key><value>...}
+local internal = ...
+local raw, task, output = internal.raw, internal.task, internal.output
+local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
+local byte, error, find, format, next, select, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
+    raw.select, raw.sub, raw.tonumber, raw.type
+
+local unpack_value
+
+local function unpack_text(packed, at)
+    local colon = find(packed, ':', at, true)
+    local length = tonumber(sub(packed, at, colon - 1))
+    return sub(packed, colon + 1, colon + length), colon + length + 1
+end
+
+-- Returns the value at `at` and the position behind it.
+function unpack_value(packed, at)
+    local mark = sub(packed, at, at)
+    at = at + 1
+    if mark == 'n' then
+        local text
+        text, at = unpack_text(packed, at)
+        return tonumber(text), at
+    elseif mark == 's' then
+        return unpack_text(packed, at)
+    elseif mark == 't' then
+        return true, at
+    elseif mark == 'f' then
+        return false, at
+    elseif mark == 'N' then
+        return nil, at
+    elseif mark == 'Z' then
+        return NULL, at
+    elseif mark == 'L' then
+        local list, count, value = {}, 0, nil
+        while sub(packed, at, at) ~= ']' do
+            value, at = unpack_value(packed, at)
+            count = count + 1
+            list[count] = value
+        end
+        return list, at + 1
+    else
+        local map, key, value = {}, nil, nil
+        while sub(packed, at, at) ~= '}' do
+            key, at = unpack_value(packed, at)
+            value, at = unpack_value(packed, at)
+            map[key] = value
+        end
+        return map, at + 1
+    end
+end
+
+local DEEPEST = 100
+
+local function pack_value(out, value, depth)
+    if depth > DEEPEST then
+        return error('cannot pass a table that contains itself (or is deeper than ' .. DEEPEST .. ')', 0)
+    end
+    local kind, forced = type(value), nil
+    if kind == 'table' then
+        value, forced = output.resolve(value)
+        kind = type(value)
+    end
+    local count = #out
+    if kind == 'table' then
+        local length = forced ~= 'map' and output.list_length(value)
+        out[count + 1] = length and 'L' or 'M'
+        if length then
+            for index = 1, length do
+                pack_value(out, rawget(value, index), depth + 1)
+            end
+        else
+            for key, item in next, value do
+                pack_value(out, key, depth + 1)
+                pack_value(out, item, depth + 1)
+            end
+        end
+        out[#out + 1] = length and ']' or '}'
+    elseif kind == 'string' then
+        out[count + 1], out[count + 2], out[count + 3], out[count + 4] = 's', #value, ':', value
+    elseif kind == 'number' then
+        local text = format('%.17g', value)
+        out[count + 1], out[count + 2], out[count + 3], out[count + 4] = 'n', #text, ':', text
+    elseif kind == 'boolean' then
+        out[count + 1] = value and 't' or 'f'
+    elseif value == nil or value == NULL then
+        out[count + 1] = 'N'
+    else
+        return error('cannot pass a ' .. kind .. ' to Python', 0)
+    end
+end
+
+local function pack(...)
+    local out = {'L'}
+    for index = 1, select('#', ...) do
+        pack_value(out, (select(index, ...)), 0)
+    end
+    out[#out + 1] = ']'
+    return concat(out)
+end
+
+local function call(id, ...)
+    local answer = task.call_python(id .. ':' .. pack(...))
+    local value = unpack_value(answer, 2)
+    if byte(answer, 1) == 33 then       -- '!': it raised
+        return error(value, 0)
+    end
+    return value
+end
+
+local function proxy(id)
+    return function(...)
+        return call(id, ...)
+    end
+end
+
+-- A spec is {call = id} for a function, {names = {name = spec}} for what holds several, {value = ...} for plain data.
+local function build(spec)
+    if spec.call then
+        return proxy(spec.call)
+    end
+    if spec.names then
+        local built = {}
+        for name, inner in next, spec.names do
+            built[name] = build(inner)
+        end
+        return built
+    end
+    return spec.value
+end
+
+-- The value that a whole packed string holds.
+function internal.unpack_value(packed)
+    return (unpack_value(packed, 1))
+end
+
+-- Start-up only: makes what `packed` describes a global of users.
+function internal.expose(packed)
+    for name, spec in next, internal.unpack_value(packed) do
+        _G[name] = build(spec)
+    end
+    return true
+end

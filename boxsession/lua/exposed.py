@@ -1,0 +1,167 @@
+"""Python functions for Lua: what is exposed, and how arguments and results are copied.
+
+Values travel as packed strings (boxsession/lua/expose.lua has the grammar, output/tagged.py reads it). Nothing that Lua
+holds refers to a Python object.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from boxsession.output.tagged import tokens
+
+__all__ = ['Calls']
+
+# Above this a Lua number no longer holds every whole number.
+_EXACT_MAX = 2 ** 53
+_DEEPEST = 100
+_WORDS = {'N': None, 'Z': None, 't': True, 'f': False}
+
+
+class Calls:
+    """The functions that one Lua state can call, by number."""
+
+    def __init__(self):
+        self._functions: list[Callable] = []
+
+    def describe(self, expose: Mapping[str, Any]) -> bytes:
+        """What to make of each name, packed for expose.lua. Plain values are copied now."""
+        for name in expose:
+            if not isinstance(name, str) or not name.isidentifier():
+                raise ValueError(f'cannot expose {name!r}: a name must be an identifier')
+        return pack({name: self._spec(value, name) for name, value in expose.items()})
+
+    def _spec(self, value, name):
+        if isinstance(value, type) or callable(value) and not _public_methods(value):
+            return {'call': self._number(value)}
+        if isinstance(value, Mapping) and any(callable(inner) for inner in value.values()):
+            return {'names': {key: self._spec(inner, f'{name}.{key}') for key, inner in value.items()}}
+        try:
+            return {'value': _checked(value)}
+        except TypeError:
+            methods = _public_methods(value)
+            if not methods:
+                raise ValueError(f'cannot expose {name!r}: {type(value).__name__} has no public methods') from None
+            return {'names': {key: {'call': self._number(method)} for key, method in methods.items()}}
+
+    def _number(self, function):
+        self._functions.append(function)
+        return len(self._functions) - 1
+
+    def call(self, request: bytes) -> bytes:
+        """Calls a function with packed arguments. Its result, packed, after '='; what it raised, in words, after '!'."""
+        number, _, packed = request.partition(b':')
+        try:
+            result = self._functions[int(number)](*unpack(packed))
+            return b'=' + pack(result)
+        except Exception as error:
+            text = str(error)
+            name = type(error).__name__
+            return b'!' + pack(f'{name}: {text}' if text else name)
+
+
+def _public_methods(value) -> dict[str, Callable]:
+    if callable(value) and (hasattr(value, '__code__') or hasattr(value, '__self__')):
+        return {}
+    methods = {}
+    for name in dir(value):
+        if not name.startswith('_'):
+            member = getattr(value, name, None)
+            if callable(member):
+                methods[name] = member
+    return methods
+
+
+def _checked(value):
+    pack(value)
+    return value
+
+
+def pack(value) -> bytes:
+    """A Python value for Lua. Bytes and str become strings, lists and tuples lists, mappings maps.
+
+    Raises:
+        TypeError: it is none of these and has no `__serialize__`.
+        ValueError: it is nested too deep, or an integer that a Lua number cannot hold exactly.
+    """
+    out: list[bytes] = []
+    _pack(out, value, 0)
+    return b''.join(out)
+
+
+def _pack(out, value, depth):
+    if depth > _DEEPEST:
+        raise ValueError(f'value is nested deeper than {_DEEPEST}')
+    if value is None:
+        out.append(b'Z' if depth else b'N')
+    elif value is True or value is False:
+        out.append(b't' if value else b'f')
+    elif isinstance(value, int):
+        if not -_EXACT_MAX <= value <= _EXACT_MAX:
+            raise ValueError(f'integer {value} does not fit a Lua number exactly: return it as a string')
+        _pack_text(out, b'n', b'%d' % value)
+    elif isinstance(value, float):
+        text = repr(float(value)) if math.isfinite(value) else str(float(value))
+        _pack_text(out, b'n', text.encode())
+    elif isinstance(value, str):
+        _pack_text(out, b's', value.encode(errors='surrogateescape'))
+    elif isinstance(value, (bytes, bytearray, memoryview)):
+        _pack_text(out, b's', bytes(value))
+    elif isinstance(value, Mapping):
+        out.append(b'M')
+        for key, item in value.items():
+            if key is None or key != key:
+                raise ValueError(f'{key!r} cannot be a key in Lua')
+            _pack(out, key, depth + 1)
+            _pack(out, item, depth + 1)
+        out.append(b'}')
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        out.append(b'L')
+        for item in value:
+            _pack(out, item, depth + 1)
+        out.append(b']')
+    elif hasattr(type(value), '__serialize__'):
+        _pack(out, value.__serialize__(), depth + 1)
+    else:
+        raise TypeError(f'{type(value).__name__} cannot be passed to Lua: give it __serialize__, or return plain data')
+
+
+def _pack_text(out, mark, text):
+    out.append(b'%s%d:%s' % (mark, len(text), text))
+
+
+def unpack(packed: bytes):
+    """A value that Lua packed. Strings come as str where they are UTF-8 and as bytes where not, whole numbers as int."""
+    stream = tokens(packed)
+    return _unpack(next(stream), stream)
+
+
+def _unpack(token, stream):
+    mark, data = token
+    if mark == 's':
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            return data
+    if mark == 'n':
+        number = float(data)
+        return int(number) if number.is_integer() else number
+    if mark == 'L':
+        items = []
+        for inner in stream:
+            if inner[0] == ']':
+                break
+            items.append(_unpack(inner, stream))
+        return items
+    if mark == 'M':
+        mapping = {}
+        for inner in stream:
+            if inner[0] == '}':
+                break
+            key = _unpack(inner, stream)
+            if isinstance(key, (list, dict)):
+                raise ValueError('a table cannot be a key in Python')
+            mapping[key] = _unpack(next(stream), stream)
+        return mapping
+    return _WORDS[mark]

@@ -1,0 +1,558 @@
+-- Values to reply text.
+--
+-- Plain documents are written here, as YAML, in one pass: what libyaml's emitter would write for them is simple enough
+-- to be known without it. Everything else (bytes that are not printable ASCII, line breaks, aliases, __serialize,
+-- flow style, Lua output) leaves as one tagged string, which Python gives to the real emitter (output/tagged.py has its
+-- grammar). Both ways must give the same bytes; tests/test_output.py holds them together.
+local internal = ...
+local raw = internal.raw
+local NULL = internal.NULL
+local concat, error, find, floor, format, gsub, huge, next, rawget, rep, select, setmetatable, sub, tonumber, tostring,
+    type = raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.huge, raw.next, raw.rawget, raw.rep,
+    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
+local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
+
+local output = {}
+internal.output = output
+
+-- libyaml folds a scalar at the first single space behind this column.
+local BEST_WIDTH = 80
+-- A longer key is written as a complex one ("? key").
+local SIMPLE_KEY_MAX = 100
+
+-- Numbers -------------------------------------------------------------------------------------------------------------
+
+-- As Tarantool 2.6 writes them: whole numbers that fit 64 bits in full, all others with 14 digits.
+local WHOLE_MIN, WHOLE_MAX = -2^63, 2^64
+local SHORT_MAX = 1e14      -- below it, %.14g writes a whole number in full, and so does table.concat
+local function number_text(value)
+    if value % 1 == 0 and value < WHOLE_MAX and value >= WHOLE_MIN then
+        if value < SHORT_MAX and value > -SHORT_MAX then
+            local text = value .. ''
+            return text == '-0' and '0' or text
+        end
+        return format('%.0f', value)
+    end
+    return value .. ''
+end
+output.number_text = number_text
+
+-- Strings -------------------------------------------------------------------------------------------------------------
+
+-- What a YAML 1.1 reader of Tarantool's kind would not read back as a string.
+local WORDS = {['true'] = true, ['false'] = true, ['null'] = true, ['~'] = true, ['yes'] = true, ['no'] = true}
+
+-- strtod's and LuaJIT's idea of a number: Tarantool quotes a string that lua_isnumber() takes for one.
+local function is_numeric(text)
+    local value = tonumber(text)
+    if value ~= nil then
+        return not find(text, '(', 1, true)
+    end
+    return find(text, '^%s*[+-]?0[bB][01]+%s*$') ~= nil
+end
+output.is_numeric = is_numeric
+
+local function is_plain(text)
+    -- Ends in a space or a colon, or holds what starts a comment or a key: an indicator.
+    if find(text, '^[#,%[%]{}&*!|>\'"%%@` ]') or find(text, '[ :]$') or find(text, ': ', 1, true)
+       or find(text, ' #', 1, true) then
+        return false
+    end
+    if find(text, '^[-?:]') then
+        local second = sub(text, 2, 2)
+        if second == '' or second == ' ' then
+            return false
+        end
+        if sub(text, 1, 3) == '---' then
+            return false
+        end
+    elseif sub(text, 1, 3) == '...' then
+        return false
+    end
+    return not WORDS[text] and not is_numeric(text)
+end
+
+-- libyaml breaks a line at a single space behind column 80; `column` is where the scalar starts.
+local function fold(text, column, indent, quoted)
+    local pieces, count, from, position = {}, 0, 1, 1
+    local last = #text
+    while true do
+        local at = find(text, ' ', position, true)
+        if not at then
+            break
+        end
+        -- Leading and trailing spaces of a quoted scalar (just inside its quotes) are never a place to break.
+        local edge = quoted and (at == 2 or at == last - 1)
+        if not edge and column + at - from > BEST_WIDTH and sub(text, at + 1, at + 1) ~= ' '
+           and sub(text, at - 1, at - 1) ~= ' ' then
+            count = count + 1
+            pieces[count] = sub(text, from, at - 1)
+            from, column = at + 1, indent
+        end
+        position = at + 1
+    end
+    if count == 0 then
+        return text
+    end
+    pieces[count + 1] = sub(text, from)
+    return concat(pieces, '\n' .. rep(' ', indent))
+end
+
+-- Quoting decided once a string; the longest that is worth keeping, and how many.
+local CACHED_LENGTH, CACHE_SIZE = 64, 4096
+local cache, cached = {}, 0
+
+-- A string as a YAML scalar that starts at `column`, continued at `indent`; nil when it takes the emitter.
+local function string_text(value, column, indent)
+    local text = cache[value]
+    if text == nil then
+        if value == '' then
+            return ''
+        end
+        if find(value, '[^ -~]') then
+            return nil
+        end
+        if is_plain(value) then
+            text = value
+        else
+            text = "'" .. gsub(value, "'", "''") .. "'"
+        end
+        if #value <= CACHED_LENGTH then
+            if cached == CACHE_SIZE then
+                cache, cached = {}, 0
+            end
+            cache[value] = text
+            cached = cached + 1
+        end
+    end
+    if column + #text > BEST_WIDTH and find(text, ' ', 1, true) then
+        return fold(text, column, indent, #text ~= #value)
+    end
+    return text
+end
+
+-- Plain documents -----------------------------------------------------------------------------------------------------
+
+local SPACES = setmetatable({}, {__index = function(self, count)
+    local text = rep(' ', count)
+    self[count] = text
+    return text
+end})
+local DEEPEST = 60
+
+-- A sparse list stays a list up to this length, and beyond while at most every second place is empty.
+local SPARSE_SAFE, SPARSE_RATIO = 10, 2
+
+-- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does.
+local function list_length(value)
+    local size, max = 0, 0
+    for key in next, value do
+        size = size + 1
+        if key ~= size then
+            if type(key) ~= 'number' or key < 1 or key % 1 ~= 0 then
+                return nil
+            end
+        end
+        if key > max then
+            max = key
+        end
+    end
+    if max > SPARSE_SAFE and max > size * SPARSE_RATIO then
+        return nil
+    end
+    return max
+end
+output.list_length = list_length
+
+local write_list, write_map
+
+-- Writes what follows `- ` or `key:`; `indent` is the column of the collection that holds it. Appends to `out`, returns
+-- the new count, or nil when the document is not plain.
+local function write_item(out, count, value, indent, seen)
+    local kind = type(value)
+    local text
+    if kind == 'number' then
+        text = number_text(value)
+    elseif kind == 'string' then
+        text = string_text(value, indent + 2, indent + 2)
+        if text == '' then
+            -- "-" stands alone: the emitter writes no space in front of nothing.
+            out[count] = sub(out[count], 1, -2)
+            return count
+        end
+    elseif kind == 'boolean' then
+        text = value and 'true' or 'false'
+    elseif value == nil or value == NULL then
+        text = 'null'
+    elseif kind == 'table' then
+        if seen[value] or getmetatable(value) ~= nil or indent > DEEPEST then
+            return nil
+        end
+        seen[value] = true
+        local length = list_length(value)
+        if length == 0 then
+            text = '[]'
+        elseif length then
+            return write_list(out, count, value, length, indent + 2, seen)
+        else
+            return write_map(out, count, value, indent + 2, seen)
+        end
+    end
+    if text == nil then
+        return nil
+    end
+    out[count + 1] = text
+    return count + 1
+end
+
+-- The first item stands where the writer is; the others on lines of their own, at column `indent`.
+function write_list(out, count, list, length, indent, seen)
+    local line = '\n' .. SPACES[indent] .. '- '
+    -- Most lists hold whole numbers only, and table.concat writes them as we would.
+    local whole = true
+    for index = 1, length do
+        local value = list[index]
+        if type(value) ~= 'number' or value % 1 ~= 0 or value >= SHORT_MAX or value <= -SHORT_MAX
+           or (value == 0 and 1 / value < 0) then
+            whole = false
+            break
+        end
+    end
+    if whole then
+        out[count + 1] = '- '
+        out[count + 2] = concat(list, line, 1, length)
+        return count + 2
+    end
+    for index = 1, length do
+        count = count + 1
+        out[count] = index == 1 and '- ' or line
+        count = write_item(out, count, rawget(list, index), indent, seen)
+        if not count then
+            return nil
+        end
+    end
+    return count
+end
+
+local function key_text(key)
+    local kind = type(key)
+    local text
+    if kind == 'string' then
+        text = string_text(key, 0, 0)
+        if text == '' then
+            return "''"
+        end
+    elseif kind == 'number' then
+        text = number_text(key)
+    elseif kind == 'boolean' then
+        text = key and 'true' or 'false'
+    elseif key == NULL then
+        text = 'null'
+    end
+    if text and #text <= SIMPLE_KEY_MAX and not find(text, '\n', 1, true) then
+        return text
+    end
+end
+
+function write_map(out, count, map, indent, seen)
+    local line = '\n' .. SPACES[indent]
+    local first = true
+    for key, value in next, map do
+        local text = key_text(key)
+        if not text or (#text > BEST_WIDTH and find(text, ' ', 1, true)) then
+            return nil
+        end
+        count = count + 1
+        out[count] = first and text or line .. text
+        first = false
+        local kind = type(value)
+        if kind == 'table' then
+            if seen[value] or getmetatable(value) ~= nil or indent > DEEPEST then
+                return nil
+            end
+            seen[value] = true
+            local length = list_length(value)
+            if length == 0 then
+                count = count + 1
+                out[count] = ': []'
+            elseif length then
+                count = count + 1
+                out[count] = ':' .. line
+                count = write_list(out, count, value, length, indent, seen)
+            else
+                count = count + 1
+                out[count] = ':' .. line .. '  '
+                count = write_map(out, count, value, indent + 2, seen)
+            end
+        else
+            if kind == 'string' then
+                value = string_text(value, indent + #text + 2, indent + 2)
+                if value == nil then
+                    return nil
+                end
+            elseif kind == 'number' then
+                value = number_text(value)
+            elseif kind == 'boolean' then
+                value = value and 'true' or 'false'
+            elseif value == NULL then
+                value = 'null'
+            else
+                return nil
+            end
+            count = count + 1
+            out[count] = value == '' and ':' or ': ' .. value
+        end
+        if not count then
+            return nil
+        end
+    end
+    return count
+end
+
+-- A list of `count` values as a YAML document, or nil when it is not plain.
+local function plain_list(values, count)
+    local out = {'---\n'}
+    local last = write_list(out, 1, values, count, 0, {})
+    if last then
+        out[last + 1] = '\n...\n'
+        return concat(out)
+    end
+end
+
+-- A single value as a document of its own (what a push sends).
+local function plain_value(value)
+    if type(value) ~= 'table' then
+        return nil
+    end
+    if getmetatable(value) ~= nil then
+        return nil
+    end
+    local length = list_length(value)
+    if length == 0 then
+        return '--- []\n...\n'
+    end
+    local out, last = {'---\n'}, nil
+    if length then
+        last = write_list(out, 1, value, length, 0, {[value] = true})
+    else
+        last = write_map(out, 1, value, 0, {[value] = true})
+    end
+    if last then
+        out[last + 1] = '\n...\n'
+        return concat(out)
+    end
+end
+
+-- Tagged documents ----------------------------------------------------------------------------------------------------
+
+-- Marks the tables that are reached more than once, by raw content as Tarantool does: what __serialize makes is not
+-- looked into.
+local function find_references(value, references)
+    if type(value) ~= 'table' then
+        return
+    end
+    local count = references[value]
+    if count ~= nil then
+        references[value] = true
+        return
+    end
+    references[value] = false
+    for key, item in next, value do
+        find_references(item, references)
+        find_references(key, references)
+    end
+end
+
+local tag_value
+
+-- What __serialize says about a table: the value to show instead, the kind to force, and whether in flow style.
+local function resolve(value)
+    for _ = 1, 100 do
+        if type(value) ~= 'table' then
+            return value
+        end
+        local meta = getmetatable(value)
+        local serialize
+        if type(meta) == 'table' then
+            serialize = rawget(meta, '__serialize')
+        end
+        if serialize == nil then
+            return value
+        end
+        if type(serialize) == 'function' then
+            local shown = serialize(value)
+            if shown == value then
+                return value
+            end
+            value = shown
+        elseif serialize == 'map' or serialize == 'mapping' then
+            return value, 'map', serialize == 'map'
+        elseif serialize == 'seq' or serialize == 'sequence' or serialize == 'array' then
+            return value, 'list', serialize == 'seq'
+        else
+            return error('invalid __serialize value', 0)
+        end
+    end
+    return error('invalid __serialize value: it never ends', 0)
+end
+
+output.resolve = resolve
+
+local function tag_text(out, mark, text)
+    out[#out + 1] = mark
+    out[#out + 1] = #text
+    out[#out + 1] = ':'
+    out[#out + 1] = text
+end
+
+local function tag_table(out, value, kind, flow, references)
+    local anchor = references[value]
+    if anchor then
+        if anchor == true then
+            -- Referenced more than once and met for the first time: it gets the next number for its name.
+            anchor = references.named
+            references.named = anchor + 1
+            references[value] = anchor + 1
+            tag_text(out, '&', anchor .. '')
+        else
+            tag_text(out, '*', (anchor - 1) .. '')
+            return
+        end
+    end
+    local length
+    if kind == 'map' then
+        length = nil
+    else
+        length = list_length(value)
+        if kind == 'list' and length == nil then
+            length = #value
+        end
+    end
+    if length then
+        out[#out + 1] = flow and 'l' or 'L'
+        for index = 1, length do
+            tag_value(out, rawget(value, index), references)
+        end
+        out[#out + 1] = ']'
+    else
+        out[#out + 1] = flow and 'm' or 'M'
+        for key, item in next, value do
+            tag_value(out, key, references)
+            tag_value(out, item, references)
+        end
+        out[#out + 1] = '}'
+    end
+end
+
+function tag_value(out, value, references)
+    local kind, flow
+    if type(value) == 'table' then
+        value, kind, flow = resolve(value)
+    end
+    local name = type(value)
+    if name == 'table' then
+        tag_table(out, value, kind, flow, references)
+    elseif name == 'string' then
+        tag_text(out, is_numeric(value) and 'q' or 's', value)
+    elseif name == 'number' then
+        tag_text(out, 'n', number_text(value))
+    elseif name == 'boolean' then
+        out[#out + 1] = value and 't' or 'f'
+    elseif value == nil then
+        out[#out + 1] = 'N'
+    elseif value == NULL then
+        out[#out + 1] = 'Z'
+    else
+        tag_text(out, 's', tostring(value))
+    end
+end
+
+-- `first` says how the tagged string is meant; then the values, one after the other.
+local function tagged(first, values, count, together)
+    local out = {first}
+    local references = {named = 0}
+    if together then
+        for index = 1, count do
+            find_references(values[index], references)
+        end
+    end
+    for index = 1, count do
+        if not together then
+            references = {named = 0}
+            find_references(values[index], references)
+        end
+        tag_value(out, values[index], references)
+    end
+    return concat(out)
+end
+
+-- Replies -------------------------------------------------------------------------------------------------------------
+
+-- The first byte of what leaves Lua: '-' and 'L' open final text, the others a tagged string (output/tagged.py).
+local YAML_LIST, YAML_ONE, LUA_LINE, LUA_BLOCK, LUA_LINE_ONE, LUA_BLOCK_ONE = '\1', '\2', '\3', '\4', '\5', '\6'
+
+local EMPTY = {yaml = '---\n...\n', line = LUA_LINE, block = LUA_BLOCK}
+
+-- The reply to a statement that gave these values, in the output `mode` of the session.
+function output.reply(mode, ...)
+    local count = select('#', ...)
+    if count == 0 then
+        return EMPTY[mode]
+    end
+    if mode == 'yaml' then
+        if count == 1 then
+            local value = ...
+            local kind = type(value)
+            if kind == 'number' then
+                return '---\n- ' .. number_text(value) .. '\n...\n'
+            end
+            if kind == 'string' then
+                local text = string_text(value, 2, 2)
+                if text then
+                    return (text == '' and '---\n-' or '---\n- ') .. text .. '\n...\n'
+                end
+            end
+        end
+        local values = {...}
+        return plain_list(values, count) or tagged(YAML_LIST, values, count, true)
+    end
+    return tagged(mode == 'line' and LUA_LINE or LUA_BLOCK, {...}, count, false)
+end
+
+-- The reply to a statement that ended in an error.
+function output.error_reply(mode, message)
+    if message == nil then
+        message = NULL
+    elseif type(message) == 'number' then
+        message = message .. ''
+    end
+    if mode == 'yaml' then
+        if type(message) == 'string' then
+            local text = string_text(message, 9, 4)
+            if text and text ~= '' then
+                return '---\n- error: ' .. text .. '\n...\n'
+            end
+        end
+        local values = {{error = message}}
+        return plain_list(values, 1) or tagged(YAML_LIST, values, 1, true)
+    end
+    return tagged(mode == 'line' and LUA_LINE or LUA_BLOCK, {{error = message}}, 1, false)
+end
+
+-- The document of a push.
+function output.push(mode, value)
+    if mode == 'yaml' then
+        return plain_value(value) or tagged(YAML_ONE, {value}, 1, true)
+    end
+    return tagged(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, {value}, 1, false)
+end
+
+-- A table on one line, for the log.
+function output.flat(value)
+    return tagged(LUA_LINE_ONE, {value}, 1, false)
+end
+
+-- Both ways for one value, for the test that holds them together.
+function output.both(value)
+    return plain_list({value}, 1), tagged(YAML_LIST, {value}, 1, true)
+end

@@ -1,0 +1,348 @@
+"""The one Lua state that all sessions share, and how greenlets run statements in it.
+
+Theory of operation
+-------------------
+lupa is safe under greenlets that switch inside Lua only within narrow rules, and everything here keeps to them:
+
+* Lua calls Python by reading an item of a port (`PORT[argument]`), never by calling an object. A port takes one scalar,
+  gives one scalar, and never raises.
+* Python calls Lua by sending to a coroutine, after start-up in no other way. Exactly one string comes back.
+* No Lua object is wrapped for Python after start-up but the coroutines themselves; ports live as long as the state.
+* Nothing waits on the state's main coroutine. Each task's coroutine is driven by its own greenlet only, one send at a
+  time, in one OS thread.
+
+A task that waits (fiber.sleep), or whose time slice is over, switches to the hub inside a port. Cancelling a task sets a
+flag and wakes it; the port then answers False, and Lua unwinds. A Python exception never passes through Lua frames.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from importlib import resources
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub, getcurrent
+from gevent.hub import Waiter
+from lupa import lua51
+
+from boxsession.errors import ScriptError
+from boxsession.lua import exposed
+from boxsession.session import Session
+
+__all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
+
+_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL = 1, 2, 3, 4, 5
+
+# What takes part in a task's greenlet: the attribute that Task is found by.
+_TASK = 'boxsession_task'
+
+script_log = logging.getLogger('boxsession.lua')
+log = logging.getLogger('boxsession')
+
+
+class StatementCancelled(BaseException):
+    """Raised inside an exposed Python function whose statement was cancelled."""
+
+
+class Host(Protocol):
+    """What a task's owner (a connection) does for it. None of these may raise."""
+
+    def push(self, tagged: bytes) -> None: ...
+    def set_delimiter(self, delimiter: bytes) -> None: ...
+    def control(self, command: str) -> None: ...
+    def switching_out(self) -> None: ...
+
+
+class _Port:
+    """Something of Python's that Lua can reach. Made at start-up, kept for ever."""
+
+    __slots__ = ('answer',)
+
+    def __init__(self, answer: Callable[[Any], Any]):
+        self.answer = answer
+
+
+def _read_port(port, key):
+    """Every `PORT[key]` of Lua's lands here: the one attribute access that exists."""
+    try:
+        return port.answer(key)
+    except BaseException as error:      # a kill from outside: kept, and raised again when Lua is unwound
+        task = getattr(getcurrent(), _TASK, None)
+        if task is None:
+            log.exception('port failed outside any task')
+        else:
+            task.killed = True
+            task.raised = error
+        return False
+
+
+def _deny(*_):
+    raise AttributeError('nothing of Python can be changed from Lua')
+
+
+class Task:
+    """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
+
+    __slots__ = ('host', 'greenlet', 'killed', 'raised', 'waiter', 'calling')
+
+    def __init__(self, host: Host | None):
+        self.host = host
+        self.greenlet = getcurrent()
+        self.killed = False                         # the running statement is to end
+        self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
+        self.waiter: Waiter | None = None           # what a parked task waits on
+        self.calling = False                        # inside an exposed Python function
+        setattr(self.greenlet, _TASK, self)
+
+
+class Runtime:
+    """The Lua state of one console.
+
+    Args:
+        facts: what box.info tells, e.g. version and pid.
+        slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
+        expose: names to Python functions, objects or plain values for Lua (see `boxsession.Console`).
+    """
+
+    def __init__(self, facts: Mapping[str, Any], slice_seconds: float = 0.05, expose: Mapping[str, Any] | None = None):
+        self._slice = slice_seconds
+        self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
+        self._ready: deque[Waiter] = deque()
+        self._turn_timer = None
+        self._last_fid = 0
+        self._calls = exposed.Calls()
+        self._lua = lua51.LuaRuntime(
+            encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
+            attribute_handlers=(_read_port, _deny))
+        self._load(facts, expose or {})
+
+    def _load(self, facts, expose) -> None:
+        """Runs the trusted files, which leave the two coroutine functions that everything else goes through."""
+        lua = self._lua
+        internal = lua.table()
+        log_port, clock_port = _Port(self._log), _Port(self._clock)
+        ports = {
+            'guard': (),
+            'task': (_Port(self._park), _Port(self._tick), _Port(self._call)),
+            'format': (),
+            'expose': (),
+            'box': (log_port, _Port(self._push), exposed.pack(facts)),
+            'modules': (log_port, _Port(self._delimiter), clock_port),
+            'commands': (_Port(self._control),),
+            'evaluator': (),
+        }
+        for name, arguments in ports.items():
+            source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
+            lua.execute(source, internal, *arguments, name=f'=builtin/{name}.lua'.encode())
+        if expose:
+            internal[b'expose'](self._calls.describe(expose))
+        self._session_main = internal[b'session_main']
+        self._script_main = internal[b'script_main']
+
+    def next_fid(self) -> int:
+        self._last_fid += 1
+        return self._last_fid
+
+    # What the greenlets call
+
+    def evaluator(self, session: Session, host: Host) -> Evaluator:
+        """The evaluator of a session, for the calling greenlet only."""
+        return Evaluator(self, session, host)
+
+    def run_script(self, text: bytes, name: str) -> None:
+        """Runs a script as admin, without a session. It may wait; the caller waits with it.
+
+        Raises:
+            ScriptError: it does not compile, or it raised.
+        """
+        greenlet = gevent.spawn(self._run_script, text, name)
+        problem = greenlet.get()
+        if problem:
+            raise ScriptError(problem.decode(errors='replace'))
+
+    def _run_script(self, text, name):
+        task = Task(None)
+        coroutine = self._script_main.coroutine(self.next_fid(), name.encode())
+        coroutine.send(None)
+        return self._send_last(task, coroutine, text)
+
+    def _send_last(self, task, coroutine, text):
+        """Sends to a coroutine that ends with its answer."""
+        answer = coroutine.send(text)
+        if task.raised:
+            raise task.raised
+        return answer
+
+    def cancel(self, task: Task) -> None:
+        """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
+        task.killed = True
+        loop = get_hub().loop
+        if task.waiter is not None:
+            loop.run_callback(_wake, task)
+        elif task.calling:
+            loop.run_callback(_interrupt_call, task)
+
+    # Ports
+
+    def _park(self, seconds):
+        """Waits; True unless the task was cancelled before or meanwhile."""
+        task = getattr(getcurrent(), _TASK)
+        if task.host is not None:
+            task.host.switching_out()       # may find that the client has left, and cancel
+        if task.killed:
+            return False
+        if seconds <= 0:
+            self._take_turn(task)
+        else:
+            waiter = task.waiter = Waiter()
+            timer = get_hub().loop.timer(seconds)
+            timer.start(waiter.switch, None)
+            try:
+                waiter.get()
+            finally:
+                task.waiter = None
+                timer.stop()
+                timer.close()
+        self._slice_end = 0.0
+        return not task.killed
+
+    def _tick(self, _):
+        """Called every few thousand instructions: lets the others in when the slice is over."""
+        task = getattr(getcurrent(), _TASK)
+        if task.killed:
+            return False
+        if not self._slice:
+            return True
+        now = time.monotonic()
+        if not self._slice_end:
+            self._slice_end = now + self._slice
+        elif now >= self._slice_end:
+            if task.host is not None:
+                task.host.switching_out()
+            self._take_turn(task)
+            self._slice_end = 0.0
+        return not task.killed
+
+    def _take_turn(self, task):
+        """Goes to the end of the queue of those who want to run. One of them is let in per turn of the event loop, so
+        that however many spin, the loop's other business is done between any two."""
+        waiter = task.waiter = Waiter()
+        self._ready.append(waiter)
+        if self._turn_timer is None:
+            self._turn_timer = get_hub().loop.timer(0.0)
+        if not self._turn_timer.active:
+            self._turn_timer.start(self._next_turn)
+        try:
+            waiter.get()
+        finally:
+            task.waiter = None
+
+    def _next_turn(self):
+        while self._ready:
+            waiter = self._ready.popleft()
+            if waiter.greenlet is not None:
+                break
+        else:
+            return
+        if self._ready:
+            self._turn_timer.again(self._next_turn)
+        waiter.switch(None)
+
+    def _call(self, request):
+        """Calls an exposed function: packed arguments in, packed result or error out."""
+        task = getattr(getcurrent(), _TASK)
+        if task.killed:
+            return False
+        task.calling = True
+        try:
+            answer = self._calls.call(request)
+        except StatementCancelled:
+            return False
+        finally:
+            task.calling = False
+            self._slice_end = 0.0
+        return False if task.killed else answer
+
+    def _push(self, tagged):
+        getattr(getcurrent(), _TASK).host.push(tagged)
+        return True
+
+    def _delimiter(self, delimiter):
+        getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)
+        return True
+
+    def _control(self, command):
+        getattr(getcurrent(), _TASK).host.control(command.decode())
+        return True
+
+    def _log(self, line):
+        level, _, text = line.partition(b':')
+        script_log.log(logging.getLevelName(level.decode().upper()), '%s', text.decode(errors='backslashreplace'))
+        return True
+
+    def _clock(self, which):
+        return time.monotonic() if which else time.time()
+
+    def close(self) -> None:
+        """Lets go of the event loop. The Lua state goes with the last reference to this object."""
+        if self._turn_timer is not None:
+            self._turn_timer.stop()
+            self._turn_timer.close()
+            self._turn_timer = None
+
+
+def _wake(task):
+    if task.waiter is not None and task.waiter.greenlet is not None:
+        task.waiter.switch(None)
+
+
+def _interrupt_call(task):
+    if task.calling and task.killed:
+        task.greenlet.throw(StatementCancelled)
+
+
+class Evaluator:
+    """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
+
+    __slots__ = ('task', '_runtime', '_send')
+
+    def __init__(self, runtime: Runtime, session: Session, host: Host):
+        self.task = Task(host)
+        self._runtime = runtime
+        coroutine = runtime._session_main.coroutine(
+            runtime.next_fid(), session.id, session.fd, session.peer.encode(), session.user.encode(),
+            session.dialect.encode())
+        coroutine.send(None)
+        self._send = coroutine.send
+
+    def statement(self, text: bytes, may_continue: bool = False) -> bytes:
+        """Runs a statement and gives what leaves Lua (see `boxsession.output`).
+
+        With `may_continue`, b'' when the statement is not complete yet.
+        """
+        return self._perform(_STATEMENT_OPEN if may_continue else _STATEMENT, text)
+
+    def connect(self) -> bytes:
+        """Runs the on_connect triggers; gives b'', or the error that is to end the session."""
+        return self._perform(_CONNECT, b'')
+
+    def disconnect(self) -> None:
+        """Runs the on_disconnect triggers and ends the session on the Lua side."""
+        self._perform(_DISCONNECT, b'')
+
+    def error(self, message: str) -> bytes:
+        """An error in the session's output format, as a statement would have ended in it."""
+        return self._perform(_FAIL, message.encode())
+
+    def _perform(self, operation, text):
+        task = self.task
+        task.killed = False
+        self._runtime._slice_end = 0.0
+        reply = self._send((operation, text))
+        if task.raised is not None:
+            raised, task.raised = task.raised, None
+            raise raised
+        return reply

@@ -1,0 +1,223 @@
+-- Tasks: what runs user code. One task is one greenlet with one Lua coroutine (a session's, or a fiber's).
+--
+-- Lua reaches Python through ports only (`PORT[argument]`); a port may switch to another greenlet, so after every port
+-- call that can switch, `current` is put back by the one function that calls it: block(). Cancelling is a flag that
+-- the ports and the count hook answer with, never a Python exception; here it becomes the KILL error, which no pcall
+-- of the user's can swallow.
+local internal, PARK, TICK, CALL = ...
+local raw = internal.raw
+local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpcall, raw.select, raw.type
+local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
+    raw.co_running
+local sethook, setmetatable, unpack = raw.sethook, raw.setmetatable, raw.unpack
+local blame, strip_position = internal.blame, internal.strip_position
+
+-- How many VM instructions pass between two looks at the clock: about 100 us of ordinary code, 3 % of its speed.
+local HOOK_COUNT = 10000
+
+-- The error value of a cancelled statement: a private table, so that no user code can raise or recognise it.
+local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
+internal.KILL = KILL
+
+-- Coroutines that belong to tasks: their own code must not be resumed, wrapped or killed by users.
+local owned = setmetatable({}, {__mode = 'k'})
+
+-- The task whose code runs now. Before the first session it is the background: no session, id 0.
+local background = {fid = 0, session = {id = 0, type = 'background', fd = -1, user = 'admin', dialect = 'tarantool'}}
+local current = background
+internal.background = background.session
+-- True while trusted code must not be interrupted: the hook then returns at once.
+local critical = false
+
+local task = {}
+internal.task = task
+
+function task.current()
+    return current
+end
+
+local function check()
+    if current.killed and current.user_code then
+        return error(KILL, 0)
+    end
+end
+
+-- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
+local function block(port, argument)
+    local me = current
+    critical = true
+    local result = port[argument]
+    current, critical = me, false
+    if result == false then
+        me.killed = true
+        if me.user_code then
+            return error(KILL, 0)
+        end
+    end
+    return result
+end
+task.block = block
+
+-- Waits `seconds` (negative: for ever) or until woken.
+function task.park(seconds)
+    return block(PARK, seconds)
+end
+
+-- Calls an exposed Python function: `request` is a packed string, and so is what comes back.
+function task.call_python(request)
+    return block(CALL, request)
+end
+
+-- TICK answers for the greenlet that really runs; `current` may be stale for the instructions just after a port
+-- returned, so it is restored but not believed.
+local function hook()
+    if critical then
+        return
+    end
+    local me = current
+    critical = true
+    local alive = TICK[0]
+    current, critical = me, false
+    if alive == false and me.user_code and not me.thrown then
+        me.killed, me.thrown = true, true
+        return error(KILL, 0)
+    end
+end
+
+-- Makes the running coroutine a task's own. Called once, at its start.
+function task.adopt(record)
+    owned[co_running()] = true
+    sethook(hook, '', HOOK_COUNT)
+    current = record
+end
+
+-- Runs func(...) as user code of `me`. Like pcall; a cancelled run ends with KILL as its error.
+function task.run(me, func, ...)
+    current, critical = me, false
+    me.killed, me.thrown, me.user_code = false, false, true
+    return task.leave(me, raw_pcall(func, ...))
+end
+
+-- A cancellation that arrives when user code is already over must not hit trusted code.
+function task.leave(me, ...)
+    me.user_code = false
+    return ...
+end
+
+-- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.
+
+local function protected(...)
+    if current.killed then
+        check()
+    end
+    return ...
+end
+
+function _G.pcall(...)
+    if select('#', ...) == 0 then
+        return error("bad argument #1 to 'pcall' (value expected)", 2)
+    end
+    return protected(raw_pcall(...))
+end
+
+function _G.xpcall(func, handler, ...)
+    if handler == nil and func == nil then
+        return error("bad argument #1 to 'xpcall' (value expected)", 2)
+    end
+    local function guarded(message)
+        if message == KILL then
+            return KILL
+        end
+        return handler(message)
+    end
+    local count = select('#', ...)
+    if count == 0 then
+        return protected(raw_xpcall(func, guarded))
+    end
+    -- 5.1's xpcall takes no arguments for the function; LuaJIT's does.
+    local arguments = {...}
+    return protected(raw_xpcall(function() return func(unpack(arguments, 1, count)) end, guarded))
+end
+
+local function create(func)
+    if type(func) ~= 'function' then
+        return error("bad argument #1 to 'create' (Lua function expected)", 3)
+    end
+    local co = co_create(func)
+    sethook(co, hook, '', HOOK_COUNT)
+    return co
+end
+
+function coroutine.create(func)
+    local co = create(func)
+    return co
+end
+
+function coroutine.resume(co, ...)
+    if type(co) ~= 'thread' then
+        return error("bad argument #1 to 'resume' (coroutine expected)", 2)
+    end
+    if owned[co] then
+        return false, 'cannot resume non-suspended coroutine'
+    end
+    return protected(co_resume(co, ...))
+end
+
+local function unwrap(ok, ...)
+    if current.killed then
+        check()
+    end
+    if ok then
+        return ...
+    end
+    return error((...), 0)
+end
+
+local DEAD = 'cannot resume dead coroutine'
+function coroutine.wrap(func)
+    local co = create(func)
+    return function(...)
+        if co_status(co) == 'dead' then
+            return error(DEAD, 2)
+        end
+        return unwrap(co_resume(co, ...))
+    end
+end
+
+function coroutine.status(co)
+    if type(co) ~= 'thread' then
+        return error("bad argument #1 to 'status' (coroutine expected)", 2)
+    end
+    return co_status(co)
+end
+
+function coroutine.yield(...)
+    if owned[co_running()] then
+        return error('attempt to yield across C-call boundary', 0)
+    end
+    return co_yield(...)
+end
+
+function coroutine.running()
+    local co = co_running()
+    if owned[co] then
+        return nil
+    end
+    return co
+end
+
+-- A thread argument would let a user walk the stack of another session's coroutine.
+local raw_traceback = raw.traceback
+function debug.traceback(...)
+    local message, level = ...
+    if type(message) == 'thread' then
+        if owned[message] then
+            return error("bad argument #1 to 'traceback' (not your coroutine)", 2)
+        end
+        return raw_traceback(...)
+    end
+    if message ~= nil and type(message) ~= 'string' and type(message) ~= 'number' then
+        return message
+    end
+    return raw_traceback(message or '', (type(level) == 'number' and level or 1) + 1)
+end

@@ -1,0 +1,56 @@
+"""The tagged string: how a value that is not plain leaves Lua, as one piece of bytes.
+
+It is the grammar between boxsession/lua/format.lua and the formatters beside this file, which see tokens only:
+
+    N nil    Z box.NULL    t true    f false
+    n<length>:<digits>      a number, already as text
+    s<length>:<bytes>       a string        q<length>:<bytes>   one that looks like a number
+    L values... ]           a list          l values... ]       one to be written in flow style
+    M (key value)... }      a map           m (key value)... }  one to be written in flow style
+    &<length>:<name>        names the list or map that follows
+    *<length>:<name>        the list or map of that name again
+"""
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+__all__ = ['Token', 'tokens']
+
+Token = tuple[str, bytes]
+
+_WITH_TEXT = frozenset(b'nsq&*')
+
+
+def tokens(data: bytes, start: int = 0) -> Iterator[Token]:
+    """The tokens of a tagged string from `start` on: (mark, text), the text b'' for marks that have none."""
+    at, end = start, len(data)
+    while at < end:
+        mark = data[at]
+        if mark in _WITH_TEXT:
+            colon = data.index(b':', at)
+            stop = colon + 1 + int(data[at + 1:colon])
+            yield chr(mark), data[colon + 1:stop]
+            at = stop
+        else:
+            yield chr(mark), b''
+            at += 1
+
+
+def is_printable(data: bytes) -> bool:
+    """Whether a string is shown as text: valid UTF-8 without what Tarantool 2.6 takes for unprintable.
+
+    Those are the C1 controls (U+0080 to U+009F), the byte order mark and the last two code points of each plane; ASCII
+    control characters are text, they have escapes.
+    """
+    if data.isascii():
+        return True
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return False
+    for char in text:
+        if char > '\x7f':
+            point = ord(char)
+            if point < 0xa0 or point == 0xfeff or point & 0xfffe == 0xfffe:
+                return False
+    return True

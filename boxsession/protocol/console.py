@@ -1,0 +1,230 @@
+r"""The text protocol: lines in, statements out.
+
+Theory of operation
+-------------------
+Bytes go in with receive_data(), which takes telnet's commands out and keeps the rest. next_event() cuts one event off
+the front, under the settings of that moment: a statement may change the delimiter or the continuation, so nothing is
+cut before what stands in front of it has run.
+
+    statement    = *(line LF) line terminator
+    terminator   = LF, or delimiter LF when a delimiter is set; a CR in front of LF belongs to it
+
+Which lines make one statement depends on `delimiter` (if set, nothing else ends a statement) and on `continuation`:
+auto (the driver says with hold() that a statement is not complete), on (a backslash at a line's end), off.
+"""
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
+
+__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Quit', 'Statement', 'TooLong', 'Unfinished']
+
+CONTINUATIONS = ('auto', 'on', 'off')
+_SPECIAL = (b'\xff', b'\x03')
+
+
+class _NeedData:
+    __slots__ = ()
+
+    def __repr__(self):
+        return 'NEED_DATA'
+
+
+# What next_event() gives when it has nothing until more bytes come.
+NEED_DATA = _NeedData()
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """A statement to run and answer."""
+
+    text: bytes
+    may_continue: bool      # when it turns out to be incomplete, hold() it instead of answering
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """A statement that an interrupt overtook: to be answered, not run."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TooLong:
+    """A statement over the limit. What is left of it is skipped."""
+
+    limit: int              # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What was typed of a statement when the input ended."""
+
+    text: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """The client asked to be disconnected (`~.` alone on a line)."""
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The input has ended and everything in it has been handed out."""
+
+
+class ConsoleProtocol:
+    """One client's side of the text protocol.
+
+    Args:
+        max_statement_bytes: the longest statement, line feeds inside it counted; 0 for no limit.
+        continuation: 'auto', 'on' or 'off'.
+    """
+
+    __slots__ = ('continuation', 'delimiter', '_max', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_queue',
+                 '_telnet')
+
+    def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
+        self.continuation = continuation
+        self.delimiter = b''                        # what ends a statement, in front of its line feed
+        self._max = max_statement_bytes
+        self._buffer = bytearray()                  # text that no event has taken
+        self._scanned = 0                           # how much of it holds no line feed for certain
+        self._held: bytes | None = None             # the lines of the statement that is not complete
+        self._skipping = False                      # inside the rest of a statement that was too long
+        self._ended = False
+        self._queue: deque | None = None            # events that an interrupt made
+        self._telnet: TelnetFilter | None = None    # made when first needed
+
+    def receive_data(self, data: bytes) -> bool:
+        """Takes what came from the client. True if there was an interrupt in it: what runs now is to be cancelled."""
+        if self._telnet is None:
+            if _SPECIAL[0] not in data and _SPECIAL[1] not in data:
+                self._buffer += data
+                return False
+            self._telnet = TelnetFilter()
+        interrupted = False
+        for part in self._telnet.feed(data):
+            if part is INTERRUPT:
+                interrupted = True
+                self._interrupt()
+            else:
+                self._buffer += part
+        return interrupted
+
+    def receive_eof(self) -> None:
+        """The client sends no more."""
+        if not self._ended:
+            self._ended = True
+            if self._telnet is not None:
+                self._buffer += self._telnet.flush()
+
+    def data_to_send(self) -> bytes:
+        """Telnet's answers, to go out in front of the next reply."""
+        if self._telnet is None or not self._telnet.answers:
+            return b''
+        data = bytes(self._telnet.answers)
+        self._telnet.answers.clear()
+        return data
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much is waiting to be cut into statements."""
+        return len(self._buffer)
+
+    @property
+    def holds_statement(self) -> bool:
+        """Whether the next line goes on with a statement that has begun."""
+        return self._held is not None
+
+    def hold(self, statement: Statement) -> None:
+        """Says that a statement is not complete: the lines to come belong to it."""
+        self._held = statement.text + b'\n'
+
+    def next_event(self):
+        """The next event, or NEED_DATA."""
+        if self._queue:
+            return self._queue.popleft()
+        return self._take()
+
+    def _interrupt(self) -> None:
+        """Everything sent so far and not answered is off; what was a whole statement still gets its answer."""
+        if self._queue is None:
+            self._queue = deque()
+        while True:
+            event = self._take()
+            if isinstance(event, Statement):
+                self._queue.append(Cancelled(event.text))
+            elif event is NEED_DATA or isinstance(event, (Unfinished, End)):
+                break
+            else:
+                self._queue.append(event)
+        self._buffer.clear()
+        self._scanned = 0
+        self._held = None
+        self._skipping = False
+
+    def _take(self):
+        buffer = self._buffer
+        while True:
+            newline = buffer.find(b'\n', self._scanned)
+            if newline < 0:
+                return self._take_partial()
+            stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
+            line = bytes(buffer[:stop])
+            del buffer[:newline + 1]
+            self._scanned = 0
+            if line == b'~.':
+                return Quit()
+            if self._skipping:
+                self._skipping = bool(self.delimiter) and not line.endswith(self.delimiter)
+                continue
+            event = self._take_line(line)
+            if event is not None:
+                return event
+
+    def _take_line(self, line: bytes):
+        """The event that a whole line completes, or None if its statement goes on."""
+        held, self._held = self._held, None
+        text = line if held is None else held + line
+        ends = True
+        if self.delimiter:
+            ends = line.endswith(self.delimiter)
+            if ends:
+                text = text[:-len(self.delimiter)]
+        elif self.continuation == 'on' and line.endswith(b'\\'):
+            ends = False
+            text = text[:-1]
+        if self._max and len(text) > self._max:
+            self._skipping = not ends and bool(self.delimiter)
+            return TooLong(self._max)
+        if ends:
+            return Statement(text, self.continuation == 'auto' and not self.delimiter)
+        self._held = text + b'\n'
+        return None
+
+    def _take_partial(self):
+        """What to do with a line whose end is not there."""
+        buffer = self._buffer
+        if self._ended:
+            text = (self._held or b'') + bytes(buffer)
+            buffer.clear()
+            self._held = None
+            self._scanned = 0
+            skipping, self._skipping = self._skipping, False
+            if text.strip() and not skipping:
+                return Unfinished(text)
+            return End()
+        if self._skipping:
+            # Only what may be the beginning of the statement's end has to be kept.
+            del buffer[:max(0, len(buffer) - len(self.delimiter) - 1)]
+        elif self._max and len(buffer) + len(self._held or b'') > self._max + len(self.delimiter) + 1:
+            self._skipping = True
+            self._held = None
+            buffer.clear()
+            self._scanned = 0
+            return TooLong(self._max)
+        self._scanned = len(buffer)
+        return NEED_DATA

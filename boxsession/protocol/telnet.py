@@ -1,0 +1,120 @@
+"""Telnet inside a text stream (RFC 854, 855, 860): commands are taken out, wherever packets cut them.
+
+A client that is not telnet may send the byte 0xff too; what follows it then is no telnet command, and both bytes stay.
+"""
+from __future__ import annotations
+
+__all__ = ['INTERRUPT', 'TelnetFilter']
+
+IAC, DONT, DO, WONT, WILL, SB = 255, 254, 253, 252, 251, 250
+AYT, IP, BRK, SE = 246, 244, 243, 240
+_FIRST_COMMAND = SE
+TIMING_MARK = 6
+ETX = 3             # Ctrl-C of a client that does not speak telnet
+
+# Stands in the output of TelnetFilter for a request to stop what runs.
+INTERRUPT = object()
+
+# What a suboption may at most hold before it is given up for garbage.
+_SUBOPTION_MAX = 1024
+
+
+class TelnetFilter:
+    """Splits what a client sends into text and interrupts, and collects the answers that telnet expects."""
+
+    __slots__ = ('_held', '_suboption', 'answers')
+
+    def __init__(self):
+        self._held = b''            # the beginning of a command that the last packet cut
+        self._suboption = -1        # bytes seen of the suboption we are inside, -1 outside
+        self.answers = bytearray()  # what is to be sent; the caller takes and clears it
+
+    def feed(self, data: bytes) -> list:
+        """The text in `data`, as bytes objects in order, with INTERRUPT where one stood."""
+        if self._held:
+            data = self._held + data
+            self._held = b''
+        parts = []
+        at, end = 0, len(data)
+        text_from = 0
+        while at < end:
+            if self._suboption >= 0:
+                at = text_from = self._skip_suboption(data, at)
+                continue
+            byte = data[at]
+            if byte == ETX:
+                self._cut(parts, data, text_from, at)
+                parts.append(INTERRUPT)
+                at = text_from = at + 1
+            elif byte != IAC:
+                at = _next_special(data, at)
+            elif at + 1 == end:
+                break
+            else:
+                command = data[at + 1]
+                if command == IAC:                      # an escaped 0xff: one of the two is text
+                    self._cut(parts, data, text_from, at)
+                    text_from = at + 1
+                    at += 2
+                elif command < _FIRST_COMMAND:          # no telnet at all
+                    at += 2
+                elif command in (DO, DONT, WILL, WONT) and at + 2 == end:
+                    break
+                else:
+                    self._cut(parts, data, text_from, at)
+                    at = text_from = self._command(parts, data, at, command)
+        self._cut(parts, data, text_from, at)
+        self._held = self._held or data[at:]
+        return parts
+
+    def flush(self) -> bytes:
+        """What is held back when no more can come: a lone 0xff is text after all."""
+        held, self._held = self._held, b''
+        return held
+
+    @staticmethod
+    def _cut(parts, data, start, stop):
+        if stop > start:
+            parts.append(data[start:stop])
+
+    def _command(self, parts, data, at, command) -> int:
+        """Obeys the command at `at`; returns the position behind it."""
+        if command in (DO, WILL):
+            option = data[at + 2]
+            if command == DO:
+                # A timing mark is granted at once: telnet drops what it gets until it sees the answer.
+                self.answers += bytes((IAC, WILL if option == TIMING_MARK else WONT, option))
+            else:
+                self.answers += bytes((IAC, DONT, option))
+            return at + 3
+        if command in (DONT, WONT):
+            return at + 3
+        if command == SB:
+            self._suboption = 0
+        elif command in (IP, BRK):
+            parts.append(INTERRUPT)
+        elif command == AYT:
+            self.answers += b'\r\n[boxsession is here]\r\n'
+        return at + 2
+
+    def _skip_suboption(self, data, at) -> int:
+        """Passes over a suboption, to its IAC SE or to the end of `data`; an IAC that ends `data` is kept."""
+        stop = data.find(bytes((IAC, SE)), at)
+        if stop >= 0:
+            self._suboption = -1
+            return stop + 2
+        end = len(data)
+        self._suboption += end - at
+        if self._suboption > _SUBOPTION_MAX:
+            self._suboption = -1
+        elif data[-1] == IAC:
+            self._held = data[-1:]
+        return end
+
+
+def _next_special(data, at) -> int:
+    """The position of the next byte that may not be text, or the end."""
+    iac, etx = data.find(b'\xff', at), data.find(b'\x03', at)
+    if iac < 0:
+        iac = len(data)
+    return iac if etx < 0 else min(iac, etx)

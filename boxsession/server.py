@@ -1,0 +1,175 @@
+"""The console as a whole: listeners, sessions and the Lua state they share; for the daemon and for programs alike."""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent import getcurrent
+from gevent.event import Event
+
+from boxsession import config as settings
+from boxsession.address import Address, peer_text
+from boxsession.connection import Connection
+from boxsession.errors import ScriptError
+from boxsession.listener import Listener
+from boxsession.lua.runtime import Runtime
+from boxsession.protocol.console import ConsoleProtocol
+from boxsession.protocol.greeting import console_greeting
+from boxsession.session import Session, Sessions
+from boxsession.version import __version__
+
+__all__ = ['Console']
+
+log = logging.getLogger('boxsession')
+
+# How long a session may take to end after its statement was cancelled, in seconds.
+_CANCEL_SECONDS = 1.0
+
+_FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\n...\n")
+
+
+class Console:
+    """An admin console inside a gevent program, or alone.
+
+    It patches nothing and starts no thread: it runs in the event loop of the thread that starts it.
+
+    Args:
+        listen: addresses (`'127.0.0.1:3313'`, `'unix:/run/app.sock'`) or mappings with the keys of a listener in the
+            config file. Replaces `listen` of `config`.
+        expose: names that statements find as globals: Python functions, objects (their public methods, called as
+            `name.method(...)`), mappings of functions, or plain values, which are copied. Arguments and results are
+            copied, too: None, bool, int, float, str, bytes, list, dict, and what has `__serialize__`. Functions run in
+            the session's greenlet and may switch; exceptions become Lua errors.
+        config: the path of a config file, or its content as a mapping.
+
+    Raises:
+        ConfigError: a setting is wrong.
+    """
+
+    def __init__(self, listen: Iterable[str | Mapping] | None = None, expose: Mapping[str, Any] | None = None,
+                 config: str | os.PathLike | Mapping | None = None):
+        if config is None or isinstance(config, Mapping):
+            data = dict(config or {})
+            if listen is not None:
+                data['listen'] = list(listen)
+            self.config = settings.read(data)
+        else:
+            self.config = settings.load(config)
+            if listen is not None:
+                self.config = replace(self.config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
+        self.sessions = Sessions()
+        self._expose = dict(expose or {})
+        self._runtime: Runtime | None = None
+        self._listeners: list[Listener] = []
+        self._connections: dict[Any, Connection] = {}       # by greenlet
+        self._stopped = Event()
+        self._stopped.set()
+
+    @property
+    def addresses(self) -> list[Address]:
+        """What is listened on, with the ports that were taken."""
+        return [listener.address for listener in self._listeners]
+
+    def start(self) -> None:
+        """Runs the init script, then listens. Returns at once; sessions are served by greenlets.
+
+        Raises:
+            ListenError: an address cannot be had. Nothing listens then.
+            ScriptError: the init script failed. Nothing listens then.
+        """
+        if self._runtime is not None:
+            raise RuntimeError('the console is already started')
+        config = self.config
+        self._runtime = Runtime({'version': __version__, 'pid': os.getpid()}, config['limits.slice_ms'] / 1000,
+                                self._expose)
+        try:
+            if config['init'] is not None:
+                self._run_init(config['init'])
+            for listener_config in config.listen:
+                listener = Listener(listener_config, self._serve)
+                listener.bind()
+                self._listeners.append(listener)
+        except BaseException:
+            self._release()
+            raise
+        self._stopped.clear()
+        for listener in self._listeners:
+            listener.start()
+            log.info('listening: console %s', listener.address)
+
+    def stop(self) -> None:
+        """Accepts no more, lets running statements finish for limits.drain_seconds, ends all sessions.
+
+        Every session's on_disconnect triggers have run when it returns. Stopping twice is no error.
+        """
+        if self._runtime is None:
+            return
+        for listener in self._listeners:
+            listener.stop()
+        for connection in self._connections.values():
+            connection.drain()
+        greenlets = [greenlet for greenlet in self._connections if greenlet is not getcurrent()]
+        gevent.joinall(greenlets, timeout=self.config['limits.drain_seconds'] or None)
+        left = [greenlet for greenlet in greenlets if not greenlet.ready()]
+        if left:
+            log.warning('%d sessions did not end in time: their statements are cancelled', len(left))
+            for greenlet in left:
+                self._connections[greenlet].cancel()
+            gevent.joinall(left, timeout=_CANCEL_SECONDS)
+            gevent.killall([greenlet for greenlet in left if not greenlet.ready()], timeout=_CANCEL_SECONDS)
+        self._release()
+        self._stopped.set()
+
+    def serve_forever(self) -> None:
+        """Starts, unless it is started, and returns when the console is stopped by another greenlet."""
+        if self._runtime is None:
+            self.start()
+        self._stopped.wait()
+
+    def _release(self):
+        for listener in self._listeners:
+            listener.stop()
+        self._listeners.clear()
+        self._runtime.close()
+        self._runtime = None
+
+    def _run_init(self, path):
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ScriptError(f'{path}: cannot be read: {error.strerror}') from None
+        self._runtime.run_script(text, str(path))
+
+    def _serve(self, sock, peer, listener):
+        """The body of a client's greenlet."""
+        limit = self.config['limits.sessions']
+        if limit and len(self.sessions) >= limit:
+            log.warning('refused a session: %d are open (limits.sessions)', limit)
+            try:
+                sock.send(_FULL % limit)
+            except OSError:
+                pass
+            sock.close()
+            return
+        session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=listener.user,
+                                       dialect=listener.dialect)
+        connection = self._connect(sock, session)
+        greenlet = getcurrent()
+        self._connections[greenlet] = connection
+        try:
+            connection.run()
+        finally:
+            del self._connections[greenlet]
+            self.sessions.end(session)
+
+    def _connect(self, sock, session: Session) -> Connection:
+        config = self.config
+        protocol = ConsoleProtocol(config['limits.statement_bytes'],
+                                   'auto' if session.dialect == 'classic' else 'off')
+        return Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__),
+                          send_seconds=config['limits.send_seconds'])

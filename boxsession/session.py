@@ -1,0 +1,67 @@
+"""Sessions: who is connected, and whose code runs now.
+
+A session begins with a connection and ends with it. Ids count up from 1 and are never used twice in a process; 0 stands
+for "no session". The current session is greenlet-local: it is right in a statement, in a trigger and in any Python
+function that they call, however the greenlets switch.
+"""
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from gevent.local import local
+
+__all__ = ['Session', 'Sessions', 'current_session']
+
+_current = local()
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """One client's identity, from its accept to its end. Plain data: safe to keep after the session has ended."""
+
+    id: int                         # unique in this process, counted from 1
+    peer: str                       # 'host:port' of the client, or 'unix/:(socket)'
+    fd: int                         # the socket's file descriptor while the session lives
+    user: str                       # who its statements run as
+    dialect: str                    # 'classic' or 'tarantool', the listener's choice
+    type: str = 'console'
+    started: float = field(default_factory=time.time)       # seconds since the epoch
+
+
+class Sessions:
+    """The live sessions of one console."""
+
+    def __init__(self):
+        self._last_id = 0
+        self._live: dict[int, Session] = {}
+
+    def create(self, *, peer: str, fd: int, user: str, dialect: str) -> Session:
+        """Begins a session under the next id."""
+        self._last_id += 1
+        session = Session(self._last_id, peer, fd, user, dialect)
+        self._live[session.id] = session
+        return session
+
+    def end(self, session: Session) -> None:
+        """Forgets a session. Ending one twice is no error."""
+        self._live.pop(session.id, None)
+
+    def get(self, session_id: int) -> Session | None:
+        return self._live.get(session_id)
+
+    def __len__(self):
+        return len(self._live)
+
+    def __iter__(self):
+        return iter(list(self._live.values()))
+
+
+def current_session() -> Session | None:
+    """The session whose statement or trigger runs in this greenlet; None where there is none."""
+    return getattr(_current, 'session', None)
+
+
+def enter_session(session: Session) -> None:
+    """Makes `session` the current one of this greenlet, for the rest of its life."""
+    _current.session = session
