@@ -104,25 +104,24 @@ class Connection:
         return not refusal
 
     def _serve(self, hub) -> None:
-        protocol, evaluator = self._protocol, self._evaluator
-        next_event, statement = protocol.next_event, evaluator.statement
-        while not self._quit:
+        protocol, out = self._protocol, self._out
+        next_event, statement = protocol.next_event, self._evaluator.statement
+        while True:
             event = next_event()
             if type(event) is Statement:
                 reply = statement(event.text, event.may_continue)
-                if self._quit:
+                if self._quit or self._gone:
                     break
-                if reply == b'':
-                    protocol.hold(event)
-                else:
+                if reply:
+                    # Final text opens with a printable byte, a tagged string with a control character.
                     self._put(reply if reply[0] > 31 else reply_document(reply))
+                else:
+                    protocol.hold(event)
                 if self._prompt:
                     self._put(_PROMPT_MORE if protocol.holds_statement else _PROMPT)
-                if self._gone:
-                    break
-                continue
-            if event is NEED_DATA:
-                self._flush()
+            elif event is NEED_DATA:
+                if out:
+                    self._flush()
                 if self._draining:
                     break
                 if not self._reading:
@@ -133,8 +132,7 @@ class Connection:
                 if self._draining:
                     break
                 self._read()
-                continue
-            if not self._answer(event):
+            elif not self._answer(event):
                 break
         self._flush()
 
@@ -217,7 +215,16 @@ class Connection:
 
     def _flush(self) -> None:
         """Sends everything; waits for a client that reads slowly, for limits.send_seconds at most."""
-        rest = self._send_now()
+        out = self._out
+        if len(out) == 1:
+            data = out.pop()
+            self._out_bytes = 0
+            sent = self._send(data)
+            if sent == len(data):
+                return
+            rest = memoryview(data)[sent:]
+        else:
+            rest = self._send_now()
         if rest:
             with Timeout(self._send_seconds or None, TimeoutError('the client does not read')):
                 hub = get_hub()
@@ -234,7 +241,7 @@ class Connection:
         out = self._out
         if not out:
             return None
-        data = out[0] if len(out) == 1 else b''.join(out)
+        data = b''.join(out)
         out.clear()
         self._out_bytes = 0
         sent = self._send(data)

@@ -17,6 +17,8 @@ __all__ = ['Listener']
 
 _BACKLOG = 1024
 _plain_socket = monkey.get_original('socket', 'socket')
+# gevent's resolver would start threads; at start-up there is nothing that a blocking one could hold up.
+_getaddrinfo = monkey.get_original('socket', 'getaddrinfo')
 
 
 class Listener:
@@ -50,7 +52,7 @@ class Listener:
         self._server = StreamServer(sock, self._handle)
 
     def _bind_tcp(self, address):
-        family, kind, proto, _, name = socket.getaddrinfo(
+        family, kind, proto, _, name = _getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         sock = socket.socket(family, kind, proto)
         try:

@@ -98,47 +98,49 @@ local function fold(text, column, indent, quoted)
     return concat(pieces, '\n' .. rep(' ', indent))
 end
 
--- Quoting decided once a string; the longest that is worth keeping, and how many.
-local CACHED_LENGTH, CACHE_SIZE = 64, 4096
-local cache, cached = {}, 0
+-- Texts of scalars that are decided once. A text is kept only when it is the same wherever the scalar stands: no line can
+-- be too long for it.
+local KEPT_LENGTH, KEPT_COUNT = 64, 4096
+local known, kept = {}, 0
+local function keep(value, text)
+    if kept >= KEPT_COUNT then
+        known, kept = {}, 0
+        return
+    end
+    known[value] = text
+    kept = kept + 1
+end
 
 -- A string as a YAML scalar that starts at `column`, continued at `indent`; nil when it takes the emitter.
 local function string_text(value, column, indent)
-    local text = cache[value]
-    if text == nil then
-        if value == '' then
-            return ''
-        end
-        if find(value, '[^ -~]') then
-            return nil
-        end
-        if is_plain(value) then
-            text = value
-        else
-            text = "'" .. gsub(value, "'", "''") .. "'"
-        end
-        if #value <= CACHED_LENGTH then
-            if cached == CACHE_SIZE then
-                cache, cached = {}, 0
-            end
-            cache[value] = text
-            cached = cached + 1
-        end
+    if find(value, '[^ -~]') then
+        return nil
     end
-    if column + #text > BEST_WIDTH and find(text, ' ', 1, true) then
+    local text = value
+    if value ~= '' and not is_plain(value) then
+        text = "'" .. gsub(value, "'", "''") .. "'"
+    end
+    if not find(text, ' ', 1, true) then
+        if #value <= KEPT_LENGTH then
+            keep(value, text)
+        end
+    elseif column + #text > BEST_WIDTH then
         return fold(text, column, indent, #text ~= #value)
+    elseif #text + KEPT_LENGTH < BEST_WIDTH and column < KEPT_LENGTH then
+        keep(value, text)
     end
     return text
 end
 
 -- Plain documents -----------------------------------------------------------------------------------------------------
 
-local SPACES = setmetatable({}, {__index = function(self, count)
-    local text = rep(' ', count)
-    self[count] = text
-    return text
-end})
-local DEEPEST = 60
+local DEEPEST = 20
+-- By indent: the line break in front of an item or a key.
+local BREAKS, ITEM_BREAKS = {}, {}
+for indent = 0, 2 * DEEPEST + 4, 2 do
+    BREAKS[indent] = '\n' .. rep(' ', indent)
+    ITEM_BREAKS[indent] = BREAKS[indent] .. '- '
+end
 
 -- A sparse list stays a list up to this length, and beyond while at most every second place is empty.
 local SPARSE_SAFE, SPARSE_RATIO = 10, 2
@@ -164,183 +166,245 @@ local function list_length(value)
 end
 output.list_length = list_length
 
-local write_list, write_map
+local write_table
 
--- Writes what follows `- ` or `key:`; `indent` is the column of the collection that holds it. Appends to `out`, returns
--- the new count, or nil when the document is not plain.
-local function write_item(out, count, value, indent, seen)
+-- The text of a scalar that starts at `column`, continued at `indent`; nil for tables and for what takes the emitter.
+local function scalar_text(value, column, indent)
     local kind = type(value)
-    local text
-    if kind == 'number' then
-        text = number_text(value)
-    elseif kind == 'string' then
-        text = string_text(value, indent + 2, indent + 2)
+    if kind == 'string' then
+        return string_text(value, column, indent)
+    elseif kind == 'number' then
+        local text = number_text(value)
+        if value == value and 1 / value ~= -huge then
+            keep(value, text)
+        end
+        return text
+    elseif kind == 'boolean' then
+        return value and 'true' or 'false'
+    elseif value == nil or value == NULL then
+        return 'null'
+    end
+end
+
+-- Buffers that documents are put together in, used again and again. Who takes one leaves none for another task that gets
+-- its turn meanwhile: that one makes its own.
+local BUFFER_MAX = 1024
+local spare_pieces, spare_texts = {}, {}
+
+-- These append to `out` and return its new count, or nil when the document is not plain. The writer stands where the
+-- first item or key goes; the others go on lines of their own, at column `indent`. `seen` has the tables that were met,
+-- once there is more than one.
+
+-- A list without holes whose items all have known texts, which most have: returns nil for any other.
+local function write_known_list(out, count, list, indent)
+    local texts = spare_texts or {}
+    spare_texts = nil
+    local size = 0
+    for key, value in next, list do
+        size = size + 1
+        local text = known[value]
+        if key ~= size or text == nil or text == '' then
+            spare_texts = texts
+            return nil
+        end
+        texts[size] = text
+    end
+    out[count + 1] = '- '
+    out[count + 2] = concat(texts, ITEM_BREAKS[indent], 1, size)
+    if size <= BUFFER_MAX then
+        spare_texts = texts
+    end
+    return count + 2
+end
+
+local function write_list(out, count, list, length, indent, seen)
+    local line = ITEM_BREAKS[indent]
+    out[count + 1] = '- '
+    for index = 1, length do
+        local value = list[index]
+        local text = known[value]
+        if index > 1 then
+            out[count + 1] = line
+        end
+        if text == nil then
+            if type(value) == 'table' then
+                seen = seen or {[list] = true}
+                count = write_table(out, count + 1, value, indent + 2, indent + 2, seen)
+                if not count then
+                    return nil
+                end
+            else
+                text = scalar_text(value, indent + 2, indent + 2)
+                if text == nil then
+                    return nil
+                end
+            end
+        end
         if text == '' then
             -- "-" stands alone: the emitter writes no space in front of nothing.
+            count = count + 1
             out[count] = sub(out[count], 1, -2)
-            return count
+        elseif text then
+            out[count + 2] = text
+            count = count + 2
         end
-    elseif kind == 'boolean' then
-        text = value and 'true' or 'false'
-    elseif value == nil or value == NULL then
-        text = 'null'
-    elseif kind == 'table' then
-        if seen[value] or getmetatable(value) ~= nil or indent > DEEPEST then
+    end
+    return count
+end
+
+-- By indent and key: what stands in front of a value, from the line break to the space.
+local known_keys = setmetatable({}, {__index = function(self, indent)
+    self[indent] = {}
+    return self[indent]
+end})
+local keys_kept = 0
+
+local function key_text(key, indent)
+    local text
+    if key == '' then
+        text = "''"
+    else
+        text = scalar_text(key, 0, 0)
+    end
+    if not text or #text > SIMPLE_KEY_MAX or find(text, '\n', 1, true) then
+        return nil
+    end
+    text = BREAKS[indent] .. text .. ': '
+    if #text <= KEPT_LENGTH and key == key then
+        if keys_kept >= KEPT_COUNT then
+            for kept_indent in next, known_keys do
+                known_keys[kept_indent] = {}
+            end
+            keys_kept = 0
+        end
+        known_keys[indent][key] = text
+        keys_kept = keys_kept + 1
+    end
+    return text
+end
+
+local function write_map(out, count, map, indent, seen)
+    local names = known_keys[indent]
+    local start = count + 1
+    for key, value in next, map do
+        local name = names[key] or key_text(key, indent)
+        if name == nil then
+            return nil
+        end
+        local text
+        if #name < KEPT_LENGTH then
+            text = known[value]
+        end
+        if text == nil then
+            if type(value) == 'table' then
+                seen = seen or {[map] = true}
+                out[count + 1] = sub(name, 1, -2)
+                count = write_table(out, count + 1, value, indent, indent + 2, seen, true)
+                if not count then
+                    return nil
+                end
+            else
+                text = scalar_text(value, #name - 1, indent + 2)
+                if text == nil then
+                    return nil
+                end
+            end
+        end
+        if text == '' then
+            count = count + 1
+            out[count] = sub(name, 1, -2)
+        elseif text then
+            out[count + 1] = name
+            out[count + 2] = text
+            count = count + 2
+        end
+    end
+    -- The first key stands where we are, not on a line of its own.
+    out[start] = sub(out[start], indent + 2)
+    return count
+end
+
+-- A table in a list (or for itself), or as the value of a key: then lists stay at the key's column, maps move in.
+function write_table(out, count, value, list_indent, map_indent, seen, after_key)
+    if getmetatable(value) ~= nil or map_indent > 2 * DEEPEST then
+        return nil
+    end
+    if seen then
+        if seen[value] then
             return nil
         end
         seen[value] = true
-        local length = list_length(value)
-        if length == 0 then
-            text = '[]'
-        elseif length then
-            return write_list(out, count, value, length, indent + 2, seen)
-        else
-            return write_map(out, count, value, indent + 2, seen)
-        end
     end
-    if text == nil then
+    local first = next(value)
+    if first == nil then
+        out[count + 1] = after_key and ' []' or '[]'
+        return count + 1
+    end
+    local length
+    if type(first) == 'number' then
+        if not after_key then
+            local last = write_known_list(out, count, value, list_indent)
+            if last then
+                return last
+            end
+        end
+        length = list_length(value)
+    end
+    if after_key then
+        count = count + 1
+        out[count] = BREAKS[length and list_indent or map_indent]
+    end
+    if length then
+        return write_list(out, count, value, length, list_indent, seen)
+    end
+    return write_map(out, count, value, map_indent, seen)
+end
+
+local function finish(out, last)
+    if not last then
         return nil
     end
-    out[count + 1] = text
-    return count + 1
+    out[last + 1] = '\n...\n'
+    local document = concat(out, '', 1, last + 1)
+    if last < BUFFER_MAX then
+        spare_pieces = out
+    end
+    return document
 end
 
--- The first item stands where the writer is; the others on lines of their own, at column `indent`.
-function write_list(out, count, list, length, indent, seen)
-    local line = '\n' .. SPACES[indent] .. '- '
-    -- Most lists hold whole numbers only, and table.concat writes them as we would.
-    local whole = true
-    for index = 1, length do
-        local value = list[index]
-        if type(value) ~= 'number' or value % 1 ~= 0 or value >= SHORT_MAX or value <= -SHORT_MAX
-           or (value == 0 and 1 / value < 0) then
-            whole = false
-            break
-        end
-    end
-    if whole then
-        out[count + 1] = '- '
-        out[count + 2] = concat(list, line, 1, length)
-        return count + 2
-    end
-    for index = 1, length do
-        count = count + 1
-        out[count] = index == 1 and '- ' or line
-        count = write_item(out, count, rawget(list, index), indent, seen)
-        if not count then
-            return nil
-        end
-    end
-    return count
-end
-
-local function key_text(key)
-    local kind = type(key)
-    local text
-    if kind == 'string' then
-        text = string_text(key, 0, 0)
-        if text == '' then
-            return "''"
-        end
-    elseif kind == 'number' then
-        text = number_text(key)
-    elseif kind == 'boolean' then
-        text = key and 'true' or 'false'
-    elseif key == NULL then
-        text = 'null'
-    end
-    if text and #text <= SIMPLE_KEY_MAX and not find(text, '\n', 1, true) then
-        return text
-    end
-end
-
-function write_map(out, count, map, indent, seen)
-    local line = '\n' .. SPACES[indent]
-    local first = true
-    for key, value in next, map do
-        local text = key_text(key)
-        if not text or (#text > BEST_WIDTH and find(text, ' ', 1, true)) then
-            return nil
-        end
-        count = count + 1
-        out[count] = first and text or line .. text
-        first = false
-        local kind = type(value)
-        if kind == 'table' then
-            if seen[value] or getmetatable(value) ~= nil or indent > DEEPEST then
-                return nil
-            end
-            seen[value] = true
-            local length = list_length(value)
-            if length == 0 then
-                count = count + 1
-                out[count] = ': []'
-            elseif length then
-                count = count + 1
-                out[count] = ':' .. line
-                count = write_list(out, count, value, length, indent, seen)
-            else
-                count = count + 1
-                out[count] = ':' .. line .. '  '
-                count = write_map(out, count, value, indent + 2, seen)
-            end
-        else
-            if kind == 'string' then
-                value = string_text(value, indent + #text + 2, indent + 2)
-                if value == nil then
-                    return nil
-                end
-            elseif kind == 'number' then
-                value = number_text(value)
-            elseif kind == 'boolean' then
-                value = value and 'true' or 'false'
-            elseif value == NULL then
-                value = 'null'
-            else
-                return nil
-            end
-            count = count + 1
-            out[count] = value == '' and ':' or ': ' .. value
-        end
-        if not count then
-            return nil
-        end
-    end
-    return count
+local function start(text)
+    local out = spare_pieces or {}
+    spare_pieces = nil
+    out[1] = text
+    return out
 end
 
 -- A list of `count` values as a YAML document, or nil when it is not plain.
 local function plain_list(values, count)
-    local out = {'---\n'}
-    local last = write_list(out, 1, values, count, 0, {})
-    if last then
-        out[last + 1] = '\n...\n'
-        return concat(out)
-    end
+    local out = start('---\n')
+    return finish(out, write_list(out, 1, values, count, 0))
+end
+
+-- The same for one table.
+local function plain_table(value)
+    local out = start('---\n- ')
+    return finish(out, write_table(out, 1, value, 2, 2))
 end
 
 -- A single value as a document of its own (what a push sends).
 local function plain_value(value)
-    if type(value) ~= 'table' then
-        return nil
-    end
-    if getmetatable(value) ~= nil then
+    if type(value) ~= 'table' or getmetatable(value) ~= nil then
         return nil
     end
     local length = list_length(value)
     if length == 0 then
         return '--- []\n...\n'
     end
-    local out, last = {'---\n'}, nil
+    local out = start('---\n')
     if length then
-        last = write_list(out, 1, value, length, 0, {[value] = true})
-    else
-        last = write_map(out, 1, value, 0, {[value] = true})
+        return finish(out, write_list(out, 1, value, length, 0))
     end
-    if last then
-        out[last + 1] = '\n...\n'
-        return concat(out)
-    end
+    return finish(out, write_map(out, 1, value, 0))
 end
 
 -- Tagged documents ----------------------------------------------------------------------------------------------------
@@ -507,10 +571,12 @@ function output.reply(mode, ...)
                 return '---\n- ' .. number_text(value) .. '\n...\n'
             end
             if kind == 'string' then
-                local text = string_text(value, 2, 2)
+                local text = known[value] or string_text(value, 2, 2)
                 if text then
                     return (text == '' and '---\n-' or '---\n- ') .. text .. '\n...\n'
                 end
+            elseif kind == 'table' then
+                return plain_table(value) or tagged(YAML_LIST, {value}, 1, true)
             end
         end
         local values = {...}
@@ -528,7 +594,7 @@ function output.error_reply(mode, message)
     end
     if mode == 'yaml' then
         if type(message) == 'string' then
-            local text = string_text(message, 9, 4)
+            local text = known[message] or string_text(message, 9, 4)
             if text and text ~= '' then
                 return '---\n- error: ' .. text .. '\n...\n'
             end

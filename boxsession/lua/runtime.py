@@ -97,6 +97,10 @@ class Task:
         self.calling = False                        # inside an exposed Python function
         setattr(self.greenlet, _TASK, self)
 
+    def raise_kept(self) -> None:
+        raised, self.raised = self.raised, None
+        raise raised
+
 
 class Runtime:
     """The Lua state of one console.
@@ -323,7 +327,13 @@ class Evaluator:
 
         With `may_continue`, b'' when the statement is not complete yet.
         """
-        return self._perform(_STATEMENT_OPEN if may_continue else _STATEMENT, text)
+        task = self.task
+        task.killed = False
+        self._runtime._slice_end = 0.0
+        reply = self._send((_STATEMENT_OPEN if may_continue else _STATEMENT, text))
+        if task.raised is not None:
+            task.raise_kept()
+        return reply
 
     def connect(self) -> bytes:
         """Runs the on_connect triggers; gives b'', or the error that is to end the session."""
@@ -343,6 +353,5 @@ class Evaluator:
         self._runtime._slice_end = 0.0
         reply = self._send((operation, text))
         if task.raised is not None:
-            raised, task.raised = task.raised, None
-            raise raised
+            task.raise_kept()
         return reply

@@ -23,6 +23,8 @@ __all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Quit', 'Statemen
 
 CONTINUATIONS = ('auto', 'on', 'off')
 _SPECIAL = (b'\xff', b'\x03')
+# A line that ends in one of these may not be its statement: CR, and the backslash of a continuation.
+_ENDINGS = b'\r\\'
 
 
 class _NeedData:
@@ -36,7 +38,7 @@ class _NeedData:
 NEED_DATA = _NeedData()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)       # not frozen: one is made for each statement, and freezing doubles its price
 class Statement:
     """A statement to run and answer."""
 
@@ -83,14 +85,18 @@ class ConsoleProtocol:
         continuation: 'auto', 'on' or 'off'.
     """
 
-    __slots__ = ('continuation', 'delimiter', '_max', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_queue',
+    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_queue',
                  '_telnet')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
         self.continuation = continuation
         self.delimiter = b''                        # what ends a statement, in front of its line feed
         self._max = max_statement_bytes
-        self._buffer = bytearray()                  # text that no event has taken
+        # Text that no event has taken: what is left of the last packet, or, when a line goes on in the next one, all of
+        # it in the buffer. Never in both.
+        self._data = b''
+        self._at = 0
+        self._buffer = bytearray()
         self._scanned = 0                           # how much of it holds no line feed for certain
         self._held: bytes | None = None             # the lines of the statement that is not complete
         self._skipping = False                      # inside the rest of a statement that was too long
@@ -102,7 +108,11 @@ class ConsoleProtocol:
         """Takes what came from the client. True if there was an interrupt in it: what runs now is to be cancelled."""
         if self._telnet is None:
             if _SPECIAL[0] not in data and _SPECIAL[1] not in data:
-                self._buffer += data
+                if self._at == len(self._data) and not self._buffer:
+                    self._data = data
+                    self._at = 0
+                else:
+                    self._keep(data)
                 return False
             self._telnet = TelnetFilter()
         interrupted = False
@@ -111,15 +121,21 @@ class ConsoleProtocol:
                 interrupted = True
                 self._interrupt()
             else:
-                self._buffer += part
+                self._keep(part)
         return interrupted
+
+    def _keep(self, data: bytes) -> None:
+        if self._at < len(self._data):
+            self._buffer += self._data[self._at:]
+            self._at = len(self._data)
+        self._buffer += data
 
     def receive_eof(self) -> None:
         """The client sends no more."""
         if not self._ended:
             self._ended = True
             if self._telnet is not None:
-                self._buffer += self._telnet.flush()
+                self._keep(self._telnet.flush())
 
     def data_to_send(self) -> bytes:
         """Telnet's answers, to go out in front of the next reply."""
@@ -132,7 +148,7 @@ class ConsoleProtocol:
     @property
     def buffered_bytes(self) -> int:
         """How much is waiting to be cut into statements."""
-        return len(self._buffer)
+        return len(self._buffer) + len(self._data) - self._at
 
     @property
     def holds_statement(self) -> bool:
@@ -162,11 +178,22 @@ class ConsoleProtocol:
             else:
                 self._queue.append(event)
         self._buffer.clear()
+        self._at = len(self._data)
         self._scanned = 0
         self._held = None
         self._skipping = False
 
     def _take(self):
+        data, at = self._data, self._at
+        if at < len(data):
+            newline = data.find(b'\n', at)
+            if newline >= 0 and self._held is None and not (self.delimiter or self._skipping):
+                # The common case: one line, one statement.
+                line = data[at:newline]
+                if 0 < newline - at <= (self._max or newline) and line[-1] not in _ENDINGS and line != b'~.':
+                    self._at = newline + 1
+                    return Statement(line, self.continuation == 'auto')
+            self._keep(b'')
         buffer = self._buffer
         while True:
             newline = buffer.find(b'\n', self._scanned)
