@@ -1,0 +1,97 @@
+"""A client of the text console for tests: every read has a deadline."""
+from __future__ import annotations
+
+import struct
+
+import gevent
+import yaml
+from gevent import socket
+
+READ_SECONDS = 10
+GREETING_BYTES = 128
+
+
+class Client:
+    """One connection. `address` is 'host:port' or 'unix:PATH'."""
+
+    def __init__(self, address, greeting=True):
+        address = str(address)
+        if address.startswith('unix:'):
+            self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            self.sock.connect(address[5:])
+        else:
+            host, _, port = address.rpartition(':')
+            self.sock = socket.create_connection((host.strip('[]'), int(port)))
+        self.greeting = self.read(GREETING_BYTES) if greeting else b''
+
+    def send(self, data):
+        self.sock.sendall(data.encode() if isinstance(data, str) else data)
+
+    def read(self, count):
+        """Exactly `count` bytes."""
+        data = b''
+        with gevent.Timeout(READ_SECONDS):
+            while len(data) < count:
+                piece = self.sock.recv(count - len(data))
+                if not piece:
+                    raise EOFError(f'closed after {data!r}')
+                data += piece
+        return data
+
+    def read_until(self, end):
+        """Everything up to and with `end`."""
+        data = b''
+        with gevent.Timeout(READ_SECONDS):
+            while not data.endswith(end):
+                piece = self.sock.recv(1)
+                if not piece:
+                    raise EOFError(f'closed after {data!r}')
+                data += piece
+        return data
+
+    def read_to_end(self):
+        """Everything until the server closes."""
+        data = b''
+        with gevent.Timeout(READ_SECONDS):
+            while True:
+                piece = self.sock.recv(65536)
+                if not piece:
+                    return data
+                data += piece
+
+    def document(self):
+        """The next YAML document, as bytes."""
+        return self.read_until(b'\n...\n')
+
+    def reply(self, statement):
+        """The reply to one statement, as bytes."""
+        self.send(statement if isinstance(statement, bytes) else statement + '\n')
+        return self.document()
+
+    def values(self, statement):
+        """The reply to one statement, as data: a list, or None where there are no values."""
+        return yaml.safe_load(self.reply(statement))
+
+    def value(self, statement):
+        """The one value that a statement gives."""
+        values = self.values(statement)
+        assert isinstance(values, list) and len(values) == 1, values
+        return values[0]
+
+    def error(self, statement):
+        """The message of the error that a statement ends in."""
+        value = self.value(statement)
+        assert isinstance(value, dict) and list(value) == ['error'], value
+        return value['error']
+
+    def end(self):
+        """Half-closes: no more input."""
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self):
+        """Vanishes with a TCP reset."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        self.sock.close()
+
+    def close(self):
+        self.sock.close()

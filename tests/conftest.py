@@ -1,0 +1,132 @@
+"""What all tests share: a deadline for each, servers that are really started, and a client with deadlines."""
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import gevent
+import pytest
+from client import Client
+
+from boxsession import Console
+
+PROJECT = Path(__file__).resolve().parent.parent
+TEST_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def deadline(request):
+    """No test hangs, and none passes while a greenlet died unseen."""
+    failures = []
+    hub = gevent.get_hub()
+    hub.handle_error, original = (
+        lambda context, kind, value, trace: (failures.append((context, kind, value)),
+                                             original(context, kind, value, trace))), hub.handle_error
+    marker = request.node.get_closest_marker('slow')
+    try:
+        with gevent.Timeout(TEST_SECONDS * (4 if marker else 1)):
+            yield
+    finally:
+        hub.handle_error = original
+    assert not failures
+
+
+@pytest.fixture
+def console(request):
+    """A factory of consoles inside this process: console(dialect=..., config=...), stopped at the end."""
+    started = []
+
+    def start(dialect='classic', expose=None, **config):
+        made = Console(listen=[{'address': '127.0.0.1:0', 'dialect': dialect}], expose=expose, config=config)
+        made.start()
+        started.append(made)
+        return made
+
+    yield start
+    for made in started:
+        made.stop()
+
+
+@pytest.fixture
+def connect():
+    """A factory of clients: connect(console) or connect(address text); all are closed at the end."""
+    clients = []
+
+    def open_client(target, greeting=True):
+        address = target.addresses[0] if isinstance(target, Console) else target
+        client = Client(address, greeting)
+        clients.append(client)
+        return client
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+class Served:
+    """A `boxsession serve` process."""
+
+    def __init__(self, arguments, folder, environment=None):
+        self.folder = folder
+        self.stderr_path = folder / f'stderr-{len(list(folder.iterdir()))}'
+        with open(self.stderr_path, 'wb') as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, '-m', 'boxsession', 'serve', *arguments], stderr=stderr, stdin=subprocess.DEVNULL,
+                cwd=folder, env={**os.environ, 'PYTHONPATH': str(PROJECT), **(environment or {})})
+
+    @property
+    def stderr(self):
+        return self.stderr_path.read_text()
+
+    def addresses(self, count=1):
+        """The addresses of the ready lines, when there are `count` of them."""
+        while True:
+            lines = [line for line in self.stderr.splitlines(keepends=True)
+                     if line.startswith('listening: console ') and line.endswith('\n')]
+            if len(lines) >= count:
+                return [line.split()[2] for line in lines]
+            assert self.process.poll() is None, self.stderr
+            gevent.sleep(0.01)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def wait(self, timeout=20):
+        """The exit code."""
+        with gevent.Timeout(timeout):
+            while self.process.poll() is None:
+                gevent.sleep(0.01)
+        return self.process.returncode
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                return self.wait(5)
+            except gevent.Timeout:
+                self.process.kill()
+        return self.process.wait()
+
+
+@pytest.fixture
+def serve(tmp_path):
+    """A factory of server processes: serve('--listen', '127.0.0.1:0')."""
+    started = []
+
+    def start(*arguments, environment=None):
+        served = Served(arguments, tmp_path, environment)
+        started.append(served)
+        return served
+
+    yield start
+    for served in started:
+        served.stop()
+
+
+def need(command):
+    """Skips a test by name where a program is not installed."""
+    return pytest.mark.skipif(shutil.which(command) is None, reason=f'{command} is not installed')

@@ -1,0 +1,268 @@
+"""What leaves Lua, and what the formatters make of it: two writers that must agree, and what no value may break."""
+from __future__ import annotations
+
+import string
+
+import gevent
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from boxsession.lua.exposed import pack, unpack
+from boxsession.lua.runtime import Runtime
+from boxsession.output import lua as lua_output
+from boxsession.output import push_document, reply_document
+from boxsession.output import yaml as yaml_output
+from boxsession.output.tagged import is_printable, tokens
+from boxsession.session import Session
+
+
+class Host:
+    """An evaluator's host that keeps what is pushed."""
+
+    def __init__(self):
+        self.pushed = []
+
+    def push(self, tagged):
+        self.pushed.append(push_document(tagged))
+
+    def set_delimiter(self, delimiter):
+        pass
+
+    def control(self, command):
+        pass
+
+    def switching_out(self):
+        pass
+
+
+@pytest.fixture(scope='module')
+def evaluate():
+    """A function that runs a statement and gives (what left Lua, the reply)."""
+    current = {}
+
+    def give(argument=None):
+        return current['value']
+
+    runtime = Runtime({}, expose={'give': give})
+    host = Host()
+    evaluator = None
+
+    def run(text, value=None, mode=None):
+        nonlocal evaluator
+        current['value'] = value
+        if evaluator is None:
+            evaluator = runtime.evaluator(Session(1, '127.0.0.1:1', 3, 'admin', 'tarantool'), host)
+        if mode:
+            evaluator.statement(f'\\set output {mode}'.encode())
+        left = evaluator.statement(text.encode() if isinstance(text, str) else text)
+        return left, reply_document(left)
+
+    # A session's evaluator belongs to one greenlet: this one serves all tests of the module.
+    from gevent.queue import Queue
+    requests, results = Queue(), Queue()
+
+    def serve():
+        while True:
+            request = requests.get()
+            if request is None:
+                return
+            results.put(run(*request))
+
+    greenlet = gevent.spawn(serve)
+
+    def call(*request):
+        requests.put(request)
+        return results.get()
+
+    call.host = host
+    yield call
+    requests.put(None)
+    greenlet.join()
+
+
+def emitted(evaluate, expression, value=None, as_list=True):
+    """What libyaml's emitter makes of a list of values: __serialize keeps Lua from writing the document itself."""
+    tagged, _ = evaluate(f'setmetatable({{{expression}}}, {{__serialize = "sequence"}})', value)
+    assert tagged[:2] == b'\1L'
+    return yaml_output.document(tokens(tagged[2:-1]), as_list=as_list)
+
+
+WORDS = st.sampled_from(['true', 'false', 'null', '~', 'yes', 'no', 'on', 'True', 'nil', '', ' ', '-', '--', '---', '...',
+                         '?', ':', 'a:', 'a: b', 'a #b', '#', '- a', '? a', ': a', "it's", "'", '"', '<<', '=', '!', '%',
+                         '@', '`', '|', '>', '&a', '*a', ',', '[', ']', '{', '}', '--- x', '... x', 'a ... b', '1:2', '\t',
+                         'a  b', ' a', 'a ', 'x' * 100, 'ab ' * 40, 'ab  ' * 40, "a ' b " * 30, 'a' * 79 + ' b',
+                         'a' * 80 + ' b', 'a' * 81 + ' b c', 'inf', 'nan', '0x10', '1e5', '.5', '5.', '+1', '1_000'])
+PRINTABLE = st.text(string.ascii_letters + string.digits + string.punctuation + '    ', max_size=120)
+SENTENCES = st.lists(st.text('abc\'":#,.-', min_size=1, max_size=12), max_size=30).map(' '.join)
+SCALARS = st.one_of(WORDS, PRINTABLE, SENTENCES, st.booleans(), st.integers(-2**53, 2**53),
+                    st.floats(allow_nan=False, allow_infinity=False).filter(lambda x: not x.is_integer()))
+KEYS = st.one_of(WORDS, PRINTABLE, SENTENCES)
+PLAIN = st.recursive(SCALARS, lambda inner: st.one_of(
+    st.lists(inner, max_size=5), st.dictionaries(KEYS.filter(lambda key: key != ''), inner, min_size=1, max_size=4)),
+    max_leaves=12)
+
+
+def keys(value):
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield key
+            yield from keys(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from keys(item)
+
+
+@settings(max_examples=1500, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=PLAIN)
+def test_the_fast_writer_and_the_emitter_write_the_same_bytes(evaluate, value):
+    assert emitted(evaluate, 'give()', value) == evaluate('give()', value)[1]
+    several = evaluate('v = give() return v, v, {v}', value)[1]
+    assert emitted(evaluate, 'v, v, {v}') == several
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=PLAIN)
+def test_the_fast_writer_writes_plain_documents(evaluate, value):
+    left, _ = evaluate('give()', value)
+    long_key = any(len(key) + key.count("'") > 70 for key in keys(value))
+    assert left[:1] == b'-' or '\\t' in repr(value) or long_key
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(message=st.one_of(WORDS, PRINTABLE, SENTENCES))
+def test_an_error_is_written_as_the_emitter_would(evaluate, message):
+    _, reply = evaluate('error(give(), 0)', message)
+    assert emitted(evaluate, '{error = give()}', message) == reply
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=PLAIN)
+def test_a_push_is_written_as_the_emitter_would(evaluate, value):
+    evaluate.host.pushed.clear()
+    evaluate('v = give() box.session.push(v)', value)
+    expected = emitted(evaluate, 'v', as_list=False)
+    assert [b'%TAG !push! tag:tarantool.io/push,2018\n' + expected] == evaluate.host.pushed
+
+
+class TextLoader(yaml.SafeLoader):
+    """Reads every plain scalar as text, as a reader does who knows that a string was sent."""
+
+
+TextLoader.yaml_implicit_resolvers = {}
+
+
+def read_text(reply):
+    value = yaml.load(reply, TextLoader)[0]
+    return value if isinstance(value, bytes) else value.encode()
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.binary(max_size=60))
+def test_any_bytes_are_read_back_from_yaml(evaluate, data):
+    assert data == read_text(evaluate('give()', data)[1])
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=60))
+def test_any_text_is_read_back_from_yaml(evaluate, text):
+    data = text.encode(errors='surrogatepass')
+    assert data == read_text(evaluate('give()', data)[1])
+
+
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-2**53, 2**53), st.floats(allow_nan=False), st.text(), st.binary()),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(min_size=1), inner, max_size=4)),
+    max_leaves=10)
+
+
+def as_lua_copies(value):
+    """What a value is after being packed: strings that are UTF-8 are text, whole numbers are int."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, dict):
+        return {key: as_lua_copies(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [as_lua_copies(item) for item in value]
+    return value
+
+
+@given(value=VALUES)
+def test_packed_values_are_unpacked(value):
+    assert as_lua_copies(value) == unpack(pack(value))
+
+
+@given(data=st.binary(max_size=40))
+def test_printable_is_utf8_without_what_tarantool_hides(data):
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        assert not is_printable(data)
+    else:
+        hidden = any('\x80' <= char <= '\x9f' or char == '\ufeff' or ord(char) & 0xfffe == 0xfffe for char in text)
+        assert hidden != is_printable(data)
+
+
+@pytest.mark.parametrize(('tagged', 'line', 'block'), [
+    (b'L]', b'{};', b'{\n\n};'),
+    (b'Ln1:1L]]', b'{1, {}};', b'{\n  1,\n  {\n\n  }\n};'),
+    (b'Ms1:an1:1}', b'{a = 1};', b'{\n  a = 1\n};'),
+    (b's2:a"', b'"a\\"";', b'"a\\"";'),
+    (b'n1:1n1:2', b'1, 2;', b'1, 2;'),
+    (b'', b';', b';'),
+    (b'&1:0Ms2:me*1:0}', b'{me = {nil}};', b'{\n  me = {\n    nil\n  }\n};'),
+    (b'Ms3:endn1:1}', b'{["end"] = 1};', b'{\n  ["end"] = 1\n};'),
+    (b'Mn1:0n1:9n1:1n1:8}', b'{9, 8};', b'{\n  9,\n  8\n};'),
+])
+def test_lua_output(tagged, line, block):
+    assert line == lua_output.values(tokens(tagged), block=False)
+    assert block == lua_output.values(tokens(tagged), block=True)
+
+
+def test_a_formatter_that_fails_gives_an_error_document():
+    for kind in (b'\1', b'\2', b'\3', b'\4'):
+        for broken in (b's:x', b'?', b'n', b'sx:'):
+            assert b'error' in reply_document(kind + broken)
+
+
+@pytest.mark.parametrize('mode', ['yaml', 'lua', 'lua,block'])
+@pytest.mark.parametrize('statement', [
+    "setmetatable({}, {__serialize = function() error('no way') end})",
+    "setmetatable({}, {__serialize = function() error({1}) end})",
+    "setmetatable({}, {__serialize = function() error() end})",
+    "setmetatable({}, {__serialize = 'bogus'})",
+    "local t = setmetatable({}, {}) getmetatable(t).__serialize = function() return setmetatable({}, getmetatable(t)) end "
+    "return t",
+    "setmetatable({}, {__tostring = 1}), newproxy, coroutine.create(print)",
+    "local t = {} for i = 1, 30000 do t = {t} end return t",
+    "error(setmetatable({}, {__serialize = function() error('again') end}))",
+    "error(setmetatable({}, {__serialize = function() error(setmetatable({}, {__tostring = error})) end}))",
+    "error(setmetatable({}, {__tostring = function() return 5 end}))",
+    "error(print)",
+    "error(coroutine.create(print))",
+    "string.char(255, 0, 10, 13, 128)",
+    "{[string.char(255)] = string.char(254)}",
+])
+def test_whatever_cannot_be_shown_is_an_error_document(evaluate, mode, statement):
+    _, reply = evaluate(statement, None, mode)
+    end = b'\n...\n' if mode == 'yaml' else b';'
+    assert reply.endswith(end)
+    assert evaluate('1', None, 'yaml')[1] == b'---\n- 1\n...\n'
+
+
+@pytest.mark.parametrize(('statement', 'reply'), [
+    ('2^63', '9223372036854775808'), ('-2^63', '-9223372036854775808'), ('2^64', '1.844674407371e+19'),
+    ('2^53 + 2', '9007199254740994'), ('1e15', '1000000000000000'), ('0.1 + 0.2', '0.3'), ('-0', '0'), ('1/0', 'inf'),
+    ('-1/0', '-inf'), ('0/0', '-nan'), ('123456.789012345678', '123456.78901235'), ('1e100', '1e+100'),
+])
+def test_numbers(evaluate, statement, reply):
+    assert f'---\n- {reply}\n...\n' == evaluate(statement, None, 'yaml')[1].decode()
+    assert f'---\n- - {reply}\n  - {reply}\n...\n' == evaluate(f'{{{statement}, {statement}}}')[1].decode()
+    assert f'{reply};' == evaluate(statement, None, 'lua')[1].decode()
+    evaluate('1', None, 'yaml')

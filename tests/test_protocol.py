@@ -1,0 +1,247 @@
+"""The text protocol without sockets: each case whole, byte by byte and in random splits."""
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from boxsession.protocol.console import (
+    NEED_DATA,
+    Cancelled,
+    ConsoleProtocol,
+    End,
+    Quit,
+    Statement,
+    TooLong,
+    Unfinished,
+)
+from boxsession.protocol.greeting import console_greeting
+
+LIMIT = 20
+
+
+def events(pieces, *, continuation='off', delimiter=b'', limit=LIMIT, eof=False, incomplete=()):
+    """All events for input that arrives in `pieces`; statements in `incomplete` are held."""
+    protocol = ConsoleProtocol(limit, continuation)
+    protocol.delimiter = delimiter
+    found = []
+
+    def drain():
+        while True:
+            event = protocol.next_event()
+            if event is NEED_DATA:
+                return
+            if isinstance(event, Statement) and event.may_continue and event.text in incomplete:
+                protocol.hold(event)
+                continue
+            found.append(event)
+            if isinstance(event, (End, Quit)):
+                return
+
+    for piece in pieces:
+        protocol.receive_data(piece)
+        drain()
+    if eof:
+        protocol.receive_eof()
+        drain()
+    return found, protocol
+
+
+def texts(*lines):
+    return [Statement(line, False) for line in lines]
+
+
+CASES = {
+    'one line': (b'1\n', {}, texts(b'1')),
+    'several lines': (b'1\n2\n\n3\n', {}, texts(b'1', b'2', b'', b'3')),
+    'CRLF is one end': (b'1\r\n2\r\n', {}, texts(b'1', b'2')),
+    'a CR elsewhere is text': (b'a\rb\n\r\r\n', {}, texts(b'a\rb', b'\r')),
+    'no end, no statement': (b'1', {}, []),
+    'any byte': (b'\x00\x80\xfe\n', {}, texts(b'\x00\x80\xfe')),
+    'delimiter': (b'1\n+ 1;\n2;\n', {'delimiter': b';'}, texts(b'1\n+ 1', b'2')),
+    'delimiter inside a line': (b'1; 2;\n', {'delimiter': b';'}, texts(b'1; 2')),
+    'delimiter and CRLF': (b'1\r\n2$$\r\n', {'delimiter': b'$$'}, texts(b'1\n2')),
+    'delimiter alone': (b';\n', {'delimiter': b';'}, texts(b'')),
+    'continuation on': (b'1 \\\n+ 1\n2\n', {'continuation': 'on'}, texts(b'1 \n+ 1', b'2')),
+    'continuation on, CRLF': (b'1 \\\r\n+ 1\r\n', {'continuation': 'on'}, texts(b'1 \n+ 1')),
+    'continuation off': (b'1 \\\n2\n', {'continuation': 'off'}, texts(b'1 \\', b'2')),
+    'tilde and dot': (b'1\n~.\n', {}, [*texts(b'1'), Quit()]),
+    'tilde and dot, CRLF': (b'~.\r\n', {}, [Quit()]),
+    'tilde and dot inside a statement': (b'a\n~.\n', {'delimiter': b';'}, [Quit()]),
+    'tilde and dot in a line': (b'~. \n', {}, texts(b'~. ')),
+    'end after a statement': (b'1\n', {'eof': True}, [*texts(b'1'), End()]),
+    'end inside a statement': (b'1\n12', {'eof': True}, [*texts(b'1'), Unfinished(b'12'), End()]),
+    'end inside lines that are held': (b'a\nb', {'eof': True, 'delimiter': b';'}, [Unfinished(b'a\nb'), End()]),
+    'end behind lines that are held': (b'a\n', {'eof': True, 'delimiter': b';'}, [Unfinished(b'a\n'), End()]),
+    'end behind spaces': (b'1\n \t', {'eof': True}, [*texts(b'1'), End()]),
+    'telnet IAC IAC': (b'a\xff\xffb\n', {}, texts(b'a\xffb')),
+    'telnet command in a line': (b'a\xff\xf1b\n', {}, texts(b'ab')),
+    'telnet option': (b'a\xff\xfd\x06b\n', {}, texts(b'ab')),
+    'telnet suboption': (b'a\xff\xfa\x18\x00x\xff\xff\nty\xff\xf0b\n', {}, texts(b'ab')),
+    'a 0xff that is no telnet': (b'a\xff\x41\n', {}, texts(b'a\xff\x41')),
+    'a 0xff at the end': (b'a\xff', {'eof': True}, [Unfinished(b'a\xff'), End()]),
+}
+
+
+def outcome(pieces, options):
+    found, protocol = events(pieces, **options)
+    return found, protocol.data_to_send()
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_events(name):
+    data, options, expected = CASES[name]
+    assert expected == events([data], **options)[0]
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_events_byte_by_byte(name):
+    data, options, expected = CASES[name]
+    pieces = [data[at:at + 1] for at in range(len(data))]
+    assert expected == events(pieces, **options)[0]
+
+
+@given(name=st.sampled_from(sorted(CASES)), cuts=st.sets(st.integers(1, 30)))
+def test_events_in_random_splits(name, cuts):
+    data, options, expected = CASES[name]
+    at = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    assert expected == events([data[a:b] for a, b in zip(at, at[1:], strict=False)], **options)[0]
+
+
+@given(pieces=st.lists(st.binary(max_size=30), max_size=8), delimiter=st.sampled_from([b'', b';', b'$$']),
+       continuation=st.sampled_from(['auto', 'on', 'off']), eof=st.booleans())
+def test_any_bytes_in_any_splits_give_the_same_events(pieces, delimiter, continuation, eof):
+    # Interrupts look at what has arrived, so with them the split matters; they have tests of their own.
+    pieces = [piece.translate(None, b'\x03\xf4\xf3') for piece in pieces]
+    options = {'delimiter': delimiter, 'continuation': continuation, 'eof': eof, 'limit': 0}
+    assert outcome(pieces, options) == outcome([b''.join(pieces)], options)
+
+
+@given(lines=st.lists(st.binary(max_size=12).map(lambda line: line.translate(None, b'\n\r\x03\xff')), max_size=10))
+def test_lines_come_back_as_they_were_sent(lines):
+    lines = [line for line in lines if line != b'~.']
+    found, _ = events([b''.join(line + b'\n' for line in lines)])
+    assert texts(*lines) == found
+
+
+def test_auto_continuation_joins_the_lines_of_a_held_statement():
+    found, protocol = events([b'for\nx\nend\n1\n'], continuation='auto', incomplete={b'for', b'for\nx'})
+    assert [Statement(b'for\nx\nend', True), Statement(b'1', True)] == found
+    assert not protocol.holds_statement
+
+
+def test_held_lines_at_the_end_are_unfinished():
+    found, _ = events([b'for\n'], continuation='auto', incomplete={b'for'}, eof=True)
+    assert [Unfinished(b'for\n'), End()] == found
+
+
+LONG = b'x' * (LIMIT + 1)
+
+
+@pytest.mark.parametrize('pieces', [[LONG + b'\n1\n'], [LONG[:-1], b'x', b'yyy', b'\n', b'1\n'],
+                                    [LONG, LONG * 3, b'\n1\n']])
+def test_a_line_over_the_limit_is_told_once_and_its_rest_skipped(pieces):
+    assert [TooLong(LIMIT), *texts(b'1')] == events(pieces)[0]
+
+
+def test_a_line_of_just_the_limit_is_taken():
+    assert texts(LONG[:-1]) == events([LONG[:-1] + b'\n'])[0]
+    assert texts(LONG[:-1]) == events([LONG[:-1] + b'\r\n'])[0]
+
+
+def test_held_lines_count_for_the_limit():
+    assert [TooLong(LIMIT), *texts(b'1')] == events([b'x' * 12 + b'\\\n' + b'y' * 12 + b'\n1\n'],
+                                                  continuation='on')[0]
+
+
+def test_with_a_delimiter_the_whole_statement_is_skipped():
+    pieces = [LONG + b'\nos.exit()\nmore;\n1;\n']
+    assert [TooLong(LIMIT), *texts(b'1')] == events(pieces, delimiter=b';')[0]
+    assert [TooLong(LIMIT), *texts(b'1')] == events([piece[at:at + 1] for piece in pieces
+                                                    for at in range(len(piece))], delimiter=b';')[0]
+
+
+def test_what_is_skipped_is_not_kept():
+    _, protocol = events([LONG] * 1000)
+    assert protocol.buffered_bytes < 2 * LIMIT
+
+
+def test_the_limit_holds_for_bytes_that_never_end():
+    found, _ = events([b'x'] * 100, eof=True)
+    assert [TooLong(LIMIT), End()] == found
+
+
+INTERRUPTS = [b'\x03', b'\xff\xf4', b'\xff\xf4\xff\xfd\x06', b'\xff\xf3']
+
+
+@pytest.mark.parametrize('interrupt', INTERRUPTS)
+def test_an_interrupt_drops_a_half_typed_statement(interrupt):
+    protocol = ConsoleProtocol()
+    assert protocol.receive_data(b'half' + interrupt + b'1\n')
+    assert Statement(b'1', False) == protocol.next_event()
+    assert NEED_DATA is protocol.next_event()
+
+
+@pytest.mark.parametrize('interrupt', INTERRUPTS)
+def test_an_interrupt_cancels_what_waits_and_each_is_told(interrupt):
+    protocol = ConsoleProtocol()
+    protocol.receive_data(b'1\n2\nhalf')
+    assert protocol.receive_data(interrupt)
+    assert [Cancelled(b'1'), Cancelled(b'2'), NEED_DATA] == [protocol.next_event() for _ in range(3)]
+
+
+def test_an_interrupt_drops_lines_that_are_held():
+    protocol = ConsoleProtocol(continuation='auto')
+    protocol.receive_data(b'for\n')
+    protocol.hold(protocol.next_event())
+    protocol.receive_data(b'\x03')
+    assert not protocol.holds_statement
+
+
+def test_an_interrupt_cut_by_packets_is_seen():
+    protocol = ConsoleProtocol()
+    assert not protocol.receive_data(b'half\xff')
+    assert protocol.receive_data(b'\xf4')
+
+
+@pytest.mark.parametrize(('data', 'answer'), [
+    (b'\xff\xf4\xff\xfd\x06', b'\xff\xfb\x06'),             # DO TIMING-MARK: WILL
+    (b'\xff\xfd\x18', b'\xff\xfc\x18'),                     # DO anything else: WONT
+    (b'\xff\xfb\x18', b'\xff\xfe\x18'),                     # WILL: DONT
+    (b'\xff\xfe\x18\xff\xfc\x18', b''),                     # DONT and WONT want no answer
+])
+def test_telnet_is_answered(data, answer):
+    for pieces in ([data], [data[at:at + 1] for at in range(len(data))]):
+        protocol = ConsoleProtocol()
+        for piece in pieces:
+            protocol.receive_data(piece)
+        assert answer == protocol.data_to_send()
+        assert b'' == protocol.data_to_send()
+
+
+def test_a_suboption_without_end_does_not_swallow_the_session():
+    protocol = ConsoleProtocol()
+    protocol.receive_data(b'\xff\xfa' + b'x' * 5000)
+    protocol.receive_data(b'\n1\n')
+    seen = [protocol.next_event() for _ in range(2)]
+    assert Statement(b'1', False) in seen
+
+
+def test_the_delimiter_of_the_moment_counts():
+    protocol = ConsoleProtocol()
+    protocol.receive_data(b'set\n1\n+1;\nunset;\n2\n')
+    assert Statement(b'set', False) == protocol.next_event()
+    protocol.delimiter = b';'
+    assert Statement(b'1\n+1', False) == protocol.next_event()
+    assert Statement(b'unset', False) == protocol.next_event()
+    protocol.delimiter = b''
+    assert Statement(b'2', False) == protocol.next_event()
+
+
+@pytest.mark.parametrize('version', ['0.1.0', '1' * 100])
+def test_greeting(version):
+    greeting = console_greeting(version)
+    assert 128 == len(greeting)
+    assert b'\n' == greeting[63:64] == greeting[127:128]
+    assert greeting.startswith(b'Tarantool 2.6.0 (Lua console) ')
+    assert greeting[64:].startswith(b'boxsession 1' if version[0] == '1' else b'boxsession 0.1.0, \\help for help ')
