@@ -147,6 +147,9 @@ class Connection:
             message = f'the input ended inside a statement, which was not run: {text}'
         else:
             assert isinstance(event, Cancelled)
+            if event.may_continue and self._evaluator.is_incomplete(event.text):
+                self._protocol.hold(event)
+                return True
             message = 'the statement was cancelled'
         self._put(reply_document(self._evaluator.error(message)))
         return True

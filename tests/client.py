@@ -22,42 +22,53 @@ class Client:
         else:
             host, _, port = address.rpartition(':')
             self.sock = socket.create_connection((host.strip('[]'), int(port)))
-        self.greeting = self.read(GREETING_BYTES) if greeting else b''
+        self._buffer = bytearray()
+        try:
+            self.greeting = self.read(GREETING_BYTES) if greeting else b''
+        except BaseException:
+            self.sock.close()
+            raise
 
     def send(self, data):
         self.sock.sendall(data.encode() if isinstance(data, str) else data)
 
-    def read(self, count):
-        """Exactly `count` bytes."""
-        data = b''
-        with gevent.Timeout(READ_SECONDS):
-            while len(data) < count:
-                piece = self.sock.recv(count - len(data))
-                if not piece:
-                    raise EOFError(f'closed after {data!r}')
-                data += piece
+    def _receive(self):
+        piece = self.sock.recv(1 << 18)
+        if not piece:
+            raise EOFError(f'closed after {bytes(self._buffer)!r}')
+        self._buffer += piece
+
+    def _take(self, count):
+        data = bytes(self._buffer[:count])
+        del self._buffer[:count]
         return data
 
-    def read_until(self, end):
-        """Everything up to and with `end`."""
-        data = b''
+    def read(self, count):
+        """Exactly `count` bytes."""
         with gevent.Timeout(READ_SECONDS):
-            while not data.endswith(end):
-                piece = self.sock.recv(1)
-                if not piece:
-                    raise EOFError(f'closed after {data!r}')
-                data += piece
-        return data
+            while len(self._buffer) < count:
+                self._receive()
+        return self._take(count)
+
+    def read_until(self, end):
+        """Everything up to and with the first `end`."""
+        searched = 0
+        with gevent.Timeout(READ_SECONDS):
+            while True:
+                at = self._buffer.find(end, searched)
+                if at >= 0:
+                    return self._take(at + len(end))
+                searched = max(0, len(self._buffer) - len(end))
+                self._receive()
 
     def read_to_end(self):
         """Everything until the server closes."""
-        data = b''
         with gevent.Timeout(READ_SECONDS):
-            while True:
-                piece = self.sock.recv(65536)
-                if not piece:
-                    return data
-                data += piece
+            try:
+                while True:
+                    self._receive()
+            except EOFError:
+                return self._take(len(self._buffer))
 
     def document(self):
         """The next YAML document, as bytes."""
@@ -70,7 +81,7 @@ class Client:
 
     def values(self, statement):
         """The reply to one statement, as data: a list, or None where there are no values."""
-        return yaml.safe_load(self.reply(statement))
+        return yaml.load(self.reply(statement), yaml.CSafeLoader)
 
     def value(self, statement):
         """The one value that a statement gives."""

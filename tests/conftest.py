@@ -41,6 +41,7 @@ def console(request):
     started = []
 
     def start(dialect='classic', expose=None, **config):
+        config['limits'] = {'drain_seconds': 0.2, **config.get('limits', {})}
         made = Console(listen=[{'address': '127.0.0.1:0', 'dialect': dialect}], expose=expose, config=config)
         made.start()
         started.append(made)

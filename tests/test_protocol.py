@@ -187,7 +187,7 @@ def test_an_interrupt_cancels_what_waits_and_each_is_told(interrupt):
     protocol = ConsoleProtocol()
     protocol.receive_data(b'1\n2\nhalf')
     assert protocol.receive_data(interrupt)
-    assert [Cancelled(b'1'), Cancelled(b'2'), NEED_DATA] == [protocol.next_event() for _ in range(3)]
+    assert [Cancelled(b'1', False), Cancelled(b'2', False), NEED_DATA] == [protocol.next_event() for _ in range(3)]
 
 
 def test_an_interrupt_drops_lines_that_are_held():
@@ -196,6 +196,22 @@ def test_an_interrupt_drops_lines_that_are_held():
     protocol.hold(protocol.next_event())
     protocol.receive_data(b'\x03')
     assert not protocol.holds_statement
+
+
+def test_a_half_typed_statement_of_several_lines_is_no_statement():
+    protocol = ConsoleProtocol(continuation='auto')
+    protocol.receive_data(b'for\nx\x031\n')
+    event = protocol.next_event()
+    assert Cancelled(b'for', True) == event
+    protocol.hold(event)
+    assert Statement(b'1', True) == protocol.next_event()
+
+
+def test_what_comes_behind_an_interrupt_is_run():
+    protocol = ConsoleProtocol()
+    protocol.receive_data(b'1\n\x032\n\x033\n4')
+    assert [Cancelled(b'1', False), Cancelled(b'2', False), Statement(b'3', False), NEED_DATA] == [
+        protocol.next_event() for _ in range(4)]
 
 
 def test_an_interrupt_cut_by_packets_is_seen():

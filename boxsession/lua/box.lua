@@ -289,6 +289,7 @@ _G.box = {
 
 -- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
 -- so it is a name that only the sessions of the one dialect find.
+local globals = _G
 local function classic_global(_, name)
     if name == 'session' and session_of_caller().dialect == 'classic' then
         return session
@@ -301,8 +302,8 @@ function internal.session_new(id, fd, peer, user, dialect)
     local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console', output = 'yaml',
                     delimiter = ''}
     sessions[id] = record
-    if dialect == 'classic' and raw.getmetatable(_G) == nil then
-        setmetatable(_G, {__index = classic_global})
+    if dialect == 'classic' and raw.getmetatable(globals) == nil then
+        setmetatable(globals, {__index = classic_global})
     end
     return record
 end

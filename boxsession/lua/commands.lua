@@ -24,12 +24,12 @@ function set.output(session, value)
     if value == nil then
         return error('Specify output format: lua or yaml.', 0)
     end
-    local name, option = match(value, '^(%w+),(.+)$')
+    local name, option = match(value, '^([^,]+),([^,]+)')
     name = name or value
     if name ~= 'yaml' and name ~= 'lua' then
-        return error(format('Invalid format "%s", supported languages: lua and yaml.', value), 0)
+        return error('Invalid format "' .. value .. '", supported languages: lua and yaml.', 0)
     end
-    if option and option ~= 'line' and option ~= 'block' then
+    if name == 'lua' and option and option ~= 'line' and option ~= 'block' then
         return error(format('Wrong option "%s", expecting: line or block.', option), 0)
     end
     session.output = name == 'yaml' and 'yaml' or option or 'line'
@@ -67,10 +67,10 @@ set.continuation = choice('continuation', 'auto', 'on', 'off')
 set.prompt = choice('prompt', 'on', 'off')
 
 local PARAMETERS = {
-    output = set.output, out = set.output, o = set.output,
+    output = set.output, o = set.output,
     language = set.language, lang = set.language, l = set.language,
     delimiter = set.delimiter, delim = set.delimiter, d = set.delimiter,
-    continuation = set.continuation, cont = set.continuation, c = set.continuation,
+    continuation = set.continuation, c = set.continuation,
     prompt = set.prompt, p = set.prompt,
 }
 
@@ -95,7 +95,7 @@ function commands.quit()
     local _ = CONTROL['quit']
 end
 
-local COMMANDS = {help = commands.help, h = commands.help, ['?'] = commands.help, set = commands.set,
+local COMMANDS = {help = commands.help, h = commands.help, set = commands.set,
                   s = commands.set, quit = commands.quit, q = commands.quit}
 
 -- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.

@@ -10,7 +10,7 @@ local byte, find, getfenv, sub, tostring, type, yield = raw.byte, raw.find, raw.
 local load_text = internal.load_text
 local globals = _G
 
-local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL = 1, 2, 3, 4, 5
+local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK = 1, 2, 3, 4, 5, 6
 local BACKSLASH = 92
 
 -- Compiled chunks by statement text: scripts and dashboards send the same few again and again.
@@ -24,19 +24,20 @@ local function ends_too_early(message)
         and not find(message, 'unfinished string near', 1, true)
 end
 
--- The chunk for a statement: as an expression first. Returns nil and the message when it compiles neither way.
+-- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
+-- them only ends too early.
 local function compile(text)
     local chunk = cache[text]
     -- setfenv(1) in a statement changes its chunk: such a one is not used again.
     if chunk and getfenv(chunk) == globals then
         return chunk
     end
-    local message
-    chunk = load_text('return ' .. text)
+    local as_expression, message
+    chunk, as_expression = load_text('return ' .. text)
     if not chunk then
         chunk, message = load_text(text)
         if not chunk then
-            return nil, message
+            return nil, message, ends_too_early(message) or ends_too_early(as_expression)
         end
     end
     if #text <= CACHED_LENGTH then
@@ -60,11 +61,11 @@ local function evaluate(me, text, open)
     if byte(text, 1) == BACKSLASH then
         return show(me, internal.command(me.session, sub(text, 2)))
     end
-    local chunk, message = compile(text)
+    local chunk, message, unfinished = compile(text)
     if chunk then
         return show(me, chunk())
     end
-    if open and ends_too_early(message) then
+    if open and unfinished then
         return ''
     end
     return output.error_reply(me.session.output, message)
@@ -84,11 +85,12 @@ function reply_with_error(me, value)
         return output.error_reply(mode, CANCELLED)
     end
     if me.showing then
-        local ok, text = task.run(me, tostring, value)
-        value = raw.format(FORMATTING[mode], ok and text or 'error in __tostring')
+        local message = (type(value) == 'string' or type(value) == 'number') and value or ''
+        value = raw.format(FORMATTING[mode], message)
     end
     if type(value) == 'string' then
-        return output.error_reply(mode, value)
+        -- error(text, 2) of a statement points at us.
+        return output.error_reply(mode, internal.strip_position(value))
     end
     local ok, reply = task.run(me, output.error_reply, mode, value)
     if ok then
@@ -113,7 +115,10 @@ local function perform(me, operation, text)
         internal.run_on_disconnect(me)
         internal.session_end(me.session)
         return ''
-    else
+    elseif operation == CHECK then
+        local _, _, unfinished = compile(text)
+        return unfinished and byte(text, 1) ~= BACKSLASH and '' or 'complete'
+    elseif operation == FAIL then
         return output.error_reply(me.session.output, text)
     end
     if ok then

@@ -48,7 +48,8 @@ local function is_numeric(text)
     if value ~= nil then
         return not find(text, '(', 1, true)
     end
-    return find(text, '^%s*[+-]?0[bB][01]+%s*$') ~= nil
+    local bits = raw.match(text, '^%s*[+-]?0[bB]([01]+)%s*$')
+    return bits ~= nil and #bits <= 64
 end
 output.is_numeric = is_numeric
 
@@ -145,8 +146,9 @@ end
 -- A sparse list stays a list up to this length, and beyond while at most every second place is empty.
 local SPARSE_SAFE, SPARSE_RATIO = 10, 2
 
--- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does.
-local function list_length(value)
+-- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does, which lets a
+-- list be as sparse as it likes where `sparse_max` says so.
+local function list_length(value, sparse_max)
     local size, max = 0, 0
     for key in next, value do
         size = size + 1
@@ -159,7 +161,7 @@ local function list_length(value)
             max = key
         end
     end
-    if max > SPARSE_SAFE and max > size * SPARSE_RATIO then
+    if max > SPARSE_SAFE and max > size * SPARSE_RATIO and max > (sparse_max or 0) then
         return nil
     end
     return max
@@ -469,6 +471,20 @@ local function tag_text(out, mark, text)
     out[#out + 1] = text
 end
 
+-- The length of a table that __serialize says is a list, whatever its keys: up to the highest index, if that is not far
+-- beyond what there is.
+local FORCED_SPARSE_MAX = 1000
+local function highest_index(value)
+    local size, max = 0, 0
+    for key in next, value do
+        size = size + 1
+        if type(key) == 'number' and key > max and key % 1 == 0 then
+            max = key
+        end
+    end
+    return max <= FORCED_SPARSE_MAX + size * SPARSE_RATIO and max or #value
+end
+
 local function tag_table(out, value, kind, flow, references)
     local anchor = references[value]
     if anchor then
@@ -487,9 +503,9 @@ local function tag_table(out, value, kind, flow, references)
     if kind == 'map' then
         length = nil
     else
-        length = list_length(value)
+        length = list_length(value, references.sparse_max)
         if kind == 'list' and length == nil then
-            length = #value
+            length = highest_index(value)
         end
     end
     if length then
@@ -532,9 +548,11 @@ function tag_value(out, value, references)
 end
 
 -- `first` says how the tagged string is meant; then the values, one after the other.
+local LUA_SPARSE_MAX = 100000
 local function tagged(first, values, count, together)
     local out = {first}
-    local references = {named = 0}
+    local sparse_max = not together and LUA_SPARSE_MAX or nil
+    local references = {named = 0, sparse_max = sparse_max}
     if together then
         for index = 1, count do
             find_references(values[index], references)
@@ -542,7 +560,7 @@ local function tagged(first, values, count, together)
     end
     for index = 1, count do
         if not together then
-            references = {named = 0}
+            references = {named = 0, sparse_max = sparse_max}
             find_references(values[index], references)
         end
         tag_value(out, values[index], references)
@@ -589,8 +607,6 @@ end
 function output.error_reply(mode, message)
     if message == nil then
         message = NULL
-    elseif type(message) == 'number' then
-        message = message .. ''
     end
     if mode == 'yaml' then
         if type(message) == 'string' then
@@ -616,9 +632,4 @@ end
 -- A table on one line, for the log.
 function output.flat(value)
     return tagged(LUA_LINE_ONE, {value}, 1, false)
-end
-
--- Both ways for one value, for the test that holds them together.
-function output.both(value)
-    return plain_list({value}, 1), tagged(YAML_LIST, {value}, 1, true)
 end

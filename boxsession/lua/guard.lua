@@ -23,30 +23,35 @@ internal.raw = raw
 
 local error, find, gsub, loadstring, pcall, select, sub, type = raw.error, raw.find, raw.gsub, raw.loadstring,
     raw.pcall, raw.select, raw.sub, raw.type
-local concat, unpack = raw.concat, raw.unpack
+local concat, tonumber, unpack = raw.concat, raw.tonumber, raw.unpack
 
--- An error of a replaced function names the user's line, not ours: the C function is called again, its message
--- loses the position that points here and is raised from the caller's caller.
-local BLAME_LEVEL = 3
+-- An error of a replaced function names the user's line, not ours: the C function is called again, its message loses the
+-- position that points here and is raised from the caller's caller. Arguments that it takes after all (a number ) are taken: so nothing may come here that is not safe to call.
+local BLAME_LEVEL = 4      -- blamed, and the tail calls that led there from the replaced function
 local function strip_position(message)
-    if type(message) ~= 'string' then
-        return message
-    end
     return (gsub(message, '^builtin/%w+%.lua:%d+: ', ''))
 end
-local function blame(func, ...)
-    local ok, message = pcall(func, ...)
+internal.strip_position = strip_position
+
+local function blamed(ok, ...)
     if ok then
-        return error('bad arguments', BLAME_LEVEL)
+        return ...
     end
-    return error(strip_position(message), BLAME_LEVEL)
+    local message = ...
+    return error(type(message) == 'string' and strip_position(message) or message, BLAME_LEVEL)
+end
+local function blame(func, ...)
+    return blamed(pcall(func, ...))
 end
 internal.blame = blame
-internal.strip_position = strip_position
 
 -- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
 function _G.error(message, level)
-    return error(message, (level or 1) == 0 and 0 or (level or 1) + 1)
+    if level ~= nil and type(level) ~= 'number' then
+        return error("bad argument #2 to 'error' (number expected, got " .. type(level) .. ')', 2)
+    end
+    level = level or 1
+    return error(message, level == 0 and 0 or level + 1)
 end
 
 -- Bytecode is never loaded: PUC 5.1 does not verify it, so it reads and writes where it likes.
@@ -60,10 +65,12 @@ local function load_text(text, name)
 end
 internal.load_text = load_text
 
+local function text_or_nil(value)
+    return type(value) == 'number' and value .. '' or value
+end
+
 function _G.loadstring(text, name)
-    if type(text) == 'number' then
-        text = text .. ''
-    end
+    text, name = text_or_nil(text), text_or_nil(name)
     if type(text) ~= 'string' or (name ~= nil and type(name) ~= 'string') then
         return blame(loadstring, text, name)
     end
@@ -72,6 +79,7 @@ end
 
 -- load() reads its pieces here: inside the C reader a switch to another session could not be allowed.
 function _G.load(chunk, name)
+    chunk = text_or_nil(chunk)
     if type(chunk) == 'string' then
         return load_text(chunk, name or chunk)
     end
@@ -95,76 +103,86 @@ end
 
 -- lua_unpack of 5.1 computes the count in an int: a range wider than that walks off the stack.
 local UNPACK_MAX = 1e6
-function _G.unpack(list, first, last)
-    if type(list) == 'table' and (first == nil or type(first) == 'number')
-       and (last == nil or type(last) == 'number') then
-        local from, to = first or 1, last or #list
-        if to - from >= UNPACK_MAX then
-            return error('too many results to unpack', 2)
-        end
-        if from >= -2^31 and to < 2^31 then
-            return unpack(list, from, to)
-        end
+function _G.unpack(...)
+    local list, first, last = ...
+    if type(list) ~= 'table' then
+        return blame(unpack, ...)
     end
-    return blame(unpack, list, first, last)
+    local from, to = tonumber(first or 1), tonumber(last or #list)
+    if not from or not to then
+        return blame(unpack, list, from or first, to or last)
+    end
+    if to - from >= UNPACK_MAX or from ~= from or to ~= to then
+        return error('too many results to unpack', 2)
+    end
+    if from < -2^31 or to >= 2^31 then
+        return error('too many results to unpack', 2)
+    end
+    return unpack(list, from, to)
 end
 
 -- table.insert of 5.1 shifts every element from a far position on, one by one: only a list's own positions are meant.
 local insert = raw.insert
-table.insert = function(list, ...)
+table.insert = function(...)
+    local list, position = ...
     local count = select('#', ...)
     if type(list) == 'table' then
-        if count == 1 then
-            return insert(list, (...))
+        if count == 2 then
+            return insert(...)
         end
-        local position = ...
-        if count == 2 and type(position) == 'number' and position >= 0 and position <= #list + 2^20 then
-            return insert(list, ...)
-        end
-        if count == 2 and type(position) == 'number' then
+        local number = count == 3 and tonumber(position)
+        if number then
+            if number >= 0 and number <= #list + 2^20 then
+                return insert(...)
+            end
             return error("bad argument #2 to 'insert' (position out of bounds)", 2)
         end
     end
-    return blame(insert, list, ...)
+    return blame(insert, ...)
 end
 
 -- The matcher of 5.1 recurses in C for each item of a pattern: a longer pattern would overflow the stack.
 local PATTERN_MAX = 10000
 for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
     local matcher = string[name]
-    string[name] = function(text, pattern, ...)
-        if type(text) == 'string' and type(pattern) == 'string' and #pattern <= PATTERN_MAX then
-            return matcher(text, pattern, ...)
-        end
-        if type(pattern) == 'string' and #pattern > PATTERN_MAX then
-            if name == 'find' and select(2, ...) then
-                return matcher(text, pattern, ...)
-            end
+    string[name] = function(...)
+        local text, pattern, start, plain = ...
+        if type(pattern) == 'string' and #pattern > PATTERN_MAX and not (name == 'find' and plain) then
             return error('pattern is too long (' .. #pattern .. ' bytes, at most ' .. PATTERN_MAX .. ')', 2)
         end
-        local text_type, pattern_type = type(text), type(pattern)
-        if (text_type == 'string' or text_type == 'number')
-           and (pattern_type == 'string' or pattern_type == 'number') then
-            return matcher(text, pattern, ...)
+        if type(text) == 'string' and type(pattern) == 'string' and (start == nil or name == 'gsub'
+           or type(start) == 'number') then
+            return matcher(...)
         end
-        return blame(matcher, text, pattern, ...)
+        return blame(matcher, ...)
+    end
+end
+
+-- As Lua functions these count arguments as LuaJIT does, also when they are called as methods.
+for _, name in raw.ipairs({'sub', 'byte'}) do
+    local cut = string[name]
+    string[name] = function(...)
+        local text, from, to = ...
+        if type(text) == 'string' and type(from) == 'number' and (to == nil or type(to) == 'number') then
+            return cut(...)
+        end
+        return blame(cut, ...)
     end
 end
 
 -- string.rep of LuaJIT takes a separator.
 local rep = raw.rep
-function string.rep(text, count, separator)
+function string.rep(...)
+    local text, count, separator = ...
     if separator == nil then
         if type(text) == 'string' and type(count) == 'number' then
             return rep(text, count)
         end
-        if text == nil and count == nil then
-            return blame(rep)
-        end
-        return blame(rep, text, count)
+        return blame(rep, ...)
     end
-    if type(text) ~= 'string' or type(count) ~= 'number' or type(separator) ~= 'string' then
-        return blame(rep, text, count)
+    text, count, separator = text_or_nil(text), tonumber(count), text_or_nil(separator)
+    if type(text) ~= 'string' or not count or type(separator) ~= 'string' then
+        return blame(rep, ...)
     end
     if count < 1 then
         return ''
@@ -172,16 +190,27 @@ function string.rep(text, count, separator)
     return rep(text .. separator, count - 1) .. text
 end
 
--- LuaJIT words a missing argument of ipairs its own way, and tostring() of its functions is no business of ours.
-local ipairs, sethook, traceback = raw.ipairs, raw.sethook, raw.traceback
-function _G.ipairs(...)
-    if select('#', ...) == 0 then
-        return error("bad argument #1 to 'ipairs' (value expected)", 2)
+-- LuaJIT's math.log takes a base.
+local log = math.log
+function math.log(...)
+    local value, base = ...
+    if base == nil then
+        return blame(log, ...)
     end
-    if type((...)) ~= 'table' then
-        return blame(ipairs, ...)
+    return blame(log, value) / blame(log, base)
+end
+
+-- LuaJIT words a missing argument of these its own way.
+for name, iterate in raw.pairs({ipairs = raw.ipairs, pairs = raw.pairs}) do
+    _G[name] = function(...)
+        if select('#', ...) == 0 then
+            return error("bad argument #1 to '" .. name .. "' (value expected)", 2)
+        end
+        if type((...)) ~= 'table' then
+            return blame(iterate, ...)
+        end
+        return iterate((...))
     end
-    return ipairs((...))
 end
 
 -- Hash collisions aside, a collector is not a user's to stop: only what reads it, or runs it once, is left.
@@ -201,13 +230,14 @@ function _G.collectgarbage(option, ...)
     return blame(collectgarbage, option, ...)
 end
 
-_G.debug = {traceback = traceback}
+_G.debug = {traceback = raw.traceback}
 _G.os = {clock = raw.clock, date = raw.date, time = raw.time, difftime = os.difftime}
-for _, name in ipairs({'dofile', 'loadfile', 'io', 'module', 'package', 'newproxy', 'python', 'gcinfo'}) do
+for _, name in raw.ipairs({'dofile', 'loadfile', 'io', 'module', 'package', 'newproxy', 'python', 'gcinfo'}) do
     _G[name] = nil
 end
 string.dump = nil
 string.gfind = nil
+math.mod = nil
 
 -- The metatable that all strings share can be read, not changed. (New methods go to `string`, as everywhere.)
 raw.getmetatable('').__metatable = {__index = string}

@@ -34,7 +34,7 @@ from boxsession.session import Session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
 
-_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL = 1, 2, 3, 4, 5
+_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK = 1, 2, 3, 4, 5, 6
 
 # What takes part in a task's greenlet: the attribute that Task is found by.
 _TASK = 'boxsession_task'
@@ -252,7 +252,7 @@ class Runtime:
         else:
             return
         if self._ready:
-            self._turn_timer.again(self._next_turn)
+            self._turn_timer.start(self._next_turn)
         waiter.switch(None)
 
     def _call(self, request):
@@ -334,6 +334,10 @@ class Evaluator:
         if task.raised is not None:
             task.raise_kept()
         return reply
+
+    def is_incomplete(self, text: bytes) -> bool:
+        """Whether a statement, which is not run, waits for more lines."""
+        return self._perform(_CHECK, text) == b''
 
     def connect(self) -> bytes:
         """Runs the on_connect triggers; gives b'', or the error that is to end the session."""

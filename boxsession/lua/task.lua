@@ -10,7 +10,6 @@ local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpc
 local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
     raw.co_running
 local sethook, setmetatable, unpack = raw.sethook, raw.setmetatable, raw.unpack
-local blame, strip_position = internal.blame, internal.strip_position
 
 -- How many VM instructions pass between two looks at the clock: about 100 us of ordinary code, 3 % of its speed.
 local HOOK_COUNT = 10000
@@ -113,6 +112,10 @@ local function protected(...)
     return ...
 end
 
+local function type_name(value)
+    return value == nil and 'no value' or type(value)
+end
+
 function _G.pcall(...)
     if select('#', ...) == 0 then
         return error("bad argument #1 to 'pcall' (value expected)", 2)
@@ -123,6 +126,9 @@ end
 function _G.xpcall(func, handler, ...)
     if handler == nil and func == nil then
         return error("bad argument #1 to 'xpcall' (value expected)", 2)
+    end
+    if type(handler) ~= 'function' then
+        return error("bad argument #2 to 'xpcall' (function expected, got " .. type_name(handler) .. ')', 2)
     end
     local function guarded(message)
         if message == KILL then
@@ -139,17 +145,21 @@ function _G.xpcall(func, handler, ...)
     return protected(raw_xpcall(function() return func(unpack(arguments, 1, count)) end, guarded))
 end
 
-local function create(func)
+local function create(func, name)
     if type(func) ~= 'function' then
-        return error("bad argument #1 to 'create' (Lua function expected)", 3)
+        return error("bad argument #1 to '" .. name .. "' (function expected, got " .. type_name(func) .. ')', 3)
     end
-    local co = co_create(func)
+    -- 5.1 makes coroutines of Lua functions only.
+    local ok, co = raw_pcall(co_create, func)
+    if not ok then
+        co = co_create(function(...) return func(...) end)
+    end
     sethook(co, hook, '', HOOK_COUNT)
     return co
 end
 
 function coroutine.create(func)
-    local co = create(func)
+    local co = create(func, 'create')
     return co
 end
 
@@ -175,7 +185,7 @@ end
 
 local DEAD = 'cannot resume dead coroutine'
 function coroutine.wrap(func)
-    local co = create(func)
+    local co = create(func, 'wrap')
     return function(...)
         if co_status(co) == 'dead' then
             return error(DEAD, 2)
@@ -184,11 +194,9 @@ function coroutine.wrap(func)
     end
 end
 
-function coroutine.status(co)
-    if type(co) ~= 'thread' then
-        return error("bad argument #1 to 'status' (coroutine expected)", 2)
-    end
-    return co_status(co)
+function coroutine.isyieldable()
+    local co = co_running()
+    return co ~= nil and not owned[co]
 end
 
 function coroutine.yield(...)
@@ -206,7 +214,7 @@ function coroutine.running()
     return co
 end
 
--- A thread argument would let a user walk the stack of another session's coroutine.
+-- A thread argument would let a user walk the stack of another session's coroutine; a level far below 0 walks for ever.
 local raw_traceback = raw.traceback
 function debug.traceback(...)
     local message, level = ...
@@ -214,10 +222,15 @@ function debug.traceback(...)
         if owned[message] then
             return error("bad argument #1 to 'traceback' (not your coroutine)", 2)
         end
-        return raw_traceback(...)
+        return level == nil and raw_traceback(message) or raw_traceback(message, level)
     end
     if message ~= nil and type(message) ~= 'string' and type(message) ~= 'number' then
         return message
     end
-    return raw_traceback(message or '', (type(level) == 'number' and level or 1) + 1)
+    if level ~= nil and type(level) ~= 'number' then
+        return error("bad argument #2 to 'traceback' (number expected, got " .. type(level) .. ')', 2)
+    end
+    level = level and level >= 0 and level < 1000 and level or 1
+    local text = raw_traceback(message or '', level + 1)
+    return message and text or raw.sub(text, 2)
 end

@@ -35,9 +35,10 @@ def _text(data: bytes) -> bytes:
 
 
 def _key(data: bytes) -> bytes:
-    if _NAME.fullmatch(data) and data not in _KEYWORDS:
-        return data
-    return b'["%s"]' % _text(data)
+    text = _text(data)
+    if _NAME.fullmatch(text) and text not in _KEYWORDS:
+        return text
+    return b'["%s"]' % text
 
 
 class _Writer:

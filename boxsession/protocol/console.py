@@ -14,7 +14,6 @@ auto (the driver says with hold() that a statement is not complete), on (a backs
 """
 from __future__ import annotations
 
-from collections import deque
 from dataclasses import dataclass
 
 from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
@@ -51,6 +50,7 @@ class Cancelled:
     """A statement that an interrupt overtook: to be answered, not run."""
 
     text: bytes
+    may_continue: bool      # when it turns out to be incomplete, hold() it instead of answering
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ class ConsoleProtocol:
         continuation: 'auto', 'on' or 'off'.
     """
 
-    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_queue',
+    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_doomed',
                  '_telnet')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
@@ -101,7 +101,7 @@ class ConsoleProtocol:
         self._held: bytes | None = None             # the lines of the statement that is not complete
         self._skipping = False                      # inside the rest of a statement that was too long
         self._ended = False
-        self._queue: deque | None = None            # events that an interrupt made
+        self._doomed = 0                            # how much of the buffer an interrupt has overtaken
         self._telnet: TelnetFilter | None = None    # made when first needed
 
     def receive_data(self, data: bytes) -> bool:
@@ -155,33 +155,46 @@ class ConsoleProtocol:
         """Whether the next line goes on with a statement that has begun."""
         return self._held is not None
 
-    def hold(self, statement: Statement) -> None:
+    def hold(self, statement: Statement | Cancelled) -> None:
         """Says that a statement is not complete: the lines to come belong to it."""
         self._held = statement.text + b'\n'
 
     def next_event(self):
         """The next event, or NEED_DATA."""
-        if self._queue:
-            return self._queue.popleft()
+        if self._doomed:
+            event = self._take_doomed()
+            if event is not None:
+                return event
         return self._take()
 
     def _interrupt(self) -> None:
         """Everything sent so far and not answered is off; what was a whole statement still gets its answer."""
-        if self._queue is None:
-            self._queue = deque()
-        while True:
-            event = self._take()
-            if isinstance(event, Statement):
-                self._queue.append(Cancelled(event.text))
-            elif event is NEED_DATA or isinstance(event, (Unfinished, End)):
-                break
-            else:
-                self._queue.append(event)
-        self._buffer.clear()
-        self._at = len(self._data)
-        self._scanned = 0
+        self._keep(b'')
+        self._doomed = len(self._buffer)
+        if not self._doomed:
+            self._drop_statement()
+
+    def _drop_statement(self) -> None:
         self._held = None
         self._skipping = False
+        self._scanned = 0
+
+    def _take_doomed(self):
+        """The next event in front of the last interrupt, or None when there is no more."""
+        buffer = self._buffer
+        while True:
+            newline = buffer.find(b'\n', 0, self._doomed)
+            if newline < 0:
+                del buffer[:self._doomed]
+                self._doomed = 0
+                self._drop_statement()
+                return None
+            self._doomed -= newline + 1
+            event = self._cut_line(newline)
+            if isinstance(event, Statement):
+                return Cancelled(event.text, event.may_continue)
+            if event is not None:
+                return event
 
     def _take(self):
         data, at = self._data, self._at
@@ -199,21 +212,22 @@ class ConsoleProtocol:
             newline = buffer.find(b'\n', self._scanned)
             if newline < 0:
                 return self._take_partial()
-            stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
-            line = bytes(buffer[:stop])
-            del buffer[:newline + 1]
-            self._scanned = 0
-            if line == b'~.':
-                return Quit()
-            if self._skipping:
-                self._skipping = bool(self.delimiter) and not line.endswith(self.delimiter)
-                continue
-            event = self._take_line(line)
+            event = self._cut_line(newline)
             if event is not None:
                 return event
 
-    def _take_line(self, line: bytes):
-        """The event that a whole line completes, or None if its statement goes on."""
+    def _cut_line(self, newline: int):
+        """Takes the line that ends at `newline` off the buffer: the event that it completes, or None."""
+        buffer = self._buffer
+        stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
+        line = bytes(buffer[:stop])
+        del buffer[:newline + 1]
+        self._scanned = 0
+        if line == b'~.':
+            return Quit()
+        if self._skipping:
+            self._skipping = bool(self.delimiter) and not line.endswith(self.delimiter)
+            return None
         held, self._held = self._held, None
         text = line if held is None else held + line
         ends = True

@@ -1,0 +1,92 @@
+"""A small gevent web service that its console can look into and act on.
+
+    python examples/embed.py            then, in two other shells:
+    curl http://127.0.0.1:8080/report/7
+    nc 127.0.0.1 3313                   and type, for instance:
+        cache.stats()
+        cache.forget('7')
+        settings.set('ttl_seconds', 5)
+"""
+import argparse
+import time
+
+import gevent
+from gevent.pywsgi import WSGIServer
+
+from boxsession import Console
+
+
+class Cache:
+    """Reports by name, each kept for a while. Its public methods are what the console offers."""
+
+    def __init__(self):
+        self._entries = {}
+        self._hits = self._misses = 0
+
+    def report(self, name):
+        """The report for `name`, from the cache while it is fresh."""
+        entry = self._entries.get(name)
+        if entry is not None and entry[0] > time.monotonic():
+            self._hits += 1
+            return entry[1]
+        self._misses += 1
+        gevent.sleep(0.01)                      # stands for work: a query, a call to another service
+        text = f'report {name}\n'
+        self._entries[name] = time.monotonic() + settings.get('ttl_seconds'), text
+        return text
+
+    def stats(self):
+        return {'entries': len(self._entries), 'hits': self._hits, 'misses': self._misses}
+
+    def names(self):
+        return sorted(self._entries)
+
+    def forget(self, name=None):
+        """Drops one report, or all; says how many."""
+        names = self.names() if name is None else [name]
+        return sum(self._entries.pop(name, None) is not None for name in names)
+
+
+class Settings:
+    """What may be changed while the service runs."""
+
+    def __init__(self, **values):
+        self._values = values
+
+    def get(self, name):
+        return self._values[name]
+
+    def set(self, name, value):
+        if name not in self._values:
+            raise KeyError(f'no setting {name!r}: there are {", ".join(sorted(self._values))}')
+        self._values[name] = value
+
+
+settings = Settings(ttl_seconds=60)
+cache = Cache()
+
+
+def application(environ, start_response):
+    _, _, name = environ['PATH_INFO'].rpartition('/')
+    start_response('200 OK', [('Content-Type', 'text/plain')])
+    return [cache.report(name).encode()]
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__.partition('\n')[0])
+    options.add_argument('--http', type=int, default=8080, help='port of the web service')
+    options.add_argument('--console', default='127.0.0.1:3313', help='address of its console')
+    arguments = options.parse_args()
+    web = WSGIServer(('127.0.0.1', arguments.http), application, log=None)
+    web.start()
+    console = Console(listen=[arguments.console], expose={'cache': cache, 'settings': settings})
+    console.start()
+    print(f'web on 127.0.0.1:{web.server_port}, console on {console.addresses[0]}', flush=True)
+    try:
+        console.serve_forever()
+    except KeyboardInterrupt:
+        console.stop()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Asks a console for numbers and tells by its exit code whether all is well: for cron, monitoring or a deploy script.
+#
+#   examples/health.sh [HOST PORT]      (needs nc and python3 with PyYAML)
+set -eu
+host=${1:-127.0.0.1} port=${2:-3313}
+
+# Each statement gets one YAML document; the half-close after the last one (-N) makes the server close in turn.
+printf '%s\n' \
+    'box.info.status' \
+    '{id = box.session.id(), memory_kib = collectgarbage("count")}' |
+nc -N -w 5 "$host" "$port" | tail -c +129 | python3 -c '
+import sys, yaml
+
+status, numbers = yaml.safe_load_all(sys.stdin.buffer)
+print("status:", status[0])
+print("session:", numbers[0]["id"])
+print("lua memory: %.0f KiB" % numbers[0]["memory_kib"])
+sys.exit(0 if status == ["running"] else 1)
+'

@@ -1,0 +1,273 @@
+"""The text console over real sockets: what scripts and people send, and what they must get."""
+from __future__ import annotations
+
+import gevent
+import pytest
+import yaml
+
+NO_VALUES = b'---\n...\n'
+
+
+def documents(data):
+    return list(yaml.safe_load_all(data))
+
+
+def test_the_greeting_comes_first(console, connect):
+    client = connect(console())
+    assert 128 == len(client.greeting)
+    assert client.greeting.startswith(b'Tarantool 2.6.0 (Lua console)')
+
+
+def test_pipelined_statements_are_answered_in_order_in_one_write(console, connect):
+    client = connect(console())
+    count = 100
+    client.send(''.join(f'{number}\n' for number in range(count)))
+    expected = b''.join(b'---\n- %d\n...\n' % number for number in range(count))
+    first = client.sock.recv(1 << 16)
+    assert expected == first
+
+
+def test_lines_end_with_lf_or_crlf_and_get_one_reply_each(console, connect):
+    client = connect(console())
+    client.send(b'1\r\n2\n\r\n3\r\n')
+    client.end()
+    assert [[1], [2], None, [3]] == documents(client.read_to_end())
+
+
+def test_end_of_input_answers_what_is_finished_and_closes(console, connect):
+    client = connect(console())
+    client.send(b'1\n2\n')
+    client.end()
+    assert b'---\n- 1\n...\n---\n- 2\n...\n' == client.read_to_end()
+
+
+@pytest.mark.parametrize('rest', ['x = 12', 'for i = 1, 3 do\n', 'for i = 1, 3 do\n x = i\n'])
+def test_an_unfinished_statement_is_never_run_but_told(console, connect, rest):
+    served = console()
+    client = connect(served)
+    client.send('x = 1\n' + rest)
+    client.end()
+    first, told = documents(client.read_to_end())
+    assert first is None
+    assert 'not run' in told[0]['error'] and rest.strip().splitlines()[0] in told[0]['error']
+    assert 1 == connect(served).value('x')
+
+
+@pytest.mark.parametrize('goodbye', ['~.', '\\quit', '\\q'])
+def test_leaving_closes_at_once(console, connect, goodbye):
+    client = connect(console())
+    client.send(f'1\n{goodbye}\n2\n')
+    assert b'---\n- 1\n...\n' == client.read_to_end()
+
+
+def test_bytes_pass_unharmed(console, connect):
+    client = connect(console())
+    data = bytes(byte for byte in range(1, 256) if byte not in b'\n\r\x03"\\\xff')
+    client.send(b's = "' + data + b'"\n')
+    assert NO_VALUES == client.document()
+    assert len(data) == client.value('#s')
+    assert list(data) == client.value('{s:byte(1, -1)}')
+
+
+@pytest.mark.parametrize('data', [b'\x00\n', b'\x80\xfe\n', b'\x1bLua\n', b'return \x00\n', b'\xff\xfe\xff\xff\n'])
+def test_garbage_gets_an_error_and_the_session_lives_on(console, connect, data):
+    client = connect(console())
+    client.send(data)
+    assert b'error' in client.document()
+    assert 2 == client.value('1 + 1')
+
+
+def test_a_line_over_the_limit_is_an_error_in_the_sessions_format(console, connect):
+    client = connect(console(limits={'statement_bytes': 1000}))
+    client.send('x' * 1001 + 'yyy\n1\n')
+    assert 'limits.statement_bytes' in documents(client.document())[0][0]['error']
+    assert b'---\n- 1\n...\n' == client.document()
+    client.send('\\set output lua\n')
+    assert b'true;' == client.read_until(b';')
+    client.send('x' * 100_000 + '\n1\n')
+    assert client.read_until(b';').startswith(b'{error = "the statement is too long')
+    assert b'1;' == client.read_until(b';')
+
+
+class TestContinuation:
+    LOOP = ['n = 0', 'for i = 1, 3 do', '  n = n + i', 'end']
+
+    def test_auto_waits_for_the_end_of_a_statement(self, console, connect):
+        client = connect(console())
+        client.send('\n'.join([*self.LOOP, 'n', '']))
+        assert [NO_VALUES, NO_VALUES, b'---\n- 6\n...\n'] == [client.document() for _ in range(3)]
+
+    @pytest.mark.parametrize('lines', ['x = {\n1,\n2}\n#x\n', 'x = [[\n]]\n#x + 2\n', '--[[\n]] 2\n', '1 +\n1\n',
+                                       'function f()\n return 2 end f()\nf()\n', '(\n2)\n', '2 --[==[\n]==]\n'])
+    def test_auto_knows_every_way_to_be_unfinished(self, console, connect, lines):
+        client = connect(console())
+        client.send(lines)
+        client.end()
+        assert [2] == documents(client.read_to_end())[-1]
+
+    @pytest.mark.parametrize('line', ['"unfinished', "'unfinished", 'x = = 1', 'end', 'x y'])
+    def test_auto_tells_what_no_line_can_mend(self, console, connect, line):
+        client = connect(console())
+        assert client.error(line)
+
+    def test_off_lets_every_line_stand_alone(self, console, connect):
+        client = connect(console(dialect='tarantool'))
+        assert "near '<eof>'" in client.error('for i = 1, 3 do')
+        assert [True] == client.values('\\set continuation auto')
+        client.send('for i = 1, 3 do\nx = i end x = x + 1\nx\n')
+        assert NO_VALUES == client.document()
+        assert b'---\n- 4\n...\n' == client.document()
+
+    def test_on_joins_lines_at_a_backslash(self, console, connect):
+        client = connect(console(dialect='tarantool'))
+        assert [True] == client.values('\\set continuation on')
+        client.send('1 \\\n+ 1\n')
+        assert b'---\n- 2\n...\n' == client.document()
+        assert [True] == client.values('\\set continuation off')
+        assert client.error('1 \\')
+
+    def test_is_this_sessions_own(self, console, connect):
+        served = console(dialect='tarantool')
+        first, second = connect(served), connect(served)
+        first.values('\\set continuation on')
+        assert second.error('1 \\')
+
+    def test_wrong_value_is_told(self, console, connect):
+        assert 'auto, on, off' in connect(console()).error('\\set continuation maybe')
+
+
+def test_a_prompt_is_shown_when_asked_for(console, connect):
+    client = connect(console())
+    assert b'---\n- true\n...\ntarantool> ' == client.reply('\\set prompt on') + client.read(11)
+    client.send('for i = 1, 2 do\n')
+    assert b'         > ' == client.read(11)
+    client.send('end\n')
+    assert NO_VALUES + b'tarantool> ' == client.document() + client.read(11)
+    assert [True] == client.values('\\set prompt off')
+
+
+def test_help_names_every_parameter(console, connect):
+    told = connect(console()).value('\\help')[0]
+    for word in ('\\quit', '~.', 'output', 'delimiter', 'continuation', 'prompt'):
+        assert word in told
+
+
+class TestInterrupt:
+    @pytest.mark.parametrize('interrupt', [b'\x03', b'\xff\xf4\xff\xfd\x06'])
+    def test_it_drops_a_half_typed_statement(self, console, connect, interrupt):
+        client = connect(console())
+        client.send(b'for i = 1, 3 do\nx = ' + interrupt + b'7\n')
+        if interrupt[0] == 0xff:
+            assert b'\xff\xfb\x06' == client.read(3)
+        assert b'---\n- 7\n...\n' == client.document()
+
+    @pytest.mark.parametrize('statement', [
+        "require('fiber').sleep(1000)",
+        'while true do end',
+        'while true do pcall(function() while true do end end) end',
+        'while true do pcall(require("fiber").sleep, 1000) end',
+        'while true do xpcall(function() while true do end end, function() while true do end end) end',
+        'coroutine.wrap(function() while true do coroutine.wrap(function() while true do end end)() end end)()',
+        'coroutine.wrap(function() while true do pcall(require("fiber").sleep, 1000) end end)()',
+        'table.sort({3, 1, 2}, function() while true do end end)',
+        '("x"):gsub("x", function() while true do end end)',
+        'setmetatable({}, {__index = function() while true do end end}).x',
+        'setmetatable({}, {__serialize = function() while true do end end})',
+        'error(setmetatable({}, {__serialize = function() while true do end end}))',
+        'wait(1000)',
+        'while true do pcall(wait, 1000) end',
+        'function f() return f() end f()',
+    ])
+    @pytest.mark.parametrize('interrupt', [b'\x03', b'\xff\xf4\xff\xfd\x06'])
+    def test_it_cancels_a_running_statement_and_keeps_the_session(self, console, connect, statement, interrupt):
+        served = console(expose={'wait': gevent.sleep}, limits={'slice_ms': 5})
+        client, bystander = connect(served), connect(served)
+        client.reply('box.session.storage.mark = 5')
+        client.send(statement + '\n')
+        assert 2 == bystander.value('1 + 1')
+        client.send(interrupt)
+        if interrupt[0] == 0xff:
+            assert b'\xff\xfb\x06' == client.read(3)
+        assert b"---\n- error: the statement was cancelled\n...\n" == client.document()
+        assert 5 == client.value('box.session.storage.mark')
+
+    def test_what_waits_behind_it_is_cancelled_too(self, console, connect):
+        client = connect(console())
+        client.send("require('fiber').sleep(1000)\nx = 1\n")
+        gevent.sleep(0.05)
+        client.send(b'\x03x\n')
+        assert [b'cancelled' in client.document() for _ in range(2)] == [True, True]
+        assert b'---\n- null\n...\n' == client.document()
+
+    def test_it_does_nothing_to_an_idle_session(self, console, connect):
+        client = connect(console())
+        client.send(b'\x03')
+        assert 1 == client.value('1')
+        client.send(b'\x03\x03')
+        assert 2 == client.value('2')
+
+
+def test_a_push_goes_out_before_the_statement_ends(console, connect):
+    client = connect(console())
+    client.send("box.session.push({1}) require('fiber').sleep(1000)\n")
+    assert b'%TAG !push! tag:tarantool.io/push,2018\n---\n- 1\n...\n' == client.document()
+
+
+def test_replies_in_front_of_a_slow_statement_are_not_held_back(console, connect):
+    client = connect(console())
+    client.send("1\nrequire('fiber').sleep(1000)\n")
+    assert b'---\n- 1\n...\n' == client.document()
+
+
+def test_spinning_sessions_do_not_stop_the_others(console, connect):
+    served = console(limits={'slice_ms': 5})
+    spinners = [connect(served) for _ in range(5)]
+    for spinner in spinners:
+        spinner.send('while true do end\n')
+    client = connect(served)
+    for number in range(20):
+        assert number == client.value(str(number))
+    for spinner in spinners:
+        spinner.send(b'\x03')
+        assert b'cancelled' in spinner.document()
+
+
+def test_a_short_statement_is_not_interrupted(console, connect):
+    served = console()
+    first, second = connect(served), connect(served)
+    first.send('for i = 1, 1000 do x = i end y = x\n')
+    second.send('z = x\n')
+    first.document(), second.document()
+    assert [True] == first.values('z == nil or z == y')
+
+
+def test_a_client_that_does_not_read_costs_only_itself(console, connect):
+    served = console(limits={'send_seconds': 0.5})
+    greedy, bystander = connect(served), connect(served)
+    greedy.send('big = ("x"):rep(100000) ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)\n')
+    greedy.document()
+    greedy.send('{%s}\n' % ', '.join(['big'] * 300))
+    for number in range(50):
+        assert number == bystander.value(str(number))
+    while bystander.value('ended') == 0:
+        gevent.sleep(0.05)
+    assert 1 == bystander.value('ended')
+    bystander.reply('box.session.on_disconnect(nil, box.session.on_disconnect()[1])')
+
+
+def test_a_large_reply_arrives_whole(console, connect):
+    client = connect(console())
+    values = client.value('t = {} for i = 1, 200000 do t[i] = i end return t')
+    assert list(range(1, 200001)) == values
+
+
+def test_sessions_over_the_limit_are_told(console, connect):
+    served = console(limits={'sessions': 2})
+    first, _second = connect(served), connect(served)
+    refused = connect(served, greeting=False)
+    assert 'limits.sessions' in documents(refused.read_to_end())[0][0]['error']
+    first.close()
+    while True:
+        again = connect(served, greeting=False)
+        if again.read(3) != b'---':
+            break

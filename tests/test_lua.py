@@ -1,0 +1,215 @@
+"""The Lua state: what users cannot reach, what they cannot crash, and the rules that keep lupa safe under greenlets."""
+from __future__ import annotations
+
+import gevent
+import pytest
+
+from boxsession.lua.runtime import Runtime
+from boxsession.session import Session
+
+
+@pytest.fixture
+def client(console, connect):
+    return connect(console())
+
+
+@pytest.mark.parametrize('name', [
+    'io', 'package', 'module', 'dofile', 'loadfile', 'newproxy', 'python', 'os.exit', 'os.execute', 'os.remove',
+    'os.rename', 'os.getenv', 'os.tmpname', 'os.setlocale', 'string.dump', 'debug.sethook', 'debug.getregistry',
+    'debug.getupvalue', 'debug.setupvalue', 'debug.setmetatable', 'debug.getmetatable', 'debug.getinfo', 'debug.getlocal',
+    'debug.setlocal', 'debug.debug', 'debug.getfenv', 'debug.setfenv', 'debug.gethook'])
+def test_withheld(client, name):
+    assert [None] == client.values(name)
+
+
+@pytest.mark.parametrize('statement', [
+    'loadstring("\\27Lua")', 'load("\\27Lua")',
+    'local first = true load(function() if first then first = false return "\\27" end end)'])
+def test_bytecode_is_not_loaded(client, statement):
+    values = client.values(statement)
+    assert values is None or values[0] is None and ('binary' in values[1] or 'unexpected' in values[1])
+
+
+# Each crashed, hung or froze a bare Lua 5.1 under lupa.
+@pytest.mark.parametrize('statement', [
+    'unpack({}, -2^31, 2^31 - 1)', 'unpack({}, 1, 2^31)', 'unpack({}, -1e308, 1e308)', 'unpack({}, 0/0, 1)',
+    'table.insert({}, -2^31, 1)', 'table.insert({}, 2^31, 1)',
+    '("a"):find(("a?"):rep(200000))', '("a"):match(("a?"):rep(200000))', '("a"):gsub(("a?"):rep(200000), "")',
+    'for x in ("a"):gmatch(("a?"):rep(200000)) do end', '("("):rep(200000)', 'loadstring(("("):rep(60000))',
+    'loadstring("x = " .. ("{"):rep(60000))',
+    'function f() return 1 + f() end f()', 'function g() return pcall(g) end g()',
+    'local t = setmetatable({}, {}) getmetatable(t).__index = function(_, k) return t[k] end return t.x',
+    'local function f(x) return (string.gsub("x", "x", f)) end f("x")',
+    'local function f() table.sort({1, 2, 3}, f) end f()',
+    'local co co = coroutine.wrap(function() co() end) co()',
+    'local function f() return coroutine.wrap(f)() end f()',
+    'local t = {} for i = 1, 10000 do t = setmetatable({}, {__index = t}) end return t.x',
+    'tostring(setmetatable({}, {__tostring = function(t) return tostring(t) end}))',
+    '(" "):rep(100):format()', '("%99999d"):format(1)', '("%s"):rep(300):format()',
+    'string.char(-1)', 'table.concat({}, "x", -2^31, 2^31 - 1)', 'select(-2^31, 1)', 'select(2^31, 1)',
+    'next({}, 1)', 'rawset(_G, nil, 1)', 'setmetatable(_G, {__index = error}).x',
+    'getmetatable("").__index.x.y', 'coroutine.resume(coroutine.running() or coroutine.create(print))',
+    'collectgarbage("stop")', 'collectgarbage("setpause", 0)',
+    'os.date(("%Y"):rep(1000))', 'os.date("*t", 1e300)', 'os.time({year = 2^31, month = 1, day = 1})',
+    'error(nil)', 'error({})', 'coroutine.yield()', 'coroutine.wrap(coroutine.yield)()',
+    'xpcall(error, function() error("again") end)', 'xpcall(1, 2)', 'pcall(1)',
+])
+def test_what_crashed_or_hung_is_answered(console, connect, statement):
+    served = console()
+    client = connect(served)
+    assert client.reply(statement).endswith(b'\n...\n')
+    client.reply('setmetatable(_G, nil)')
+    assert 2 == client.value('1 + 1')
+    assert 3 == connect(served).value('1 + 2')
+
+
+def test_a_strict_global_table_breaks_nothing(client):
+    client.reply('setmetatable(_G, {__index = function(_, k) error("undeclared " .. k, 2) end, '
+                 '__newindex = function(_, k) error("undeclared " .. k, 2) end})')
+    assert 'undeclared nosuch' in client.error('nosuch')
+    assert 2 == client.value('1 + 1')
+    assert [1, 'x'] == client.values('1, "x"')
+    client.reply('setmetatable(_G, nil)')
+
+
+@pytest.mark.parametrize('damage', [
+    'string = nil', 'table = nil', 'pcall = nil', 'error = nil', 'tostring = error', 'type = nil', 'next = nil',
+    'string.format = error', 'string.sub = error', 'table.concat = error', 'getmetatable = nil', 'select = nil',
+    'for k in pairs(string) do string[k] = nil end', 'for k in pairs(_G) do _G[k] = nil end'])
+def test_a_user_who_takes_the_library_away_breaks_only_the_users(console, connect, damage):
+    served = console()
+    client = connect(served)
+    client.reply(damage)
+    assert [2, 'it is', {'a': [1, 2]}] == client.values('1 + 1, "it is", {a = {1, 2}}')
+    assert client.error('nosuch()')
+    assert [True] == client.values('\\set output yaml')
+    assert 2 == connect(served).value('1 + 1')
+
+
+def test_the_strings_metatable_is_read_only(client):
+    assert [True] == client.values('getmetatable("").__index == string')
+    client.reply('getmetatable("").__index = nil')
+    assert 'AB' == client.value('("ab"):upper()')
+    client.reply('function string.shout(s) return s:upper() .. "!" end')
+    assert 'AB!' == client.value('("ab"):shout()')
+
+
+def test_no_python_object_is_reachable(console, connect):
+    client = connect(console(expose={'add': lambda a, b: a + b, 'data': {'list': [1, {'x': 2}]}}))
+    kinds = client.value('''
+        local kinds, seen = {}, {}
+        local function walk(value)
+            kinds[type(value)] = true
+            if type(value) == 'function' then walk(getfenv(value)) end
+            if type(value) == 'table' and not seen[value] then
+                seen[value] = true
+                walk(getmetatable(value))
+                for k, v in pairs(value) do walk(k) walk(v) end
+            end
+        end
+        walk(_G)
+        local list = {}
+        for k in pairs(kinds) do list[#list + 1] = k end
+        table.sort(list)
+        return list'''.replace('\n', ' '))
+    assert set(kinds) <= {'boolean', 'cdata', 'function', 'nil', 'number', 'string', 'table'}
+    assert {'cdata', 'function', 'table'} <= set(kinds)
+    for expression in ('pcall(add, {}, 1)', 'pcall(add, add, 1)', 'pcall(box.session.push)'):
+        _, message = client.values(f'select(2, {expression}), type(select(2, {expression}))')
+        assert 'string' == message
+
+
+class TestCoroutines:
+    def test_they_work_as_ever(self, client):
+        assert [1, 2, 3] == client.value(
+            'local t = {} for v in coroutine.wrap(function() for i = 1, 3 do coroutine.yield(i) end end) do '
+            't[#t + 1] = v end return t')
+        assert [True, 1, 'suspended'] == client.values(
+            'local co = coroutine.create(function() coroutine.yield(1) end) local ok, v = coroutine.resume(co) '
+            'return ok, v, coroutine.status(co)')
+        assert 'cannot resume dead coroutine' in client.error('f = coroutine.wrap(function() end) f() f()')
+
+    def test_a_sessions_own_cannot_be_touched(self, client):
+        assert [None] == client.values('coroutine.running()')
+        assert 'yield' in client.error('coroutine.yield(1)')
+
+    def test_one_that_waits_in_another_session_cannot_be_resumed(self, console, connect):
+        served = console()
+        first, second = connect(served), connect(served)
+        first.send('co = coroutine.create(function() require("fiber").sleep(1000) end) coroutine.resume(co)\n')
+        while second.values('co') == [None]:
+            gevent.sleep(0.01)
+        assert [False] == second.values('(coroutine.resume(co))')
+        assert isinstance(second.value('debug.traceback(co)'), str)
+        first.send(b'\x03')
+        assert b'cancelled' in first.document()
+
+
+class TestErrors:
+    def test_a_replaced_function_blames_the_users_line(self, client):
+        assert '[string "local x = string.rep()"]:1: bad argument' in client.error('local x = string.rep()')
+        assert client.error('local x = ("x"):find({})').startswith('[string "local x = ("x"):find({})"]:1: bad arg')
+        assert "bad argument #1 to '?' (table expected, got nil)" in client.error('local x = unpack(nil)')
+
+    def test_no_path_of_ours_is_told(self, client):
+        for statement in ('pcall()', 'xpcall()', 'coroutine.create(1)', 'string.rep({}, 1)', 'require("nosuch")',
+                          'box.session.push()', 'require("fiber").sleep("x")', 'error("x", 3)',
+                          'setmetatable({}, {__index = error}).x', '("x"):gsub("x", error)', 'unpack({}, {})'):
+            assert 'builtin' not in client.error(f'local x = {statement}')
+
+    def test_setfenv_stays_with_its_statement(self, console, connect):
+        served = console()
+        first, second = connect(served), connect(served)
+        statement = 'setfenv(1, {}) return print'
+        assert [None] == first.values(statement)
+        first.reply('x = 1')
+        for client in (first, second, first):
+            assert [1] == client.values('x')
+            assert client.values('setfenv(1, {x = 2}) return x') == [2]
+
+
+def test_the_main_coroutine_is_at_rest_while_sessions_wait():
+    runtime = Runtime({})
+
+    class Host:
+        def switching_out(self):
+            pass
+
+    done = []
+
+    def session(number):
+        evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 'tarantool'), Host())
+        for round_number in range(5):
+            evaluator.statement(b'require("fiber").sleep(0.00%d)' % (number % 7))
+            assert evaluator.statement(b'box.session.id()') == b'---\n- %d\n...\n' % number
+            assert round_number or runtime._lua.eval(b'coroutine.running()') is None
+        evaluator.disconnect()
+        done.append(number)
+
+    gevent.joinall([gevent.spawn(session, number) for number in range(1, 40)], raise_error=True)
+    assert 39 == len(done)
+    runtime.close()
+
+
+def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
+    runtime = Runtime({})
+    order = []
+
+    class Host:
+        def switching_out(self):
+            pass
+
+    def session():
+        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 'tarantool'), Host())
+        try:
+            evaluator.statement(b'pcall(require("fiber").sleep, 1000) x = 1')
+        except gevent.GreenletExit:
+            order.append('killed')
+        assert evaluator.statement(b'x') == b'---\n- null\n...\n'
+        order.append('still good')
+
+    greenlet = gevent.spawn(session)
+    gevent.sleep(0.05)
+    greenlet.kill()
+    assert ['killed', 'still good'] == order
+    runtime.close()
