@@ -125,7 +125,7 @@ SETTINGS = (
             'How long a client may take to read what it asked for; 0 for no limit.'),
     Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.'),
     Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.'),
-    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.'),
+    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"'),
     Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.'),
 )
 
@@ -135,6 +135,7 @@ _NOT_YET = {
     'limits.idle_seconds',
 }
 _NOT_YET_LISTENER = {'tls', 'peers'}
+_FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
 
 DEFAULT_ADDRESS = '127.0.0.1:3313'
 
@@ -214,7 +215,8 @@ class _Reader:
         key, prefix = name.rpartition('.')[2], name.rpartition('.')[0]
         near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
         place = f' in `{prefix}`' if prefix else ''
-        hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(sorted(known))}'
+        names = sorted(k.rpartition('.')[2] for k in known)
+        hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(names)}'
         self.complain(node, f'unknown key `{key}`{place}{hint}')
 
     def checked(self, setting, node, name=None):
@@ -284,7 +286,7 @@ class _Reader:
         if address is None:
             return None
         if not address.path:
-            for key in ('mode', 'owner', 'group'):
+            for key in _FOR_UNIX_SOCKETS:
                 if key in node.value:
                     self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
         if not address.is_local and not found.get('insecure'):
@@ -329,6 +331,8 @@ def load(path: str | os.PathLike) -> Config:
             root = _Node(None, 1) if node is None else _from_yaml(node, loader, problems)
         finally:
             loader.dispose()
+    except RecursionError:
+        raise ConfigError([f'{path}: not a config file: it contains itself, or is nested too deep']) from None
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
         line = f':{mark.line + 1}' if mark else ''
@@ -358,13 +362,13 @@ def _shown(setting) -> str:
 
 def default_file() -> str:
     """conf/boxsession.yml: every setting with its default, commented."""
-    lines = ['# Settings of boxsession, each with its default. Check a changed file with: boxsession check-config FILE',
-             '', 'listen:']
-    for setting in LISTENER_SETTINGS:
-        lines.append(f'  # {setting.help}')
-        mark = '- ' if setting.name == 'address' else '# ' if setting.name in ('mode', 'owner', 'group') else '  '
-        lines.append(f'{mark if mark != "- " else "- "}{setting.name}: {_shown(setting)}' if mark == '- '
-                     else f'  {"# " if mark == "# " else ""}{setting.name}: {_shown(setting)}')
+    lines = ['# Settings of boxsession, each with its default. Check a changed file with: boxsession check-config FILE', '',
+             'listen:']
+    for number, setting in enumerate(LISTENER_SETTINGS):
+        if number == 0:
+            lines += [f'  # {setting.help}', f'  - {setting.name}: {_shown(setting)}']
+        else:
+            lines += _commented(setting, setting.name, '    ', off=setting.name in _FOR_UNIX_SOCKETS)
     section = ''
     for setting in SETTINGS:
         prefix, _, key = setting.name.rpartition('.')
@@ -373,7 +377,10 @@ def default_file() -> str:
             section = prefix
         elif not prefix:
             lines.append('')
-        indent = '  ' if prefix else ''
-        lines.append(f'{indent}# {setting.help}')
-        lines.append(f'{indent}{"# " if setting.default is None else ""}{key}: {_shown(setting)}')
+        lines += _commented(setting, key, '  ' if prefix else '', off=setting.default is None)
     return '\n'.join(lines) + '\n'
+
+
+def _commented(setting, key, indent, off) -> list[str]:
+    """A setting's help and its line; `off` where the line shows an example that is not in force."""
+    return [f'{indent}# {setting.help}', f'{indent}{"# " if off else ""}{key}: {_shown(setting)}']

@@ -6,7 +6,6 @@ import time
 
 import gevent
 import pytest
-
 from client import Client
 
 SECONDS = 10

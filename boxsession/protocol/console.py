@@ -85,8 +85,8 @@ class ConsoleProtocol:
         continuation: 'auto', 'on' or 'off'.
     """
 
-    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping', '_ended', '_doomed',
-                 '_telnet')
+    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping',
+                 '_ended', '_doomed', '_telnet')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
         self.continuation = continuation

@@ -1,0 +1,186 @@
+"""Settings: every wrong one is told with its line and what was meant; the files that show them are what the table says."""
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from boxsession import ConfigError, Console
+from boxsession.address import Address, peer_text
+from boxsession.cli import main
+from boxsession.config import LISTENER_SETTINGS, SETTINGS, default_file, load, read
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+def problems(tmp_path, text):
+    path = tmp_path / 'config.yml'
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    return [problem.removeprefix(f'{path}:') for problem in caught.value.problems]
+
+
+@pytest.mark.parametrize(('text', 'told'), [
+    ('limts: {}', '1: unknown key `limts`: did you mean `limits`?'),
+    ('limits:\n  sesions: 5', '2: unknown key `sesions` in `limits`: did you mean `sessions`?'),
+    ('limits:\n  frobnicate: 5', '2: unknown key `frobnicate` in `limits`: known are drain_seconds, '),
+    ('limits: 5', '1: `limits` is 5: expected settings below it, as in `limits.sessions`'),
+    ('limits: {sessions: many}', "1: `limits.sessions` is 'many': expected a whole number, 0 or more"),
+    ('limits: {sessions: -1}', '1: `limits.sessions` is -1: expected a whole number, 0 or more'),
+    ('limits: {sessions: true}', '1: `limits.sessions` is True: expected a whole number, 0 or more'),
+    ('limits: {sessions: [1]}', '1: `limits.sessions` is a list: expected a whole number, 0 or more'),
+    ('limits: {send_seconds: x}', "1: `limits.send_seconds` is 'x': expected a number of seconds, 0 or more"),
+    ('limits: {send_seconds: .nan}', '1: `limits.send_seconds` is nan: expected a number of seconds, 0 or more'),
+    ('log:\n  level: loud', "2: `log.level` is 'loud': expected error or warning or info or debug"),
+    ('store: x', '1: `store` is not available in this version: take it out'),
+    ('limits: {idle_seconds: 5}', '1: `limits.idle_seconds` is not available in this version: take it out'),
+    ('init: 5', '1: `init` is 5: expected text'),
+    ('init: a\ninit: b', '2: `init` stands here twice'),
+    ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),
+    ('listen: {}', '1: `listen` must be a list of listeners, each with an `address`'),
+    ('listen:\n- dialect: classic', '2: a listener needs an `address`'),
+    ('listen:\n- 5', '2: a listener needs an `address`'),
+    ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is no address: expected 'host:port', '[v6]:port' or 'unix:P"),
+    ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is no address: ports go up to 65535"),
+    ('listen:\n- address: 127.0.0.1:0\n  dialect: new', "3: `dialect` is 'new': expected classic or tarantool"),
+    ('listen:\n- address: 127.0.0.1:0\n  protocol: binary', "3: `protocol` is 'binary': expected console"),
+    ('listen:\n- address: 127.0.0.1:0\n  user: bob', "3: `user` is 'bob': expected admin"),
+    ('listen:\n- address: 127.0.0.1:0\n  tls: {}', '3: `tls` is not available in this version: take it out'),
+    ('listen:\n- address: 127.0.0.1:0\n  mode: "0600"', '3: `mode` is for unix sockets: 127.0.0.1:0 has no file'),
+    ('listen:\n- address: unix:/x\n  mode: 600', '3: `mode` is 600: expected four octal digits in quotes, as in "0660"'),
+    ('listen:\n- address: unix:/x\n  mode: "0999"', "3: `mode` is '0999': expected four octal digits in quotes"),
+    ('listen:\n- address: unix:/x\n  owner: nosuchuser', "3: `owner` is 'nosuchuser': expected a user of this machine"),
+    ('listen:\n- address: unix:/x\n  group: nosuchgroup', "3: `group` is 'nosuchgroup': expected a group of this machine"),
+    ('listen:\n- address: 0.0.0.0:3313', '2: 0.0.0.0:3313 can be reached from other machines'),
+    ('listen:\n- address: "[::]:3313"', '2: [::]:3313 can be reached from other machines'),
+    ('- 1', '1: a config file is a mapping of settings'),
+    ('a: [', '1: not YAML: '),
+    ('a: &x [*x]', ' not a config file: it contains itself'),
+    ('init: !!python/name:os.system ""', '1: not YAML: could not determine a constructor'),
+    ('5: 5', '1: 5 is no name of a setting'),
+])
+def test_a_wrong_setting_is_told(tmp_path, text, told):
+    found = problems(tmp_path, text)
+    assert 1 == len(found)
+    assert found[0].startswith(told)
+
+
+def test_all_problems_are_told_at_once(tmp_path):
+    found = problems(tmp_path, 'limts: {}\nlog: {level: loud}\nlisten:\n- address: x\n- adress: 127.0.0.1:1\n')
+    assert ['1', '2', '4', '5', '5'] == [problem.partition(':')[0] for problem in found]
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(ConfigError, match='cannot be read: No such file'):
+        load(tmp_path / 'nosuch.yml')
+
+
+def test_what_is_right_is_taken(tmp_path):
+    path = tmp_path / 'config.yml'
+    path.write_text('''
+listen:
+- {address: "127.0.0.1:0", dialect: tarantool}
+- address: unix:/tmp/x.sock
+  mode: "0660"
+  owner: root
+  group: 0
+- address: 0.0.0.0:1
+  insecure: true
+- "[::1]:5"
+limits: {sessions: 7, send_seconds: 1.5}
+log: {level: debug}
+''')
+    config = load(path)
+    assert [Address('127.0.0.1', 0), Address(path='/tmp/x.sock'), Address('0.0.0.0', 1), Address('::1', 5)] == [
+        listener.address for listener in config.listen]
+    assert (0o660, 0, 0) == (config.listen[1].mode, config.listen[1].owner, config.listen[1].group)
+    assert (7, 1.5, 'debug', 65536) == tuple(config[name] for name in (
+        'limits.sessions', 'limits.send_seconds', 'log.level', 'limits.statement_bytes'))
+
+
+def test_nothing_is_needed():
+    config = read({})
+    assert [Address('127.0.0.1', 3313)] == [listener.address for listener in config.listen]
+    assert 'classic' == config.listen[0].dialect
+
+
+def test_an_empty_file_means_the_defaults(tmp_path):
+    path = tmp_path / 'config.yml'
+    path.write_text('# nothing\n')
+    assert read({}).values == load(path).values
+
+
+def test_the_shipped_file_is_the_table_and_is_valid(tmp_path):
+    shipped = (PROJECT / 'conf' / 'boxsession.yml').read_text()
+    assert default_file() == shipped
+    config = load(PROJECT / 'conf' / 'boxsession.yml')
+    assert read({}).values == config.values
+    assert read({}).listen == config.listen
+
+
+def test_the_shipped_file_is_valid_with_every_comment_taken_away(tmp_path):
+    path = tmp_path / 'config.yml'
+    lines = (PROJECT / 'conf' / 'boxsession.yml').read_text().splitlines()
+    settings = [line.replace('# ', '', 1) if line.lstrip().removeprefix('# ').split(':')[0] in
+                {'init', 'mode', 'owner', 'group'} else line for line in lines]
+    path.write_text('\n'.join(settings).replace('127.0.0.1:3313', 'unix:/tmp/x'))
+    assert load(path)['init'] == '/etc/boxsession/init.lua'
+
+
+def test_every_setting_is_documented():
+    text = (PROJECT / 'docs' / 'configuration.rst').read_text()
+    for setting in (*SETTINGS, *LISTENER_SETTINGS):
+        assert f'``{setting.name}``' in text, setting.name
+        assert setting.help in ' '.join(text.split()), setting.name
+
+
+@pytest.mark.parametrize(('text', 'address'), [
+    ('127.0.0.1:3313', Address('127.0.0.1', 3313)), ('localhost:0', Address('localhost', 0)),
+    ('[::1]:5', Address('::1', 5)), ('[fe80::1%eth0]:5', Address('fe80::1%eth0', 5)), ('unix:/a b', Address(path='/a b')),
+    ('unix:rel', Address(path='rel')),
+])
+def test_addresses(text, address):
+    assert address == Address.parse(text)
+    assert text == str(address)
+
+
+@pytest.mark.parametrize('text', ['', ':', '5', 'host', 'host:', ':5', 'host:x', 'host:-1', 'host:65536', '::1:5', '[::1]',
+                                  '[x]:5', '[::1]:x', 'unix:', 'unix:' + 'x' * 108, 'unix:\0x', 'host:\u0661'])
+def test_no_addresses(text):
+    with pytest.raises(ValueError):
+        Address.parse(text)
+
+
+@pytest.mark.parametrize(('text', 'local'), [
+    ('127.0.0.1:1', True), ('127.5.5.5:1', True), ('localhost:1', True), ('[::1]:1', True), ('unix:/x', True),
+    ('0.0.0.0:1', False), ('[::]:1', False), ('10.0.0.1:1', False), ('example.org:1', False)])
+def test_what_only_this_machine_reaches(text, local):
+    assert local == Address.parse(text).is_local
+
+
+def test_peers():
+    assert '127.0.0.1:5' == peer_text(('127.0.0.1', 5))
+    assert '[::1]:5' == peer_text(('::1', 5, 0, 0))
+    assert 'unix/:(socket)' == peer_text('')
+
+
+class TestCheckConfig:
+    def test_a_good_file(self, capsys):
+        assert 0 == main(['check-config', str(PROJECT / 'conf' / 'boxsession.yml')])
+        assert '' == ''.join(capsys.readouterr())
+
+    def test_a_bad_file(self, tmp_path, capsys):
+        path = tmp_path / 'config.yml'
+        path.write_text('\nlimts: {}\n')
+        assert 1 == main(['check-config', str(path)])
+        assert f'{path}:2: unknown key `limts`: did you mean `limits`?\n' == capsys.readouterr().err
+
+
+def test_a_library_user_is_told_as_well():
+    with pytest.raises(ConfigError, match='`limits.sessions` is'):
+        Console(config={'limits': {'sessions': 'x'}})
+    with pytest.raises(ConfigError, match='no address'):
+        Console(listen=['nowhere'])
+    with pytest.raises(ConfigError, match='other machines'):
+        Console(listen=['0.0.0.0:1'])

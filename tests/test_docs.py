@@ -1,0 +1,87 @@
+"""The documents tell the truth: their sessions are typed, their lists compared with what is there."""
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import boxsession
+
+PROJECT = Path(__file__).resolve().parent.parent
+PROMPT, MORE = 'tarantool> ', '         > '
+ADDRESS = re.compile(r'127\.0\.0\.1:\d+')
+
+
+def sessions():
+    """The sessions with prompts in the documents: (where, lines)."""
+    for path in [PROJECT / 'README.rst', *sorted((PROJECT / 'docs').glob('*.rst'))]:
+        block = []
+        for number, line in enumerate([*path.read_text().splitlines(), 'end'], 1):
+            if line.startswith('    '):
+                block.append(line[4:])
+            elif line:
+                while block and not block[0].startswith(PROMPT):
+                    block.pop(0)
+                if block:
+                    yield pytest.param(block, id=f'{path.name}:{number}')
+                block = []
+
+
+@pytest.mark.parametrize('lines', list(sessions()))
+def test_a_session_goes_as_shown(console, connect, lines):
+    client = connect(console())
+    shown = '\n'.join(lines).rstrip() + '\n'
+    typed = [line[len(PROMPT):] for line in lines if line.startswith((PROMPT, MORE))]
+    client.send('\n'.join(typed) + '\n')
+    client.end()
+    answered = client.read_to_end().decode()
+    # What the terminal shows: the prompts come from the server, what stands behind them is typed.
+    expected = re.sub(f'^({re.escape(PROMPT)}|{re.escape(MORE)}).*\n', r'\1', shown, flags=re.MULTILINE)
+    assert expected.startswith(PROMPT)      # the first is typed before there is one
+    assert ADDRESS.sub('ADDRESS', expected[len(PROMPT):] + PROMPT) == ADDRESS.sub('ADDRESS', answered)
+
+
+def test_there_are_sessions():
+    assert len(list(sessions())) >= 3
+
+
+def test_every_function_of_box_session_has_its_row(console, connect):
+    names = connect(console()).value(
+        'local names = {} for name in pairs(box.session) do names[#names + 1] = name end table.sort(names) return names')
+    text = (PROJECT / 'docs' / 'compat.rst').read_text()
+    for name in names:
+        assert re.search(rf'\b{name}\b', text), name
+
+
+def test_every_command_is_documented(console, connect):
+    told = connect(console()).value('\\help')[0]
+    text = (PROJECT / 'docs' / 'console.rst').read_text()
+    for command in re.findall(r'^ +(\\\w+(?: \w+)?)', told, flags=re.MULTILINE):
+        assert f'``{command}' in text, command
+
+
+def test_the_command_line_is_documented():
+    from boxsession.cli import parser
+    text = (PROJECT / 'docs' / 'configuration.rst').read_text()
+    commands = next(action for action in parser()._actions if action.dest == 'command')
+    for name, command in commands.choices.items():
+        assert f'``boxsession {name}' in text
+        for action in command._actions:
+            for option in action.option_strings:
+                assert option in text or option in ('-h', '--help', '--config'), option
+
+
+def test_the_version_has_its_changes():
+    assert f'\n{boxsession.__version__} (' in (PROJECT / 'CHANGES.rst').read_text()
+
+
+def test_what_is_exported_is_there():
+    for name in boxsession.__all__:
+        assert getattr(boxsession, name) is not None
+
+
+def test_the_project_speaks_of_itself_alone():
+    for path in PROJECT.rglob('*'):
+        if path.suffix in {'.py', '.lua', '.rst', '.yml', '.service', '.sh', '.cfg', '.toml'} and '.venv' not in path.parts:
+            assert not re.search(r'/(root|ho[m]e/\w+)/', path.read_text(errors='replace')), path

@@ -1,0 +1,248 @@
+"""The console as a part of a gevent program: what is exposed, how it is copied, and that it leaves nothing behind."""
+from __future__ import annotations
+
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import gevent
+import pytest
+from client import Client
+from gevent import socket
+
+from boxsession import Console, ListenError
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+
+class Shop:
+    """An object whose public methods a console may call."""
+
+    def __init__(self):
+        self.stock = {'egg': 12}
+
+    def count(self, name):
+        return self.stock[name]
+
+    def add(self, name, number=1):
+        self.stock[name] = self.stock.get(name, 0) + number
+        return self.stock[name]
+
+    def _secret(self):
+        raise AssertionError('not to be reached')
+
+
+class Money:
+    def __init__(self, cents):
+        self.cents = cents
+
+    def __serialize__(self):
+        return {'cents': self.cents}
+
+
+@pytest.fixture
+def client(console, connect):
+    shop = Shop()
+
+    def fail(kind):
+        raise {'key': KeyError('k'), 'value': ValueError('bad value'), 'bare': ValueError(), 'exit': SystemExit(3)}[kind]
+
+    def kinds(*values):
+        return [type(value).__name__ for value in values]
+
+    return connect(console(expose={
+        'shop': shop, 'fail': fail, 'kinds': kinds, 'echo': lambda *values: list(values), 'same': lambda value: value,
+        'answer': 42, 'names': ['a', 'b'], 'tools': {'up': str.upper, 'n': 1, 'deep': {'len': len}},
+        'money': lambda: Money(5), 'big': lambda: 2**60, 'thing': lambda: object(), 'data': lambda: b'\xff\x00',
+        'nothing': lambda: None, 'waits': gevent.sleep, 'raw': lambda: {1: 'a', 'b': [True, None, 1.5, 'x']},
+    }))
+
+
+def test_functions_objects_and_values(client):
+    assert 12 == client.value('shop.count("egg")')
+    assert [13, 15] == client.values('shop.add("egg"), shop.add("egg", 2)')
+    assert [42, ['a', 'b'], 1] == client.values('answer, names, tools.n')
+    assert ['AB', 3] == client.values('tools.up("ab"), tools.deep.len({1, 2, 3})')
+    assert [None, None] == client.values('shop._secret, shop.stock')
+
+
+def test_values_are_copied_both_ways(client):
+    assert {1: 'a', 'b': [True, None, 1.5, 'x']} == client.value('raw()')
+    assert {'cents': 5} == client.value('money()')
+    assert [5, 'cents', 5] == client.values('same(money()).cents, next(money())')
+    assert ['NoneType', 'bool', 'int', 'float', 'str', 'bytes', 'list', 'dict'] == client.value(
+        'kinds(nil, true, 1, 1.5, "a", "\\255", {1}, {a = 1})')
+    assert [None, 1, None] == client.value('echo(nil, 1, nil)')
+    assert b'\xff\x00' == client.value('data()')
+    assert [None] == client.values('nothing()')
+    client.reply('names[1] = "changed" answer = 0')
+    assert ['a'] == client.values('same({"a"})[1]')
+    assert [1, 'two'] == client.value('same(setmetatable({}, {__serialize = function() return {1, "two"} end}))')
+
+
+def test_exceptions_become_errors_with_type_and_message(client):
+    assert "KeyError: 'k'" == client.error('fail("key")')
+    assert 'ValueError: bad value' == client.error('fail("value")')
+    assert 'ValueError' == client.error('fail("bare")')
+    assert [False, 'ValueError: bad value'] == client.values('pcall(fail, "value")')
+    assert client.error('shop.count()').startswith('TypeError: ')
+    assert 'does not fit a Lua number exactly' in client.error('big()')
+    assert 'object cannot be passed to Lua' in client.error('thing()')
+    assert 'cannot pass a function to Python' in client.error('same(print)')
+    assert 'contains itself' in client.error('local t = {} t.t = t return same(t)')
+    assert 'a table cannot be a key' in client.error('same({[{}] = 1})')
+    assert 2 == client.value('1 + 1')
+
+
+def test_an_exposed_function_may_wait_and_be_cancelled(client):
+    client.reply('waits(0.01)')
+    client.send('pcall(waits, 1000) x = 1\n')
+    gevent.sleep(0.05)
+    client.send(b'\x03')
+    assert b'cancelled' in client.document()
+    assert [None] == client.values('x')
+
+
+@pytest.mark.parametrize('names', [{'a b': 1}, {'x': object()}, {1: 2}, {'x': 2**60}])
+def test_what_cannot_be_exposed_is_told(names):
+    console = Console(listen=['127.0.0.1:0'], expose=names)
+    with pytest.raises(ValueError):
+        console.start()
+    assert [] == console.addresses
+    console.stop()
+
+
+def open_files():
+    return len(os.listdir('/proc/self/fd'))
+
+
+def test_started_and_stopped_again_and_again_without_leftovers(tmp_path):
+    def once():
+        console = Console(listen=['127.0.0.1:0', f'unix:{tmp_path}/a.sock'], expose={'f': len},
+                          config={'limits': {'drain_seconds': 0.1}})
+        console.start()
+        clients = [Client(console.addresses[number % 2]) for number in range(6)]
+        clients[0].reply('x = 1')
+        clients[1].send('require("fiber").sleep(1000)\n')
+        clients[2].send('while true do end\n')
+        gevent.sleep(0.05)
+        console.stop()
+        assert 0 == len(console.sessions)
+        assert not (tmp_path / 'a.sock').exists()
+        for client in clients:
+            client.close()
+        return console
+
+    once()
+    gc.collect()
+    files, threads = open_files(), threading.active_count()
+    greenlets = sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+    for _ in range(3):
+        once()
+    gc.collect()
+    assert files == open_files()
+    assert threads == threading.active_count()
+    assert greenlets == sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+
+
+def test_one_console_can_be_started_again(connect):
+    console = Console(listen=['127.0.0.1:0'])
+    for _ in range(2):
+        console.start()
+        with pytest.raises(RuntimeError):
+            console.start()
+        client = connect(console)
+        assert [None] == client.values('x')
+        client.reply('x = 1')
+        console.stop()
+        console.stop()
+
+
+def test_two_consoles_do_not_share_a_state(console, connect):
+    first, second = connect(console()), connect(console())
+    first.reply('x = 1')
+    assert [None] == second.values('x')
+
+
+def test_an_address_that_is_taken_leaves_nothing_listening(connect):
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        console = Console(listen=['127.0.0.1:0', '127.0.0.1:%d' % taken.getsockname()[1]])
+        with pytest.raises(ListenError, match='Address already in use'):
+            console.start()
+        assert [] == console.addresses
+
+
+def test_serve_forever_ends_when_it_is_stopped():
+    console = Console(listen=['127.0.0.1:0'])
+    serving = gevent.spawn(console.serve_forever)
+    while not console.addresses:
+        gevent.sleep(0.01)
+    client = Client(console.addresses[0])
+    assert 2 == client.value('1 + 1')
+    console.stop()
+    serving.get(timeout=5)
+    client.close()
+
+
+def test_importing_patches_nothing():
+    code = ('import sys, socket, threading, time; before = (socket.socket, time.sleep, threading.Lock, sys.stdout, '
+            'sys.excepthook); import boxsession; assert before == (socket.socket, time.sleep, threading.Lock, '
+            'sys.stdout, sys.excepthook); assert threading.active_count() == 1; '
+            'from gevent import monkey; assert not monkey.saved')
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=PROJECT)
+
+
+def test_it_works_in_a_patched_program(tmp_path):
+    code = '''
+from gevent import monkey; monkey.patch_all()
+import socket
+from boxsession import Console
+console = Console(listen=['127.0.0.1:0'])
+console.start()
+sock = socket.create_connection(('127.0.0.1', console.addresses[0].port))
+data = b''
+sock.sendall(b'1 + 1\\n')
+while not data.endswith(b'...\\n'):
+    data += sock.recv(1000)
+assert data.endswith(b'---\\n- 2\\n...\\n'), data
+console.stop()
+'''
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=PROJECT, timeout=30)
+
+
+def test_the_example_service_can_be_looked_into_and_acted_on(connect):
+    with subprocess.Popen([sys.executable, str(PROJECT / 'examples' / 'embed.py'), '--http', '0', '--console',
+                           '127.0.0.1:0'], stdout=subprocess.PIPE, text=True,
+                          env={**os.environ, 'PYTHONPATH': str(PROJECT)}) as process:
+        try:
+            told = process.stdout.readline()
+            web_port, console = re.fullmatch(r'web on 127\.0\.0\.1:(\d+), console on (\S+)\n', told).groups()
+
+            def get(name):
+                with socket.create_connection(('127.0.0.1', int(web_port))) as web:
+                    web.sendall(f'GET /report/{name} HTTP/1.0\r\n\r\n'.encode())
+                    answer = b''
+                    while piece := web.recv(65536):
+                        answer += piece
+                return answer.partition(b'\r\n\r\n')[2]
+
+            client = connect(console)
+            assert b'report 7\n' == get('7') == get('7')
+            assert {'entries': 1, 'hits': 1, 'misses': 1} == client.value('cache.stats()')
+            assert 1 == client.value('cache.forget("7")')
+            get('7')
+            assert {'entries': 1, 'hits': 1, 'misses': 2} == client.value('cache.stats()')
+            assert [60] == client.values('settings.get("ttl_seconds")')
+            client.reply('settings.set("ttl_seconds", 0)')
+            assert "no setting 'nosuch'" in client.error('settings.set("nosuch", 1)')
+            client.reply('cache.forget()')
+            get('8'), get('8')
+            assert 4 == client.value('cache.stats().misses')
+        finally:
+            process.terminate()

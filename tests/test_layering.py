@@ -1,0 +1,72 @@
+"""Who may import whom, and that each dependency has its one door."""
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
+
+# Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
+LAYERS = [
+    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged'},
+    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
+    {'output', 'lua', 'logs', 'listener'},
+    {'lua.runtime'},
+    {'connection'},
+    {'server'},
+    {'', 'cli'},
+    {'__main__'},
+]
+DOORS = {
+    'lupa': {'lua.runtime'},
+    'yaml': {'config', 'output.yaml'},
+    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'server', 'cli'},
+    'argparse': {'cli'},
+    'logging': {'lua.runtime', 'connection', 'server', 'logs'},
+}
+PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.yaml', 'output.lua', 'output.tagged',
+        'lua.exposed', 'address'}
+IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
+
+
+def modules():
+    for path in PACKAGE.rglob('*.py'):
+        name = '.'.join(path.relative_to(PACKAGE).with_suffix('').parts)
+        yield name.removesuffix('__init__').rstrip('.') if name != '__main__' else name, ast.parse(path.read_text())
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, 'imports are absolute'
+            names = [f'{node.module}.{alias.name}' for alias in node.names]
+            known = [name for name in names if (PACKAGE.parent / Path(*name.split('.'))).with_suffix('.py').exists()
+                     or (PACKAGE.parent / Path(*name.split('.')) / '__init__.py').exists()]
+            yield from known or [node.module]
+
+
+def test_imports_go_downward():
+    level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
+    found = dict(modules())
+    assert set(level) == set(found)
+    for name, tree in found.items():
+        for target in imported(tree):
+            if target.partition('.')[0] == 'boxsession':
+                inner = target.removeprefix('boxsession').lstrip('.')
+                assert level[inner] < level[name], f'{name} imports {inner}'
+
+
+def test_each_dependency_has_its_doors():
+    users = {dependency: set() for dependency in DOORS}
+    for name, tree in modules():
+        for target in imported(tree):
+            users.get(target.partition('.')[0], set()).add(name)
+    assert DOORS == users
+
+
+def test_the_core_is_pure():
+    for name, tree in modules():
+        if name in PURE:
+            assert not {target.partition('.')[0] for target in imported(tree)} & IMPURE, name

@@ -1,0 +1,90 @@
+"""The manual page's example, typed through a real nc and a real telnet, and the shell example of the docs."""
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import gevent
+import pytest
+import yaml
+from conftest import need
+from gevent import subprocess as green
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+TYPED = '''\
+box.session.peer(session.id())
+box.session.storage.random_memorandum = "Don't forget the eggs"
+box.session.storage.radius_of_mars = 3396
+m = ''
+for k, v in pairs(box.session.storage) do
+  m = m .. k .. '='.. v .. ' '
+end
+m
+box.session.storage.radius_of_mars
+'''
+ANSWERS = [None, None, None, None, ["radius_of_mars=3396 random_memorandum=Don't forget the eggs "], [3396]]
+
+
+def check(output):
+    assert 128 <= len(output)
+    peer, *answers = yaml.safe_load_all(output[128:])
+    assert peer[0].startswith('127.0.0.1:')
+    assert ANSWERS == answers
+
+
+@pytest.fixture
+def port(serve):
+    return serve('--listen', '127.0.0.1:0').addresses()[0].rpartition(':')[2]
+
+
+@need('nc')
+@pytest.mark.parametrize('end', ['\n', '\r\n'])
+def test_through_nc(port, end):
+    done = green.run(['nc', '-N', '127.0.0.1', port], input=TYPED.replace('\n', end).encode(), stdout=green.PIPE,
+                     timeout=20)
+    check(done.stdout)
+    assert b"---\n- 'radius_of_mars=3396 random_memorandum=Don''t forget the eggs '\n...\n" in done.stdout
+
+
+@need('telnet')
+@pytest.mark.parametrize('leave', ['~.\n', '\\quit\n'])
+def test_through_telnet(port, leave):
+    # telnet reads on when its input ends only while the server does not close: so the session is left by command.
+    process = green.Popen(['telnet', '127.0.0.1', port], stdin=green.PIPE, stdout=green.PIPE, stderr=green.STDOUT)
+    process.stdin.write(TYPED.encode())
+    process.stdin.flush()
+    output = b''
+    with gevent.Timeout(20):
+        while not output.endswith(b'---\n- 3396\n...\n'):
+            piece = os.read(process.stdout.fileno(), 65536) if _readable(process.stdout) else b''
+            output += piece.replace(b'\r\n', b'\n')
+        process.stdin.write(leave.encode())
+        process.stdin.flush()
+        rest = process.stdout.read()
+        process.wait()
+    process.stdin.close()
+    process.stdout.close()
+    assert b'Connection closed by foreign host' in rest
+    check(output[output.index(b'Tarantool 2.6.0'):])
+
+
+def _readable(file):
+    gevent.socket.wait_read(file.fileno())
+    return True
+
+
+@need('nc')
+def test_the_shell_example(port):
+    done = green.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', port], stdout=green.PIPE, timeout=20)
+    assert 0 == done.returncode
+    lines = done.stdout.decode().splitlines()
+    assert ['status: running', 'session: 1'] == lines[:2]
+    assert lines[2].startswith('lua memory: ')
+
+
+@need('nc')
+def test_the_shell_example_tells_that_nobody_is_there():
+    done = subprocess.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', '1'], capture_output=True, timeout=20)
+    assert 0 != done.returncode

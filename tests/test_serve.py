@@ -1,0 +1,219 @@
+"""The daemon from outside: `boxsession serve` as a process, its sockets, its signals, its end."""
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+
+import gevent
+import pytest
+import yaml
+from gevent import socket
+
+import boxsession
+
+
+def test_it_needs_nothing_and_says_when_it_is_ready(serve, connect):
+    served = serve('--listen', '127.0.0.1:0')
+    [address] = served.addresses()
+    assert 2 == connect(address).value('1 + 1')
+    assert 0 == served.stop()
+
+
+def test_it_listens_on_several_addresses(serve, connect, tmp_path):
+    served = serve('--listen', '127.0.0.1:0', '--listen', f'unix:{tmp_path}/a.sock', '--listen', '[::1]:0')
+    tcp, unix, tcp6 = served.addresses(3)
+    ids = [connect(address).value('box.session.id()') for address in (tcp, unix, tcp6)]
+    assert 3 == len(set(ids))
+    assert 'unix/:(socket)' == connect(unix).value('box.session.peer()')
+    assert connect(tcp6).value('box.session.peer()').startswith('[::1]:')
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it(serve, connect, tmp_path, number):
+    served = serve('--listen', f'unix:{tmp_path}/a.sock')
+    client = connect(served.addresses()[0])
+    served.signal(number)
+    assert b'' == client.read_to_end()
+    assert 0 == served.wait()
+    assert not (tmp_path / 'a.sock').exists()
+
+
+def test_a_signal_is_served_while_a_statement_spins(serve, connect, tmp_path):
+    (tmp_path / 'c.yml').write_text('listen: ["127.0.0.1:0"]\nlimits: {drain_seconds: 0.2}\n')
+    served = serve('-c', 'c.yml')
+    client = connect(served.addresses()[0])
+    client.send('while true do pcall(function() while true do end end) end\n')
+    gevent.sleep(0.1)
+    served.signal(signal.SIGTERM)
+    assert b"---\n- error: the statement was cancelled\n...\n" == client.read_to_end()
+    assert 0 == served.wait()
+
+
+def test_running_statements_finish_and_triggers_run(serve, connect, tmp_path):
+    (tmp_path / 'init.lua').write_text('''
+        box.session.on_disconnect(function()
+            require('log').info('gone: %d %s', box.session.id(), box.session.storage.mark)
+        end)''')
+    (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\ninit: {tmp_path}/init.lua\n')
+    served = serve('-c', 'c.yml')
+    [address] = served.addresses()
+    working, idle = connect(address), connect(address)
+    for client in (working, idle):
+        client.reply('box.session.storage.mark = "m" .. box.session.id()')
+    working.send('require("fiber").sleep(0.5) return "done"\n')
+    gevent.sleep(0.1)
+    served.signal(signal.SIGTERM)
+    assert b'' == idle.read_to_end()
+    host, _, port = address.rpartition(':')
+    with pytest.raises(ConnectionRefusedError):
+        while True:
+            socket.create_connection((host, int(port))).close()
+            gevent.sleep(0.01)
+    assert b'---\n- done\n...\n' == working.read_to_end()
+    assert 0 == served.wait()
+    assert 'gone: 1 m1' in served.stderr and 'gone: 2 m2' in served.stderr
+
+
+def test_a_second_signal_ends_it_at_once(serve, connect):
+    served = serve('--listen', '127.0.0.1:0')
+    client = connect(served.addresses()[0])
+    client.send('require("fiber").sleep(1000)\n')
+    gevent.sleep(0.1)
+    served.signal(signal.SIGTERM)
+    gevent.sleep(0.1)
+    served.signal(signal.SIGTERM)
+    assert 0 != served.wait(5)
+
+
+class TestUnixSockets:
+    def test_mode_owner_and_group(self, serve, tmp_path):
+        path = tmp_path / 'a.sock'
+        (tmp_path / 'c.yml').write_text(f'''listen:
+- {{address: "unix:{path}", mode: "0660", owner: {os.getuid()}, group: {os.getgid()}}}''')
+        serve('-c', 'c.yml').addresses()
+        found = os.stat(path)
+        assert (0o660, os.getuid(), os.getgid()) == (stat.S_IMODE(found.st_mode), found.st_uid, found.st_gid)
+
+    def test_without_a_mode_it_is_the_owners_alone(self, serve, tmp_path):
+        serve('--listen', f'unix:{tmp_path}/a.sock').addresses()
+        assert 0o600 == stat.S_IMODE(os.stat(tmp_path / 'a.sock').st_mode)
+
+    def test_a_stale_file_is_replaced(self, serve, connect, tmp_path):
+        first = serve('--listen', f'unix:{tmp_path}/a.sock')
+        first.addresses()
+        first.process.kill()
+        first.process.wait()
+        assert (tmp_path / 'a.sock').exists()
+        [address] = serve('--listen', f'unix:{tmp_path}/a.sock').addresses()
+        assert 2 == connect(address).value('1 + 1')
+
+    def test_a_live_one_is_refused(self, serve, connect, tmp_path):
+        first = serve('--listen', f'unix:{tmp_path}/a.sock')
+        [address] = first.addresses()
+        second = serve('--listen', f'unix:{tmp_path}/a.sock')
+        assert 1 == second.wait()
+        assert 'another server is listening there' in second.stderr
+        assert 2 == connect(address).value('1 + 1')
+
+    def test_a_file_in_the_way_is_refused_and_kept(self, serve, tmp_path):
+        (tmp_path / 'a.sock').write_text('precious')
+        served = serve('--listen', f'unix:{tmp_path}/a.sock')
+        assert 1 == served.wait()
+        assert 'no socket is in the way' in served.stderr
+        assert 'precious' == (tmp_path / 'a.sock').read_text()
+
+
+class TestErrors:
+    def test_a_port_in_use(self, serve, tmp_path):
+        with socket.socket() as taken:
+            taken.bind(('127.0.0.1', 0))
+            taken.listen()
+            port = taken.getsockname()[1]
+            served = serve('--listen', f'unix:{tmp_path}/a.sock', '--listen', f'127.0.0.1:{port}')
+            assert 1 == served.wait()
+        assert f'boxsession: cannot listen on 127.0.0.1:{port}: Address already in use\n' == served.stderr
+        assert not (tmp_path / 'a.sock').exists()
+
+    @pytest.mark.parametrize(('script', 'told'), [
+        ('x = = 1', "init.lua:1: unexpected symbol near '='"),
+        ('\nerror("boom")', 'init.lua:2: boom'),
+        ('error({code = 5})', 'table: '),
+        ('\33Lua', 'binary chunk'),
+        (None, 'init.lua: cannot be read: No such file or directory'),
+    ])
+    def test_an_init_script_that_fails(self, serve, tmp_path, script, told):
+        if script is not None:
+            (tmp_path / 'init.lua').write_text(script)
+        (tmp_path / 'c.yml').write_text(f'init: {tmp_path}/init.lua\nlisten: ["127.0.0.1:0"]\n')
+        served = serve('-c', 'c.yml')
+        assert 1 == served.wait()
+        assert told in served.stderr
+        assert 'listening' not in served.stderr and 'Traceback' not in served.stderr
+
+    def test_a_config_that_is_wrong(self, serve, tmp_path):
+        (tmp_path / 'c.yml').write_text('limts: {}\n')
+        served = serve('-c', 'c.yml')
+        assert 1 == served.wait()
+        assert 'c.yml:1: unknown key `limts`: did you mean `limits`?\n' == served.stderr
+
+    def test_an_open_listener(self, serve):
+        served = serve('--listen', '0.0.0.0:0')
+        assert 1 == served.wait()
+        assert 'insecure: true' in served.stderr
+
+    def test_a_log_file_that_cannot_be_opened(self, serve, tmp_path):
+        (tmp_path / 'c.yml').write_text('log: {file: /nosuch/folder/x.log}\n')
+        served = serve('-c', 'c.yml')
+        assert 1 == served.wait()
+        assert 'cannot open log.file' in served.stderr
+
+
+def test_the_log_file_is_opened_anew_on_sighup(serve, connect, tmp_path):
+    (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\nlog: {{file: {tmp_path}/x.log, format: json}}\n')
+    served = serve('-c', 'c.yml')
+    client = connect(served.addresses()[0])
+    client.reply('print("before", 1)')
+    (tmp_path / 'x.log').rename(tmp_path / 'x.log.1')
+    served.signal(signal.SIGHUP)
+    while not (tmp_path / 'x.log').exists():
+        gevent.sleep(0.01)
+    client.reply('print("after")')
+    rotated = yaml.safe_load((tmp_path / 'x.log.1').read_text().splitlines()[-1])
+    assert ('before\t1', 1) == (rotated['message'], rotated['session'])
+    assert 'after' == yaml.safe_load((tmp_path / 'x.log').read_text())['message']
+
+
+def test_systemd_is_told(serve, tmp_path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(tmp_path / 'notify'))
+        served = serve('--listen', '127.0.0.1:0', environment={'NOTIFY_SOCKET': str(tmp_path / 'notify')})
+        with gevent.Timeout(10):
+            assert b'READY=1' == notify.recv(100)
+            assert served.addresses()
+            served.signal(signal.SIGTERM)
+            assert b'STOPPING=1' == notify.recv(100)
+
+
+def test_version():
+    told = subprocess.run([sys.executable, '-m', 'boxsession', '--version'], capture_output=True, text=True, check=True)
+    assert f'boxsession {boxsession.__version__}\n' == told.stdout
+
+
+def test_no_traceback_ever_reaches_a_client_or_the_log(serve, connect):
+    served = serve('--listen', '127.0.0.1:0')
+    [address] = served.addresses()
+    for data in (b'\x00' * 100 + b'\n', b'\xff' * 101, b'\xff\xfa' * 50 + b'\n', os.urandom(5000) + b'\n', b'"' * 70000,
+                 b'~.', b'\\set\n\\set x y z\n\\\n', b'(' * 60000 + b'\n'):
+        client = connect(address)
+        client.send(data)
+        client.end()
+        assert b'Traceback' not in client.read_to_end()
+        client = connect(address)
+        client.send(data)
+        client.reset()
+    assert 2 == connect(address).value('1 + 1')
+    assert 0 == served.stop()
+    assert 'Traceback' not in served.stderr
