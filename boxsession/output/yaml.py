@@ -17,8 +17,51 @@ _QUOTED_WORDS = frozenset([b'true', b'false', b'null', b'~', b'yes', b'no'])
 _PLAIN_WORDS = {'N': 'null', 'Z': 'null', 't': 'true', 'f': 'false'}
 
 
-def _emitter(stream: io.BytesIO) -> CEmitter:
-    return CEmitter(stream, indent=2, width=80, allow_unicode=True, line_break='\n')
+class _FlowState:
+    """Whether libyaml's emitter knows itself to be in flow style when the next event comes.
+
+    Tarantool quotes all strings in flow style, and asks its emitter whether it is there; but the emitter looks ahead some
+    events before it enters a collection, so at a few places the answer is wrong, and a string stays plain. To write the
+    same bytes, this follows the emitter's queue (yaml_emitter_need_more_events): each collection's start waits for as
+    many events as it needs, and flow style begins with a collection's first item.
+    """
+
+    _LOOK_AHEAD = {'L': 2, 'M': 3}
+
+    def __init__(self):
+        self._queue = []            # (mark, is flow) of events that wait
+        self._open = []             # collections that were entered: 'first' (flow, before its first item), 'flow', 'block'
+        self._level = 0             # of flow style, as the emitter counts it
+
+    def __bool__(self):
+        return self._level > 0 or any(is_flow for _, is_flow in self._queue)
+
+    def add(self, mark: str, is_flow: bool = False) -> None:
+        """An event goes to the emitter: 'L' or 'M' starts a collection, 'E' ends one, 's' is anything else."""
+        self._queue.append((mark, is_flow))
+        while self._queue and not self._waits():
+            self._process(*self._queue.pop(0))
+
+    def _waits(self) -> bool:
+        needed = self._LOOK_AHEAD.get(self._queue[0][0])
+        if needed is None or len(self._queue) > needed:
+            return False
+        depth = 0
+        for mark, _ in self._queue:
+            depth += (mark in 'LM') - (mark == 'E')
+            if depth == 0:
+                return False
+        return True
+
+    def _process(self, mark, is_flow):
+        if self._open and self._open[-1] == 'first':
+            self._open[-1] = 'flow'
+            self._level += 1
+        if mark in 'LM':
+            is_empty = bool(self._queue) and self._queue[0][0] == 'E'
+            self._open.append('first' if self._level or is_flow or is_empty else 'block')
+        elif mark == 'E':
+            self._level -= self._open.pop() == 'flow'
 
 
 def _plain(text: str) -> events.ScalarEvent:
@@ -38,35 +81,31 @@ def _string(data: bytes, looks_numeric: bool, in_flow: bool) -> events.ScalarEve
     return events.ScalarEvent(None, None, (True, True), text)
 
 
-def _events(tokens: Iterable[Token]):
+def _events(tokens: Iterable[Token], flow: _FlowState):
     """Emitter events for the tokens of one value, or of several that follow one another."""
     anchor = None
-    flow = [False]
     for mark, data in tokens:
-        if mark == 's' or mark == 'q':
-            yield _string(data, mark == 'q', flow[-1])
-        elif mark == 'n':
-            yield _plain(data.decode())
-        elif mark in 'Ll':
-            flow.append(flow[-1] or mark == 'l')
-            yield events.SequenceStartEvent(anchor, None, True, flow_style=flow[-1])
-            anchor = None
-        elif mark in 'Mm':
-            flow.append(flow[-1] or mark == 'm')
-            yield events.MappingStartEvent(anchor, None, True, flow_style=flow[-1])
-            anchor = None
-        elif mark == ']':
-            flow.pop()
-            yield events.SequenceEndEvent()
-        elif mark == '}':
-            flow.pop()
-            yield events.MappingEndEvent()
-        elif mark == '&':
+        if mark == '&':
             anchor = data.decode()
-        elif mark == '*':
-            yield events.AliasEvent(data.decode())
+        elif mark in 'LlMm':
+            is_flow = mark in 'lm'
+            start = events.SequenceStartEvent if mark in 'Ll' else events.MappingStartEvent
+            yield start(anchor, None, True, flow_style=is_flow)
+            anchor = None
+            flow.add(mark.upper(), is_flow)
+        elif mark in ']}':
+            yield events.SequenceEndEvent() if mark == ']' else events.MappingEndEvent()
+            flow.add('E')
         else:
-            yield _plain(_PLAIN_WORDS[mark])
+            if mark == 's' or mark == 'q':
+                yield _string(data, mark == 'q', bool(flow))
+            elif mark == 'n':
+                yield _plain(data.decode())
+            elif mark == '*':
+                yield events.AliasEvent(data.decode())
+            else:
+                yield _plain(_PLAIN_WORDS[mark])
+            flow.add('s')
 
 
 def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
@@ -76,18 +115,17 @@ def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
         tokens: one value, or with `as_list` any number of values that become a list.
     """
     stream = io.BytesIO()
-    emitter = _emitter(stream)
-    try:
-        emitter.emit(events.StreamStartEvent(encoding='utf-8'))
-        emitter.emit(events.DocumentStartEvent(explicit=True))
-        if as_list:
-            emitter.emit(events.SequenceStartEvent(None, None, True, flow_style=False))
-        for event in _events(tokens):
-            emitter.emit(event)
-        if as_list:
-            emitter.emit(events.SequenceEndEvent())
-        emitter.emit(events.DocumentEndEvent(explicit=True))
-        emitter.emit(events.StreamEndEvent())
-        return stream.getvalue()
-    finally:
-        emitter.dispose() if hasattr(emitter, 'dispose') else None
+    emitter = CEmitter(stream, indent=2, width=80, allow_unicode=True, line_break='\n')
+    flow = _FlowState()
+    emitter.emit(events.StreamStartEvent(encoding='utf-8'))
+    emitter.emit(events.DocumentStartEvent(explicit=True))
+    if as_list:
+        emitter.emit(events.SequenceStartEvent(None, None, True, flow_style=False))
+        flow.add('L')
+    for event in _events(tokens, flow):
+        emitter.emit(event)
+    if as_list:
+        emitter.emit(events.SequenceEndEvent())
+    emitter.emit(events.DocumentEndEvent(explicit=True))
+    emitter.emit(events.StreamEndEvent())
+    return stream.getvalue()
