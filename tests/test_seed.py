@@ -9,7 +9,7 @@ import gevent
 import pytest
 import yaml
 from conftest import need
-from gevent import subprocess as green
+from gevent import socket
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -42,7 +42,7 @@ def port(serve):
 @need('nc')
 @pytest.mark.parametrize('end', ['\n', '\r\n'])
 def test_through_nc(port, end):
-    done = green.run(['nc', '-N', '127.0.0.1', port], input=TYPED.replace('\n', end).encode(), stdout=green.PIPE,
+    done = subprocess.run(['nc', '-N', '127.0.0.1', port], input=TYPED.replace('\n', end).encode(), stdout=subprocess.PIPE,
                      timeout=20)
     check(done.stdout)
     assert b"---\n- 'radius_of_mars=3396 random_memorandum=Don''t forget the eggs '\n...\n" in done.stdout
@@ -52,17 +52,19 @@ def test_through_nc(port, end):
 @pytest.mark.parametrize('leave', ['~.\n', '\\quit\n'])
 def test_through_telnet(port, leave):
     # telnet reads on when its input ends only while the server does not close: so the session is left by command.
-    process = green.Popen(['telnet', '127.0.0.1', port], stdin=green.PIPE, stdout=green.PIPE, stderr=green.STDOUT)
+    process = subprocess.Popen(['telnet', '127.0.0.1', port], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT)
     process.stdin.write(TYPED.encode())
     process.stdin.flush()
     output = b''
     with gevent.Timeout(20):
         while not output.endswith(b'---\n- 3396\n...\n'):
-            piece = os.read(process.stdout.fileno(), 65536) if _readable(process.stdout) else b''
-            output += piece.replace(b'\r\n', b'\n')
+            output += read(process.stdout).replace(b'\r\n', b'\n')
         process.stdin.write(leave.encode())
         process.stdin.flush()
-        rest = process.stdout.read()
+        rest = b''
+        while piece := read(process.stdout):
+            rest += piece
         process.wait()
     process.stdin.close()
     process.stdout.close()
@@ -70,14 +72,15 @@ def test_through_telnet(port, leave):
     check(output[output.index(b'Tarantool 2.6.0'):])
 
 
-def _readable(file):
-    gevent.socket.wait_read(file.fileno())
-    return True
+def read(file):
+    """What is there, b'' at the end; other greenlets run meanwhile."""
+    socket.wait_read(file.fileno())
+    return os.read(file.fileno(), 65536)
 
 
 @need('nc')
 def test_the_shell_example(port):
-    done = green.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', port], stdout=green.PIPE, timeout=20)
+    done = subprocess.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', port], stdout=subprocess.PIPE, timeout=20)
     assert 0 == done.returncode
     lines = done.stdout.decode().splitlines()
     assert ['status: running', 'session: 1'] == lines[:2]
