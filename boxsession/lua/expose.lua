@@ -2,7 +2,7 @@
 -- even a proxy, ever exists on this side. The grammar of a packed value (the same both ways):
 --   N nil, Z null, t true, f false, n<length>:<digits>, s<length>:<bytes>, L<values>], M<key><value>...}
 local internal = ...
-local raw, task, output = internal.raw, internal.task, internal.output
+local raw, task, tagged = internal.raw, internal.task, internal.tagged
 local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
 local byte, error, find, format, next, select, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
     raw.select, raw.sub, raw.tonumber, raw.type
@@ -60,12 +60,12 @@ local function pack_value(out, value, depth)
     end
     local kind, forced = type(value), nil
     if kind == 'table' then
-        value, forced = output.resolve(value)
+        value, forced = tagged.resolve(value)
         kind = type(value)
     end
     local count = #out
     if kind == 'table' then
-        local length = forced ~= 'map' and output.list_length(value)
+        local length = forced ~= 'map' and internal.yaml.list_length(value)
         out[count + 1] = length and 'L' or 'M'
         if length then
             for index = 1, length do

@@ -131,6 +131,8 @@ class Runtime:
         ports = {
             'guard': (),
             'task': (_Port(self._park), _Port(self._tick), _Port(self._call)),
+            'yaml': (),
+            'tagged': (),
             'format': (),
             'expose': (),
             'box': (log_port, _Port(self._push), exposed.pack(facts)),

@@ -1,6 +1,6 @@
 """The tagged string: how a value that is not plain leaves Lua, as one piece of bytes.
 
-It is the grammar between boxsession/lua/format.lua and the formatters beside this file, which see tokens only:
+It is the grammar between boxsession/lua/tagged.lua and the formatters beside this file, which see tokens only:
 
     N nil    Z box.NULL    t true    f false
     n<length>:<digits>      a number, already as text

@@ -1,0 +1,172 @@
+-- Values as one tagged string, for the formatters in Python (output/tagged.py has its grammar).
+--
+-- This is where __serialize is obeyed and where tables that are met again become aliases, as Tarantool's serializer does.
+local internal = ...
+local raw = internal.raw
+local NULL = internal.NULL
+local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
+local concat, error, next, rawget, tostring, type = raw.concat, raw.error, raw.next, raw.rawget, raw.tostring, raw.type
+local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
+
+local tagged = {}
+internal.tagged = tagged
+
+-- Beyond SPARSE_RATIO places for each item, a list is too sparse to be one.
+local SPARSE_RATIO = 2
+
+-- Marks the tables that are reached more than once, by raw content as Tarantool does: what __serialize makes is not
+-- looked into.
+local function find_references(value, references)
+    if type(value) ~= 'table' then
+        return
+    end
+    local count = references[value]
+    if count ~= nil then
+        references[value] = true
+        return
+    end
+    references[value] = false
+    for key, item in next, value do
+        find_references(item, references)
+        find_references(key, references)
+    end
+end
+
+local tag_value
+
+-- What __serialize says about a table: the value to show instead, the kind to force, and whether in flow style.
+local function resolve(value)
+    for _ = 1, 100 do
+        if type(value) ~= 'table' then
+            return value
+        end
+        local meta = getmetatable(value)
+        local serialize
+        if type(meta) == 'table' then
+            serialize = rawget(meta, '__serialize')
+        end
+        if serialize == nil then
+            return value
+        end
+        if type(serialize) == 'function' then
+            local shown = serialize(value)
+            if shown == value then
+                return value
+            end
+            value = shown
+        elseif serialize == 'map' or serialize == 'mapping' then
+            return value, 'map', serialize == 'map'
+        elseif serialize == 'seq' or serialize == 'sequence' or serialize == 'array' then
+            return value, 'list', serialize == 'seq'
+        else
+            return error('invalid __serialize value', 0)
+        end
+    end
+    return error('invalid __serialize value: it never ends', 0)
+end
+
+tagged.resolve = resolve
+
+local function tag_text(out, mark, text)
+    out[#out + 1] = mark
+    out[#out + 1] = #text
+    out[#out + 1] = ':'
+    out[#out + 1] = text
+end
+
+-- The length of a table that __serialize says is a list, whatever its keys: up to the highest index, if that is not far
+-- beyond what there is.
+local FORCED_SPARSE_MAX = 1000
+local function highest_index(value)
+    local size, max = 0, 0
+    for key in next, value do
+        size = size + 1
+        if type(key) == 'number' and key > max and key % 1 == 0 then
+            max = key
+        end
+    end
+    return max <= FORCED_SPARSE_MAX + size * SPARSE_RATIO and max or #value
+end
+
+local function tag_table(out, value, kind, flow, references)
+    local anchor = references[value]
+    if anchor then
+        if anchor == true then
+            -- Referenced more than once and met for the first time: it gets the next number for its name.
+            anchor = references.named
+            references.named = anchor + 1
+            references[value] = anchor + 1
+            tag_text(out, '&', anchor .. '')
+        else
+            tag_text(out, '*', (anchor - 1) .. '')
+            return
+        end
+    end
+    local length
+    if kind == 'map' then
+        length = nil
+    else
+        length = list_length(value, references.sparse_max)
+        if kind == 'list' and length == nil then
+            length = highest_index(value)
+        end
+    end
+    if length then
+        out[#out + 1] = flow and 'l' or 'L'
+        for index = 1, length do
+            tag_value(out, rawget(value, index), references)
+        end
+        out[#out + 1] = ']'
+    else
+        out[#out + 1] = flow and 'm' or 'M'
+        for key, item in next, value do
+            tag_value(out, key, references)
+            tag_value(out, item, references)
+        end
+        out[#out + 1] = '}'
+    end
+end
+
+function tag_value(out, value, references)
+    local kind, flow
+    if type(value) == 'table' then
+        value, kind, flow = resolve(value)
+    end
+    local name = type(value)
+    if name == 'table' then
+        tag_table(out, value, kind, flow, references)
+    elseif name == 'string' then
+        tag_text(out, is_numeric(value) and 'q' or 's', value)
+    elseif name == 'number' then
+        tag_text(out, 'n', number_text(value))
+    elseif name == 'boolean' then
+        out[#out + 1] = value and 't' or 'f'
+    elseif value == nil then
+        out[#out + 1] = 'N'
+    elseif value == NULL then
+        out[#out + 1] = 'Z'
+    else
+        tag_text(out, 's', tostring(value))
+    end
+end
+
+-- `first` says how the tagged string is meant; then the values, one after the other.
+local LUA_SPARSE_MAX = 100000
+function tagged.values(first, values, count, together)
+    local out = {first}
+    local sparse_max = not together and LUA_SPARSE_MAX or nil
+    local references = {named = 0, sparse_max = sparse_max}
+    if together then
+        for index = 1, count do
+            find_references(values[index], references)
+        end
+    end
+    for index = 1, count do
+        if not together then
+            references = {named = 0, sparse_max = sparse_max}
+            find_references(values[index], references)
+        end
+        tag_value(out, values[index], references)
+    end
+    return concat(out)
+end
