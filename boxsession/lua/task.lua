@@ -90,17 +90,32 @@ function task.adopt(record)
     current = record
 end
 
+-- The hook may raise KILL between any two instructions for as long as `user_code` is set, so also just before and after
+-- the inner pcall: the outer one is for that.
+
+local function leave(me, ...)
+    me.user_code = false
+    return ...
+end
+
+local function enter(me, func, ...)
+    me.user_code = true
+    return leave(me, raw_pcall(func, ...))
+end
+
+local function result(me, entered, ...)
+    if entered then
+        return ...
+    end
+    me.user_code = false
+    return false, KILL
+end
+
 -- Runs func(...) as user code of `me`. Like pcall; a cancelled run ends with KILL as its error.
 function task.run(me, func, ...)
     current, critical = me, false
-    me.killed, me.thrown, me.user_code = false, false, true
-    return task.leave(me, raw_pcall(func, ...))
-end
-
--- A cancellation that arrives when user code is already over must not hit trusted code.
-function task.leave(me, ...)
-    me.user_code = false
-    return ...
+    me.killed, me.thrown = false, false
+    return result(me, raw_pcall(enter, me, func, ...))
 end
 
 -- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.
