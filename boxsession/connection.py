@@ -46,7 +46,8 @@ class Connection:
     """
 
     __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', '_greenlet',
-                 '_watcher', '_waiting', '_draining', '_gone', '_out', '_out_bytes', '_quit', '_prompt', '_reading')
+                 '_watcher', '_waiting', '_draining', '_gone', '_out', '_out_bytes', '_quit', '_prompt', '_reading',
+                 '_sending')
 
     def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes,
                  send_seconds: float):
@@ -67,6 +68,7 @@ class Connection:
         self._prompt = False
         self._out: list[bytes] = []             # replies that have not been sent
         self._out_bytes = 0
+        self._sending = False                   # in the middle of a reply that the client takes slowly
 
     # The greenlet
 
@@ -228,16 +230,22 @@ class Connection:
             rest = memoryview(data)[sent:]
         else:
             rest = self._send_now()
-        if rest:
+        while rest:
+            self._send_slowly(rest)
+            rest = self._send_now()
+
+    def _send_slowly(self, rest: memoryview) -> None:
+        self._sending = True
+        hub = get_hub()
+        watcher = hub.loop.io(self._sock.fileno(), _WRITE)
+        try:
             with Timeout(self._send_seconds or None, TimeoutError('the client does not read')):
-                hub = get_hub()
-                watcher = hub.loop.io(self._sock.fileno(), _WRITE)
-                try:
-                    while rest:
-                        hub.wait(watcher)
-                        rest = rest[self._send(rest):]
-                finally:
-                    watcher.close()
+                while rest:
+                    hub.wait(watcher)
+                    rest = rest[self._send(rest):]
+        finally:
+            watcher.close()
+            self._sending = False
 
     def _send_now(self) -> memoryview | None:
         """Sends what the socket takes at once; gives what it did not."""
@@ -275,6 +283,8 @@ class Connection:
 
     def switching_out(self) -> None:
         """The statement lets others run: what it has to say goes out first."""
+        if self._sending:
+            return
         try:
             rest = self._send_now()
         except OSError:

@@ -135,7 +135,7 @@ class Console:
         for listener in self._listeners:
             listener.stop()
         self._listeners.clear()
-        self._runtime.close()
+        self._runtime.stop(_CANCEL_SECONDS)
         self._runtime = None
 
     def _run_init(self, path):

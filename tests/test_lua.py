@@ -188,7 +188,7 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
 
     gevent.joinall([gevent.spawn(session, number) for number in range(1, 40)], raise_error=True)
     assert 39 == len(done)
-    runtime.close()
+    runtime.stop(1)
 
 
 def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
@@ -212,4 +212,4 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
     gevent.sleep(0.05)
     greenlet.kill()
     assert ['killed', 'still good'] == order
-    runtime.close()
+    runtime.stop(1)

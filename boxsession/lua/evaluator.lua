@@ -1,6 +1,7 @@
--- The coroutines that Python drives: session_main, one for each session, and script_main for the init script.
+-- The coroutines that Python drives: session_main, one for each session, and script_main for the init script. Each first
+-- gives its task's id. (A fiber's is fiber_main, in fiber.lua.)
 --
--- session_main takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
+-- session_main then takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
 -- one that waits for more lines. Nothing outside task.run() may raise here.
 local internal = ...
 local raw, task, output = internal.raw, internal.task, internal.output
@@ -104,7 +105,7 @@ function reply_with_error(me, value)
 end
 
 local function perform(me, operation, text)
-    me.showing = false
+    me.showing, me.cancelled = false, nil
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)
@@ -114,6 +115,7 @@ local function perform(me, operation, text)
     elseif operation == DISCONNECT then
         internal.run_on_disconnect(me)
         internal.session_end(me.session)
+        internal.fiber_forget(me)
         return ''
     elseif operation == CHECK then
         local _, _, unfinished = compile(text)
@@ -127,20 +129,21 @@ local function perform(me, operation, text)
     return reply_with_error(me, out)
 end
 
-local function session_main(fid, id, fd, peer, user, dialect)
-    local me = {fid = fid, session = internal.session_new(id, fd, peer, user, dialect)}
+local function session_main(id, fd, peer, user, dialect)
+    local me = {fid = task.next_fid(), session = internal.session_new(id, fd, peer, user, dialect)}
     task.adopt(me)
-    local operation, text = yield('')
+    internal.fiber_of_session(me)
+    local operation, text = yield(me.fid .. '')
     while true do
         operation, text = yield(perform(me, operation, text))
     end
 end
 
 -- Runs a file's text as admin, without a session; gives '' or the error's text.
-local function script_main(fid, name)
-    local me = {fid = fid, session = internal.background}
+local function script_main(name)
+    local me = {fid = task.next_fid(), session = internal.background, name = 'init'}
     task.adopt(me)
-    local text = yield('')
+    local text = yield(me.fid .. '')
     local chunk, message = load_text(text, '@' .. name)
     if not chunk then
         return message

@@ -1,5 +1,5 @@
--- require() and the modules that statements load with it: fiber, console, log.
-local internal, LOG, DELIMITER, CLOCK = ...
+-- require() and the small modules that statements load with it: log, console.
+local internal, LOG, DELIMITER = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local error, format, pcall, select, setmetatable, tostring, type = raw.error, raw.format, raw.pcall, raw.select,
     raw.setmetatable, raw.tostring, raw.type
@@ -20,36 +20,6 @@ end
 
 for _, name in raw.ipairs({'string', 'table', 'math', 'os', 'coroutine', 'debug', 'box'}) do
     modules[name] = _G[name]
-end
-
--- fiber ---------------------------------------------------------------------------------------------------------------
-
-local fiber = {}
-modules.fiber = fiber
-
-local LONGEST = 1e9     -- seconds; a timer takes no infinity
-
-function fiber.sleep(delay)
-    if type(delay) ~= 'number' or delay ~= delay then
-        return error('fiber.sleep(delay): bad arguments', 0)
-    end
-    task.park(delay > LONGEST and LONGEST or delay > 0 and delay or 0)
-end
-
-fiber['yield'] = function()
-    task.park(0)
-end
-
-function fiber.id()
-    return task.current().fid
-end
-
-function fiber.time()
-    return CLOCK[0]
-end
-
-function fiber.clock()
-    return CLOCK[1]
 end
 
 -- log -----------------------------------------------------------------------------------------------------------------

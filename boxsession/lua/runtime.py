@@ -30,7 +30,7 @@ from lupa import lua51
 
 from boxsession.errors import ScriptError
 from boxsession.lua import exposed
-from boxsession.session import Session
+from boxsession.session import Session, current_session, enter_session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
 
@@ -116,7 +116,8 @@ class Runtime:
         self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
         self._ready: deque[Waiter] = deque()
         self._turn_timer = None
-        self._last_fid = 0
+        self._tasks: dict[int, Task] = {}               # by fiber id
+        self._fibers: set[gevent.Greenlet] = set()      # kept alive until they end
         self._calls = exposed.Calls()
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
@@ -136,7 +137,8 @@ class Runtime:
             'format': (),
             'expose': (),
             'box': (log_port, _Port(self._push), exposed.pack(facts)),
-            'modules': (log_port, _Port(self._delimiter), clock_port),
+            'modules': (log_port, _Port(self._delimiter)),
+            'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
             'evaluator': (),
         }
@@ -147,10 +149,7 @@ class Runtime:
             internal[b'expose'](self._calls.describe(expose))
         self._session_main = internal[b'session_main']
         self._script_main = internal[b'script_main']
-
-    def next_fid(self) -> int:
-        self._last_fid += 1
-        return self._last_fid
+        self._fiber_main = internal[b'fiber_main']
 
     # What the greenlets call
 
@@ -171,23 +170,33 @@ class Runtime:
 
     def _run_script(self, text, name):
         task = Task(None)
-        coroutine = self._script_main.coroutine(self.next_fid(), name.encode())
-        coroutine.send(None)
-        return self._send_last(task, coroutine, text)
+        coroutine = self._script_main.coroutine(name.encode())
+        fid = int(coroutine.send(None))
+        self._tasks[fid] = task
+        try:
+            answer = coroutine.send(text)
+            if task.raised is not None:
+                task.raise_kept()
+            return answer
+        finally:
+            del self._tasks[fid]
 
-    def _send_last(self, task, coroutine, text):
-        """Sends to a coroutine that ends with its answer."""
-        answer = coroutine.send(text)
-        if task.raised:
-            raise task.raised
-        return answer
+    def stop(self, timeout: float) -> None:
+        """Cancels all fibers and waits for their ends; those that do not end in time are left to the collector."""
+        for task in list(self._tasks.values()):
+            self.cancel(task)
+        gevent.joinall(list(self._fibers), timeout=timeout)
+        if self._turn_timer is not None:
+            self._turn_timer.stop()
+            self._turn_timer.close()
+            self._turn_timer = None
 
     def cancel(self, task: Task) -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
         task.killed = True
         loop = get_hub().loop
         if task.waiter is not None:
-            loop.run_callback(_wake, task)
+            loop.run_callback(_wake, task, task.waiter)
         elif task.calling:
             loop.run_callback(_interrupt_call, task)
 
@@ -292,17 +301,57 @@ class Runtime:
     def _clock(self, which):
         return time.monotonic() if which else time.time()
 
-    def close(self) -> None:
-        """Lets go of the event loop. The Lua state goes with the last reference to this object."""
-        if self._turn_timer is not None:
-            self._turn_timer.stop()
-            self._turn_timer.close()
-            self._turn_timer = None
+    # Fibers
+
+    def _spawn(self, fid):
+        """Starts a fiber in a greenlet of its own, as soon as others are let run."""
+        task = getattr(getcurrent(), _TASK)
+        greenlet = gevent.Greenlet(self._run_fiber, int(fid), current_session(), task.host)
+        self._fibers.add(greenlet)
+        greenlet.start()
+        return True
+
+    def _start(self, fid):
+        """The same, and lets it run to its first wait."""
+        task = getattr(getcurrent(), _TASK)
+        if task.killed:
+            return False
+        self._spawn(fid)
+        waiter = task.waiter = Waiter()
+        # Callbacks run in order: the fiber, which was started just before, comes first.
+        get_hub().loop.run_callback(waiter.switch, None)
+        try:
+            waiter.get()
+        finally:
+            task.waiter = None
+        self._slice_end = 0.0
+        return not task.killed
+
+    def _run_fiber(self, fid, session, host):
+        if session is not None:
+            enter_session(session)
+        task = self._tasks[fid] = Task(host)
+        try:
+            self._fiber_main.coroutine(fid).send(None)
+        finally:
+            del self._tasks[fid]
+            self._fibers.discard(getcurrent())
+            if host is not None:
+                host.switching_out()
+        if task.raised is not None:
+            task.raise_kept()
+
+    def _wake(self, fid):
+        task = self._tasks.get(int(fid))
+        if task is not None and task.waiter is not None:
+            get_hub().loop.run_callback(_wake, task, task.waiter)
+        return True
 
 
-def _wake(task):
-    if task.waiter is not None and task.waiter.greenlet is not None:
-        task.waiter.switch(None)
+def _wake(task, waiter):
+    """Ends a wait, unless it has ended meanwhile."""
+    if task.waiter is waiter and waiter.greenlet is not None:
+        waiter.switch(None)
 
 
 def _interrupt_call(task):
@@ -313,15 +362,15 @@ def _interrupt_call(task):
 class Evaluator:
     """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
 
-    __slots__ = ('task', '_runtime', '_send')
+    __slots__ = ('task', '_runtime', '_send', '_fid')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
         self.task = Task(host)
         self._runtime = runtime
         coroutine = runtime._session_main.coroutine(
-            runtime.next_fid(), session.id, session.fd, session.peer.encode(), session.user.encode(),
-            session.dialect.encode())
-        coroutine.send(None)
+            session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
+        self._fid = int(coroutine.send(None))
+        runtime._tasks[self._fid] = self.task
         self._send = coroutine.send
 
     def statement(self, text: bytes, may_continue: bool = False) -> bytes:
@@ -347,7 +396,10 @@ class Evaluator:
 
     def disconnect(self) -> None:
         """Runs the on_disconnect triggers and ends the session on the Lua side."""
-        self._perform(_DISCONNECT, b'')
+        try:
+            self._perform(_DISCONNECT, b'')
+        finally:
+            self._runtime._tasks.pop(self._fid, None)
 
     def error(self, message: str) -> bytes:
         """An error in the session's output format, as a statement would have ended in it."""

@@ -127,6 +127,17 @@ local function tag_table(out, value, kind, flow, references)
     end
 end
 
+-- Functions, coroutines and objects. An object's __serialize is asked, and what it raises is shown in its place.
+local function tag_object(out, value, references)
+    local meta = type(value) == 'userdata' and getmetatable(value)
+    local serialize = meta and rawget(meta, '__serialize')
+    if serialize then
+        local _, shown = raw.pcall(serialize, value)
+        return tag_value(out, shown, references)
+    end
+    tag_text(out, 's', tostring(value))
+end
+
 function tag_value(out, value, references)
     local kind, flow
     if type(value) == 'table' then
@@ -146,7 +157,7 @@ function tag_value(out, value, references)
     elseif value == NULL then
         out[#out + 1] = 'Z'
     else
-        tag_text(out, 's', tostring(value))
+        tag_object(out, value, references)
     end
 end
 

@@ -35,11 +35,13 @@ function task.current()
     return current
 end
 
+-- Raises what a cancelled task ends with.
 local function check()
     if current.killed and current.user_code then
         return error(KILL, 0)
     end
 end
+task.check = check
 
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
@@ -57,7 +59,36 @@ local function block(port, argument)
 end
 task.block = block
 
--- Waits `seconds` (negative: for ever) or until woken.
+-- Every task has an id of its own, from here up: Tarantool's first hundred are its system fibers'.
+local last_fid = 100
+function task.next_fid()
+    last_fid = last_fid + 1
+    return last_fid
+end
+
+-- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
+-- or waited for, in one step. Nothing in between may raise.
+function task.lock()
+    critical = true
+end
+
+function task.unlock()
+    critical = false
+end
+
+-- Waits under the lock, which is open meanwhile and closed again afterwards; false when the task was cancelled.
+function task.park_locked(seconds)
+    local me = current
+    critical = true
+    local alive = PARK[seconds]
+    current, critical = me, true
+    if alive == false then
+        me.killed = true
+    end
+    return alive
+end
+
+-- Waits `seconds`, or until woken; with 0, until its next turn.
 function task.park(seconds)
     return block(PARK, seconds)
 end
@@ -104,6 +135,7 @@ local function enter(me, func, ...)
 end
 
 local function result(me, entered, ...)
+    critical = false
     if entered then
         return ...
     end
