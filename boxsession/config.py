@@ -166,11 +166,12 @@ class Config:
 class _Node:
     """A value with the line it came from (None where there is no file)."""
 
-    __slots__ = ('value', 'line')
+    __slots__ = ('value', 'line', 'text')
 
-    def __init__(self, value, line=None):
+    def __init__(self, value, line=None, text=None):
         self.value = value
         self.line = line
+        self.text = repr(value) if text is None else text       # as it stands in the file
 
 
 def _from_yaml(node, loader, problems):
@@ -189,7 +190,8 @@ def _from_yaml(node, loader, problems):
         return _Node(mapping, line)
     if isinstance(node, yaml.SequenceNode):
         return _Node([_from_yaml(item, loader, problems) for item in node.value], line)
-    return _Node(loader.construct_object(node, deep=True), line)
+    quote = node.style or ''
+    return _Node(loader.construct_object(node, deep=True), line, quote + node.value + quote)
 
 
 def _from_data(value):
@@ -224,7 +226,7 @@ class _Reader:
             return setting.check(node.value)
         except ValueError as error:
             got = 'a mapping' if isinstance(node.value, dict) else 'a list' if isinstance(node.value, list) \
-                else f'{node.value!r}'
+                else node.text
             expected = str(error)
             if 'expected' in expected or 'address' in expected:
                 self.complain(node, f'`{name or setting.name}`: {expected}')
@@ -246,7 +248,7 @@ class _Reader:
                 self.unknown(node, key, top, _NOT_YET)
             elif not isinstance(node.value, dict):
                 if node.value is not None:
-                    self.complain(node, f'`{key}` is {node.value!r}: expected settings below it, as in '
+                    self.complain(node, f'`{key}` is {node.text}: expected settings below it, as in '
                                         f'`{next(name for name in by_name if name.startswith(key + "."))}`')
             else:
                 names = [name for name in by_name if name.startswith(key + '.')]
@@ -291,7 +293,8 @@ class _Reader:
                     self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
         if not address.is_local and not found.get('insecure'):
             self.complain(node, f'{address} can be reached from other machines, and everyone who reaches it may run '
-                                'code: listen on 127.0.0.1 or a unix socket, or set `insecure: true` if you mean it')
+                                'code: listen on 127.0.0.1 or a unix socket, or set '
+                                '`insecure: true` in the config file if you mean it')
         found.pop('protocol', None)
         found.pop('insecure', None)
         return ListenerConfig(**found)

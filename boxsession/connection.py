@@ -17,6 +17,7 @@ from boxsession.protocol.console import (
     Cancelled,
     ConsoleProtocol,
     End,
+    More,
     Quit,
     Statement,
     TooLong,
@@ -98,8 +99,10 @@ class Connection:
     def _open(self) -> bool:
         refusal = self._evaluator.connect()
         if refusal:
-            self._put(reply_document(refusal))
-            log.info('session %d: refused by on_connect', self.session.id)
+            refusal = reply_document(refusal)
+            self._put(refusal)
+            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
+                        refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
             self._put(self._greeting)
         self._flush()
@@ -133,7 +136,10 @@ class Connection:
                 self._waiting = False
                 if self._draining:
                     break
-                self._read()
+                self._read(idle=True)
+            elif type(event) is More:
+                if self._prompt:
+                    self._put(_PROMPT_MORE)
             elif not self._answer(event):
                 break
         self._flush()
@@ -186,7 +192,7 @@ class Connection:
         except OSError:
             self._lost()
 
-    def _read(self) -> None:
+    def _read(self, idle: bool = False) -> None:
         try:
             data = self._sock.recv(_READ_BYTES)
         except BlockingIOError:
@@ -197,11 +203,13 @@ class Connection:
             protocol.receive_eof()
             return
         if protocol.receive_data(data):
+            if idle and self._prompt:
+                self._put(b'\n' + _PROMPT)      # the line that was dropped ends here
             self._runtime.cancel(self._evaluator.task)
         answers = protocol.data_to_send()
         if answers:
             self._put(answers)
-        if not self._waiting and protocol.buffered_bytes > _READ_AHEAD_BYTES:
+        if not idle and protocol.buffered_bytes > _READ_AHEAD_BYTES:
             self._watch(False)
 
     def _lost(self) -> None:

@@ -51,8 +51,13 @@ class Console:
         ConfigError: a setting is wrong.
     """
 
-    def __init__(self, listen: Iterable[str | Mapping] | None = None, expose: Mapping[str, Any] | None = None,
+    def __init__(self, listen: str | Mapping | Iterable[str | Mapping] | None = None,
+                 expose: Mapping[str, Any] | None = None,
                  config: str | os.PathLike | Mapping | None = None):
+        if isinstance(listen, (str, Mapping)):
+            listen = [listen]
+        if expose is not None and not isinstance(expose, Mapping):
+            raise TypeError(f'expose maps names to functions, objects or data: a {type(expose).__name__} does not')
         if config is None or isinstance(config, Mapping):
             data = dict(config or {})
             if listen is not None:
@@ -100,7 +105,7 @@ class Console:
         self._stopped.clear()
         for listener in self._listeners:
             listener.start()
-            log.info('listening: console %s', listener.address)
+            log.debug('listening: console %s', listener.address)
 
     def stop(self) -> None:
         """Accepts no more, lets running statements finish for limits.drain_seconds, ends all sessions.
@@ -111,6 +116,9 @@ class Console:
             return
         for listener in self._listeners:
             listener.stop()
+        if self._connections:
+            log.info('stopping: %d sessions are open; what they run may go on for %g seconds', len(self._connections),
+                     self.config['limits.drain_seconds'])
         for connection in self._connections.values():
             connection.drain()
         greenlets = [greenlet for greenlet in self._connections if greenlet is not getcurrent()]

@@ -8,6 +8,7 @@
         settings.set('ttl_seconds', 5)
 """
 import argparse
+import signal
 import time
 
 import gevent
@@ -82,10 +83,9 @@ def main():
     console = Console(listen=[arguments.console], expose={'cache': cache, 'settings': settings})
     console.start()
     print(f'web on 127.0.0.1:{web.server_port}, console on {console.addresses[0]}', flush=True)
-    try:
-        console.serve_forever()
-    except KeyboardInterrupt:
-        console.stop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        gevent.signal_handler(number, console.stop)
+    console.serve_forever()
 
 
 if __name__ == '__main__':

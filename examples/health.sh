@@ -6,10 +6,13 @@ set -eu
 host=${1:-127.0.0.1} port=${2:-3313}
 
 # Each statement gets one YAML document; the half-close after the last one (-N) makes the server close in turn.
+answer=$(mktemp)
+trap 'rm -f "$answer"' EXIT
 printf '%s\n' \
     'box.info.status' \
     '{id = box.session.id(), memory_kib = collectgarbage("count")}' |
-nc -N -w 5 "$host" "$port" | tail -c +129 | python3 -c '
+nc -N -w 5 "$host" "$port" > "$answer" || { echo "cannot connect to $host:$port" >&2; exit 2; }
+tail -c +129 "$answer" | python3 -c '
 import sys, yaml
 
 status, numbers = yaml.safe_load_all(sys.stdin.buffer)

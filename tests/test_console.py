@@ -53,7 +53,7 @@ def test_an_unfinished_statement_is_never_run_but_told(console, connect, rest):
     assert 1 == connect(served).value('x')
 
 
-@pytest.mark.parametrize('goodbye', ['~.', '\\quit', '\\q'])
+@pytest.mark.parametrize('goodbye', ['~.', '\\quit', '\\q', '\x04'])
 def test_leaving_closes_at_once(console, connect, goodbye):
     client = connect(console())
     client.send(f'1\n{goodbye}\n2\n')
@@ -141,9 +141,16 @@ def test_a_prompt_is_shown_when_asked_for(console, connect):
     assert b'---\n- true\n...\ntarantool> ' == client.reply('\\set prompt on') + client.read(11)
     client.send('for i = 1, 2 do\n')
     assert b'         > ' == client.read(11)
-    client.send('end\n')
+    client.send(b'\x03')
+    assert b'\ntarantool> ' == client.read(12)
+    client.send('for i = 1, 2 do\nend\n')
+    assert b'         > ' == client.read(11)
     assert NO_VALUES + b'tarantool> ' == client.document() + client.read(11)
-    assert [True] == client.values('\\set prompt off')
+    assert NO_VALUES + b'tarantool> ' == client.reply('\\set delimiter ;') + client.read(11)
+    client.send('1\n+ 1;\n')
+    assert b'         > ---\n- 2\n...\ntarantool> ' == client.read(11) + client.document() + client.read(11)
+    client.send('\\set prompt off;\n')
+    assert b'---\n- true\n...\n' == client.document()
 
 
 def test_help_names_every_parameter(console, connect):

@@ -64,6 +64,7 @@ def client(console, connect):
 
 def test_functions_objects_and_values(client):
     assert 12 == client.value('shop.count("egg")')
+    assert [12, 4] == client.values('shop:count("egg"), shop:add("ham", 4)')
     assert [13, 15] == client.values('shop.add("egg"), shop.add("egg", 2)')
     assert [42, ['a', 'b'], 1] == client.values('answer, names, tools.n')
     assert ['AB', 3] == client.values('tools.up("ab"), tools.deep.len({1, 2, 3})')
@@ -107,7 +108,8 @@ def test_an_exposed_function_may_wait_and_be_cancelled(client):
     assert [None] == client.values('x')
 
 
-@pytest.mark.parametrize('names', [{'a b': 1}, {'x': object()}, {1: 2}, {'x': 2**60}])
+@pytest.mark.parametrize('names', [{'a b': 1}, {'x': object()}, {1: 2}, {'x': 2**60}, {'print': 1}, {'box': 1},
+                                   {'end': 1}, {'session': 1}, {'é': 1}])
 def test_what_cannot_be_exposed_is_told(names):
     console = Console(listen=['127.0.0.1:0'], expose=names)
     with pytest.raises(ValueError):
@@ -244,5 +246,7 @@ def test_the_example_service_can_be_looked_into_and_acted_on(connect):
             client.reply('cache.forget()')
             get('8'), get('8')
             assert 4 == client.value('cache.stats().misses')
-        finally:
             process.terminate()
+            assert 0 == process.wait(10)
+        finally:
+            process.kill()

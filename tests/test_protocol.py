@@ -10,6 +10,7 @@ from boxsession.protocol.console import (
     Cancelled,
     ConsoleProtocol,
     End,
+    More,
     Quit,
     Statement,
     TooLong,
@@ -31,6 +32,8 @@ def events(pieces, *, continuation='off', delimiter=b'', limit=LIMIT, eof=False,
             event = protocol.next_event()
             if event is NEED_DATA:
                 return
+            if isinstance(event, More):
+                continue
             if isinstance(event, Statement) and event.may_continue and event.text in incomplete:
                 protocol.hold(event)
                 continue
@@ -68,6 +71,7 @@ CASES = {
     'tilde and dot': (b'1\n~.\n', {}, [*texts(b'1'), Quit()]),
     'tilde and dot, CRLF': (b'~.\r\n', {}, [Quit()]),
     'tilde and dot inside a statement': (b'a\n~.\n', {'delimiter': b';'}, [Quit()]),
+    'Ctrl-D': (b'1\n\x04\n', {}, [*texts(b'1'), Quit()]),
     'tilde and dot in a line': (b'~. \n', {}, texts(b'~. ')),
     'end after a statement': (b'1\n', {'eof': True}, [*texts(b'1'), End()]),
     'end inside a statement': (b'1\n12', {'eof': True}, [*texts(b'1'), Unfinished(b'12'), End()]),
@@ -112,7 +116,7 @@ def test_events_in_random_splits(name, cuts):
        continuation=st.sampled_from(['auto', 'on', 'off']), eof=st.booleans())
 def test_any_bytes_in_any_splits_give_the_same_events(pieces, delimiter, continuation, eof):
     # Interrupts look at what has arrived, so with them the split matters; they have tests of their own.
-    pieces = [piece.translate(None, b'\x03\xf4\xf3') for piece in pieces]
+    pieces = [piece.translate(None, b'\x03\xf4\xf3\xee\xed') for piece in pieces]
     options = {'delimiter': delimiter, 'continuation': continuation, 'eof': eof, 'limit': 0}
     assert outcome(pieces, options) == outcome([b''.join(pieces)], options)
 
@@ -171,7 +175,7 @@ def test_the_limit_holds_for_bytes_that_never_end():
     assert [TooLong(LIMIT), End()] == found
 
 
-INTERRUPTS = [b'\x03', b'\xff\xf4', b'\xff\xf4\xff\xfd\x06', b'\xff\xf3']
+INTERRUPTS = [b'\x03', b'\xff\xf4', b'\xff\xf4\xff\xfd\x06', b'\xff\xf3', b'\xff\xee', b'\xff\xed']
 
 
 @pytest.mark.parametrize('interrupt', INTERRUPTS)
@@ -248,6 +252,7 @@ def test_the_delimiter_of_the_moment_counts():
     protocol.receive_data(b'set\n1\n+1;\nunset;\n2\n')
     assert Statement(b'set', False) == protocol.next_event()
     protocol.delimiter = b';'
+    assert More() == protocol.next_event()
     assert Statement(b'1\n+1', False) == protocol.next_event()
     assert Statement(b'unset', False) == protocol.next_event()
     protocol.delimiter = b''

@@ -90,4 +90,4 @@ def test_the_shell_example(port):
 @need('nc')
 def test_the_shell_example_tells_that_nobody_is_there():
     done = subprocess.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', '1'], capture_output=True, timeout=20)
-    assert 0 != done.returncode
+    assert (2, b'cannot connect to 127.0.0.1:1\n') == (done.returncode, done.stderr)

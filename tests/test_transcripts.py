@@ -16,7 +16,7 @@ CASES = yaml.load((Path(__file__).parent / 'transcripts' / 'tarantool-2.6.yml').
 NOT_YET = {
     **dict.fromkeys(['session-26', 'session-27', 'session-28', 'session-32', 'session-33', 'session-34', 'session-35'],
                     'box.session.su'),
-    'user': 'box.schema.user', 'role': 'box.schema.role', 'func': 'box.schema.func', 'fiber': 'the fiber module',
+    'user': 'box.schema.user', 'role': 'box.schema.role', 'func': 'box.schema.func',
     **dict.fromkeys(['console-04', 'console-07', 'console-09', 'console-11', 'console-12', 'console-13', 'console-14',
                      'console-15', 'console-16'], 'the console module'),
     'yaml': 'the yaml module',

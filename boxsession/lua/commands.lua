@@ -7,7 +7,7 @@ local HELP = [[
 A statement is Lua: an expression shows its values, anything else just runs.
 
   \help                          this page
-  \quit                          end the session (so does ~. alone on a line)
+  \quit                          end the session (so do ~. and Ctrl-D alone on a line)
   \set output yaml|lua[,line|,block]   how values are shown
   \set delimiter TEXT            a statement ends with TEXT at a line's end (without TEXT: with the line)
   \set continuation auto|on|off  auto: an unfinished statement waits for more lines; on: after a backslash at
@@ -15,7 +15,8 @@ A statement is Lua: an expression shows its values, anything else just runs.
   \set prompt on|off             show a prompt
   \set language lua              the only one there is
 
-Ctrl-C drops a half-typed statement and cancels a running one.
+Ctrl-C drops a half-typed statement and cancels a running one. With a delimiter, these commands need it, too.
+Globals are seen by all sessions; box.session.storage is this one's own. print() writes to the server's log.
 ]]
 
 local set = {}

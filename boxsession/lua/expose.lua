@@ -110,21 +110,25 @@ local function call(id, ...)
     return value
 end
 
-local function proxy(id)
+-- What belongs to `owner` may be called as owner.name(...) and, as Lua's habit is, as owner:name(...).
+local function proxy(id, owner)
     return function(...)
+        if owner and (...) == owner then
+            return call(id, select(2, ...))
+        end
         return call(id, ...)
     end
 end
 
 -- A spec is {call = id} for a function, {names = {name = spec}} for what holds several, {value = ...} for plain data.
-local function build(spec)
+local function build(spec, owner)
     if spec.call then
-        return proxy(spec.call)
+        return proxy(spec.call, owner)
     end
     if spec.names then
         local built = {}
         for name, inner in next, spec.names do
-            built[name] = build(inner)
+            built[name] = build(inner, built)
         end
         return built
     end
@@ -136,10 +140,13 @@ function internal.unpack_value(packed)
     return (unpack_value(packed, 1))
 end
 
--- Start-up only: makes what `packed` describes a global of users.
+-- Start-up only: makes what `packed` describes a global of users. Returns the name that is taken already, or ''.
 function internal.expose(packed)
     for name, spec in next, internal.unpack_value(packed) do
+        if _G[name] ~= nil then
+            return name
+        end
         _G[name] = build(spec)
     end
-    return true
+    return ''
 end

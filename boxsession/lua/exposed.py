@@ -6,6 +6,7 @@ holds refers to a Python object.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,9 @@ __all__ = ['Calls']
 # Above this a Lua number no longer holds every whole number.
 _EXACT_MAX = 2 ** 53
 _DEEPEST = 100
+_NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')
+_KEYWORDS = frozenset("""and break do else elseif end false for function if in local nil not or repeat return then true
+                         until while""".split())
 _WORDS = {'N': None, 'Z': None, 't': True, 'f': False}
 
 
@@ -28,8 +32,8 @@ class Calls:
     def describe(self, expose: Mapping[str, Any]) -> bytes:
         """What to make of each name, packed for expose.lua. Plain values are copied now."""
         for name in expose:
-            if not isinstance(name, str) or not name.isidentifier():
-                raise ValueError(f'cannot expose {name!r}: a name must be an identifier')
+            if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _KEYWORDS or name == 'session':
+                raise ValueError(f'cannot expose {name!r}: it is no name that Lua could use')
         return pack({name: self._spec(value, name) for name, value in expose.items()})
 
     def _spec(self, value, name):

@@ -59,7 +59,10 @@ local BYTECODE = 27
 local byte = raw.byte
 local function load_text(text, name)
     if byte(text, 1) == BYTECODE then
-        return nil, 'attempt to load a binary chunk (only text is allowed)'
+        if sub(text, 2, 4) == 'Lua' then
+            return nil, 'attempt to load a binary chunk (only text is allowed)'
+        end
+        return nil, "unexpected symbol near 'char(27)' (an arrow key? there is no line editing here)"
     end
     return loadstring(text, name)
 end
@@ -172,17 +175,19 @@ end
 
 -- string.rep of LuaJIT takes a separator.
 local rep = raw.rep
+local REP_MAX = 2^28
 function string.rep(...)
     local text, count, separator = ...
-    if separator == nil then
-        if type(text) == 'string' and type(count) == 'number' then
-            return rep(text, count)
-        end
+    text, count, separator = text_or_nil(text), tonumber(count), text_or_nil(separator)
+    if type(text) ~= 'string' or not count or (separator ~= nil and type(separator) ~= 'string') then
         return blame(rep, ...)
     end
-    text, count, separator = text_or_nil(text), tonumber(count), text_or_nil(separator)
-    if type(text) ~= 'string' or not count or type(separator) ~= 'string' then
-        return blame(rep, ...)
+    -- 5.1 cuts the count to 32 bits.
+    if count * (#text + (separator and #separator or 0)) > REP_MAX or count ~= count or count > REP_MAX then
+        return error('resulting string too large', 2)
+    end
+    if separator == nil then
+        return rep(text, count)
     end
     if count < 1 then
         return ''

@@ -146,7 +146,9 @@ class Runtime:
             source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
             lua.execute(source, internal, *arguments, name=f'=builtin/{name}.lua'.encode())
         if expose:
-            internal[b'expose'](self._calls.describe(expose))
+            taken = internal[b'expose'](self._calls.describe(expose))
+            if taken:
+                raise ValueError(f'cannot expose {taken.decode()!r}: Lua has a global of that name')
         self._session_main = internal[b'session_main']
         self._script_main = internal[b'script_main']
         self._fiber_main = internal[b'fiber_main']

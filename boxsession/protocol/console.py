@@ -18,12 +18,14 @@ from dataclasses import dataclass
 
 from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
 
-__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Quit', 'Statement', 'TooLong', 'Unfinished']
+__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'More', 'Quit', 'Statement', 'TooLong', 'Unfinished']
 
 CONTINUATIONS = ('auto', 'on', 'off')
 _SPECIAL = (b'\xff', b'\x03')
-# A line that ends in one of these may not be its statement: CR, and the backslash of a continuation.
-_ENDINGS = b'\r\\'
+# A line that ends in one of these may not be a statement: CR, a continuation's backslash, what says goodbye.
+_ENDINGS = b'\r\\.\x04'
+# Alone on a line: ssh's escape, and what a terminal sends for Ctrl-D when it does not end the input itself.
+_GOODBYES = (b'~.', b'\x04')
 
 
 class _NeedData:
@@ -54,6 +56,11 @@ class Cancelled:
 
 
 @dataclass(frozen=True, slots=True)
+class More:
+    """A line that leaves its statement open. Nothing to answer; a prompt may say so."""
+
+
+@dataclass(frozen=True, slots=True)
 class TooLong:
     """A statement over the limit. What is left of it is skipped."""
 
@@ -69,7 +76,7 @@ class Unfinished:
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """The client asked to be disconnected (`~.` alone on a line)."""
+    """The client asked to be disconnected (`~.` or Ctrl-D alone on a line)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +210,7 @@ class ConsoleProtocol:
             if newline >= 0 and self._held is None and not (self.delimiter or self._skipping):
                 # The common case: one line, one statement.
                 line = data[at:newline]
-                if 0 < newline - at <= (self._max or newline) and line[-1] not in _ENDINGS and line != b'~.':
+                if 0 < newline - at <= (self._max or newline) and line[-1] not in _ENDINGS:
                     self._at = newline + 1
                     return Statement(line, self.continuation == 'auto')
             self._keep(b'')
@@ -223,7 +230,7 @@ class ConsoleProtocol:
         line = bytes(buffer[:stop])
         del buffer[:newline + 1]
         self._scanned = 0
-        if line == b'~.':
+        if line in _GOODBYES:
             return Quit()
         if self._skipping:
             self._skipping = bool(self.delimiter) and not line.endswith(self.delimiter)
@@ -244,7 +251,7 @@ class ConsoleProtocol:
         if ends:
             return Statement(text, self.continuation == 'auto' and not self.delimiter)
         self._held = text + b'\n'
-        return None
+        return More()
 
     def _take_partial(self):
         """What to do with a line whose end is not there."""

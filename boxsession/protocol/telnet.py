@@ -8,7 +8,8 @@ __all__ = ['INTERRUPT', 'TelnetFilter']
 
 IAC, DONT, DO, WONT, WILL, SB = 255, 254, 253, 252, 251, 250
 AYT, IP, BRK, SE = 246, 244, 243, 240
-_FIRST_COMMAND = SE
+ABORT, SUSP, EOF = 238, 237, 236
+_FIRST_COMMAND = EOF
 TIMING_MARK = 6
 ETX = 3             # Ctrl-C of a client that does not speak telnet
 
@@ -91,7 +92,7 @@ class TelnetFilter:
             return at + 3
         if command == SB:
             self._suboption = 0
-        elif command in (IP, BRK):
+        elif command in (IP, BRK, ABORT, SUSP):
             parts.append(INTERRUPT)
         elif command == AYT:
             self.answers += b'\r\n[boxsession is here]\r\n'

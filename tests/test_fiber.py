@@ -1,0 +1,153 @@
+"""Fibers, channels and conditions, beside what the transcripts have of them."""
+from __future__ import annotations
+
+import gc
+
+import gevent
+import pytest
+
+
+@pytest.fixture
+def served(console):
+    return console()
+
+
+@pytest.fixture
+def client(served, connect):
+    client = connect(served)
+    client.reply("fiber = require('fiber')")
+    return client
+
+
+def test_a_fiber_keeps_its_creators_session(client):
+    client.reply('box.session.storage.mark = 7')
+    assert client.value('box.session.id()') == client.value(
+        'local id fiber.create(function() fiber.sleep(0.001) id = box.session.id() end) fiber.sleep(0.02) return id')
+    assert 7 == client.value('local m f = fiber.new(function() return box.session.storage.mark end) '
+                             'f:set_joinable(true) return select(2, f:join())')
+
+
+def test_a_fiber_outlives_its_session(served, client, connect):
+    client.reply('fiber.create(function() while not go do fiber.sleep(0.001) end '
+                 'seen = {box.session.id(), box.session.exists(box.session.id()), box.session.peer() ~= nil} end)')
+    number = client.value('box.session.id()')
+    client.close()
+    other = connect(served)
+    while other.value(f'box.session.exists({number})'):
+        gevent.sleep(0.01)
+    other.reply('go = true')
+    while other.values('seen') == [None]:
+        gevent.sleep(0.01)
+    assert [number, 0, True] == other.value('seen')
+
+
+def test_an_error_in_the_background_goes_to_the_log(client, caplog):
+    client.reply('fiber.create(function() fiber.sleep(0.001) error("in the dark") end)')
+    client.reply('fiber.sleep(0.02)')
+    assert 'in the dark' in caplog.text and f'session {client.value("box.session.id()")}' in caplog.text
+
+
+def test_a_joined_error_is_the_same_object_and_not_logged(client, caplog):
+    assert [True] == client.values(
+        'e = {code = 5} f = fiber.new(function() error(e) end) f:set_joinable(true) local ok, err = f:join() '
+        'return not ok and err == e')
+    assert '' == caplog.text
+
+
+@pytest.mark.parametrize(('statement', 'values'), [
+    ('f = fiber.new(function() return 1, nil, 3, nil end) f:set_joinable(true) return select("#", f:join())', [5]),
+    ('f = fiber.create(fiber.sleep, 10) f:cancel() fiber.sleep(0.01) return f:status()', ['dead']),
+    ('f = fiber.new(function() return pcall(fiber.sleep, 10) end) f:set_joinable(true) fiber.yield() f:cancel() '
+     'return f:join()', [True, False, 'fiber is cancelled']),
+    ('f = fiber.new(fiber.sleep, 10) f:set_joinable(true) fiber.yield() f:cancel() return f:join()',
+     [False, 'fiber is cancelled']),
+    ('f = fiber.create(function() woken = false fiber.sleep(100) woken = true end) f:wakeup() fiber.yield() '
+     'fiber.yield() return woken', [True]),
+    ('f = fiber.create(function() end) return f:status(), pcall(f.join, f)', ['dead', False, 'the fiber is dead']),
+    ('f = fiber.create(fiber.sleep, 0.01) return pcall(f.join, f)', [False, 'the fiber is not joinable']),
+    ('f = fiber.create(function() end) return tostring(f):match("^fiber: %d+$") ~= nil, type(f)', [True, 'userdata']),
+    ('fiber.create(function() end)', ['the fiber is dead']),
+    ('fiber.find(fiber.id()) == fiber.self(), fiber.self() == fiber.self()', [True, True]),
+    ('fiber.kill(99999)', [{'error': 'the fiber is dead'}]),
+    ('getmetatable(fiber.self()), getmetatable(fiber.channel())', [False, False]),
+    ('order = {} for i = 1, 3 do fiber.create(function() table.insert(order, i) fiber.yield() '
+     'table.insert(order, i + 10) end) end fiber.sleep(0.01) return order', [[1, 2, 3, 11, 12, 13]]),
+])
+def test_fibers(client, statement, values):
+    assert values == client.values(statement)
+
+
+@pytest.mark.parametrize(('statement', 'values'), [
+    ('ch = fiber.channel() fiber.create(function() ch:put({1}) end) return ch:get()', [[1]]),
+    ('ch = fiber.channel(2) ch:put(1) ch:put(2) fiber.create(function() ch:put(3) end) '
+     'return ch:has_writers(), ch:get(), ch:get(), ch:get(), ch:count()', [True, 1, 2, 3, 0]),
+    ('ch = fiber.channel() for i = 1, 3 do fiber.create(function() local v = ch:get() got = (got or "") .. i .. v end) end '
+     'for _, v in ipairs({"a", "b", "c"}) do ch:put(v) end fiber.sleep(0.01) return got', ['1a2b3c']),
+    ('ch = fiber.channel() f = fiber.new(ch.get, ch) f:set_joinable(true) fiber.yield() f:cancel() f:join() '
+     'return ch:has_readers(), ch:put(1, 0)', [False, False]),
+    ('ch = fiber.channel(1) return ch:put(nil), ch:count(), ch:get(0), ch:get(0)', [True, 1, None, None]),
+    ('ch = fiber.channel() fiber.create(function() r = {ch:put(1)} end) ch:close() fiber.sleep(0.01) return r', [[False]]),
+    ('tostring(fiber.channel(1)), tostring(fiber.cond())', ['channel: 0', 'cond']),
+    ('fiber.channel(-1)', [{'error': 'fiber.channel(size): negative size'}]),
+    ('c = fiber.cond() n = 0 for i = 1, 3 do fiber.create(function() c:wait() n = n + 1 end) end c:signal() '
+     'fiber.sleep(0.01) local a = n c:broadcast() fiber.sleep(0.01) return a, n', [1, 3]),
+    ('c = fiber.cond() return c:wait(0.001), pcall(c.wait, c, -1)', [False, False, 'usage: cond:wait([timeout])']),
+])
+def test_channels_and_conditions(client, statement, values):
+    assert values == client.values(statement)
+
+
+def test_sessions_talk_through_a_channel(served, client, connect):
+    client.reply('ch = fiber.channel()')
+    client.send('ch:get()\n')
+    other = connect(served)
+    assert True is other.value('ch:put("from " .. box.session.id(), 5)')
+    assert f'---\n- from {other.value("box.session.id()")}\n...\n'.encode() == client.document()
+
+
+@pytest.mark.parametrize('statement', ['ch:get()', 'c:wait()', 'f:join()', 'while true do pcall(ch.get, ch) end'])
+def test_a_wait_is_cancelled_and_leaves_no_waiter(served, client, connect, statement):
+    client.reply('ch, c = fiber.channel(), fiber.cond() f = fiber.create(fiber.sleep, 1000) f:set_joinable(true)')
+    client.send(statement + '\n')
+    assert 1 == connect(served).value('1')
+    client.send(b'\x03')
+    assert b'cancelled' in client.document()
+    assert [False, False] == client.values('ch:has_readers(), ch:put(1, 0)')
+
+
+def test_a_push_of_a_fiber_arrives(client):
+    client.reply('fiber.create(function() fiber.sleep(0.01) box.session.push({5}) end)')
+    assert b'%TAG !push! tag:tarantool.io/push,2018\n---\n- 5\n...\n' == client.document()
+
+
+def test_none_is_leaked(client):
+    client.reply('fiber.create(function() end) collectgarbage()')
+    before = client.value('#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()')
+    client.reply('for i = 1, 10000 do local f = fiber.create(function() fiber.self().storage.x = i end) end')
+    client.reply('for i = 1, 1000 do fiber.create(fiber.sleep, 0.01) end')
+    client.reply('fiber.sleep(0.1)')
+    assert before == client.value(
+        '#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()')
+
+
+def test_endless_fibers_end_with_the_console(console, connect):
+    def greenlets():
+        gc.collect()
+        return sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+
+    before = greenlets()
+    served = console()
+    client = connect(served)
+    client.reply("fiber = require('fiber') for i = 1, 5 do fiber.create(function() while true do "
+                 "pcall(fiber.sleep, 1000) end end) fiber.create(function() while true do end end) end")
+    served.stop()
+    assert before == greenlets()
+
+
+@pytest.mark.parametrize('statement', [
+    'fiber.create(1)', 'fiber.new()', 'fiber.sleep("x")', 'fiber.name(1)', 'fiber.status(1)', 'fiber.join()',
+    'fiber.find()', 'fiber.channel("x")', 'fiber.channel():put()', 'fiber.channel():get("x")', 'fiber.cond().wait()',
+    'fiber.self().join()', 'fiber.channel().get(fiber.cond())'])
+def test_wrong_arguments_are_told(client, statement):
+    assert client.error(statement)
+    assert 'builtin' not in client.error(statement)
