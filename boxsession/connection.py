@@ -7,6 +7,7 @@ one write for each read, and at the latest when the greenlet lets others run.
 from __future__ import annotations
 
 import logging
+import select
 
 from gevent import Timeout, get_hub, getcurrent
 
@@ -35,7 +36,8 @@ _READ_AHEAD_BYTES = 1 << 18
 # Replies are sent before they pile up higher than this.
 _BATCH_BYTES = 1 << 18
 _READ, _WRITE = 1, 2            # libev's event masks
-
+# How often it is looked whether a client that sends no more, and whose statement runs, is still there.
+_PROBE_SECONDS = 1.0
 
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
@@ -48,7 +50,7 @@ class Connection:
 
     __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', '_greenlet',
                  '_watcher', '_waiting', '_draining', '_gone', '_out', '_out_bytes', '_quit', '_prompt', '_reading',
-                 '_sending')
+                 '_sending', '_probe')
 
     def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes,
                  send_seconds: float):
@@ -69,6 +71,7 @@ class Connection:
         self._prompt = False
         self._out: list[bytes] = []             # replies that have not been sent
         self._out_bytes = 0
+        self._probe = None                      # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
 
     # The greenlet
@@ -109,7 +112,7 @@ class Connection:
         return not refusal
 
     def _serve(self, hub) -> None:
-        protocol, out = self._protocol, self._out
+        protocol, out, runtime = self._protocol, self._out, self._runtime
         next_event, statement = protocol.next_event, self._evaluator.statement
         while True:
             event = next_event()
@@ -117,6 +120,8 @@ class Connection:
                 reply = statement(event.text, event.may_continue)
                 if self._quit or self._gone:
                     break
+                if runtime.slice_is_over():
+                    runtime.take_turn(self._evaluator.task)
                 if reply:
                     # Final text opens with a printable byte, a tagged string with a control character.
                     self._put(reply if reply[0] > 31 else reply_document(reply))
@@ -130,10 +135,12 @@ class Connection:
                 if self._draining:
                     break
                 if not self._reading:
+                    self._end_probe()
                     self._watch(True)
                 self._waiting = True
                 hub.switch()
                 self._waiting = False
+                runtime.begin_slice()
                 if self._draining:
                     break
                 self._read(idle=True)
@@ -166,6 +173,7 @@ class Connection:
         """Runs on_disconnect, once, whatever ended the session."""
         self._waiting = False
         self._watch(False)
+        self._end_probe()
         try:
             self._evaluator.disconnect()
         finally:
@@ -180,6 +188,25 @@ class Connection:
                 self._watcher.start(self._readable)
             else:
                 self._watcher.stop()
+
+    def _stop_reading(self) -> None:
+        """Reads no more while a statement runs; only looks now and then whether the client is gone altogether."""
+        self._watch(False)
+        if self._probe is None:
+            self._probe = get_hub().loop.timer(_PROBE_SECONDS, _PROBE_SECONDS)
+            self._probe.start(self._look_for_hangup)
+
+    def _look_for_hangup(self) -> None:
+        poller = select.poll()
+        poller.register(self._sock.fileno(), 0)
+        if poller.poll(0):
+            self._lost()
+
+    def _end_probe(self) -> None:
+        if self._probe is not None:
+            self._probe.stop()
+            self._probe.close()
+            self._probe = None
 
     def _readable(self) -> None:
         """In the hub: the client has sent something, or has left."""
@@ -199,8 +226,8 @@ class Connection:
             return
         protocol = self._protocol
         if not data:
-            self._watch(False)
             protocol.receive_eof()
+            self._stop_reading()
             return
         if protocol.receive_data(data):
             if idle and self._prompt:
@@ -210,12 +237,13 @@ class Connection:
         if answers:
             self._put(answers)
         if not idle and protocol.buffered_bytes > _READ_AHEAD_BYTES:
-            self._watch(False)
+            self._stop_reading()
 
     def _lost(self) -> None:
         """The client is gone while its statement runs: nobody would read the answer."""
         self._gone = True
         self._watch(False)
+        self._end_probe()
         self._runtime.cancel(self._evaluator.task)
 
     # Output

@@ -111,7 +111,11 @@ class Listener:
         plain.setblocking(False)
         if plain.family != socket.AF_UNIX:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # A client that is gone for good is known after about a minute, also while its statement waits.
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            for option, value in (('TCP_KEEPIDLE', 30), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3)):
+                if hasattr(socket, option):
+                    plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._serve(plain, peer, self.config)
 
 

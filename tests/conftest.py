@@ -19,6 +19,12 @@ TEST_SECONDS = 60
 
 
 @pytest.fixture(autouse=True)
+def log_is_captured(caplog):
+    """The package's log, from debug up, also after a test that configured it for a daemon."""
+    caplog.set_level('INFO', logger='boxsession')
+
+
+@pytest.fixture(autouse=True)
 def deadline(request):
     """No test hangs, and none passes while a greenlet died unseen."""
     failures = []

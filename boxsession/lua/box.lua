@@ -5,12 +5,13 @@
 -- the `classic` dialect answers as the manual page of 1.6 has it.
 local internal, LOG, PUSH, packed_facts = ...
 local raw, task, output, blame = internal.raw, internal.task, internal.output, internal.blame
-local error, floor, format, next, pcall, rawset, select, setmetatable, tonumber, tostring, type = raw.error, raw.floor,
-    raw.format, raw.next, raw.pcall, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.tostring, raw.type
+local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type = raw.error, raw.floor, raw.next,
+    raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
 local NULL = internal.NULL
 local current = task.current
 
--- Live sessions by id, and their storages (made when first asked for).
+-- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
+-- raw, whatever metatable they give it.
 local sessions = {}
 local aggregate_storage = {}
 internal.sessions = sessions
@@ -208,7 +209,8 @@ local function run_on_disconnect(me)
     for index = 1, #list do
         local ok, message = task.run(me, list[index])
         if not ok then
-            local _ = LOG['error:on_disconnect trigger of session ' .. me.session.id .. ' raised: ' .. tostring(message)]
+            local _ = LOG['error:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
+                          .. task.text_of(me, message)]
         end
     end
 end
@@ -222,14 +224,14 @@ local function set_storage(me, value)
     if me.ended then
         me.orphaned = value
     else
-        aggregate_storage[me.id] = value
+        rawset(aggregate_storage, me.id, value)
     end
     return value
 end
 
 local function storage()
     local me = session_of_caller()
-    return me.orphaned or aggregate_storage[me.id] or set_storage(me, {})
+    return me.orphaned or rawget(aggregate_storage, me.id) or set_storage(me, {})
 end
 
 setmetatable(session, {
@@ -311,5 +313,5 @@ end
 function internal.session_end(record)
     record.ended = true
     sessions[record.id] = nil
-    aggregate_storage[record.id] = nil
+    rawset(aggregate_storage, record.id, nil)
 end

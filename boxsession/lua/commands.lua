@@ -48,7 +48,7 @@ function set.language(_, value)
 end
 
 function set.delimiter(_, value)
-    return modules.console.delimiter(value or '')
+    return internal.delimiter(value or '')
 end
 
 local function choice(name, ...)

@@ -26,11 +26,12 @@ local function ends_too_early(message)
 end
 
 -- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
--- them only ends too early.
+-- them only ends too early. A chunk is the caller's alone until release() gives it back: by setfenv, a statement can change
+-- the chunk that it is.
 local function compile(text)
     local chunk = cache[text]
-    -- setfenv(1) in a statement changes its chunk: such a one is not used again.
-    if chunk and getfenv(chunk) == globals then
+    if chunk then
+        cache[text] = false
         return chunk
     end
     local as_expression, message
@@ -41,14 +42,20 @@ local function compile(text)
             return nil, message, ends_too_early(message) or ends_too_early(as_expression)
         end
     end
-    if #text <= CACHED_LENGTH then
+    return chunk
+end
+
+local function release(text, chunk)
+    if #text > CACHED_LENGTH or getfenv(chunk) ~= globals then
+        return
+    end
+    if cache[text] == nil then
         if cached >= CACHE_SIZE then
             cache, cached = {}, 0
         end
-        cache[text] = chunk
         cached = cached + 1
     end
-    return chunk
+    cache[text] = chunk
 end
 
 local function show(me, ...)
@@ -64,6 +71,7 @@ local function evaluate(me, text, open)
     end
     local chunk, message, unfinished = compile(text)
     if chunk then
+        me.chunk = chunk
         return show(me, chunk())
     end
     if open and unfinished then
@@ -109,11 +117,16 @@ local function perform(me, operation, text)
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)
+        local chunk = me.chunk
+        if chunk then
+            me.chunk = nil
+            release(text, chunk)
+        end
     elseif operation == CONNECT then
         ok, out = task.run(me, internal.run_on_connect)
         out = ok and '' or out
     elseif operation == DISCONNECT then
-        internal.run_on_disconnect(me)
+        raw.pcall(internal.run_on_disconnect, me)
         internal.session_end(me.session)
         internal.fiber_forget(me)
         return ''
@@ -152,8 +165,7 @@ local function script_main(name)
     if ok then
         return ''
     end
-    local shown, message = task.run(me, tostring, value)
-    return shown and type(message) == 'string' and message or 'the script raised what cannot be shown'
+    return task.text_of(me, value)
 end
 
 internal.session_main, internal.script_main = session_main, script_main

@@ -153,19 +153,16 @@ local function new_record(...)
 end
 
 local function finish(record, ok, ...)
+    local results, result_count = {...}, select('#', ...)
+    if not ok and not record.joinable and not record.cancelled and not record.killed then
+        local _ = LOG['error:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
+                      .. ' raised: ' .. task.text_of(record, (...))]
+    end
     task.lock()
-    record.finished = true
-    record.ok = ok
-    record.results = {...}
-    record.result_count = select('#', ...)
+    record.finished, record.ok, record.results, record.result_count = true, ok, results, result_count
     record.func, record.arguments = nil, nil
     if not record.joinable then
         fibers[record.fid] = nil
-        if not ok and not record.cancelled and not record.killed then
-            local message = tostring((...))
-            local _ = LOG['error:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
-                          .. ' raised: ' .. message]
-        end
     end
     for _, waiter in next, record.joiners or {} do
         waiter.done = true
@@ -174,11 +171,15 @@ local function finish(record, ok, ...)
     task.unlock()
 end
 
+local function call(record)
+    return record.func(unpack(record.arguments, 1, record.count))
+end
+
 -- The body of a fiber's coroutine. Python starts it with the fiber's id and takes '' when it is over.
 function internal.fiber_main(fid)
     local record = fibers[fid]
     task.adopt(record)
-    finish(record, task.run(record, record.func, unpack(record.arguments, 1, record.count)))
+    finish(record, task.run(record, call, record))
     return ''
 end
 

@@ -57,7 +57,7 @@ local console = {}
 modules.console = console
 
 -- Reads or sets what ends a statement of this session ('' for the end of the line).
-function console.delimiter(text)
+local function delimiter(text)
     local session = task.current().session
     if session.type ~= 'console' then
         return error('console.delimiter(): need existing console', 0)
@@ -71,3 +71,4 @@ function console.delimiter(text)
     session.delimiter = text
     local _ = DELIMITER[text]
 end
+console.delimiter, internal.delimiter = delimiter, delimiter

@@ -39,6 +39,8 @@ _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK = 1, 2, 3, 4, 
 # What takes part in a task's greenlet: the attribute that Task is found by.
 _TASK = 'boxsession_task'
 
+_VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
+
 script_log = logging.getLogger('boxsession.lua')
 log = logging.getLogger('boxsession')
 
@@ -131,7 +133,7 @@ class Runtime:
         log_port, clock_port = _Port(self._log), _Port(self._clock)
         ports = {
             'guard': (),
-            'task': (_Port(self._park), _Port(self._tick), _Port(self._call)),
+            'task': (_Port(self._park), _Port(self._tick), _Port(self._call), clock_port),
             'yaml': (),
             'tagged': (),
             'format': (),
@@ -229,19 +231,29 @@ class Runtime:
     def _tick(self, _):
         """Called every few thousand instructions: lets the others in when the slice is over."""
         task = getattr(getcurrent(), _TASK)
-        if task.killed:
-            return False
+        if self.slice_is_over():
+            self.take_turn(task)
+        return not task.killed
+
+    def slice_is_over(self) -> bool:
+        """Whether who runs now has run long enough. The slice begins when this is first asked after a switch."""
         if not self._slice:
-            return True
+            return False
         now = time.monotonic()
         if not self._slice_end:
             self._slice_end = now + self._slice
-        elif now >= self._slice_end:
-            if task.host is not None:
-                task.host.switching_out()
-            self._take_turn(task)
-            self._slice_end = 0.0
-        return not task.killed
+        return now >= self._slice_end
+
+    def take_turn(self, task: Task) -> None:
+        """Lets the others run, and goes on after them."""
+        if task.host is not None:
+            task.host.switching_out()
+        self._take_turn(task)
+        self._slice_end = 0.0
+
+    def begin_slice(self) -> None:
+        """The calling greenlet has just been resumed by the event loop."""
+        self._slice_end = 0.0
 
     def _take_turn(self, task):
         """Goes to the end of the queue of those who want to run. One of them is let in per turn of the event loop, so
@@ -297,7 +309,9 @@ class Runtime:
 
     def _log(self, line):
         level, _, text = line.partition(b':')
-        script_log.log(logging.getLevelName(level.decode().upper()), '%s', text.decode(errors='backslashreplace'))
+        # One line stays one line, whatever is in it.
+        text = text.decode(errors='backslashreplace').translate(_VISIBLE)
+        script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
         return True
 
     def _clock(self, which):
@@ -382,7 +396,6 @@ class Evaluator:
         """
         task = self.task
         task.killed = False
-        self._runtime._slice_end = 0.0
         reply = self._send((_STATEMENT_OPEN if may_continue else _STATEMENT, text))
         if task.raised is not None:
             task.raise_kept()
@@ -410,7 +423,6 @@ class Evaluator:
     def _perform(self, operation, text):
         task = self.task
         task.killed = False
-        self._runtime._slice_end = 0.0
         reply = self._send((operation, text))
         if task.raised is not None:
             task.raise_kept()

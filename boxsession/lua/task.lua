@@ -4,12 +4,12 @@
 -- call that can switch, `current` is put back by the one function that calls it: block(). Cancelling is a flag that
 -- the ports and the count hook answer with, never a Python exception; here it becomes the KILL error, which no pcall
 -- of the user's can swallow.
-local internal, PARK, TICK, CALL = ...
+local internal, PARK, TICK, CALL, CLOCK = ...
 local raw = internal.raw
 local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpcall, raw.select, raw.type
 local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
     raw.co_running
-local sethook, setmetatable, unpack = raw.sethook, raw.setmetatable, raw.unpack
+local sethook, setmetatable, tostring, unpack = raw.sethook, raw.setmetatable, raw.tostring, raw.unpack
 
 -- How many VM instructions pass between two looks at the clock: about 100 us of ordinary code, 3 % of its speed.
 local HOOK_COUNT = 10000
@@ -43,12 +43,21 @@ local function check()
 end
 task.check = check
 
+-- Reads a port. A port itself raises nothing, but the read does where the C stack ends, and any call may where Lua's does:
+-- so whoever sets `critical` reads under a pcall.
+local function read(port, argument)
+    return port[argument]
+end
+
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
     local me = current
     critical = true
-    local result = port[argument]
+    local ok, result = raw_pcall(read, port, argument)
     current, critical = me, false
+    if not ok then
+        return error('C stack overflow', 0)
+    end
     if result == false then
         me.killed = true
         if me.user_code then
@@ -66,9 +75,22 @@ function task.next_fid()
     return last_fid
 end
 
+-- Takes as much of both stacks as what is done under the lock may need.
+local function reserve(depth)
+    if depth > 0 then
+        return (reserve(depth - 1))
+    end
+    return CLOCK[1]
+end
+local LOCK_DEPTH = 10
+
 -- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
--- or waited for, in one step. Nothing in between may raise.
+-- or waited for, in one step. Nothing in between may raise: a stack that is nearly full is told here, before.
 function task.lock()
+    local outer, inner = raw_pcall(raw_pcall, reserve, LOCK_DEPTH)
+    if not (outer and inner) then
+        return error('stack overflow', 0)
+    end
     critical = true
 end
 
@@ -80,12 +102,12 @@ end
 function task.park_locked(seconds)
     local me = current
     critical = true
-    local alive = PARK[seconds]
+    local ok, alive = raw_pcall(read, PARK, seconds)
     current, critical = me, true
-    if alive == false then
+    if ok and alive == false then
         me.killed = true
     end
-    return alive
+    return ok and alive
 end
 
 -- Waits `seconds`, or until woken; with 0, until its next turn.
@@ -106,8 +128,12 @@ local function hook()
     end
     local me = current
     critical = true
-    local alive = TICK[0]
+    local ok, alive = raw_pcall(read, TICK, 0)
     current, critical = me, false
+    if not ok then
+        -- No room to look at the clock: this depth must be left, or it could never be interrupted.
+        return error('C stack overflow', 0)
+    end
     if alive == false and me.user_code and not me.thrown then
         me.killed, me.thrown = true, true
         return error(KILL, 0)
@@ -148,6 +174,12 @@ function task.run(me, func, ...)
     current, critical = me, false
     me.killed, me.thrown = false, false
     return result(me, raw_pcall(enter, me, func, ...))
+end
+
+-- What an error says, as text: an error object's own __tostring is user code.
+function task.text_of(me, value)
+    local ok, text = task.run(me, tostring, value)
+    return ok and type(text) == 'string' and text or 'an error that cannot be shown'
 end
 
 -- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.

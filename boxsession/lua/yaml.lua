@@ -319,6 +319,11 @@ local function write_map(out, count, map, indent, seen)
             count = count + 2
         end
     end
+    if count < start then
+        -- Emptied by another session since it was looked at.
+        out[start] = '[]'
+        return start
+    end
     -- The first key stands where we are, not on a line of its own.
     out[start] = sub(out[start], indent + 2)
     return count

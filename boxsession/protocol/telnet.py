@@ -58,7 +58,7 @@ class TelnetFilter:
                     text_from = at + 1
                     at += 2
                 elif command < _FIRST_COMMAND:          # no telnet at all
-                    at += 2
+                    at += 1
                 elif command in (DO, DONT, WILL, WONT) and at + 2 == end:
                     break
                 else:
@@ -99,16 +99,22 @@ class TelnetFilter:
         return at + 2
 
     def _skip_suboption(self, data, at) -> int:
-        """Passes over a suboption, to its IAC SE or to the end of `data`; an IAC that ends `data` is kept."""
-        stop = data.find(bytes((IAC, SE)), at)
-        if stop >= 0:
-            self._suboption = -1
-            return stop + 2
+        """Passes over a suboption, to its IAC SE, another command, or the end of `data`; an IAC that ends it is kept."""
         end = len(data)
-        self._suboption += end - at
+        start = at
+        while True:
+            iac = data.find(b'\xff', at)
+            if iac < 0 or iac + 1 == end:
+                break
+            if data[iac + 1] != IAC:
+                # Its end; or another command, by which the client has given it up.
+                self._suboption = -1
+                return iac + 2 if data[iac + 1] == SE else iac
+            at = iac + 2
+        self._suboption += end - start
         if self._suboption > _SUBOPTION_MAX:
             self._suboption = -1
-        elif data[-1] == IAC:
+        elif iac >= 0:
             self._held = data[-1:]
         return end
 
