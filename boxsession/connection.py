@@ -114,14 +114,17 @@ class Connection:
     def _serve(self, hub) -> None:
         protocol, out, runtime = self._protocol, self._out, self._runtime
         next_event, statement = protocol.next_event, self._evaluator.statement
+        run = 0                     # statements since the event loop was last visited
         while True:
+            if run > 1 and runtime.slice_is_over():
+                runtime.take_turn(self._evaluator.task)
+                run = 0
             event = next_event()
             if type(event) is Statement:
+                run += 1
                 reply = statement(event.text, event.may_continue)
                 if self._quit or self._gone:
                     break
-                if runtime.slice_is_over():
-                    runtime.take_turn(self._evaluator.task)
                 if reply:
                     # Final text opens with a printable byte, a tagged string with a control character.
                     self._put(reply if reply[0] > 31 else reply_document(reply))
@@ -140,6 +143,7 @@ class Connection:
                 self._waiting = True
                 hub.switch()
                 self._waiting = False
+                run = 0
                 runtime.begin_slice()
                 if self._draining:
                     break

@@ -6,7 +6,7 @@
 local internal = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local KILL = internal.KILL
-local byte, find, getfenv, sub, tostring, type, yield = raw.byte, raw.find, raw.getfenv, raw.sub, raw.tostring, raw.type,
+local byte, find, getfenv, next, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.sub, raw.type,
     raw.co_yield
 local load_text = internal.load_text
 local globals = _G
@@ -14,9 +14,10 @@ local globals = _G
 local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK = 1, 2, 3, 4, 5, 6
 local BACKSLASH = 92
 
--- Compiled chunks by statement text: scripts and dashboards send the same few again and again.
+-- Compiled chunks by statement text: scripts and dashboards send the same few again and again. By setfenv a statement can
+-- change the chunk that it is, so one that is left by a switch is taken out (task.lua), and so is one that was changed.
 local CACHED_LENGTH, CACHE_SIZE = 512, 1024
-local cache, cached = {}, 0
+local chunks, cached = task.chunks, 0
 
 local EARLY_END = " near '<eof>'"
 local function ends_too_early(message)
@@ -26,12 +27,10 @@ local function ends_too_early(message)
 end
 
 -- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
--- them only ends too early. A chunk is the caller's alone until release() gives it back: by setfenv, a statement can change
--- the chunk that it is.
+-- them only ends too early.
 local function compile(text)
-    local chunk = cache[text]
+    local chunk = chunks[text]
     if chunk then
-        cache[text] = false
         return chunk
     end
     local as_expression, message
@@ -42,20 +41,17 @@ local function compile(text)
             return nil, message, ends_too_early(message) or ends_too_early(as_expression)
         end
     end
-    return chunk
-end
-
-local function release(text, chunk)
-    if #text > CACHED_LENGTH or getfenv(chunk) ~= globals then
-        return
-    end
-    if cache[text] == nil then
+    if #text <= CACHED_LENGTH then
         if cached >= CACHE_SIZE then
-            cache, cached = {}, 0
+            for known in next, chunks do
+                chunks[known] = nil
+            end
+            cached = 0
         end
+        chunks[text] = chunk
         cached = cached + 1
     end
-    cache[text] = chunk
+    return chunk
 end
 
 local function show(me, ...)
@@ -71,7 +67,7 @@ local function evaluate(me, text, open)
     end
     local chunk, message, unfinished = compile(text)
     if chunk then
-        me.chunk = chunk
+        me.chunk, me.text = chunk, text
         return show(me, chunk())
     end
     if open and unfinished then
@@ -120,7 +116,9 @@ local function perform(me, operation, text)
         local chunk = me.chunk
         if chunk then
             me.chunk = nil
-            release(text, chunk)
+            if getfenv(chunk) ~= globals then
+                chunks[text] = nil
+            end
         end
     elseif operation == CONNECT then
         ok, out = task.run(me, internal.run_on_connect)

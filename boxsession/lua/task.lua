@@ -43,6 +43,16 @@ local function check()
 end
 task.check = check
 
+-- Compiled chunks by statement text, for statements that are not switched away from: while one waits, another session must
+-- not run the same chunk.
+local chunks = {}
+task.chunks = chunks
+
+local function unshare(me)
+    me.chunk = nil
+    chunks[me.text] = nil
+end
+
 -- Reads a port. A port itself raises nothing, but the read does where the C stack ends, and any call may where Lua's does:
 -- so whoever sets `critical` reads under a pcall.
 local function read(port, argument)
@@ -52,6 +62,9 @@ end
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
     local me = current
+    if me.chunk then
+        unshare(me)
+    end
     critical = true
     local ok, result = raw_pcall(read, port, argument)
     current, critical = me, false
@@ -101,6 +114,9 @@ end
 -- Waits under the lock, which is open meanwhile and closed again afterwards; false when the task was cancelled.
 function task.park_locked(seconds)
     local me = current
+    if me.chunk then
+        unshare(me)
+    end
     critical = true
     local ok, alive = raw_pcall(read, PARK, seconds)
     current, critical = me, true
@@ -128,6 +144,9 @@ local function hook()
     end
     local me = current
     critical = true
+    if me.chunk then
+        unshare(me)
+    end
     local ok, alive = raw_pcall(read, TICK, 0)
     current, critical = me, false
     if not ok then

@@ -287,13 +287,15 @@ local function write_map(out, count, map, indent, seen)
     local names = known_keys[indent]
     local start = count + 1
     for key, value in next, map do
-        local name = names[key] or key_text(key, indent)
-        if name == nil then
-            return nil
-        end
-        local text
-        if #name < KEPT_LENGTH then
+        local name, text = names[key], nil
+        if name then
+            -- A known name is short: behind it a known text stands on its line.
             text = known[value]
+        else
+            name = key_text(key, indent)
+            if name == nil then
+                return nil
+            end
         end
         if text == nil then
             if type(value) == 'table' then
