@@ -90,8 +90,9 @@ class Console:
         if self._runtime is not None:
             raise RuntimeError('the console is already started')
         config = self.config
-        self._runtime = Runtime({'version': __version__, 'pid': os.getpid()}, config['limits.slice_ms'] / 1000,
-                                self._expose)
+        facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
+                 'listen': lambda: [str(address) for address in self.addresses], 'settings': _nested(config.values)}
+        self._runtime = Runtime(facts, config['limits.slice_ms'] / 1000, self._expose)
         try:
             if config['init'] is not None:
                 self._run_init(config['init'])
@@ -181,3 +182,13 @@ class Console:
                                    'auto' if session.dialect == 'classic' else 'off')
         return Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__),
                           send_seconds=config['limits.send_seconds'])
+
+
+def _nested(values: Mapping[str, Any]) -> dict:
+    """Settings by dotted name as box.cfg shows them: a mapping for each section."""
+    shown: dict = {}
+    for name, value in values.items():
+        section, _, key = name.rpartition('.')
+        if value is not None:
+            (shown.setdefault(section, {}) if section else shown)[key] = value
+    return shown

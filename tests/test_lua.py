@@ -169,7 +169,7 @@ class TestErrors:
 
 
 def test_the_main_coroutine_is_at_rest_while_sessions_wait():
-    runtime = Runtime({})
+    runtime = Runtime({'settings': {}})
 
     class Host:
         def switching_out(self):
@@ -192,7 +192,7 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
 
 
 def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
-    runtime = Runtime({})
+    runtime = Runtime({'settings': {}})
     order = []
 
     class Host:

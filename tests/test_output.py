@@ -45,7 +45,7 @@ def evaluate():
     def give(argument=None):
         return current['value']
 
-    runtime = Runtime({}, expose={'give': give})
+    runtime = Runtime({'settings': {}}, expose={'give': give})
     host = Host()
     evaluator = None
 

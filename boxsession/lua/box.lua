@@ -3,7 +3,7 @@
 -- A session is a record made by session_new(); box.session reads the record of the task that runs, so it is right in
 -- statements, triggers and whatever they call, however the greenlets switch. Behaviour and messages: Tarantool 2.6;
 -- the `classic` dialect answers as the manual page of 1.6 has it.
-local internal, LOG, PUSH, packed_facts = ...
+local internal, LOG, PUSH, INFO, packed_facts = ...
 local raw, task, output, blame = internal.raw, internal.task, internal.output, internal.blame
 local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type = raw.error, raw.floor, raw.next,
     raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
@@ -255,8 +255,12 @@ setmetatable(session, {
 
 -- box -----------------------------------------------------------------------------------------------------------------
 
-local function read_only(name, fields)
+-- A table to be read: functions in `fields` are called for their values. `call` is what calling it does.
+local function read_only(name, fields, call)
     return setmetatable({}, {
+        __call = function(_, ...)
+            return call(...)
+        end,
         __index = function(_, key)
             local value = fields[key]
             if type(value) == 'function' then
@@ -285,8 +289,16 @@ _G.box = {
     info = read_only('box.info', {
         version = facts.version, pid = facts.pid, status = 'running',
         uptime = function() return raw.time() - started end,
+        listen = function() return internal.unpack_value(INFO['listen']) end,
+        sessions = function() return internal.unpack_value(INFO['sessions']) end,
     }),
-    cfg = read_only('box.cfg', {}),
+    cfg = read_only('box.cfg', facts.settings, function(changes)
+        local name = type(changes) == 'table' and next(changes)
+        if name then
+            return internal.raise('CFG', name, facts.settings[name] == nil and 'unexpected option'
+                                  or 'it cannot be changed while the server runs')
+        end
+    end),
 }
 
 -- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
@@ -301,8 +313,8 @@ end
 -- Life of a session ---------------------------------------------------------------------------------------------------
 
 function internal.session_new(id, fd, peer, user, dialect)
-    local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console', output = 'yaml',
-                    delimiter = ''}
+    local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console',
+                    output = internal.default_output(), delimiter = ''}
     sessions[id] = record
     if dialect == 'classic' and raw.getmetatable(globals) == nil then
         setmetatable(globals, {__index = classic_global})

@@ -1,7 +1,7 @@
 -- The backslash commands of the console: \help, \set, \quit. Messages of \set: Tarantool 2.6.
 local internal, CONTROL = ...
-local raw, output, modules = internal.raw, internal.output, internal.modules
-local error, find, format, gmatch, match, unpack = raw.error, raw.find, raw.format, raw.gmatch, raw.match, raw.unpack
+local raw = internal.raw
+local error, format, gmatch, unpack = raw.error, raw.format, raw.gmatch, raw.unpack
 
 local HELP = [[
 A statement is Lua: an expression shows its values, anything else just runs.
@@ -25,15 +25,7 @@ function set.output(session, value)
     if value == nil then
         return error('Specify output format: lua or yaml.', 0)
     end
-    local name, option = match(value, '^([^,]+),([^,]+)')
-    name = name or value
-    if name ~= 'yaml' and name ~= 'lua' then
-        return error('Invalid format "' .. value .. '", supported languages: lua and yaml.', 0)
-    end
-    if name == 'lua' and option and option ~= 'line' and option ~= 'block' then
-        return error(format('Wrong option "%s", expecting: line or block.', option), 0)
-    end
-    session.output = name == 'yaml' and 'yaml' or option or 'line'
+    session.output = internal.parse_output(value)
     return true
 end
 

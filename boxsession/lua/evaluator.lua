@@ -8,7 +8,7 @@ local raw, task, output = internal.raw, internal.task, internal.output
 local KILL = internal.KILL
 local byte, find, getfenv, next, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.sub, raw.type,
     raw.co_yield
-local load_text = internal.load_text
+local load_text, protected = internal.load_text, task.protected
 local globals = _G
 
 local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK = 1, 2, 3, 4, 5, 6
@@ -108,6 +108,23 @@ function reply_with_error(me, value)
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
 end
 
+-- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
+function internal.reply_to(text)
+    local mode = task.current().session.output
+    local chunk, message = compile(text)
+    if not chunk then
+        return output.error_reply(mode, message)
+    end
+    chunks[text] = nil
+    local function reply(ok, ...)
+        if ok then
+            return output.reply(mode, ...)
+        end
+        return output.error_reply(mode, (...))
+    end
+    return reply(protected(chunk))
+end
+
 local function perform(me, operation, text)
     me.showing, me.cancelled = false, nil
     local ok, out
@@ -122,6 +139,9 @@ local function perform(me, operation, text)
         end
     elseif operation == CONNECT then
         ok, out = task.run(me, internal.run_on_connect)
+        if ok then
+            ok, out = task.run(me, internal.run_on_start)
+        end
         out = ok and '' or out
     elseif operation == DISCONNECT then
         raw.pcall(internal.run_on_disconnect, me)

@@ -256,10 +256,14 @@ end
 null_meta.__metatable = false
 internal.NULL = NULL
 
+-- Objects whose type is told as Tarantool's (where they are C data), with what belongs to them.
+local cdata = raw.setmetatable({[NULL] = true}, {__mode = 'k'})
+internal.cdata = cdata
+
 local raw_type = raw.type
 function _G.type(...)
     local name = raw_type(...)
-    if name == 'userdata' and (...) == NULL then
+    if name == 'userdata' and cdata[(...)] then
         return 'cdata'
     end
     return name

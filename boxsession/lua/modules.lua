@@ -1,5 +1,5 @@
--- require() and the small modules that statements load with it: log, console.
-local internal, LOG, DELIMITER = ...
+-- require() and the small modules that statements load with it: log, clock.
+local internal, LOG, CLOCK = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local error, format, pcall, select, setmetatable, tostring, type = raw.error, raw.format, raw.pcall, raw.select,
     raw.setmetatable, raw.tostring, raw.type
@@ -51,24 +51,49 @@ function _G.print(...)
     local _ = LOG['info:' .. raw.concat(pieces, '\t')]
 end
 
--- console -------------------------------------------------------------------------------------------------------------
+-- Levels by Tarantool's numbers and names, as Python's logging names them.
+local LEVELS = {[0] = 'critical', 'critical', 'error', 'critical', 'warning', 'info', 'info', 'debug'}
+local LEVEL_NAMES = {fatal = 0, syserror = 1, error = 2, crit = 3, warn = 4, info = 5, verbose = 6, debug = 7}
 
-local console = {}
-modules.console = console
-
--- Reads or sets what ends a statement of this session ('' for the end of the line).
-local function delimiter(text)
-    local session = task.current().session
-    if session.type ~= 'console' then
-        return error('console.delimiter(): need existing console', 0)
+-- Sets what is logged, for all sessions.
+function log.level(level)
+    local number = LEVEL_NAMES[level] or level
+    if type(number) ~= 'number' then
+        return error('must be a number or a string', 0)
     end
-    if text == nil then
-        return session.delimiter
+    if LEVELS[number] == nil then
+        return error('log.level(): expected 0 to 7, or one of fatal, syserror, error, crit, warn, info, verbose, debug', 0)
     end
-    if type(text) ~= 'string' or raw.find(text, '[\r\n]') then
-        return error('invalid delimiter', 0)
-    end
-    session.delimiter = text
-    local _ = DELIMITER[text]
+    local _ = LOG['level:' .. LEVELS[number]]
 end
-console.delimiter, internal.delimiter = delimiter, delimiter
+
+-- There is no logger process to tell, and SIGHUP rotates.
+function log.pid()
+    return 0
+end
+log.logger_pid = log.pid
+
+-- clock ---------------------------------------------------------------------------------------------------------------
+
+local REALTIME, MONOTONIC, PROCESS, THREAD = 0, 1, 2, 3
+
+local clock = {}
+modules.clock = clock
+for name, which in raw.next, {time = REALTIME, realtime = REALTIME, monotonic = MONOTONIC, proc = PROCESS,
+                              thread = THREAD} do
+    clock[name] = function()
+        return CLOCK[which]
+    end
+    -- Nanoseconds; a number, exact to 2^53.
+    clock[name .. '64'] = function()
+        return raw.floor(CLOCK[which] * 1e9)
+    end
+end
+
+-- Seconds of CPU that a call took, and what it returned, in a list.
+function clock.bench(func, ...)
+    local started = CLOCK[PROCESS]
+    return (function(...)
+        return {CLOCK[PROCESS] - started, ...}
+    end)(func(...))
+end

@@ -30,11 +30,15 @@ from lupa import lua51
 
 from boxsession.errors import ScriptError
 from boxsession.lua import exposed
+from boxsession.output import reply_document
 from boxsession.session import Session, current_session, enter_session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
 
 _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK = 1, 2, 3, 4, 5, 6
+
+# As modules.lua numbers them.
+_CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What takes part in a task's greenlet: the attribute that Task is found by.
 _TASK = 'boxsession_task'
@@ -108,7 +112,8 @@ class Runtime:
     """The Lua state of one console.
 
     Args:
-        facts: what box.info tells, e.g. version and pid.
+        facts: what box.info tells, e.g. version and pid (what is callable is called when it is read), and `settings`,
+            what box.cfg tells.
         slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
         expose: names to Python functions, objects or plain values for Lua (see `boxsession.Console`).
     """
@@ -116,6 +121,7 @@ class Runtime:
     def __init__(self, facts: Mapping[str, Any], slice_seconds: float = 0.05, expose: Mapping[str, Any] | None = None):
         self._slice = slice_seconds
         self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
+        self._facts = facts
         self._ready: deque[Waiter] = deque()
         self._turn_timer = None
         self._tasks: dict[int, Task] = {}               # by fiber id
@@ -138,8 +144,11 @@ class Runtime:
             'tagged': (),
             'format': (),
             'expose': (),
-            'box': (log_port, _Port(self._push), exposed.pack(facts)),
-            'modules': (log_port, _Port(self._delimiter)),
+            'box': (log_port, _Port(self._push), _Port(self._info), exposed.pack(
+                {name: fact for name, fact in facts.items() if not callable(fact)})),
+            'errors': (),
+            'modules': (log_port, clock_port),
+            'console': (_Port(self._delimiter), _Port(reply_document)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
             'evaluator': (),
@@ -309,13 +318,19 @@ class Runtime:
 
     def _log(self, line):
         level, _, text = line.partition(b':')
+        if level == b'level':
+            log.setLevel(text.decode().upper())
+            return True
         # One line stays one line, whatever is in it.
         text = text.decode(errors='backslashreplace').translate(_VISIBLE)
         script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
         return True
 
     def _clock(self, which):
-        return time.monotonic() if which else time.time()
+        return _CLOCKS[int(which)]()
+
+    def _info(self, name):
+        return exposed.pack(self._facts[name.decode()]())
 
     # Fibers
 

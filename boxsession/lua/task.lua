@@ -214,6 +214,11 @@ local function type_name(value)
     return value == nil and 'no value' or type(value)
 end
 
+-- pcall for trusted code that calls a user's function in the middle of a statement.
+function task.protected(...)
+    return protected(raw_pcall(...))
+end
+
 function _G.pcall(...)
     if select('#', ...) == 0 then
         return error("bad argument #1 to 'pcall' (value expected)", 2)

@@ -1,0 +1,221 @@
+-- The console module: what a statement can ask of the console that it is typed into. Messages: Tarantool 2.6.
+local internal, DELIMITER, FORMAT = ...
+local raw, task, output = internal.raw, internal.task, internal.output
+local error, find, match, next, pcall, select, sub, type = raw.error, raw.find, raw.match, raw.next, raw.pcall, raw.select,
+    raw.sub, raw.type
+local getmetatable, rawequal, rawget = raw.debug_getmetatable, raw.rawequal, raw.rawget
+
+local console = {}
+internal.modules.console = console
+
+local function own_session(name)
+    local session = task.current().session
+    if session.type ~= 'console' then
+        return error('console.' .. name .. '(): need existing console', 0)
+    end
+    return session
+end
+
+-- Reads or sets what ends a statement of this session ('' for the end of the line).
+local function delimiter(text)
+    local session = own_session('delimiter')
+    if text == nil then
+        return session.delimiter
+    end
+    if type(text) ~= 'string' or find(text, '[\r\n]') then
+        return error('invalid delimiter', 0)
+    end
+    session.delimiter = text
+    local _ = DELIMITER[text]
+end
+console.delimiter, internal.delimiter = delimiter, delimiter
+
+-- Output --------------------------------------------------------------------------------------------------------------
+
+-- 'yaml', 'lua', 'lua,line' or 'lua,block' as the mode that output.reply() takes.
+local function parse_output(value)
+    local name, option = match(value, '^([^,]+),([^,]+)')
+    name = name or value
+    if name ~= 'yaml' and name ~= 'lua' then
+        return error('Invalid format "' .. value .. '", supported languages: lua and yaml.', 0)
+    end
+    if name == 'lua' and option and option ~= 'line' and option ~= 'block' then
+        return error('Wrong option "' .. option .. '", expecting: line or block.', 0)
+    end
+    return name == 'yaml' and 'yaml' or option or 'line', name == 'lua' and option or nil
+end
+internal.parse_output = parse_output
+
+local default = {mode = 'yaml', shown = {fmt = 'yaml'}}
+
+-- How the sessions to come show values.
+function internal.default_output()
+    return default.mode
+end
+
+function console.get_default_output()
+    return {fmt = default.shown.fmt, opts = default.shown.opts}
+end
+
+function console.set_default_output(value)
+    if value == nil then
+        return error('Nil output value passed', 0)
+    end
+    local mode, option = parse_output(raw.tostring(value))
+    default = {mode = mode, shown = {fmt = mode == 'yaml' and 'yaml' or 'lua', opts = option}}
+end
+
+-- What ends a reply of this session.
+function console.eos(text)
+    local session = own_session('eos')
+    if session.output == 'yaml' then
+        if text ~= nil then
+            return error('console.eos(): is immutable for output yaml', 0)
+        end
+        return '\n...\n'
+    end
+    if text ~= nil then
+        return error('console.eos(): is immutable', 0)
+    end
+    return ';'
+end
+
+-- Hooks and what has no meaning here ----------------------------------------------------------------------------------
+
+local hooks = {}
+
+local function hook(name)
+    return function(func)
+        if func ~= nil and type(func) ~= 'function' then
+            return error('Wrong type of ' .. name .. ' hook: ' .. type(func), 0)
+        end
+        hooks[name] = func
+    end
+end
+console.on_start = hook('on_start')
+console.on_client_disconnect = hook('on_client_disconnect')
+
+-- Runs the on_start hook of a session that begins. User code.
+function internal.run_on_start()
+    if hooks.on_start then
+        hooks.on_start({delimiter = '', running = true})
+    end
+end
+
+-- Completion is the client's to switch: it is taken and has no effect.
+function console.ac()
+    own_session('ac')
+end
+
+function console.start()
+    return error('console.start(): there is no terminal here, only sessions of clients', 0)
+end
+
+-- Evaluates a statement and gives its reply as text, in the output mode of this session.
+function console.eval(text)
+    if text == nil then
+        return nil
+    end
+    if type(text) ~= 'string' then
+        return error('Usage: console.eval(statement)', 0)
+    end
+    local reply = internal.reply_to(text)
+    if raw.byte(reply, 1) < 32 then
+        reply = FORMAT[reply]
+    end
+    return reply
+end
+
+-- Completion ----------------------------------------------------------------------------------------------------------
+
+local KEYWORDS = {'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for', 'function', 'if', 'in', 'local', 'nil',
+                  'not', 'or', 'repeat', 'return', 'then', 'true', 'until', 'while'}
+-- Beyond these nobody reads, and a loop of metatables ends.
+local ITEMS_MAX, CHAIN_MAX = 500, 20
+
+local function parent_of(value)
+    local meta = getmetatable(value)
+    local index = type(meta) == 'table' and rawget(meta, '__index')
+    return index or nil
+end
+
+-- A field without running anybody's code: only tables are looked into, and __index where it is a table.
+local function field(value, key)
+    for _ = 1, CHAIN_MAX do
+        if type(value) == 'table' then
+            local found = rawget(value, key)
+            if found ~= nil then
+                return found
+            end
+        end
+        value = parent_of(value)
+        if value == nil then
+            return nil
+        end
+    end
+end
+
+local globals = _G
+
+-- The names that `text` may become: first their longest common beginning, then each; nothing when there is none.
+-- `from` and `to` are the part of the line that it stands in, of which only the length counts.
+function console.completion_handler(text, from, to)
+    if type(text) ~= 'string' or type(from) ~= 'number' or type(to) ~= 'number' then
+        return error('Usage: console.completion_handler(text, start, end)', 0)
+    end
+    text = sub(text, 1, to - from)
+    if not find(text, '^[%a_]') and text ~= '' then
+        return
+    end
+    local container, head, is_method = globals, '', false
+    while true do
+        local name, mark, rest = match(text, '^([^.:]*)([.:])(.*)$')
+        if not name then
+            break
+        end
+        container = field(container, name)
+        if container == nil then
+            return
+        end
+        head, text, is_method = head .. name .. mark, rest, mark == ':'
+    end
+    local found = {}
+    if head == '' and text ~= '' then
+        for index = 1, #KEYWORDS do
+            if sub(KEYWORDS[index], 1, #text) == text then
+                found[#found + 1] = KEYWORDS[index] .. ' '
+            end
+        end
+    end
+    local looked, link = 0, 0
+    while container ~= nil and link < CHAIN_MAX do
+        if type(container) == 'table' and (link == 0 or not rawequal(container, globals)) then
+            for key, value in next, container do
+                looked = looked + 1
+                if looked > ITEMS_MAX then
+                    break
+                end
+                if type(key) == 'string' and sub(key, 1, #text) == text and find(key, '^[%a_][%w_]*$')
+                   and (sub(key, 1, 1) ~= '_' or sub(text, 1, 1) == '_') then
+                    local is_function = type(value) == 'function'
+                    if is_function or not is_method then
+                        found[#found + 1] = head .. key .. (is_function and '(' or '')
+                    end
+                end
+            end
+        end
+        container = parent_of(container)
+        link = link + 1
+    end
+    if #found == 0 then
+        return
+    end
+    local common = found[1]
+    for index = 2, #found do
+        while sub(found[index], 1, #common) ~= common do
+            common = sub(common, 1, -2)
+        end
+    end
+    raw.insert(found, 1, common)
+    return found
+end
