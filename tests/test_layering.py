@@ -8,7 +8,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
-    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged'},
+    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
+     'output.reader'},
     {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
     {'output', 'lua', 'logs', 'listener'},
     {'lua.runtime'},
@@ -19,7 +20,7 @@ LAYERS = [
 ]
 DOORS = {
     'lupa': {'lua.runtime'},
-    'yaml': {'config', 'output.yaml'},
+    'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'server', 'cli'},
     'argparse': {'cli'},
     'logging': {'lua.runtime', 'connection', 'server', 'logs'},

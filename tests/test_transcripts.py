@@ -18,7 +18,6 @@ NOT_YET = {
                     'box.session.su'),
     'user': 'box.schema.user', 'role': 'box.schema.role', 'func': 'box.schema.func',
     'console-07': 'console.connect',
-    'yaml': 'the yaml module',
 }
 
 

@@ -4,10 +4,12 @@
 local internal = ...
 local raw, task, tagged = internal.raw, internal.task, internal.tagged
 local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
-local byte, error, find, format, next, select, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
-    raw.select, raw.sub, raw.tonumber, raw.type
+local byte, error, find, format, next, select, setmetatable, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
+    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 
 local unpack_value
+-- While a text of several values is unpacked: its named tables, and the metatables that its lists and maps get.
+local anchors, list_meta, map_meta
 
 local function unpack_text(packed, at)
     local colon = find(packed, ':', at, true)
@@ -33,8 +35,23 @@ function unpack_value(packed, at)
         return nil, at
     elseif mark == 'Z' then
         return NULL, at
+    elseif mark == '*' then
+        local name
+        name, at = unpack_text(packed, at)
+        return anchors[name], at
+    elseif mark == '&' then
+        local name
+        name, at = unpack_text(packed, at)
+        anchors.next = name
+        local value
+        value, at = unpack_value(packed, at)
+        anchors[name] = value
+        return value, at
     elseif mark == 'L' then
-        local list, count, value = {}, 0, nil
+        local list, count, value = setmetatable({}, list_meta), 0, nil
+        if anchors and anchors.next then
+            anchors[anchors.next], anchors.next = list, nil
+        end
         while sub(packed, at, at) ~= ']' do
             value, at = unpack_value(packed, at)
             count = count + 1
@@ -42,11 +59,16 @@ function unpack_value(packed, at)
         end
         return list, at + 1
     else
-        local map, key, value = {}, nil, nil
+        local map, key, value = setmetatable({}, map_meta), nil, nil
+        if anchors and anchors.next then
+            anchors[anchors.next], anchors.next = map, nil
+        end
         while sub(packed, at, at) ~= '}' do
             key, at = unpack_value(packed, at)
             value, at = unpack_value(packed, at)
-            map[key] = value
+            if key ~= nil and key == key then
+                map[key] = value
+            end
         end
         return map, at + 1
     end
@@ -133,6 +155,20 @@ local function build(spec, owner)
         return built
     end
     return spec.value
+end
+
+-- What yaml.decode() was answered, from `at` on: a list of the values of all documents (itself without a metatable), and
+-- how many; or a string.
+function internal.unpack_decoded(packed, at, list_metatable, map_metatable)
+    task.lock()
+    anchors, list_meta, map_meta = {}, list_metatable, map_metatable
+    local ok, values = raw.pcall(unpack_value, packed, at)
+    anchors, list_meta, map_meta = nil, nil, nil
+    task.unlock()
+    if not ok then
+        return error(values, 0)
+    end
+    return values, type(values) == 'table' and #values or 1
 end
 
 -- The value that a whole packed string holds.

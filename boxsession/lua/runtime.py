@@ -31,6 +31,7 @@ from lupa import lua51
 from boxsession.errors import ScriptError
 from boxsession.lua import exposed
 from boxsession.output import reply_document
+from boxsession.output.reader import read_documents
 from boxsession.session import Session, current_session, enter_session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
@@ -148,6 +149,7 @@ class Runtime:
                 {name: fact for name, fact in facts.items() if not callable(fact)})),
             'errors': (),
             'modules': (log_port, clock_port),
+            'serializers': (_Port(reply_document), _Port(read_documents)),
             'console': (_Port(self._delimiter), _Port(reply_document)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),

@@ -135,6 +135,9 @@ local function tag_object(out, value, references)
         local _, shown = raw.pcall(serialize, value)
         return tag_value(out, shown, references)
     end
+    if references.strict then
+        return error("unsupported Lua type '" .. type(value) .. "'", 0)
+    end
     tag_text(out, 's', tostring(value))
 end
 
@@ -180,4 +183,26 @@ function tagged.values(first, values, count, together)
         tag_value(out, values[index], references)
     end
     return concat(out)
+end
+
+-- A single value as a document, where what has no form of its own is an error.
+function tagged.strict(value)
+    local out = {'\2'}
+    local references = {named = 0, strict = true}
+    find_references(value, references)
+    tag_value(out, value, references)
+    return concat(out)
+end
+
+-- resolve(), also for objects.
+function tagged.resolve_object(value)
+    if type(value) == 'userdata' then
+        local meta = getmetatable(value)
+        local serialize = meta and rawget(meta, '__serialize')
+        if serialize then
+            local _, shown = raw.pcall(serialize, value)
+            value = shown
+        end
+    end
+    return resolve(value)
 end

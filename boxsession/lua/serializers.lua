@@ -1,0 +1,328 @@
+-- The yaml and json modules. Behaviour and messages: Tarantool 2.6. Decoded tables carry __serialize, so that they are
+-- shown in flow style and an empty map stays one.
+local internal, FORMAT, DECODE = ...
+local raw = internal.raw
+local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
+local byte, char, concat, error, find, floor, format, gsub, huge, next, rawget, select, setmetatable, sub, tonumber, type =
+    raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.huge, raw.next, raw.rawget,
+    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+local unpack = raw.unpack
+
+local ARRAY, MAP = {__serialize = 'seq'}, {__serialize = 'map'}
+
+local SETTINGS = {
+    decode_invalid_numbers = true, decode_max_depth = 128, decode_save_metatables = true, encode_deep_as_nil = false,
+    encode_invalid_as_nil = false, encode_invalid_numbers = true, encode_load_metatables = true, encode_max_depth = 128,
+    encode_number_precision = 14, encode_sparse_convert = true, encode_sparse_ratio = 2, encode_sparse_safe = 10,
+    encode_use_tostring = false,
+}
+
+local function module(name)
+    local settings = {}
+    for key, value in next, SETTINGS do
+        settings[key] = value
+    end
+    local made = {NULL = NULL, array_mt = ARRAY, map_mt = MAP, cfg = settings}
+    internal.modules[name] = made
+    return made
+end
+
+-- yaml ----------------------------------------------------------------------------------------------------------------
+
+local yaml = module('yaml')
+
+-- What one decode() may take: parsing is not interrupted.
+local DECODE_MAX = 2^20
+
+function yaml.encode(...)
+    local count = select('#', ...)
+    local value, options = ...
+    if count == 0 or count > 2 or (count == 2 and type(options) ~= 'table') then
+        return error('Usage: encode(object, {tag_prefix = <string>, tag_handle = <string>})', 0)
+    end
+    return yaml_writer.value(value) or FORMAT[tagged.strict(value)]
+end
+
+-- The values of all documents in a text.
+function yaml.decode(...)
+    local text = ...
+    if type(text) == 'number' then
+        text = text .. ''
+    end
+    if type(text) ~= 'string' then
+        return error('Usage: yaml.decode(document, [{tag_only = boolean}])', 0)
+    end
+    if #text > DECODE_MAX then
+        return error('yaml.decode: the text is too long (' .. #text .. ' bytes, at most ' .. DECODE_MAX .. ')', 0)
+    end
+    local answer = DECODE[text]
+    local values, count = internal.unpack_decoded(answer, 2, ARRAY, MAP)
+    if byte(answer, 1) == 33 then       -- '!'
+        return error(values, 0)
+    end
+    return unpack(values, 1, count)
+end
+
+-- json: encode --------------------------------------------------------------------------------------------------------
+
+local json = module('json')
+
+local ESCAPES = {['"'] = '\\"', ['\\'] = '\\\\', ['/'] = '\\/', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n',
+                 ['\r'] = '\\r', ['\t'] = '\\t', ['\127'] = '\\u007f'}
+for code = 0, 31 do
+    ESCAPES[char(code)] = ESCAPES[char(code)] or format('\\u%04x', code)
+end
+
+local function json_string(text)
+    return '"' .. gsub(text, '[%z\1-\31"\\/\127]', ESCAPES) .. '"'
+end
+
+local function json_number(value)
+    if value ~= value then
+        return 'nan'
+    end
+    return yaml_writer.number_text(value)
+end
+
+local JSON_DEEPEST = 128
+
+local function encode_value(out, value, depth)
+    local kind, forced = type(value), nil
+    if kind == 'table' or kind == 'userdata' and value ~= NULL then
+        value, forced = tagged.resolve_object(value)
+        kind = type(value)
+    end
+    if kind == 'table' then
+        if depth >= JSON_DEEPEST then
+            return error('Too high nest level', 0)
+        end
+        local length
+        if forced == 'list' then
+            length = yaml_writer.list_length(value) or #value
+        elseif forced ~= 'map' then
+            length = yaml_writer.list_length(value)
+        end
+        local first = true
+        out[#out + 1] = length and '[' or '{'
+        if length then
+            for index = 1, length do
+                if index > 1 then
+                    out[#out + 1] = ','
+                end
+                encode_value(out, rawget(value, index), depth + 1)
+            end
+        else
+            for key, item in next, value do
+                if not first then
+                    out[#out + 1] = ','
+                end
+                first = false
+                if type(key) == 'number' and key % 1 == 0 then
+                    key = json_number(key)
+                elseif type(key) ~= 'string' then
+                    return error('table key must be a number or string', 0)
+                end
+                out[#out + 1] = json_string(key) .. ':'
+                encode_value(out, item, depth + 1)
+            end
+        end
+        out[#out + 1] = length and ']' or '}'
+    elseif kind == 'string' then
+        out[#out + 1] = json_string(value)
+    elseif kind == 'number' then
+        out[#out + 1] = json_number(value)
+    elseif kind == 'boolean' then
+        out[#out + 1] = value and 'true' or 'false'
+    elseif value == nil or value == NULL then
+        out[#out + 1] = 'null'
+    else
+        return error("unsupported Lua type '" .. kind .. "'", 0)
+    end
+end
+
+local function check_count(count)
+    if count < 1 or count > 2 then
+        return error("bad argument #1 to '?' (expected 1 or 2 arguments)", 0)
+    end
+end
+
+function json.encode(...)
+    check_count(select('#', ...))
+    local out = {}
+    encode_value(out, (...), 0)
+    return concat(out)
+end
+
+-- json: decode --------------------------------------------------------------------------------------------------------
+
+-- Tokens are (name, value, position); the names are the ones that messages tell.
+local PUNCTUATION = {['['] = 'T_ARR_BEGIN', [']'] = 'T_ARR_END', ['{'] = 'T_OBJ_BEGIN', ['}'] = 'T_OBJ_END',
+                     [','] = 'T_COMMA', [':'] = 'T_COLON'}
+local UNESCAPES = {b = '\b', f = '\f', n = '\n', r = '\r', t = '\t', ['"'] = '"', ['\\'] = '\\', ['/'] = '/'}
+local WORDS = {{'^true', 'T_BOOLEAN', true}, {'^false', 'T_BOOLEAN', false}, {'^null', 'T_NULL'}}
+
+local function utf8(code)
+    if code < 0x80 then
+        return char(code)
+    elseif code < 0x800 then
+        return char(0xc0 + floor(code / 64), 0x80 + code % 64)
+    elseif code < 0x10000 then
+        return char(0xe0 + floor(code / 4096), 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
+    end
+    return char(0xf0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
+end
+
+-- Raises what is wrong at a byte of the text, counted from 1 in its line.
+local function complain(text, expected, found, at)
+    local line, start = 1, 1
+    while true do
+        local feed = find(text, '\n', start, true)
+        if not feed or feed >= at then
+            break
+        end
+        line, start = line + 1, feed + 1
+    end
+    return error(format('Expected %s but found %s on line %d at character %d', expected, found, line, at - start + 1), 0)
+end
+
+local function read_string(text, at)
+    local pieces, from = {}, at + 1
+    local position = from
+    while true do
+        local stop = find(text, '["\\%z\1-\31]', position)
+        local mark = stop and sub(text, stop, stop)
+        if not stop then
+            return nil, 'unexpected end of string', #text + 1
+        end
+        pieces[#pieces + 1] = sub(text, from, stop - 1)
+        if mark == '"' then
+            return concat(pieces), stop + 1
+        elseif mark ~= '\\' then
+            return nil, 'invalid token', stop
+        end
+        local escape = sub(text, stop + 1, stop + 1)
+        if UNESCAPES[escape] then
+            pieces[#pieces + 1] = UNESCAPES[escape]
+            from = stop + 2
+        elseif escape == 'u' then
+            local code = tonumber(raw.match(text, '^%x%x%x%x', stop + 2) or '', 16)
+            if not code then
+                return nil, 'invalid unicode escape code', stop
+            end
+            from = stop + 6
+            if code >= 0xd800 and code < 0xdc00 then
+                local low = tonumber(raw.match(text, '^\\u(%x%x%x%x)', from) or '', 16)
+                if not low or low < 0xdc00 or low > 0xdfff then
+                    return nil, 'invalid unicode escape code', stop
+                end
+                code, from = 0x10000 + (code - 0xd800) * 1024 + low - 0xdc00, from + 6
+            end
+            pieces[#pieces + 1] = utf8(code)
+        else
+            return nil, 'invalid escape code', stop
+        end
+        position = from
+    end
+end
+
+-- The token at or behind `at`: its name, value, position, and the position behind it.
+local function next_token(text, at)
+    at = find(text, '[^ \t\r\n]', at) or #text + 1
+    local mark = sub(text, at, at)
+    if mark == '' then
+        return 'T_END', nil, at, at
+    elseif PUNCTUATION[mark] then
+        return PUNCTUATION[mark], nil, at, at + 1
+    elseif mark == '"' then
+        local value, stop, problem_at = read_string(text, at)
+        if value then
+            return 'T_STRING', value, at, stop
+        end
+        return stop, nil, problem_at, problem_at
+    end
+    for index = 1, #WORDS do
+        local _, stop = find(text, WORDS[index][1], at)
+        if stop then
+            return WORDS[index][2], WORDS[index][3], at, stop + 1
+        end
+    end
+    local _, stop = find(text, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*', at)
+    local number = stop and not find(text, '^[+-]?0%d', at) and tonumber(sub(text, at, stop))
+    if not number then
+        _, stop = find(text, '^[+-]?[iI][nN][fF]', at)
+        if not stop then
+            _, stop = find(text, '^[+-]?[nN][aA][nN]', at)
+        end
+        number = stop and tonumber(sub(text, at, stop))
+    end
+    if number then
+        return find(sub(text, at, stop), '^[+-]?%d+$') and 'T_INT' or 'T_NUMBER', number, at, stop + 1
+    end
+    return 'invalid token', nil, at, at
+end
+
+local VALUES = {T_STRING = true, T_INT = true, T_NUMBER = true, T_BOOLEAN = true}
+
+-- The value that begins with a token, and the position behind it.
+local function decode_value(text, depth, name, value, at, stop)
+    if VALUES[name] then
+        return value, stop
+    elseif name == 'T_NULL' then
+        return NULL, stop
+    elseif name ~= 'T_ARR_BEGIN' and name ~= 'T_OBJ_BEGIN' then
+        return complain(text, 'value', name, at)
+    end
+    if depth >= JSON_DEEPEST then
+        return error('Found too many nested data structures (' .. depth + 1 .. ')', 0)
+    end
+    local is_list = name == 'T_ARR_BEGIN'
+    local made, count = setmetatable({}, is_list and ARRAY or MAP), 0
+    local closing = is_list and 'T_ARR_END' or 'T_OBJ_END'
+    local position = stop
+    name, value, at, stop = next_token(text, position)
+    if name == closing then
+        return made, stop
+    end
+    while true do
+        local key = count + 1
+        if not is_list then
+            if name ~= 'T_STRING' then
+                return complain(text, 'object key string', name, at)
+            end
+            key = value
+            name, value, at, stop = next_token(text, stop)
+            if name ~= 'T_COLON' then
+                return complain(text, 'colon', name, at)
+            end
+            name, value, at, stop = next_token(text, stop)
+        end
+        local item
+        item, position = decode_value(text, depth + 1, name, value, at, stop)
+        made[key] = item
+        count = count + 1
+        name, value, at, stop = next_token(text, position)
+        if name == closing then
+            return made, stop
+        elseif name ~= 'T_COMMA' then
+            return complain(text, is_list and 'comma or array end' or 'comma or object end', name, at)
+        end
+        name, value, at, stop = next_token(text, stop)
+    end
+end
+
+function json.decode(...)
+    check_count(select('#', ...))
+    local text = ...
+    if type(text) == 'number' then
+        text = text .. ''
+    end
+    if type(text) ~= 'string' then
+        return error("bad argument #1 to '?' (string expected, got " .. type(text) .. ')', 0)
+    end
+    local value, position = decode_value(text, 0, next_token(text, 1))
+    local name, _, at = next_token(text, position)
+    if name ~= 'T_END' then
+        return complain(text, 'the end', name, at)
+    end
+    return value
+end

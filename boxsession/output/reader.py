@@ -1,0 +1,104 @@
+"""YAML text to values for Lua, packed (output/tagged.py has the grammar): what yaml.decode() reads.
+
+Scalars are what Tarantool 2.6 takes them for: plain `null`, `~` and nothing are nil, plain `true`, `false`, `yes`, `no`
+booleans, what strtod() reads is a number, all else, and what is quoted, a string.
+"""
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+
+import yaml
+from yaml import events
+
+__all__ = ['read_documents']
+
+_WORDS = {'null': b'Z', '~': b'Z', '': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
+_DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')
+_HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
+_BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
+_NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE)
+_STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
+
+
+def _text(mark: bytes, data: bytes) -> bytes:
+    return b'%s%d:%s' % (mark, len(data), data)
+
+
+def _number(text: str) -> str | None:
+    """The digits that Lua's tonumber() reads, for a plain scalar that is a number."""
+    text = text.strip()
+    if _DECIMAL.fullmatch(text) or _NAMED.fullmatch(text):
+        return text
+    if _HEX.fullmatch(text) or _BITS.fullmatch(text):
+        return str(int(text, 0))
+    return None
+
+
+def _scalar(event: events.ScalarEvent) -> bytes:
+    if event.tag == _BINARY_TAG:
+        return _text(b's', base64.b64decode(event.value))
+    if event.tag != _STRING_TAG and event.implicit[0]:
+        word = _WORDS.get(event.value)
+        if word is not None:
+            return word
+        number = _number(event.value)
+        if number is not None:
+            return _text(b'n', number.encode())
+    return _text(b's', event.value.encode(errors='surrogatepass'))
+
+
+def _packed(parsed) -> bytes:
+    out = [b'L']
+    anchors: set[str] = set()
+    for event in parsed:
+        anchor = getattr(event, 'anchor', None)
+        if isinstance(event, events.AliasEvent):
+            if anchor not in anchors:
+                raise ValueError(f'found undefined alias {anchor!r}')
+            out.append(_text(b'*', anchor.encode()))
+            continue
+        if anchor is not None:
+            anchors.add(anchor)
+            out.append(_text(b'&', anchor.encode()))
+        if isinstance(event, events.ScalarEvent):
+            out.append(_scalar(event))
+        elif isinstance(event, events.SequenceStartEvent):
+            out.append(b'L')
+        elif isinstance(event, events.MappingStartEvent):
+            out.append(b'M')
+        elif isinstance(event, events.SequenceEndEvent):
+            out.append(b']')
+        elif isinstance(event, events.MappingEndEvent):
+            out.append(b'}')
+        elif isinstance(event, events.DocumentStartEvent):
+            anchors.clear()
+    out.append(b']')
+    return b''.join(out)
+
+
+def read_documents(data: bytes) -> bytes:
+    """The values of all documents: a packed list behind '=', or a packed message behind '!'. Never raises."""
+    document = 0
+
+    def parsed():
+        nonlocal document
+        for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+            document += isinstance(event, events.DocumentStartEvent)
+            yield event
+
+    try:
+        return b'=' + _packed(parsed())
+    except yaml.MarkedYAMLError as error:
+        message = error.problem or 'invalid YAML'
+        mark = error.problem_mark
+        if mark is not None:
+            place = f', line: {mark.line + 1}, column: {mark.column + 1}' if mark.line or mark.column else ''
+            message += f' at document: {document}{place}\n'
+        if error.context is not None and error.context_mark is not None:
+            mark = error.context_mark
+            message += f'{error.context} at line: {mark.line + 1}, column: {mark.column + 1}\n'
+    except (yaml.YAMLError, ValueError, binascii.Error) as error:
+        message = str(error)
+    return b'!' + _text(b's', message.encode(errors='replace'))
