@@ -153,6 +153,8 @@ class Connection:
                     self._put(_PROMPT_MORE)
             elif not self._answer(event):
                 break
+            elif self._prompt:
+                self._put(_PROMPT_MORE if protocol.holds_statement else _PROMPT)
         self._flush()
 
     def _answer(self, event) -> bool:

@@ -149,6 +149,9 @@ def test_a_prompt_is_shown_when_asked_for(console, connect):
     assert NO_VALUES + b'tarantool> ' == client.reply('\\set delimiter ;') + client.read(11)
     client.send('1\n+ 1;\n')
     assert b'         > ---\n- 2\n...\ntarantool> ' == client.read(11) + client.document() + client.read(11)
+    client.send(b'"' + b'x' * 70000 + b'";\n')
+    assert b'limits.statement_bytes' in client.document()
+    assert b'tarantool> ' == client.read(11)
     client.send('\\set prompt off;\n')
     assert b'---\n- true\n...\n' == client.document()
 

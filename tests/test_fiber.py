@@ -120,6 +120,19 @@ def test_a_push_of_a_fiber_arrives(client):
     assert b'%TAG !push! tag:tarantool.io/push,2018\n---\n- 5\n...\n' == client.document()
 
 
+def test_a_push_of_a_fiber_whose_session_is_over_is_refused(served, client, connect):
+    client.reply('fiber.create(function() while not go do fiber.sleep(0.001) end pushed = {box.session.push({5})} end)')
+    number = client.value('box.session.id()')
+    client.close()
+    other = connect(served)
+    while other.value(f'box.session.exists({number})'):
+        gevent.sleep(0.01)
+    other.reply('go = true')
+    while other.values('pushed') == [None]:
+        gevent.sleep(0.01)
+    assert [None, 'Session is closed'] == other.value('pushed')
+
+
 def test_none_is_leaked(client):
     client.reply('fiber.create(function() end) collectgarbage()')
     before = client.value('#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()')

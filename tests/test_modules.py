@@ -109,6 +109,8 @@ class TestConsole:
 
     def test_what_it_cannot_do_says_why(self, client):
         assert 'no terminal' in client.error("require('console').start()")
+        assert 'Usage: ' in client.error("require('console').connect('nowhere')")
+        assert 'this version' in client.error("require('console').connect('127.0.0.1:3301')")
 
 
 def test_log_levels(client):

@@ -17,7 +17,6 @@ NOT_YET = {
     **dict.fromkeys(['session-26', 'session-27', 'session-28', 'session-32', 'session-33', 'session-34', 'session-35'],
                     'box.session.su'),
     'user': 'box.schema.user', 'role': 'box.schema.role', 'func': 'box.schema.func',
-    'console-07': 'console.connect',
 }
 
 

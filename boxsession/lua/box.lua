@@ -134,6 +134,9 @@ function session.push(...)
     if me.type ~= 'console' then
         return nil, "Session '" .. me.type .. "' does not support push()"
     end
+    if me.ended then
+        return nil, 'Session is closed'
+    end
     task.block(PUSH, output.push(me.output, (...)))
     return true
 end

@@ -111,6 +111,14 @@ function console.start()
     return error('console.start(): there is no terminal here, only sessions of clients', 0)
 end
 
+function console.connect(address)
+    address = address ~= nil and raw.tostring(address) or ''
+    if not find(address, '^%d+$') and not find(address, ':%d+$') and not find(address, '^unix/:.') then
+        return error('Usage: console.connect("[login:password@][host:]port")', 0)
+    end
+    return error('console.connect(): this version cannot connect to another console', 0)
+end
+
 -- Evaluates a statement and gives its reply as text, in the output mode of this session.
 function console.eval(text)
     if text == nil then
