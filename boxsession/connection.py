@@ -127,7 +127,12 @@ class Connection:
                     break
                 if reply:
                     # Final text opens with a printable byte, a tagged string with a control character.
-                    self._put(reply if reply[0] > 31 else reply_document(reply))
+                    if reply[0] < 32:
+                        reply = reply_document(reply)
+                    out.append(reply)
+                    self._out_bytes += len(reply)
+                    if self._out_bytes > _BATCH_BYTES:
+                        self._flush()
                 else:
                     protocol.hold(event)
                 if self._prompt:
@@ -266,7 +271,10 @@ class Connection:
         if len(out) == 1:
             data = out.pop()
             self._out_bytes = 0
-            sent = self._send(data)
+            try:
+                sent = self._sock.send(data)
+            except BlockingIOError:
+                sent = 0
             if sent == len(data):
                 return
             rest = memoryview(data)[sent:]

@@ -62,10 +62,13 @@ end
 local reply_with_error
 
 local function evaluate(me, text, open)
-    if byte(text, 1) == BACKSLASH then
-        return show(me, internal.command(me.session, sub(text, 2)))
+    local chunk, message, unfinished = chunks[text], nil, nil
+    if not chunk then
+        if byte(text, 1) == BACKSLASH then
+            return show(me, internal.command(me.session, sub(text, 2)))
+        end
+        chunk, message, unfinished = compile(text)
     end
-    local chunk, message, unfinished = compile(text)
     if chunk then
         me.chunk, me.text = chunk, text
         return show(me, chunk())
