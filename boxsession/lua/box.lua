@@ -4,7 +4,7 @@
 -- statements, triggers and whatever they call, however the greenlets switch. Behaviour and messages: Tarantool 2.6;
 -- the `classic` dialect answers as the manual page of 1.6 has it.
 local internal, LOG, PUSH, INFO, packed_facts = ...
-local raw, task, output, blame = internal.raw, internal.task, internal.output, internal.blame
+local raw, task, output = internal.raw, internal.task, internal.output
 local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type = raw.error, raw.floor, raw.next,
     raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
 local NULL = internal.NULL

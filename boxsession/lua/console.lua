@@ -1,7 +1,7 @@
 -- The console module: what a statement can ask of the console that it is typed into. Messages: Tarantool 2.6.
 local internal, DELIMITER, FORMAT = ...
 local raw, task, output = internal.raw, internal.task, internal.output
-local error, find, match, next, pcall, select, sub, type = raw.error, raw.find, raw.match, raw.next, raw.pcall, raw.select,
+local error, find, match, next, sub, type = raw.error, raw.find, raw.match, raw.next,
     raw.sub, raw.type
 local getmetatable, rawequal, rawget = raw.debug_getmetatable, raw.rawequal, raw.rawget
 

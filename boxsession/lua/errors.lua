@@ -1,7 +1,7 @@
 -- box.error: error objects with a code, a type and a message, as Tarantool 2.6 makes and shows them.
 local internal = ...
 local raw, task = internal.raw, internal.task
-local error, format, gsub, newproxy, next, pcall, select, setmetatable, tostring, type = raw.error, raw.format, raw.gsub,
+local error, format, newproxy, next, pcall, select, setmetatable, tostring, type = raw.error, raw.format,
     raw.newproxy, raw.next, raw.pcall, raw.select, raw.setmetatable, raw.tostring, raw.type
 
 -- The codes of what is raised here, or told by name; numbers and wording are part of the protocol.

@@ -1,8 +1,7 @@
 -- require() and the small modules that statements load with it: log, clock.
 local internal, LOG, CLOCK = ...
-local raw, task, output = internal.raw, internal.task, internal.output
-local error, format, pcall, select, setmetatable, tostring, type = raw.error, raw.format, raw.pcall, raw.select,
-    raw.setmetatable, raw.tostring, raw.type
+local raw, output = internal.raw, internal.output
+local error, format, select, tostring, type = raw.error, raw.format, raw.select, raw.tostring, raw.type
 
 local modules = {}
 internal.modules = modules

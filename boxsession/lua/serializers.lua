@@ -3,8 +3,8 @@
 local internal, FORMAT, DECODE = ...
 local raw = internal.raw
 local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
-local byte, char, concat, error, find, floor, format, gsub, huge, next, rawget, select, setmetatable, sub, tonumber, type =
-    raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.huge, raw.next, raw.rawget,
+local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, type =
+    raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local unpack = raw.unpack
 
