@@ -59,8 +59,7 @@ def _serve(arguments) -> int:
         logs.configure(config)
     except OSError as error:
         raise BoxsessionError(f'cannot open log.file {config["log.file"]}: {error.strerror}') from None
-    console = Console()
-    console.config = config
+    console = Console(config=config)
     stopping = gevent.event.Event()
 
     def stop():

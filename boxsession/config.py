@@ -221,7 +221,7 @@ class _Reader:
         hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(names)}'
         self.complain(node, f'unknown key `{key}`{place}{hint}')
 
-    def checked(self, setting, node, name=None):
+    def checked(self, setting, node):
         try:
             return setting.check(node.value)
         except ValueError as error:
@@ -229,9 +229,9 @@ class _Reader:
                 else node.text
             expected = str(error)
             if 'expected' in expected or 'address' in expected:
-                self.complain(node, f'`{name or setting.name}`: {expected}')
+                self.complain(node, f'`{setting.name}`: {expected}')
             else:
-                self.complain(node, f'`{name or setting.name}` is {got}: expected {expected}')
+                self.complain(node, f'`{setting.name}` is {got}: expected {expected}')
             return setting.default
 
     def values(self, root):

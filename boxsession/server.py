@@ -45,7 +45,7 @@ class Console:
             `name.method(...)`), mappings of functions, or plain values, which are copied. Arguments and results are
             copied, too: None, bool, int, float, str, bytes, list, dict, and what has `__serialize__`. Functions run in
             the session's greenlet and may switch; exceptions become Lua errors.
-        config: the path of a config file, or its content as a mapping.
+        config: the path of a config file, its content as a mapping, or settings that were read already.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -53,25 +53,24 @@ class Console:
 
     def __init__(self, listen: str | Mapping | Iterable[str | Mapping] | None = None,
                  expose: Mapping[str, Any] | None = None,
-                 config: str | os.PathLike | Mapping | None = None):
+                 config: str | os.PathLike | Mapping | settings.Config | None = None):
         if isinstance(listen, (str, Mapping)):
             listen = [listen]
         if expose is not None and not isinstance(expose, Mapping):
             raise TypeError(f'expose maps names to functions, objects or data: a {type(expose).__name__} does not')
         if config is None or isinstance(config, Mapping):
-            data = dict(config or {})
-            if listen is not None:
-                data['listen'] = list(listen)
-            self.config = settings.read(data)
-        else:
-            self.config = settings.load(config)
-            if listen is not None:
-                self.config = replace(self.config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
+            config = settings.read(config or {})
+        elif not isinstance(config, settings.Config):
+            config = settings.load(config)
+        if listen is not None:
+            config = replace(config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
+        self.config = config
         self.sessions = Sessions()
         self._expose = dict(expose or {})
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
         self._connections: dict[Any, Connection] = {}       # by greenlet
+        self._accepting = False
         self._stopped = Event()
         self._stopped.set()
 
@@ -104,6 +103,7 @@ class Console:
             self._release()
             raise
         self._stopped.clear()
+        self._accepting = True
         for listener in self._listeners:
             listener.start()
             log.debug('listening: console %s', listener.address)
@@ -115,6 +115,7 @@ class Console:
         """
         if self._runtime is None:
             return
+        self._accepting = False
         for listener in self._listeners:
             listener.stop()
         if self._connections:
@@ -156,6 +157,9 @@ class Console:
 
     def _serve(self, sock, peer, listener):
         """The body of a client's greenlet."""
+        if not self._accepting:             # it came in the very moment of stop()
+            sock.close()
+            return
         limit = self.config['limits.sessions']
         if limit and len(self.sessions) >= limit:
             log.warning('refused a session: %d are open (limits.sessions)', limit)

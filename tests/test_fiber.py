@@ -27,18 +27,24 @@ def test_a_fiber_keeps_its_creators_session(client):
                              'f:set_joinable(true) return select(2, f:join())')
 
 
-def test_a_fiber_outlives_its_session(served, client, connect):
-    client.reply('fiber.create(function() while not go do fiber.sleep(0.001) end '
-                 'seen = {box.session.id(), box.session.exists(box.session.id()), box.session.peer() ~= nil} end)')
+def after_the_end(served, client, connect, name):
+    """Ends a session whose fiber waits for `go`, lets it go on, and gives (the session's id, the global it then sets)."""
     number = client.value('box.session.id()')
     client.close()
     other = connect(served)
     while other.value(f'box.session.exists({number})'):
         gevent.sleep(0.01)
     other.reply('go = true')
-    while other.values('seen') == [None]:
+    while other.values(name) == [None]:
         gevent.sleep(0.01)
-    assert [number, 0, True] == other.value('seen')
+    return number, other.value(name)
+
+
+def test_a_fiber_outlives_its_session(served, client, connect):
+    client.reply('fiber.create(function() while not go do fiber.sleep(0.001) end '
+                 'seen = {box.session.id(), box.session.exists(box.session.id()), box.session.peer() ~= nil} end)')
+    number, seen = after_the_end(served, client, connect, 'seen')
+    assert [number, 0, True] == seen
 
 
 def test_an_error_in_the_background_goes_to_the_log(client, caplog):
@@ -122,15 +128,7 @@ def test_a_push_of_a_fiber_arrives(client):
 
 def test_a_push_of_a_fiber_whose_session_is_over_is_refused(served, client, connect):
     client.reply('fiber.create(function() while not go do fiber.sleep(0.001) end pushed = {box.session.push({5})} end)')
-    number = client.value('box.session.id()')
-    client.close()
-    other = connect(served)
-    while other.value(f'box.session.exists({number})'):
-        gevent.sleep(0.01)
-    other.reply('go = true')
-    while other.values('pushed') == [None]:
-        gevent.sleep(0.01)
-    assert [None, 'Session is closed'] == other.value('pushed')
+    assert [None, 'Session is closed'] == after_the_end(served, client, connect, 'pushed')[1]
 
 
 def test_none_is_leaked(client):

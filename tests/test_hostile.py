@@ -114,6 +114,23 @@ def test_a_client_on_a_unix_socket_that_is_gone_is_noticed(connect, tmp_path):
         served.stop()
 
 
+def test_clients_that_come_in_the_moment_of_a_stop_leave_nothing():
+    from gevent import socket
+
+    from boxsession import Console
+    for _ in range(20):
+        served = Console(listen='127.0.0.1:0', config={'limits': {'drain_seconds': 1}})
+        served.start()
+        address = served.addresses[0]
+        clients = [socket.create_connection((address.host, address.port)) for _ in range(5)]
+        gevent.idle()
+        served.stop()
+        gevent.sleep(0)
+        assert 0 == len(served.sessions)
+        for client in clients:
+            client.close()
+
+
 def test_one_sessions_module_table_is_not_trusted(console, connect):
     served = console()
     first, second = connect(served), connect(served)
