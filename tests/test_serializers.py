@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 YAML = {
@@ -59,6 +59,57 @@ JSON = {
 }
 
 
+# Each in a session of its own: settings are kept.
+SETTINGS = {
+    'yaml.cfg(1)': "- error: 'bad argument #2 to ''?'' (table expected, got number)'",
+    'yaml.cfg()': "- error: 'bad argument #2 to ''?'' (table expected, got no value)'",
+    'yaml.cfg{nosuch = 1} return yaml.cfg.nosuch': '- null',
+    'json.cfg{encode_max_depth = 2} return pcall(json.encode, {{{{1}}}})': '- false\n- Too high nest level',
+    'json.cfg{encode_max_depth = 2, encode_deep_as_nil = true} return json.encode({{{{1}}}})': "- '[[null]]'",
+    'json.cfg{encode_number_precision = 5} return json.encode(3.141592653)': "- '3.1416'",
+    'json.encode({{{1}}}, {encode_max_depth = 1, encode_deep_as_nil = true}), json.encode({{{1}}})':
+        "- '[null]'\n- '[[[1]]]'",
+    'json.encode({1}, 2)': '- error: attempt to index a number value',
+    'json.decode("[[[1]]]", {decode_max_depth = 2})':
+        '- error: Found too many nested data structures (3) on line 1 at character 3',
+    'json.cfg{encode_use_tostring = true} return #json.encode(print) > 10': '- true',
+    'json.cfg{encode_invalid_as_nil = true} return json.encode({print, 1})': "- '[null,1]'",
+    'json.cfg{encode_invalid_numbers = false} return json.encode(1/0)': '- error: number must not be NaN or Inf',
+    'json.decode("nan", {decode_invalid_numbers = false})':
+        '- error: Expected value but found invalid token on line 1 at character 1',
+    'json.encode({[100] = 1}, {encode_sparse_convert = false})': '- error: excessively sparse array',
+    'json.encode({[12] = 1}, {encode_sparse_safe = 20})':
+        "- '[null,null,null,null,null,null,null,null,null,null,null,1]'",
+    'json.encode({[12] = 1}, {encode_sparse_ratio = 0})':
+        "- '[null,null,null,null,null,null,null,null,null,null,null,1]'",
+    "json.encode(setmetatable({1}, {__serialize = 'map'}), {encode_load_metatables = false})": "- '[1]'",
+    'getmetatable(json.decode("[1]", {decode_save_metatables = false}))': '- null',
+    'j = json.new() j.cfg{encode_max_depth = 1} return pcall(j.encode, {{1}}), json.encode({{1}})': "- false\n- '[[1]]'",
+    'json.null == json.NULL, json.array_mt == yaml.array_mt': '- true\n- true',
+    'a = json.decode("{}") a[1] = 1 return a': '- - 1',
+    'a = json.decode("[1]") a.x = 1 return a.x, getmetatable(a)': '- 1\n- null',
+    'yaml.cfg{encode_number_precision = 5} return yaml.encode(3.14159265)': "- '--- 3.1416\n\n  ...\n\n  '",
+    'yaml.cfg{encode_invalid_numbers = false} return yaml.encode({0/0})': '- error: number must not be NaN or Inf',
+    'yaml.cfg{encode_use_tostring = true} return #yaml.encode({print}) > 10': '- true',
+    'yaml.cfg{encode_invalid_as_nil = true} return yaml.encode({print, 1})': "- '---\n\n  - null\n\n  - 1\n\n  ...\n\n  '",
+    'yaml.cfg{encode_sparse_convert = false} return yaml.encode({[100] = 1})': '- error: excessively sparse array',
+    "yaml.cfg{encode_load_metatables = false} return yaml.encode(setmetatable({1}, {__serialize = 'map'}))":
+        "- '---\n\n  - 1\n\n  ...\n\n  '",
+    "yaml.cfg{decode_invalid_numbers = false} return yaml.decode('nan')": '- error: number must not be NaN or Inf',
+    "yaml.encode(1, {tag_prefix = 'tag:x.io,2018:push', tag_handle = '!push!'})":
+        "- '%TAG !push! tag:x.io,2018:push\n\n  --- 1\n\n  ...\n\n  '",
+    "yaml.encode(1, {tag_prefix = 'x'})":
+        "- error: 'Usage: encode(object, {tag_prefix = <string>, tag_handle = <string>})'",
+    "yaml.encode(1, {tag_prefix = 'tag:x.io,2018', tag_handle = 'a'})": "- null\n- tag handle must start with '!'",
+    "yaml.decode('%TAG !push! tag:x\\n--- 1\\n...\\n', {tag_only = true})": "- '!push!'\n- tag:x",
+    "yaml.decode('--- 1', {tag_only = true})": '- null',
+    "yaml.decode('--- 1', {tag_only = false})": '- 1',
+    "yaml.decode('--- 1', 1)": "- error: 'Usage: yaml.decode(document, [{tag_only = boolean}])'",
+    "yaml.decode('%TAG !a! tag:x\\n%TAG !b! tag:y\\n--- 1\\n...\\n', {tag_only = true})":
+        '- null\n- can not decode multiple tags',
+}
+
+
 @pytest.fixture
 def client(console, connect):
     client = connect(console(dialect='tarantool', expose={'same': lambda value: value}))
@@ -66,9 +117,9 @@ def client(console, connect):
     return client
 
 
-@pytest.mark.parametrize('statement', [*YAML, *JSON])
+@pytest.mark.parametrize('statement', [*YAML, *JSON, *SETTINGS])
 def test_as_tarantool_answers(client, statement):
-    assert f'---\n{ {**YAML, **JSON}[statement] }\n...\n'.encode() == client.reply(statement)
+    assert f'---\n{ {**YAML, **JSON, **SETTINGS}[statement] }\n...\n'.encode() == client.reply(statement)
 
 
 VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-2**53, 2**53), st.text(max_size=10), st.just(0.5)),
@@ -80,6 +131,8 @@ VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-2**53, 2**53), st.te
 
 @settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES)
+@example(value={'\u06f0': 0.5})         # a digit, but not of a number
+@example(value={'\u0131nf': 1})
 def test_what_is_encoded_is_decoded(value):
     from boxsession.lua.exposed import pack, unpack
     from boxsession.output import yaml as writer

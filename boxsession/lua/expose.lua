@@ -8,8 +8,9 @@ local byte, error, find, format, next, select, setmetatable, sub, tonumber, type
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 
 local unpack_value
--- While a text of several values is unpacked: its named tables, and the metatables that its lists and maps get.
-local anchors, list_meta, map_meta
+-- While a text of several values is unpacked: its named tables, the metatables that its lists and maps get, and whether
+-- nan and inf are refused.
+local anchors, list_meta, map_meta, finite
 
 local function unpack_text(packed, at)
     local colon = find(packed, ':', at, true)
@@ -24,7 +25,11 @@ function unpack_value(packed, at)
     if mark == 'n' then
         local text
         text, at = unpack_text(packed, at)
-        return tonumber(text), at
+        local number = tonumber(text)
+        if finite and (number ~= number or number == raw.huge or number == -raw.huge) then
+            return error('number must not be NaN or Inf', 0)
+        end
+        return number, at
     elseif mark == 's' then
         return unpack_text(packed, at)
     elseif mark == 't' then
@@ -48,7 +53,7 @@ function unpack_value(packed, at)
         anchors[name] = value
         return value, at
     elseif mark == 'L' then
-        local list, count, value = setmetatable({}, list_meta), 0, nil
+        local list, count, value = {}, 0, nil
         if anchors and anchors.next then
             anchors[anchors.next], anchors.next = list, nil
         end
@@ -57,9 +62,9 @@ function unpack_value(packed, at)
             count = count + 1
             list[count] = value
         end
-        return list, at + 1
+        return setmetatable(list, list_meta), at + 1
     else
-        local map, key, value = setmetatable({}, map_meta), nil, nil
+        local map, key, value = {}, nil, nil
         if anchors and anchors.next then
             anchors[anchors.next], anchors.next = map, nil
         end
@@ -70,7 +75,7 @@ function unpack_value(packed, at)
                 map[key] = value
             end
         end
-        return map, at + 1
+        return setmetatable(map, map_meta), at + 1
     end
 end
 
@@ -158,12 +163,12 @@ local function build(spec, owner)
 end
 
 -- What yaml.decode() was answered, from `at` on: a list of the values of all documents (itself without a metatable), and
--- how many; or a string.
-function internal.unpack_decoded(packed, at, list_metatable, map_metatable)
+-- how many; or a string. A metatable may be false, for none.
+function internal.unpack_decoded(packed, at, list_metatable, map_metatable, finite_only)
     task.lock()
-    anchors, list_meta, map_meta = {}, list_metatable, map_metatable
+    anchors, list_meta, map_meta, finite = {}, list_metatable or nil, map_metatable or nil, finite_only
     local ok, values = raw.pcall(unpack_value, packed, at)
-    anchors, list_meta, map_meta = nil, nil, nil
+    anchors, list_meta, map_meta, finite = nil, nil, nil, nil
     task.unlock()
     if not ok then
         return error(values, 0)

@@ -88,6 +88,26 @@ local function highest_index(value)
     return max <= FORCED_SPARSE_MAX + size * SPARSE_RATIO and max or #value
 end
 
+-- The length of a table by a serializer's settings: nil for a map. `forced`: __serialize says that it is a list.
+local HUGE_LIST = 2^20
+local function list_length_by(settings, value, forced)
+    local ratio = settings.encode_sparse_ratio
+    local safe = settings.encode_sparse_safe
+    if ratio == 0 then
+        safe = HUGE_LIST
+    end
+    -- Below SPARSE_SAFE the writer's own rule never finds a list too sparse; a smaller `safe` is not worth another count.
+    local length, too_sparse = list_length(value, safe, ratio)
+    if too_sparse and not settings.encode_sparse_convert then
+        return error('excessively sparse array', 0)
+    end
+    if forced and length == nil then
+        return highest_index(value)
+    end
+    return length
+end
+tagged.list_length = list_length_by
+
 local function tag_table(out, value, kind, flow, references)
     local anchor = references[value]
     if anchor then
@@ -105,6 +125,8 @@ local function tag_table(out, value, kind, flow, references)
     local length
     if kind == 'map' then
         length = nil
+    elseif references.settings then
+        length = list_length_by(references.settings, value, kind == 'list')
     else
         length = list_length(value, references.sparse_max)
         if kind == 'list' and length == nil then
@@ -127,6 +149,13 @@ local function tag_table(out, value, kind, flow, references)
     end
 end
 
+local function number_by(settings, value)
+    if not settings.encode_invalid_numbers and (value ~= value or value == raw.huge or value == -raw.huge) then
+        return error('number must not be NaN or Inf', 0)
+    end
+    return internal.yaml.number_with_digits(value, settings.encode_number_precision)
+end
+
 -- Functions, coroutines and objects. An object's __serialize is asked, and what it raises is shown in its place.
 local function tag_object(out, value, references)
     local meta = type(value) == 'userdata' and getmetatable(value)
@@ -135,7 +164,12 @@ local function tag_object(out, value, references)
         local _, shown = raw.pcall(serialize, value)
         return tag_value(out, shown, references)
     end
-    if references.strict then
+    local settings = references.settings
+    if settings and settings.encode_invalid_as_nil and not settings.encode_use_tostring then
+        out[#out + 1] = 'Z'
+        return
+    end
+    if references.strict and not (settings and settings.encode_use_tostring) then
         return error("unsupported Lua type '" .. type(value) .. "'", 0)
     end
     tag_text(out, 's', tostring(value))
@@ -143,7 +177,8 @@ end
 
 function tag_value(out, value, references)
     local kind, flow
-    if type(value) == 'table' then
+    local settings = references.settings
+    if type(value) == 'table' and not (settings and not settings.encode_load_metatables) then
         value, kind, flow = resolve(value)
     end
     local name = type(value)
@@ -152,7 +187,7 @@ function tag_value(out, value, references)
     elseif name == 'string' then
         tag_text(out, is_numeric(value) and 'q' or 's', value)
     elseif name == 'number' then
-        tag_text(out, 'n', number_text(value))
+        tag_text(out, 'n', settings and number_by(settings, value) or number_text(value))
     elseif name == 'boolean' then
         out[#out + 1] = value and 't' or 'f'
     elseif value == nil then
@@ -185,10 +220,10 @@ function tagged.values(first, values, count, together)
     return concat(out)
 end
 
--- A single value as a document, where what has no form of its own is an error.
-function tagged.strict(value)
+-- A single value as a document, where what has no form of its own is an error, but by a serializer's settings.
+function tagged.strict(value, settings)
     local out = {'\2'}
-    local references = {named = 0, strict = true}
+    local references = {named = 0, strict = true, settings = settings}
     find_references(value, references)
     tag_value(out, value, references)
     return concat(out)

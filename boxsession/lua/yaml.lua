@@ -35,6 +35,14 @@ local function number_text(value)
 end
 yaml.number_text = number_text
 
+-- The same with another number of digits, as a serializer's settings may ask for.
+function yaml.number_with_digits(value, digits)
+    if digits == 14 or value % 1 == 0 and value < WHOLE_MAX and value >= WHOLE_MIN then
+        return number_text(value)
+    end
+    return format('%.' .. digits .. 'g', value)
+end
+
 -- Strings -------------------------------------------------------------------------------------------------------------
 
 -- What a YAML 1.1 reader of Tarantool's kind would not read back as a string.
@@ -145,8 +153,8 @@ end
 local SPARSE_SAFE, SPARSE_RATIO = 10, 2
 
 -- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does, which lets a
--- list be as sparse as it likes where `sparse_max` says so.
-local function list_length(value, sparse_max)
+-- list be as sparse as it likes where `sparse_max` says so. Also nil, and true, for a list that `ratio` finds too sparse.
+local function list_length(value, sparse_max, ratio)
     local size, max = 0, 0
     for key in next, value do
         size = size + 1
@@ -159,8 +167,8 @@ local function list_length(value, sparse_max)
             max = key
         end
     end
-    if max > SPARSE_SAFE and max > size * SPARSE_RATIO and max > (sparse_max or 0) then
-        return nil
+    if max > SPARSE_SAFE and max > size * (ratio or SPARSE_RATIO) and max > (sparse_max or 0) then
+        return nil, true
     end
     return max
 end

@@ -15,10 +15,10 @@ from yaml import events
 __all__ = ['read_documents']
 
 _WORDS = {'null': b'Z', '~': b'Z', '': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
-_DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?')
+_DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
-_NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE)
+_NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
 
@@ -28,7 +28,7 @@ def _text(mark: bytes, data: bytes) -> bytes:
 
 def _number(text: str) -> str | None:
     """The digits that Lua's tonumber() reads, for a plain scalar that is a number."""
-    text = text.strip()
+    text = text.strip(' \t\n\r\v\f')
     if _DECIMAL.fullmatch(text) or _NAMED.fullmatch(text):
         return text
     if _HEX.fullmatch(text) or _BITS.fullmatch(text):

@@ -1,71 +1,13 @@
--- The yaml and json modules. Behaviour and messages: Tarantool 2.6. Decoded tables carry __serialize, so that they are
--- shown in flow style and an empty map stays one.
-local internal, FORMAT, DECODE = ...
+-- The json module. Behaviour and messages: Tarantool 2.6.
+local internal = ...
 local raw = internal.raw
 local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
-local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, type =
-    raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
-    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
-local unpack = raw.unpack
+local char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring, type =
+    raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget, raw.select,
+    raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
+local DEFAULTS, settings_of_call = internal.serializer_defaults, internal.settings_of_call
 
-local ARRAY, MAP = {__serialize = 'seq'}, {__serialize = 'map'}
-
-local SETTINGS = {
-    decode_invalid_numbers = true, decode_max_depth = 128, decode_save_metatables = true, encode_deep_as_nil = false,
-    encode_invalid_as_nil = false, encode_invalid_numbers = true, encode_load_metatables = true, encode_max_depth = 128,
-    encode_number_precision = 14, encode_sparse_convert = true, encode_sparse_ratio = 2, encode_sparse_safe = 10,
-    encode_use_tostring = false,
-}
-
-local function module(name)
-    local settings = {}
-    for key, value in next, SETTINGS do
-        settings[key] = value
-    end
-    local made = {NULL = NULL, array_mt = ARRAY, map_mt = MAP, cfg = settings}
-    internal.modules[name] = made
-    return made
-end
-
--- yaml ----------------------------------------------------------------------------------------------------------------
-
-local yaml = module('yaml')
-
--- What one decode() may take: parsing is not interrupted.
-local DECODE_MAX = 2^20
-
-function yaml.encode(...)
-    local count = select('#', ...)
-    local value, options = ...
-    if count == 0 or count > 2 or (count == 2 and type(options) ~= 'table') then
-        return error('Usage: encode(object, {tag_prefix = <string>, tag_handle = <string>})', 0)
-    end
-    return yaml_writer.value(value) or FORMAT[tagged.strict(value)]
-end
-
--- The values of all documents in a text.
-function yaml.decode(...)
-    local text = ...
-    if type(text) == 'number' then
-        text = text .. ''
-    end
-    if type(text) ~= 'string' then
-        return error('Usage: yaml.decode(document, [{tag_only = boolean}])', 0)
-    end
-    if #text > DECODE_MAX then
-        return error('yaml.decode: the text is too long (' .. #text .. ' bytes, at most ' .. DECODE_MAX .. ')', 0)
-    end
-    local answer = DECODE[text]
-    local values, count = internal.unpack_decoded(answer, 2, ARRAY, MAP)
-    if byte(answer, 1) == 33 then       -- '!'
-        return error(values, 0)
-    end
-    return unpack(values, 1, count)
-end
-
--- json: encode --------------------------------------------------------------------------------------------------------
-
-local json = module('json')
+-- Encode --------------------------------------------------------------------------------------------------------------
 
 local ESCAPES = {['"'] = '\\"', ['\\'] = '\\\\', ['/'] = '\\/', ['\b'] = '\\b', ['\f'] = '\\f', ['\n'] = '\\n',
                  ['\r'] = '\\r', ['\t'] = '\\t', ['\127'] = '\\u007f'}
@@ -77,67 +19,99 @@ local function json_string(text)
     return '"' .. gsub(text, '[%z\1-\31"\\/\127]', ESCAPES) .. '"'
 end
 
-local function json_number(value)
-    if value ~= value then
-        return 'nan'
+local function json_number(value, settings)
+    if value ~= value or value == raw.huge or value == -raw.huge then
+        if not settings.encode_invalid_numbers then
+            return error('number must not be NaN or Inf', 0)
+        end
+        return value ~= value and 'nan' or value > 0 and 'inf' or '-inf'
     end
-    return yaml_writer.number_text(value)
+    return yaml_writer.number_with_digits(value, settings.encode_number_precision)
 end
 
-local JSON_DEEPEST = 128
+local encode_value
 
-local function encode_value(out, value, depth)
+-- What has no form in JSON.
+local function encode_other(out, value, depth, settings)
+    if settings.encode_use_tostring then
+        return encode_value(out, tostring(value), depth, settings)
+    elseif settings.encode_invalid_as_nil then
+        out[#out + 1] = 'null'
+        return
+    end
+    return error("unsupported Lua type '" .. type(value) .. "'", 0)
+end
+
+local function encode_table(out, value, forced, depth, settings)
+    if depth >= settings.encode_max_depth then
+        if settings.encode_deep_as_nil then
+            out[#out + 1] = 'null'
+            return
+        end
+        return error('Too high nest level', 0)
+    end
+    local length
+    if forced == 'list' then
+        length = tagged.list_length(settings, value, true)
+    elseif forced ~= 'map' then
+        length = tagged.list_length(settings, value)
+    end
+    local first = true
+    out[#out + 1] = length and '[' or '{'
+    if length then
+        for index = 1, length do
+            if index > 1 then
+                out[#out + 1] = ','
+            end
+            encode_value(out, rawget(value, index), depth + 1, settings)
+        end
+    else
+        for key, item in next, value do
+            if not first then
+                out[#out + 1] = ','
+            end
+            first = false
+            local kind = type(key)
+            if kind == 'number' and key % 1 == 0 then
+                key = json_number(key, settings)
+            elseif kind ~= 'string' then
+                return error((kind == 'number' or kind == 'boolean') and 'table key must be a number or string'
+                             or "unsupported Lua type '" .. kind .. "'", 0)
+            end
+            out[#out + 1] = json_string(key) .. ':'
+            encode_value(out, item, depth + 1, settings)
+        end
+    end
+    out[#out + 1] = length and ']' or '}'
+end
+
+function encode_value(out, value, depth, settings)
     local kind, forced = type(value), nil
-    if kind == 'table' or kind == 'userdata' and value ~= NULL then
+    if (kind == 'table' or kind == 'userdata' and value ~= NULL) and settings.encode_load_metatables then
         value, forced = tagged.resolve_object(value)
         kind = type(value)
     end
     if kind == 'table' then
-        if depth >= JSON_DEEPEST then
-            return error('Too high nest level', 0)
-        end
-        local length
-        if forced == 'list' then
-            length = yaml_writer.list_length(value) or #value
-        elseif forced ~= 'map' then
-            length = yaml_writer.list_length(value)
-        end
-        local first = true
-        out[#out + 1] = length and '[' or '{'
-        if length then
-            for index = 1, length do
-                if index > 1 then
-                    out[#out + 1] = ','
-                end
-                encode_value(out, rawget(value, index), depth + 1)
-            end
-        else
-            for key, item in next, value do
-                if not first then
-                    out[#out + 1] = ','
-                end
-                first = false
-                if type(key) == 'number' and key % 1 == 0 then
-                    key = json_number(key)
-                elseif type(key) ~= 'string' then
-                    return error('table key must be a number or string', 0)
-                end
-                out[#out + 1] = json_string(key) .. ':'
-                encode_value(out, item, depth + 1)
-            end
-        end
-        out[#out + 1] = length and ']' or '}'
+        encode_table(out, value, forced, depth, settings)
     elseif kind == 'string' then
         out[#out + 1] = json_string(value)
     elseif kind == 'number' then
-        out[#out + 1] = json_number(value)
+        out[#out + 1] = json_number(value, settings)
     elseif kind == 'boolean' then
         out[#out + 1] = value and 'true' or 'false'
     elseif value == nil or value == NULL then
         out[#out + 1] = 'null'
     else
-        return error("unsupported Lua type '" .. kind .. "'", 0)
+        encode_other(out, value, depth, settings)
     end
+end
+
+-- A value on one line, whatever it is: for the log.
+function internal.json_text(value)
+    local settings = settings_of_call(DEFAULTS, {encode_use_tostring = true, encode_deep_as_nil = true})
+    local out = {}
+    encode_value(out, value, 0, settings)
+    return concat(out)
 end
 
 local function check_count(count)
@@ -146,14 +120,7 @@ local function check_count(count)
     end
 end
 
-function json.encode(...)
-    check_count(select('#', ...))
-    local out = {}
-    encode_value(out, (...), 0)
-    return concat(out)
-end
-
--- json: decode --------------------------------------------------------------------------------------------------------
+-- Decode --------------------------------------------------------------------------------------------------------------
 
 -- Tokens are (name, value, position); the names are the ones that messages tell.
 local PUNCTUATION = {['['] = 'T_ARR_BEGIN', [']'] = 'T_ARR_END', ['{'] = 'T_OBJ_BEGIN', ['}'] = 'T_OBJ_END',
@@ -172,8 +139,8 @@ local function utf8(code)
     return char(0xf0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
 end
 
--- Raises what is wrong at a byte of the text, counted from 1 in its line.
-local function complain(text, expected, found, at)
+-- The line of a byte of the text, and its place in that line, both counted from 1.
+local function place(text, at)
     local line, start = 1, 1
     while true do
         local feed = find(text, '\n', start, true)
@@ -182,7 +149,12 @@ local function complain(text, expected, found, at)
         end
         line, start = line + 1, feed + 1
     end
-    return error(format('Expected %s but found %s on line %d at character %d', expected, found, line, at - start + 1), 0)
+    return line, at - start + 1
+end
+
+local function complain(text, expected, found, at)
+    local line, column = place(text, at)
+    return error(format('Expected %s but found %s on line %d at character %d', expected, found, line, column), 0)
 end
 
 local function read_string(text, at)
@@ -226,7 +198,7 @@ local function read_string(text, at)
 end
 
 -- The token at or behind `at`: its name, value, position, and the position behind it.
-local function next_token(text, at)
+local function next_token(text, at, settings)
     at = find(text, '[^ \t\r\n]', at) or #text + 1
     local mark = sub(text, at, at)
     if mark == '' then
@@ -248,7 +220,7 @@ local function next_token(text, at)
     end
     local _, stop = find(text, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*', at)
     local number = stop and not find(text, '^[+-]?0%d', at) and tonumber(sub(text, at, stop))
-    if not number then
+    if not number and settings.decode_invalid_numbers then
         _, stop = find(text, '^[+-]?[iI][nN][fF]', at)
         if not stop then
             _, stop = find(text, '^[+-]?[nN][aA][nN]', at)
@@ -264,7 +236,7 @@ end
 local VALUES = {T_STRING = true, T_INT = true, T_NUMBER = true, T_BOOLEAN = true}
 
 -- The value that begins with a token, and the position behind it.
-local function decode_value(text, depth, name, value, at, stop)
+local function decode_value(text, depth, settings, name, value, at, stop)
     if VALUES[name] then
         return value, stop
     elseif name == 'T_NULL' then
@@ -272,16 +244,19 @@ local function decode_value(text, depth, name, value, at, stop)
     elseif name ~= 'T_ARR_BEGIN' and name ~= 'T_OBJ_BEGIN' then
         return complain(text, 'value', name, at)
     end
-    if depth >= JSON_DEEPEST then
-        return error('Found too many nested data structures (' .. depth + 1 .. ')', 0)
+    if depth >= settings.decode_max_depth then
+        local line, column = place(text, at)
+        return error(format('Found too many nested data structures (%d) on line %d at character %d', depth + 1, line,
+                            column), 0)
     end
     local is_list = name == 'T_ARR_BEGIN'
-    local made, count = setmetatable({}, is_list and ARRAY or MAP), 0
+    local made, count = {}, 0
+    local meta = settings.decode_save_metatables and (is_list and internal.array_mt or internal.map_mt) or nil
     local closing = is_list and 'T_ARR_END' or 'T_OBJ_END'
     local position = stop
-    name, value, at, stop = next_token(text, position)
+    name, value, at, stop = next_token(text, position, settings)
     if name == closing then
-        return made, stop
+        return setmetatable(made, meta), stop
     end
     while true do
         local key = count + 1
@@ -290,39 +265,52 @@ local function decode_value(text, depth, name, value, at, stop)
                 return complain(text, 'object key string', name, at)
             end
             key = value
-            name, value, at, stop = next_token(text, stop)
+            name, value, at, stop = next_token(text, stop, settings)
             if name ~= 'T_COLON' then
                 return complain(text, 'colon', name, at)
             end
-            name, value, at, stop = next_token(text, stop)
+            name, value, at, stop = next_token(text, stop, settings)
         end
         local item
-        item, position = decode_value(text, depth + 1, name, value, at, stop)
+        item, position = decode_value(text, depth + 1, settings, name, value, at, stop)
         made[key] = item
         count = count + 1
-        name, value, at, stop = next_token(text, position)
+        name, value, at, stop = next_token(text, position, settings)
         if name == closing then
-            return made, stop
+            return setmetatable(made, meta), stop
         elseif name ~= 'T_COMMA' then
             return complain(text, is_list and 'comma or array end' or 'comma or object end', name, at)
         end
-        name, value, at, stop = next_token(text, stop)
+        name, value, at, stop = next_token(text, stop, settings)
     end
 end
 
-function json.decode(...)
-    check_count(select('#', ...))
-    local text = ...
-    if type(text) == 'number' then
-        text = text .. ''
+internal.serializer('json', function(json, settings)
+    json.null = NULL
+
+    function json.encode(...)
+        check_count(select('#', ...))
+        local value, options = ...
+        local out = {}
+        encode_value(out, value, 0, settings_of_call(settings, options))
+        return concat(out)
     end
-    if type(text) ~= 'string' then
-        return error("bad argument #1 to '?' (string expected, got " .. type(text) .. ')', 0)
+
+    function json.decode(...)
+        check_count(select('#', ...))
+        local text, options = ...
+        if type(text) == 'number' then
+            text = text .. ''
+        end
+        if type(text) ~= 'string' then
+            return error("bad argument #1 to '?' (string expected, got " .. type(text) .. ')', 0)
+        end
+        local in_force = settings_of_call(settings, options)
+        local value, position = decode_value(text, 0, in_force, next_token(text, 1, in_force))
+        local name, _, at = next_token(text, position, in_force)
+        if name ~= 'T_END' then
+            return complain(text, 'the end', name, at)
+        end
+        return value
     end
-    local value, position = decode_value(text, 0, next_token(text, 1))
-    local name, _, at = next_token(text, position)
-    if name ~= 'T_END' then
-        return complain(text, 'the end', name, at)
-    end
-    return value
-end
+end)
