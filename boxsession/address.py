@@ -46,6 +46,23 @@ class Address:
             raise ValueError(f'{text!r} is no address: ports go up to 65535')
         return cls(host=host, port=int(port))
 
+    @classmethod
+    def from_uri(cls, uri: object) -> Address:
+        """Reads what Tarantool's functions take besides: a port alone, which is one of this machine's, `unix/:PATH`.
+
+        Raises:
+            ValueError: it is no address.
+        """
+        if isinstance(uri, int) and not isinstance(uri, bool):
+            uri = str(uri)
+        if not isinstance(uri, str):
+            raise ValueError(f'{uri!r} is no address: {_EXPECTED}')
+        if uri.isascii() and uri.isdigit():
+            uri = f'127.0.0.1:{uri}'
+        if uri.startswith('unix/:'):
+            uri = 'unix:' + uri[6:]
+        return cls.parse(uri)
+
     @property
     def is_local(self) -> bool:
         """Whether only this machine can reach it."""

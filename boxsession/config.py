@@ -19,7 +19,8 @@ import yaml
 from boxsession.address import Address
 from boxsession.errors import ConfigError
 
-__all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Setting', 'default_file', 'load', 'read']
+__all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Refused', 'Setting', 'changes', 'default_file',
+           'load', 'nested', 'read']
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,7 @@ class Setting:
     check: Callable[[Any], Any]             # the value for the program, or ValueError with what was expected
     help: str                               # what it is for, in one sentence
     example: str = ''                       # what the commented file shows instead of the default
+    is_live: bool = False                   # whether a running server can change it (box.cfg)
 
 
 # Checks: each takes what YAML made of the value ----------------------------------------------------------------------
@@ -117,16 +119,17 @@ LISTENER_SETTINGS = (
 SETTINGS = (
     Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
             '/etc/boxsession/init.lua'),
-    Setting('limits.sessions', 10000, _whole, 'Sessions at a time; 0 for no limit.'),
-    Setting('limits.statement_bytes', 65536, _whole, 'Longest statement; 0 for no limit.'),
+    Setting('limits.sessions', 10000, _whole, 'Sessions at a time; 0 for no limit.', is_live=True),
+    Setting('limits.statement_bytes', 65536, _whole, 'Longest statement; 0 for no limit.', is_live=True),
     Setting('limits.slice_ms', 50, _whole,
-            'How long a statement runs before others get their turn; 0 lets it run to its end.'),
+            'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
-            'How long a client may take to read what it asked for; 0 for no limit.'),
-    Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.'),
-    Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.'),
+            'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),
+    Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',
+            is_live=True),
+    Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.', is_live=True),
     Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"'),
-    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.'),
+    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.', is_live=True),
 )
 
 # Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
@@ -351,6 +354,59 @@ def read(data: Mapping[str, Any], source: str = 'config') -> Config:
         ConfigError: something in them is wrong.
     """
     return _finish(_from_data(data), [], source)
+
+
+# Settings in a running server -----------------------------------------------------------------------------------------
+
+class Refused(Exception):
+    """A change that cannot be made: the name of the setting, and the reason, None for what no running server changes."""
+
+    def __init__(self, name: str, reason: str | None):
+        super().__init__(f'{name}: {reason}')
+        self.name = name
+        self.reason = reason
+
+
+def changes(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Checks changes to settings, given as a mapping for each section or by dotted name; gives them by dotted name.
+
+    Raises:
+        Refused: one of them is unknown, wrong, or cannot be changed while the server runs.
+    """
+    by_name = {setting.name: setting for setting in SETTINGS}
+    sections = {name.partition('.')[0] for name in by_name if '.' in name}
+    flat = {}
+    for key, value in data.items():
+        if key in sections and isinstance(value, Mapping):
+            flat.update({f'{key}.{inner}': inner_value for inner, inner_value in value.items()})
+        elif key in sections and isinstance(value, list) and not value:     # an empty table of Lua's
+            continue
+        elif key in sections:
+            raise Refused(str(key), 'should be a table of settings')
+        else:
+            flat[str(key)] = value
+    checked = {}
+    for name, value in flat.items():
+        setting = by_name.get(name)
+        if setting is None and name != 'listen':
+            raise Refused(name, 'unexpected option')
+        if setting is None or not setting.is_live:
+            raise Refused(name, None)
+        try:
+            checked[name] = setting.check(value)
+        except ValueError as error:
+            raise Refused(name, f'should be {error}') from None
+    return checked
+
+
+def nested(values: Mapping[str, Any]) -> dict:
+    """Settings by dotted name as a mapping for each section; what is not set is left out."""
+    shown: dict = {}
+    for name, value in values.items():
+        section, _, key = name.rpartition('.')
+        if value is not None:
+            (shown.setdefault(section, {}) if section else shown)[key] = value
+    return shown
 
 
 # The commented file --------------------------------------------------------------------------------------------------

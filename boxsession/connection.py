@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import select
+from collections.abc import Mapping
+from typing import Any
 
 from gevent import Timeout, get_hub, getcurrent
 
@@ -24,6 +26,7 @@ from boxsession.protocol.console import (
     TooLong,
     Unfinished,
 )
+from boxsession.remote import RemoteClosed, RemoteConsole
 from boxsession.session import Session, enter_session
 
 __all__ = ['Connection']
@@ -49,25 +52,24 @@ class Connection:
     """
 
     __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', '_greenlet',
-                 '_watcher', '_waiting', '_draining', '_gone', '_out', '_out_bytes', '_quit', '_prompt', '_reading',
-                 '_sending', '_probe')
+                 '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_prompt', '_reading', '_sending',
+                 '_probe', '_remote')
 
-    def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes,
-                 send_seconds: float):
+    def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes):
         self.session = session
         self._sock = sock                       # a plain non-blocking socket, ours to close
         self._protocol = protocol
         self._runtime = runtime
         self._evaluator = None                  # made by the greenlet itself
-        self._send_seconds = send_seconds
+        self._send_seconds = 0.0
         self._greeting = greeting
         self._greenlet = None
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
         self._waiting = False                   # the greenlet sleeps until the client sends
         self._draining = False                  # to be closed as soon as what was sent is answered
-        self._gone = False                      # the client cannot be reached any more
-        self._quit = False
+        self._over = False                      # the client said goodbye, or cannot be reached any more
+        self._remote: RemoteConsole | None = None       # where statements go, when not here
         self._prompt = False
         self._out: list[bytes] = []             # replies that have not been sent
         self._out_bytes = 0
@@ -121,9 +123,12 @@ class Connection:
                 run = 0
             event = next_event()
             if type(event) is Statement:
+                if self._remote is not None:
+                    self._ask_remote(event)
+                    continue
                 run += 1
                 reply = statement(event.text, event.may_continue)
-                if self._quit or self._gone:
+                if self._over:
                     break
                 if reply:
                     # Final text opens with a printable byte, a tagged string with a control character.
@@ -136,7 +141,7 @@ class Connection:
                 else:
                     protocol.hold(event)
                 if self._prompt:
-                    self._put(_PROMPT_MORE if protocol.holds_statement else _PROMPT)
+                    self._put_prompt()
             elif event is NEED_DATA:
                 if out:
                     self._flush()
@@ -159,11 +164,22 @@ class Connection:
             elif not self._answer(event):
                 break
             elif self._prompt:
-                self._put(_PROMPT_MORE if protocol.holds_statement else _PROMPT)
+                self._put_prompt()
         self._flush()
+
+    def _put_prompt(self) -> None:
+        if self._protocol.holds_statement:
+            self._put(_PROMPT_MORE)
+        elif self._remote is not None:
+            self._put(f'{self._remote.address}> '.encode())
+        else:
+            self._put(_PROMPT)
 
     def _answer(self, event) -> bool:
         """Answers an event that is no statement to run; False when it ends the session."""
+        if isinstance(event, Quit) and self._remote is not None:
+            self._leave_remote()
+            return True
         if isinstance(event, (End, Quit)):
             return False
         if isinstance(event, TooLong):
@@ -180,8 +196,37 @@ class Connection:
         self._put(reply_document(self._evaluator.error(message)))
         return True
 
+    # Another console (console.connect)
+
+    def go_remote(self, remote: RemoteConsole) -> None:
+        """From the next statement on, this session's statements are run by `remote`."""
+        if self._remote is not None:
+            self._remote.close()
+        self._remote = remote
+
+    def _ask_remote(self, event: Statement) -> None:
+        if event.may_continue and self._evaluator.is_incomplete(event.text):
+            self._protocol.hold(event)
+        else:
+            try:
+                for piece in self._remote.ask(event.text):
+                    self._put(piece)
+                    self._flush()
+            except RemoteClosed as error:
+                self._put(reply_document(self._evaluator.error(str(error))))
+                self._leave_remote()
+        if self._prompt:
+            self._put_prompt()
+
+    def _leave_remote(self) -> None:
+        remote, self._remote = self._remote, None
+        remote.close()
+        self._evaluator.left_remote()
+
     def _close(self) -> None:
         """Runs on_disconnect, once, whatever ended the session."""
+        if self._remote is not None:
+            self._remote.close()
         self._waiting = False
         self._watch(False)
         self._end_probe()
@@ -242,8 +287,10 @@ class Connection:
             return
         if protocol.receive_data(data):
             if idle and self._prompt:
-                self._put(b'\n' + _PROMPT)      # the line that was dropped ends here
-            self._runtime.cancel(self._evaluator.task)
+                self._put(b'\n')                # the line that was dropped ends here
+                self._put_prompt()
+            if not idle:
+                self.cancel()
         answers = protocol.data_to_send()
         if answers:
             self._put(answers)
@@ -252,9 +299,11 @@ class Connection:
 
     def _lost(self) -> None:
         """The client is gone while its statement runs: nobody would read the answer."""
-        self._gone = True
+        self._over = True
         self._watch(False)
         self._end_probe()
+        if self._remote is not None:
+            self._remote.abort()
         self._runtime.cancel(self._evaluator.task)
 
     # Output
@@ -325,7 +374,7 @@ class Connection:
     def control(self, command: str) -> None:
         name, _, value = command.partition('=')
         if name == 'quit':
-            self._quit = True
+            self._over = True
         elif name == 'continuation':
             self._protocol.continuation = value
         elif name == 'prompt':
@@ -356,6 +405,13 @@ class Connection:
             self._greenlet.switch()
 
     def cancel(self) -> None:
-        """Cancels what the session runs."""
+        """Cancels what the session runs, here or on the other console."""
+        if self._remote is not None:
+            self._remote.cancel()
         if self._evaluator is not None:
             self._runtime.cancel(self._evaluator.task)
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Takes the settings in force, by dotted name."""
+        self._send_seconds = settings['limits.send_seconds']
+        self._protocol.max_statement_bytes = settings['limits.statement_bytes']

@@ -1,7 +1,7 @@
 """What can go wrong outside a statement. Each message says what was wrong and what to do about it."""
 from __future__ import annotations
 
-__all__ = ['BoxsessionError', 'ConfigError', 'ListenError', 'ScriptError']
+__all__ = ['BoxsessionError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError']
 
 
 class BoxsessionError(Exception):
@@ -17,8 +17,16 @@ class ConfigError(BoxsessionError):
 
 
 class ListenError(BoxsessionError):
-    """An address cannot be listened on."""
+    """An address cannot be listened on: `reason` says why, without the address."""
+
+    def __init__(self, address: object, reason: str):
+        super().__init__(f'cannot listen on {address}: {reason}')
+        self.reason = reason
 
 
 class ScriptError(BoxsessionError):
     """The init script cannot be read, does not compile or raised."""
+
+
+class StatementError(BoxsessionError):
+    """What a statement asked for cannot be done. The text is its error, word for word."""

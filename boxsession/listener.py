@@ -17,8 +17,7 @@ __all__ = ['Listener']
 
 _BACKLOG = 1024
 _plain_socket = monkey.get_original('socket', 'socket')
-# gevent's resolver would start threads; at start-up there is nothing that a blocking one could hold up.
-_getaddrinfo = monkey.get_original('socket', 'getaddrinfo')
+_plain_getaddrinfo = monkey.get_original('socket', 'getaddrinfo')
 
 
 class Listener:
@@ -47,13 +46,11 @@ class Listener:
         try:
             sock = self._bind_unix(address.path) if address.path else self._bind_tcp(address)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise ListenError(f'cannot listen on {address}: {reason}') from None
+            raise ListenError(address, error.strerror or str(error)) from None
         self._server = StreamServer(sock, self._handle)
 
     def _bind_tcp(self, address):
-        family, kind, proto, _, name = _getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, kind, proto, _, name = _resolve(address)
         sock = socket.socket(family, kind, proto)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -117,6 +114,16 @@ class Listener:
                 if hasattr(socket, option):
                     plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._serve(plain, peer, self.config)
+
+
+def _resolve(address: Address):
+    """The first of getaddrinfo()'s answers. Only a name takes gevent's resolver, which waits in a thread."""
+    arguments = {'type': socket.SOCK_STREAM, 'flags': socket.AI_PASSIVE | socket.AI_NUMERICHOST}
+    try:
+        return _plain_getaddrinfo(address.host, address.port, **arguments)[0]
+    except socket.gaierror:
+        arguments['flags'] = socket.AI_PASSIVE
+        return socket.getaddrinfo(address.host, address.port, **arguments)[0]
 
 
 def _remove_stale(path: str) -> None:

@@ -10,7 +10,7 @@ from logging.handlers import WatchedFileHandler
 from boxsession.config import Config
 from boxsession.session import current_session
 
-__all__ = ['configure', 'reopen']
+__all__ = ['change', 'configure', 'reopen']
 
 
 class _SessionFilter(logging.Filter):
@@ -37,19 +37,31 @@ def configure(config: Config) -> None:
     """
     target = config['log.file']
     handler = logging.StreamHandler(sys.stderr) if target == '-' else WatchedFileHandler(target, encoding='utf-8')
-    formatter = _JsonFormatter() if config['log.format'] == 'json' else logging.Formatter(
-        '%(asctime)s %(levelname)s [%(session)d] %(message)s')
-    formatter.converter = time.gmtime
-    formatter.default_time_format, formatter.default_msec_format = '%Y-%m-%dT%H:%M:%S', '%s.%03dZ'
-    handler.setFormatter(formatter)
     handler.addFilter(_SessionFilter())
     logger = logging.getLogger('boxsession')
     for old in list(logger.handlers):
         logger.removeHandler(old)
         old.close()
     logger.addHandler(handler)
-    logger.setLevel(config['log.level'].upper())
     logger.propagate = False
+    change(config['log.level'], config['log.format'])
+
+
+def _formatter(name):
+    formatter = _JsonFormatter() if name == 'json' else logging.Formatter(
+        '%(asctime)s %(levelname)s [%(session)d] %(message)s')
+    formatter.converter = time.gmtime
+    formatter.default_time_format, formatter.default_msec_format = '%Y-%m-%dT%H:%M:%S', '%s.%03dZ'
+    return formatter
+
+
+def change(level: str, format_name: str) -> None:
+    """Sets the level, and how lines are written by what configure() has set up; an embedding program's handlers stay."""
+    logger = logging.getLogger('boxsession')
+    logger.setLevel(level.upper())
+    for handler in logger.handlers:
+        if any(isinstance(filtered, _SessionFilter) for filtered in handler.filters):
+            handler.setFormatter(_formatter(format_name))
 
 
 def reopen() -> None:

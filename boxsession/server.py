@@ -13,6 +13,7 @@ from gevent import getcurrent
 from gevent.event import Event
 
 from boxsession import config as settings
+from boxsession import logs
 from boxsession.address import Address, peer_text
 from boxsession.connection import Connection
 from boxsession.errors import ScriptError
@@ -20,6 +21,7 @@ from boxsession.listener import Listener
 from boxsession.lua.runtime import Runtime
 from boxsession.protocol.console import ConsoleProtocol
 from boxsession.protocol.greeting import console_greeting
+from boxsession.services import Services
 from boxsession.session import Session, Sessions
 from boxsession.version import __version__
 
@@ -65,6 +67,7 @@ class Console:
         if listen is not None:
             config = replace(config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
         self.config = config
+        self.settings = dict(config.values)     # those in force, by dotted name; one object for ever
         self.sessions = Sessions()
         self._expose = dict(expose or {})
         self._runtime: Runtime | None = None
@@ -90,8 +93,9 @@ class Console:
             raise RuntimeError('the console is already started')
         config = self.config
         facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
-                 'listen': lambda: [str(address) for address in self.addresses], 'settings': _nested(config.values)}
-        self._runtime = Runtime(facts, config['limits.slice_ms'] / 1000, self._expose)
+                 'listen': lambda: [str(address) for address in self.addresses]}
+        self._runtime = Runtime(facts, self._expose, Services(self).table())
+        self.configure({})
         try:
             if config['init'] is not None:
                 self._run_init(config['init'])
@@ -108,6 +112,38 @@ class Console:
             listener.start()
             log.debug('listening: console %s', listener.address)
 
+    def listen(self, config: settings.ListenerConfig) -> Listener:
+        """Listens on one more address while the console runs.
+
+        Raises:
+            ListenError: it cannot be had.
+        """
+        listener = Listener(config, self._serve)
+        listener.bind()
+        self._listeners.append(listener)
+        listener.start()
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        """Gives one address back; the sessions that came by it stay."""
+        listener.stop()
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """Changes settings, which were checked, in the running console."""
+        self.settings.update(changes)
+        in_force = self.settings
+        self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
+        for connection in self._connections.values():
+            connection.configure(in_force)
+        if 'log.level' in changes or 'log.format' in changes:
+            logs.change(in_force['log.level'], in_force['log.format'])
+
+    def connection_of(self, greenlet) -> Connection | None:
+        """The connection whose own greenlet it is."""
+        return self._connections.get(greenlet)
+
     def stop(self) -> None:
         """Accepts no more, lets running statements finish for limits.drain_seconds, ends all sessions.
 
@@ -120,11 +156,11 @@ class Console:
             listener.stop()
         if self._connections:
             log.info('stopping: %d sessions are open; what they run may go on for %g seconds', len(self._connections),
-                     self.config['limits.drain_seconds'])
+                     self.settings['limits.drain_seconds'])
         for connection in self._connections.values():
             connection.drain()
         greenlets = [greenlet for greenlet in self._connections if greenlet is not getcurrent()]
-        gevent.joinall(greenlets, timeout=self.config['limits.drain_seconds'] or None)
+        gevent.joinall(greenlets, timeout=self.settings['limits.drain_seconds'] or None)
         left = [greenlet for greenlet in greenlets if not greenlet.ready()]
         if left:
             log.warning('%d sessions did not end in time: their statements are cancelled', len(left))
@@ -160,7 +196,7 @@ class Console:
         if not self._accepting:             # it came in the very moment of stop()
             sock.close()
             return
-        limit = self.config['limits.sessions']
+        limit = self.settings['limits.sessions']
         if limit and len(self.sessions) >= limit:
             log.warning('refused a session: %d are open (limits.sessions)', limit)
             try:
@@ -181,18 +217,7 @@ class Console:
             self.sessions.end(session)
 
     def _connect(self, sock, session: Session) -> Connection:
-        config = self.config
-        protocol = ConsoleProtocol(config['limits.statement_bytes'],
-                                   'auto' if session.dialect == 'classic' else 'off')
-        return Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__),
-                          send_seconds=config['limits.send_seconds'])
-
-
-def _nested(values: Mapping[str, Any]) -> dict:
-    """Settings by dotted name as box.cfg shows them: a mapping for each section."""
-    shown: dict = {}
-    for name, value in values.items():
-        section, _, key = name.rpartition('.')
-        if value is not None:
-            (shown.setdefault(section, {}) if section else shown)[key] = value
-    return shown
+        protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
+        connection = Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__))
+        connection.configure(self.settings)
+        return connection

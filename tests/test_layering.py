@@ -11,9 +11,9 @@ LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
      'output.reader'},
     {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
-    {'output', 'lua', 'logs', 'listener'},
+    {'output', 'lua', 'logs', 'listener', 'remote'},
     {'lua.runtime'},
-    {'connection'},
+    {'connection', 'services'},
     {'server'},
     {'', 'cli'},
     {'__main__'},
@@ -21,9 +21,9 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'server', 'cli'},
+    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'remote', 'server', 'services', 'cli'},
     'argparse': {'cli'},
-    'logging': {'lua.runtime', 'connection', 'server', 'logs'},
+    'logging': {'lua.runtime', 'connection', 'server', 'services', 'logs'},
 }
 PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.yaml', 'output.lua', 'output.tagged',
         'lua.exposed', 'address'}

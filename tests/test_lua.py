@@ -15,7 +15,7 @@ def client(console, connect):
 
 @pytest.mark.parametrize('name', [
     'io', 'package', 'module', 'dofile', 'loadfile', 'newproxy', 'python', 'os.exit', 'os.execute', 'os.remove',
-    'os.rename', 'os.getenv', 'os.tmpname', 'os.setlocale', 'string.dump', 'debug.sethook', 'debug.getregistry',
+    'os.rename', 'os.setenv', 'os.tmpname', 'os.setlocale', 'string.dump', 'debug.sethook', 'debug.getregistry',
     'debug.getupvalue', 'debug.setupvalue', 'debug.setmetatable', 'debug.getmetatable', 'debug.getinfo', 'debug.getlocal',
     'debug.setlocal', 'debug.debug', 'debug.getfenv', 'debug.setfenv', 'debug.gethook'])
 def test_withheld(client, name):

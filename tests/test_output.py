@@ -221,8 +221,8 @@ def test_printable_is_utf8_without_what_tarantool_hides(data):
     (b'Mn1:0n1:9n1:1n1:8}', b'{9, 8};', b'{\n  9,\n  8\n};'),
 ])
 def test_lua_output(tagged, line, block):
-    assert line == lua_output.values(tokens(tagged), block=False)
-    assert block == lua_output.values(tokens(tagged), block=True)
+    assert line == lua_output.values(tokens(b's1:;' + tagged), block=False)
+    assert block == lua_output.values(tokens(b's1:;' + tagged), block=True)
 
 
 def test_a_formatter_that_fails_gives_an_error_document():

@@ -125,6 +125,11 @@ function session.euid()
     return ADMIN_UID
 end
 
+local function push(record, value)
+    task.block(PUSH, output.push(record, value))
+end
+internal.push = push
+
 -- Sends a document of its own to this session's client, in front of the statement's reply.
 function session.push(...)
     if select('#', ...) ~= 1 then
@@ -137,7 +142,7 @@ function session.push(...)
     if me.ended then
         return nil, 'Session is closed'
     end
-    task.block(PUSH, output.push(me.output, (...)))
+    push(me, (...))
     return true
 end
 
@@ -258,50 +263,68 @@ setmetatable(session, {
 
 -- box -----------------------------------------------------------------------------------------------------------------
 
--- A table to be read: functions in `fields` are called for their values. `call` is what calling it does.
-local function read_only(name, fields, call)
+-- A table to be read, by two functions: one gives a field, one all of them. `call` is what calling it does.
+local function read_only(name, field, all, call)
     return setmetatable({}, {
-        __call = function(_, ...)
+        __call = call and function(_, ...)
             return call(...)
         end,
         __index = function(_, key)
-            local value = fields[key]
-            if type(value) == 'function' then
-                return value()
-            end
-            return value
+            return field(key)
         end,
         __newindex = function()
-            return error(name .. ' is read-only', 2)
+            return error('Attempt to modify a read-only table: ' .. name, 2)
         end,
-        __serialize = function()
-            local shown = {}
-            for key, value in next, fields do
-                shown[key] = type(value) == 'function' and value() or value
-            end
-            return shown
-        end,
+        __serialize = all,
     })
 end
 
 local started = raw.time()
 local facts = internal.unpack_value(packed_facts)
+local information = {
+    version = facts.version, pid = facts.pid, status = 'running', package = 'boxsession',
+    uptime = function() return raw.time() - started end,
+    listen = function() return internal.unpack_value(INFO['listen']) end,
+    sessions = function() return internal.unpack_value(INFO['sessions']) end,
+}
+local function information_of(key)
+    local value = information[key]
+    if type(value) == 'function' then
+        return value()
+    end
+    return value
+end
+local function all_information()
+    local shown = {}
+    for key in next, information do
+        shown[key] = information_of(key)
+    end
+    return shown
+end
+
+local settings, configure = internal.service('settings'), internal.service('configure')
+
+-- Changes settings of the running server, all or none: box.cfg{limits = {slice_ms = 10}}.
+local function change(changes)
+    if changes == nil then
+        return
+    end
+    if type(changes) ~= 'table' then
+        return error('box.cfg{}: expected a table of settings, as in box.cfg{limits = {slice_ms = 10}}', 0)
+    end
+    local problem = next(changes) ~= nil and configure(changes)
+    if problem and problem.reason == NULL then
+        return internal.raise('RELOAD_CFG', problem.name)
+    elseif problem then
+        return internal.raise('CFG', problem.name, problem.reason)
+    end
+end
+
 _G.box = {
     NULL = NULL,
     session = session,
-    info = read_only('box.info', {
-        version = facts.version, pid = facts.pid, status = 'running',
-        uptime = function() return raw.time() - started end,
-        listen = function() return internal.unpack_value(INFO['listen']) end,
-        sessions = function() return internal.unpack_value(INFO['sessions']) end,
-    }),
-    cfg = read_only('box.cfg', facts.settings, function(changes)
-        local name = type(changes) == 'table' and next(changes)
-        if name then
-            return internal.raise('CFG', name, facts.settings[name] == nil and 'unexpected option'
-                                  or 'it cannot be changed while the server runs')
-        end
-    end),
+    info = read_only('box.info', information_of, all_information, all_information),
+    cfg = read_only('box.cfg', function(key) return settings()[key] end, settings, change),
 }
 
 -- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
@@ -317,7 +340,7 @@ end
 
 function internal.session_new(id, fd, peer, user, dialect)
     local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console',
-                    output = internal.default_output(), delimiter = ''}
+                    output = internal.default_output(), eos = ';', delimiter = ''}
     sessions[id] = record
     if dialect == 'classic' and raw.getmetatable(globals) == nil then
         setmetatable(globals, {__index = classic_global})

@@ -13,10 +13,12 @@ A statement is Lua: an expression shows its values, anything else just runs.
   \set continuation auto|on|off  auto: an unfinished statement waits for more lines; on: after a backslash at
                                  the line's end; off: every line stands alone
   \set prompt on|off             show a prompt
+  \set scope session|global      session: names without `local` are this session's own (_G has the others)
+  \set print on|off              print() shows its text here, not in the server's log
   \set language lua              the only one there is
 
 Ctrl-C drops a half-typed statement and cancels a running one. With a delimiter, these commands need it, too.
-Globals are seen by all sessions; box.session.storage is this one's own. print() writes to the server's log.
+Globals are seen by all sessions; box.session.storage is this one's own.
 ]]
 
 local set = {}
@@ -56,6 +58,28 @@ local function choice(name, ...)
         return error(format('Specify %s: %s.', name, listed), 0)
     end
 end
+-- Where names that are not local live: with all sessions' (global), or in a table of this session's own.
+function set.scope(session, value)
+    if value == 'session' then
+        session.own_scope = session.own_scope or internal.new_scope()
+        session.scope = session.own_scope
+    elseif value == 'global' then
+        session.scope = nil
+    else
+        return error('Specify scope: session, global.', 0)
+    end
+    return true
+end
+
+-- Whether print() writes to this session instead of the log.
+function set.print(session, value)
+    if value ~= 'on' and value ~= 'off' then
+        return error('Specify print: on, off.', 0)
+    end
+    session.prints = value == 'on'
+    return true
+end
+
 set.continuation = choice('continuation', 'auto', 'on', 'off')
 set.prompt = choice('prompt', 'on', 'off')
 
@@ -65,6 +89,7 @@ local PARAMETERS = {
     delimiter = set.delimiter, delim = set.delimiter, d = set.delimiter,
     continuation = set.continuation, c = set.continuation,
     prompt = set.prompt, p = set.prompt,
+    scope = set.scope, print = set.print,
 }
 
 local commands = {}

@@ -7,6 +7,7 @@ local getmetatable, rawequal, rawget = raw.debug_getmetatable, raw.rawequal, raw
 
 local console = {}
 internal.modules.console = console
+local globals = _G
 
 local function own_session(name)
     local session = task.current().session
@@ -65,7 +66,7 @@ function console.set_default_output(value)
     default = {mode = mode, shown = {fmt = mode == 'yaml' and 'yaml' or 'lua', opts = option}}
 end
 
--- What ends a reply of this session.
+-- Reads or sets what ends a reply of this session, which only Lua output lets choose.
 function console.eos(text)
     local session = own_session('eos')
     if session.output == 'yaml' then
@@ -74,10 +75,48 @@ function console.eos(text)
         end
         return '\n...\n'
     end
-    if text ~= nil then
-        return error('console.eos(): is immutable', 0)
+    if text == nil then
+        return session.eos
     end
-    return ';'
+    if type(text) ~= 'string' then
+        return error('console.eos(): expected a string', 0)
+    end
+    session.eos = text
+end
+
+-- Scope ---------------------------------------------------------------------------------------------------------------
+
+-- The names that a session's own scope begins with: modules that every admin needs.
+local function default_env()
+    local env = {}
+    for _, name in raw.ipairs({'clock', 'fiber', 'json', 'log', 'uuid', 'yaml'}) do
+        env[name] = internal.modules[name]
+    end
+    return env
+end
+local initial_env
+
+-- The table itself: what is put into it is found by the sessions to come.
+function console.initial_env()
+    initial_env = initial_env or default_env()
+    return initial_env
+end
+
+-- Replaces it; without one, goes back to the start.
+function console.set_initial_env(env)
+    if env ~= nil and type(env) ~= 'table' then
+        return error('Usage: console.set_initial_env(env)', 0)
+    end
+    initial_env = env
+end
+
+-- A scope of a session's own, on top of the globals.
+function internal.new_scope()
+    local scope = {}
+    for key, value in next, console.initial_env() do
+        scope[key] = value
+    end
+    return raw.setmetatable(scope, {__index = globals})
 end
 
 -- Hooks and what has no meaning here ----------------------------------------------------------------------------------
@@ -102,6 +141,13 @@ function internal.run_on_start()
     end
 end
 
+-- Runs the hook of a session that comes back from another console. User code.
+function internal.run_on_client_disconnect()
+    if hooks.on_client_disconnect then
+        hooks.on_client_disconnect({delimiter = '', running = true})
+    end
+end
+
 -- Completion is the client's to switch: it is taken and has no effect.
 function console.ac()
     own_session('ac')
@@ -111,12 +157,62 @@ function console.start()
     return error('console.start(): there is no terminal here, only sessions of clients', 0)
 end
 
-function console.connect(address)
-    address = address ~= nil and raw.tostring(address) or ''
-    if not find(address, '^%d+$') and not find(address, ':%d+$') and not find(address, '^unix/:.') then
+-- Makes this session's statements go to another text console, until `~.` or its end.
+local connect = internal.service('connect')
+function console.connect(uri, options)
+    if options ~= nil and type(options) ~= 'table' then
+        return error('console.connect(): options must be a table, as in {timeout = 1}', 0)
+    end
+    local timeout = options and options.timeout
+    if timeout ~= nil and (type(timeout) ~= 'number' or timeout < 0 or timeout ~= timeout) then
+        return error('console.connect(): timeout must be a number of seconds', 0)
+    end
+    if type(uri) ~= 'string' and type(uri) ~= 'number' then
         return error('Usage: console.connect("[login:password@][host:]port")', 0)
     end
-    return error('console.connect(): this version cannot connect to another console', 0)
+    own_session('connect')
+    return connect(uri, timeout)
+end
+
+-- Listeners -----------------------------------------------------------------------------------------------------------
+
+local listen, close_listener = internal.service('listen'), internal.service('close_listener')
+local listener, listener_meta, make_listener, listener_of = internal.class('listener')
+
+-- Listens on one more address; the sessions there are as this one is. Gives an object that can close it.
+function console.listen(uri)
+    if type(uri) ~= 'string' and type(uri) ~= 'number' then
+        return error('Usage: console.listen("[host:]port")', 0)
+    end
+    return make_listener(listen(uri))
+end
+
+local function open_listener(...)
+    local state = listener_of(...)
+    if state.closed then
+        return error('attempt to use closed socket', 0)
+    end
+    return state
+end
+
+-- No new sessions come by it; those that came live on.
+function listener.close(...)
+    local state = open_listener(...)
+    state.closed = true
+    return close_listener(state.number)
+end
+
+function listener.name(...)
+    local copy = {}
+    for key, value in next, open_listener(...).name do
+        copy[key] = value
+    end
+    return copy
+end
+
+function listener_meta.__serialize(object)
+    local state = listener_of(object)
+    return {name = state.name, closed = state.closed}
 end
 
 -- Evaluates a statement and gives its reply as text, in the output mode of this session.
@@ -163,8 +259,6 @@ local function field(value, key)
     end
 end
 
-local globals = _G
-
 -- The names that `text` may become: first their longest common beginning, then each; nothing when there is none.
 -- `from` and `to` are the part of the line that it stands in, of which only the length counts.
 function console.completion_handler(text, from, to)
@@ -175,7 +269,8 @@ function console.completion_handler(text, from, to)
     if not find(text, '^[%a_]') and text ~= '' then
         return
     end
-    local container, head, is_method = globals, '', false
+    local scope = task.current().session.scope
+    local container, head, is_method = scope or globals, '', false
     while true do
         local name, mark, rest = match(text, '^([^.:]*)([.:])(.*)$')
         if not name then
@@ -197,7 +292,7 @@ function console.completion_handler(text, from, to)
     end
     local looked, link = 0, 0
     while container ~= nil and link < CHAIN_MAX do
-        if type(container) == 'table' and (link == 0 or not rawequal(container, globals)) then
+        if type(container) == 'table' and (link == 0 or head == '' or not rawequal(container, globals)) then
             for key, value in next, container do
                 looked = looked + 1
                 if looked > ITEMS_MAX then

@@ -22,6 +22,7 @@ local CODES = {
     CREATE_FUNCTION = {50, "Failed to create function '%s': %s"},
     NO_SUCH_FUNCTION = {51, "Function '%s' does not exist"},
     FUNCTION_EXISTS = {52, "Function '%s' already exists"},
+    RELOAD_CFG = {58, "Can't set option '%s' dynamically"},
     CFG = {59, "Incorrect value for option '%s': %s"},
     IDENTIFIER = {70, "Invalid identifier '%s' (expected printable symbols only or it is too long)"},
     TIMEOUT = {78, 'Timeout exceeded'},

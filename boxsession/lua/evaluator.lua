@@ -6,12 +6,12 @@
 local internal = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local KILL = internal.KILL
-local byte, find, getfenv, next, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.sub, raw.type,
-    raw.co_yield
+local byte, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.setfenv,
+    raw.sub, raw.type, raw.co_yield
 local load_text, protected = internal.load_text, task.protected
 local globals = _G
 
-local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK = 1, 2, 3, 4, 5, 6
+local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK, LEFT_REMOTE = 1, 2, 3, 4, 5, 6, 7
 local BACKSLASH = 92
 
 -- Compiled chunks by statement text: scripts and dashboards send the same few again and again. By setfenv a statement can
@@ -28,18 +28,27 @@ end
 
 -- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
 -- them only ends too early.
-local function compile(text)
-    local chunk = chunks[text]
-    if chunk then
-        return chunk
-    end
-    local as_expression, message
+local function load_statement(text)
+    local chunk, message, as_expression
     chunk, as_expression = load_text('return ' .. text)
     if not chunk then
         chunk, message = load_text(text)
         if not chunk then
             return nil, message, ends_too_early(message) or ends_too_early(as_expression)
         end
+    end
+    return chunk
+end
+
+-- The same, kept for the next who sends it.
+local function compile(text)
+    local chunk, message, unfinished = chunks[text], nil, nil
+    if chunk then
+        return chunk
+    end
+    chunk, message, unfinished = load_statement(text)
+    if not chunk then
+        return nil, message, unfinished
     end
     if #text <= CACHED_LENGTH then
         if cached >= CACHE_SIZE then
@@ -56,18 +65,26 @@ end
 
 local function show(me, ...)
     me.showing = true
-    return output.reply(me.session.output, ...)
+    return output.reply(me.session, ...)
 end
 
 local reply_with_error
 
 local function evaluate(me, text, open)
-    local chunk, message, unfinished = chunks[text], nil, nil
+    local scope = me.session.scope
+    local chunk, message, unfinished = not scope and chunks[text], nil, nil
     if not chunk then
         if byte(text, 1) == BACKSLASH then
             return show(me, internal.command(me.session, sub(text, 2)))
         end
-        chunk, message, unfinished = compile(text)
+        if scope then
+            chunk, message, unfinished = load_statement(text)
+            if chunk then
+                return show(me, setfenv(chunk, scope)())
+            end
+        else
+            chunk, message, unfinished = compile(text)
+        end
     end
     if chunk then
         me.chunk, me.text = chunk, text
@@ -76,7 +93,7 @@ local function evaluate(me, text, open)
     if open and unfinished then
         return ''
     end
-    return output.error_reply(me.session.output, message)
+    return output.error_reply(me.session, message)
 end
 
 local CANCELLED = 'the statement was cancelled'
@@ -88,24 +105,24 @@ local FORMATTING = {
 
 -- The error document for what a run raised. The value may be a table of the user's, which can raise again.
 function reply_with_error(me, value)
-    local mode = me.session.output
+    local session = me.session
     if value == KILL then
-        return output.error_reply(mode, CANCELLED)
+        return output.error_reply(session, CANCELLED)
     end
     if me.showing then
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
-        value = raw.format(FORMATTING[mode], message)
+        value = raw.format(FORMATTING[session.output], message)
     end
     if type(value) == 'string' then
         -- error(text, 2) of a statement points at us.
-        return output.error_reply(mode, internal.strip_position(value))
+        return output.error_reply(session, internal.strip_position(value))
     end
-    local ok, reply = task.run(me, output.error_reply, mode, value)
+    local ok, reply = task.run(me, output.error_reply, session, value)
     if ok then
         return reply
     end
     if reply == KILL then
-        return output.error_reply(mode, CANCELLED)
+        return output.error_reply(session, CANCELLED)
     end
     me.showing = true
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
@@ -113,17 +130,19 @@ end
 
 -- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
 function internal.reply_to(text)
-    local mode = task.current().session.output
-    local chunk, message = compile(text)
+    local session = task.current().session
+    local chunk, message = load_statement(text)
     if not chunk then
-        return output.error_reply(mode, message)
+        return output.error_reply(session, message)
     end
-    chunks[text] = nil
+    if session.scope then
+        setfenv(chunk, session.scope)
+    end
     local function reply(ok, ...)
         if ok then
-            return output.reply(mode, ...)
+            return output.reply(session, ...)
         end
-        return output.error_reply(mode, (...))
+        return output.error_reply(session, (...))
     end
     return reply(protected(chunk))
 end
@@ -152,10 +171,13 @@ local function perform(me, operation, text)
         internal.fiber_forget(me)
         return ''
     elseif operation == CHECK then
-        local _, _, unfinished = compile(text)
+        local _, _, unfinished = load_statement(text)
         return unfinished and byte(text, 1) ~= BACKSLASH and '' or 'complete'
+    elseif operation == LEFT_REMOTE then
+        ok, out = task.run(me, internal.run_on_client_disconnect)
+        out = ok and '' or out
     elseif operation == FAIL then
-        return output.error_reply(me.session.output, text)
+        return output.error_reply(me.session, text)
     end
     if ok then
         return out

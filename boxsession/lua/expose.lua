@@ -1,7 +1,7 @@
--- Python functions, as Lua sees them. Arguments and results are copied through packed strings; no Python object, not
+-- Python functions, as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are copied through packed strings; no Python object, not
 -- even a proxy, ever exists on this side. The grammar of a packed value (the same both ways):
 --   N nil, Z null, t true, f false, n<length>:<digits>, s<length>:<bytes>, L<values>], M<key><value>...}
-local internal = ...
+local internal, packed_services = ...
 local raw, task, tagged = internal.raw, internal.task, internal.tagged
 local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
 local byte, error, find, format, next, select, setmetatable, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
@@ -179,6 +179,18 @@ end
 -- The value that a whole packed string holds.
 function internal.unpack_value(packed)
     return (unpack_value(packed, 1))
+end
+
+-- What the server does for trusted files, by name: a function of plain values.
+local services = internal.unpack_value(packed_services)
+function internal.service(name)
+    local id = services[name]
+    return function(...)
+        if not id then
+            return error('there is no server here to do that: ' .. name, 0)
+        end
+        return call(id, ...)
+    end
 end
 
 -- Start-up only: makes what `packed` describes a global of users. Returns the name that is taken already, or ''.

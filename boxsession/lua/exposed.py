@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from boxsession.errors import StatementError
 from boxsession.output.tagged import tokens
 
 __all__ = ['Calls']
@@ -49,6 +50,10 @@ class Calls:
                 raise ValueError(f'cannot expose {name!r}: {type(value).__name__} has no public methods') from None
             return {'names': {key: {'call': self._number(method)} for key, method in methods.items()}}
 
+    def services(self, table: Mapping[str, Callable]) -> bytes:
+        """The numbers of the program's own functions by name, packed."""
+        return pack({name: self._number(function) for name, function in table.items()})
+
     def _number(self, function):
         self._functions.append(function)
         return len(self._functions) - 1
@@ -59,6 +64,8 @@ class Calls:
         try:
             result = self._functions[int(number)](*unpack(packed))
             return b'=' + pack(result)
+        except StatementError as error:
+            return b'!' + pack(str(error))
         except Exception as error:
             text = str(error)
             name = type(error).__name__

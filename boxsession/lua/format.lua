@@ -11,15 +11,22 @@ internal.output = output
 -- The first byte of what leaves Lua: '-' and 'L' open final text, the others a tagged string (output/tagged.py).
 local YAML_LIST, YAML_ONE, LUA_LINE, LUA_BLOCK, LUA_LINE_ONE, LUA_BLOCK_ONE = '\1', '\2', '\3', '\4', '\5', '\6'
 
-local EMPTY = {yaml = '---\n...\n', line = LUA_LINE, block = LUA_BLOCK}
+-- What ends a push in Lua output, whatever console.eos() says.
+local PUSH_END = ';'
 
--- The reply to a statement that gave these values, in the output `mode` of the session.
-function output.reply(mode, ...)
+-- In Lua output what ends the document comes first, as a string of the tagged kind.
+local function lua_output(first, eos, values, count)
+    return tagged.values(first .. 's' .. #eos .. ':' .. eos, values, count, false)
+end
+
+-- The reply to a statement that gave these values. `style` is a session, or what has an `output` and an `eos` as it has.
+function output.reply(style, ...)
     local count = select('#', ...)
-    if count == 0 then
-        return EMPTY[mode]
-    end
+    local mode = style.output
     if mode == 'yaml' then
+        if count == 0 then
+            return '---\n...\n'
+        end
         if count == 1 then
             local value = ...
             local kind = type(value)
@@ -38,14 +45,15 @@ function output.reply(mode, ...)
         local values = {...}
         return yaml.list(values, count) or tagged.values(YAML_LIST, values, count, true)
     end
-    return tagged.values(mode == 'line' and LUA_LINE or LUA_BLOCK, {...}, count, false)
+    return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {...}, count)
 end
 
 -- The reply to a statement that ended in an error.
-function output.error_reply(mode, message)
+function output.error_reply(style, message)
     if message == nil then
         message = NULL
     end
+    local mode = style.output
     if mode == 'yaml' then
         if type(message) == 'string' then
             local text = known_text(message) or string_text(message, 9, 4)
@@ -56,18 +64,14 @@ function output.error_reply(mode, message)
         local values = {{error = message}}
         return yaml.list(values, 1) or tagged.values(YAML_LIST, values, 1, true)
     end
-    return tagged.values(mode == 'line' and LUA_LINE or LUA_BLOCK, {{error = message}}, 1, false)
+    return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
 
 -- The document of a push.
-function output.push(mode, value)
+function output.push(style, value)
+    local mode = style.output
     if mode == 'yaml' then
         return yaml.value(value) or tagged.values(YAML_ONE, {value}, 1, true)
     end
-    return tagged.values(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, {value}, 1, false)
-end
-
--- A table on one line, for the log.
-function output.flat(value)
-    return tagged.values(LUA_LINE_ONE, {value}, 1, false)
+    return lua_output(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, PUSH_END, {value}, 1)
 end

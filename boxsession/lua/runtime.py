@@ -17,6 +17,7 @@ flag and wakes it; the port then answers False, and Lua unwinds. A Python except
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -36,7 +37,7 @@ from boxsession.session import Session, current_session, enter_session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
 
-_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK = 1, 2, 3, 4, 5, 6
+_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE = 1, 2, 3, 4, 5, 6, 7
 
 # As modules.lua numbers them.
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
@@ -113,14 +114,17 @@ class Runtime:
     """The Lua state of one console.
 
     Args:
-        facts: what box.info tells, e.g. version and pid (what is callable is called when it is read), and `settings`,
-            what box.cfg tells.
-        slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
+        facts: what box.info tells, e.g. version and pid (what is callable is called when it is read).
         expose: names to Python functions, objects or plain values for Lua (see `boxsession.Console`).
+        services: what trusted Lua can ask of the program, by name: functions of plain values.
+
+    Attributes:
+        slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
     """
 
-    def __init__(self, facts: Mapping[str, Any], slice_seconds: float = 0.05, expose: Mapping[str, Any] | None = None):
-        self._slice = slice_seconds
+    def __init__(self, facts: Mapping[str, Any], expose: Mapping[str, Any] | None = None,
+                 services: Mapping[str, Callable] | None = None):
+        self.slice_seconds = 0.05
         self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
         self._facts = facts
         self._ready: deque[Waiter] = deque()
@@ -131,9 +135,9 @@ class Runtime:
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
             attribute_handlers=(_read_port, _deny))
-        self._load(facts, expose or {})
+        self._load(facts, expose or {}, services or {})
 
-    def _load(self, facts, expose) -> None:
+    def _load(self, facts, expose, services) -> None:
         """Runs the trusted files, which leave the two coroutine functions that everything else goes through."""
         lua = self._lua
         internal = lua.table()
@@ -144,14 +148,18 @@ class Runtime:
             'yaml': (),
             'tagged': (),
             'format': (),
-            'expose': (),
+            'objects': (),
+            'expose': (self._calls.services(services),),
+            'stdlib': (_Port(_environment),),
             'box': (log_port, _Port(self._push), _Port(self._info), exposed.pack(
                 {name: fact for name, fact in facts.items() if not callable(fact)})),
             'errors': (),
-            'modules': (log_port, clock_port),
+            'modules': (clock_port,),
+            'uuid': (_Port(_random),),
             'serializer': (),
             'json': (),
             'yaml_module': (_Port(reply_document), _Port(read_documents)),
+            'log': (log_port,),
             'console': (_Port(self._delimiter), _Port(reply_document)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
@@ -250,11 +258,11 @@ class Runtime:
 
     def slice_is_over(self) -> bool:
         """Whether who runs now has run long enough. The slice begins when this is first asked after a switch."""
-        if not self._slice:
+        if not self.slice_seconds:
             return False
         now = time.monotonic()
         if not self._slice_end:
-            self._slice_end = now + self._slice
+            self._slice_end = now + self.slice_seconds
         return now >= self._slice_end
 
     def take_turn(self, task: Task) -> None:
@@ -322,9 +330,6 @@ class Runtime:
 
     def _log(self, line):
         level, _, text = line.partition(b':')
-        if level == b'level':
-            log.setLevel(text.decode().upper())
-            return True
         # One line stays one line, whatever is in it.
         text = text.decode(errors='backslashreplace').translate(_VISIBLE)
         script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
@@ -383,6 +388,16 @@ class Runtime:
         return True
 
 
+def _environment(name):
+    """A variable of the environment; stdlib.lua says which may be read."""
+    value = os.environ.get(name.decode())
+    return None if value is None else value.encode(errors='surrogateescape')
+
+
+def _random(count):
+    return os.urandom(int(count))
+
+
 def _wake(task, waiter):
     """Ends a wait, unless it has ended meanwhile."""
     if task.waiter is waiter and waiter.greenlet is not None:
@@ -434,6 +449,10 @@ class Evaluator:
             self._perform(_DISCONNECT, b'')
         finally:
             self._runtime._tasks.pop(self._fid, None)
+
+    def left_remote(self) -> None:
+        """Runs the console's on_client_disconnect hook."""
+        self._perform(_LEFT_REMOTE, b'')
 
     def error(self, message: str) -> bytes:
         """An error in the session's output format, as a statement would have ended in it."""

@@ -27,7 +27,8 @@ def reply_document(data: bytes) -> bytes:
     except Exception as error:                  # a formatter's defect is the statement's error, not the session's end
         text = f'console: an exception occurred when formatting the output: {type(error).__name__}: {error}'
         tagged = text.encode(errors='replace')
-        return _format(kind, b'\0M' + b's5:errors%d:%s}' % (len(tagged), tagged))
+        end = b'' if kind in (_YAML_LIST, _YAML_ONE) else b's1:;'
+        return _format(kind, b'\0%sMs5:errors%d:%s}' % (end, len(tagged), tagged))
 
 
 def push_document(data: bytes) -> bytes:

@@ -1,13 +1,13 @@
 r"""Values as Lua text: `\set output lua,line` and `lua,block`, as Tarantool 2.6 writes them, its quirks included.
 
 A table that is met again is `{nil}`; backslashes are not doubled; a whole-number key that equals the number of entries
-before it is left out; the reply ends with `;` and without a line feed.
+before it is left out; the reply ends with `;`, or what else was chosen, and without a line feed.
 """
 from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from boxsession.output.tagged import Token, is_printable
 
@@ -42,88 +42,94 @@ def _key(data: bytes) -> bytes:
 
 
 class _Writer:
-    """Writes the tokens of one value. `out` grows; nothing else is kept."""
+    """Writes tokens. `out` grows; nothing else is kept."""
 
-    def __init__(self, tokens: Iterable[Token], block: bool):
-        self.tokens = iter(tokens)
+    def __init__(self, tokens: Iterator[Token], block: bool):
+        self.tokens = tokens
         self.block = block
         self.out: list[bytes] = []
 
     def value(self, token: Token, depth: int) -> None:
         mark, data = token
         out = self.out
-        if mark == '&':
-            self.value(next(self.tokens), depth)
-        elif mark == '*':
-            self._table(iter([self._write(b'nil')]), depth)
-        elif mark in 'sq':
+        if mark in 'sq':
             out.append(b'"%s"' % _text(data))
         elif mark == 'n':
             out.append(data)
         elif mark in 'Ll':
-            self._table(self._list_items(depth + 1), depth)
+            self._list(depth)
         elif mark in 'Mm':
-            self._table(self._map_items(depth + 1), depth)
+            self._map(depth)
+        elif mark == '&':
+            self.value(next(self.tokens), depth)
+        elif mark == '*':
+            self._open(depth, is_first=True)
+            out.append(b'nil')
+            self._close(depth, is_empty=False)
         else:
             out.append(_WORDS[mark])
 
-    def _write(self, data: bytes):
-        """A step that writes `data`, for a table whose content is known."""
-        return lambda: self.out.append(data)
-
-    def _table(self, items, depth: int) -> None:
-        out = self.out
-        inner = b'\n' + b'  ' * (depth + 1) if self.block else b''
-        out.append(b'{')
-        first = True
-        for write_item in items:
-            if not first:
-                out.append(b',' if self.block else b', ')
-            out.append(inner)
-            write_item()
-            first = False
+    def _open(self, depth: int, is_first: bool) -> None:
+        """Goes to where an item of a table at `depth` stands."""
+        self.out.append(b'{' if is_first else b',' if self.block else b', ')
         if self.block:
-            out.append(b'\n\n' + b'  ' * depth if first else b'\n' + b'  ' * depth)
-        out.append(b'}')
+            self.out.append(b'\n' + b'  ' * (depth + 1))
 
-    def _list_items(self, depth: int):
+    def _close(self, depth: int, is_empty: bool) -> None:
+        if self.block:
+            self.out.append((b'{\n\n' if is_empty else b'\n') + b'  ' * depth + b'}')
+        else:
+            self.out.append(b'{}' if is_empty else b'}')
+
+    def _list(self, depth: int) -> None:
+        is_first = True
         for token in self.tokens:
             if token[0] == ']':
-                return
-            yield lambda token=token: self.value(token, depth)
+                break
+            self._open(depth, is_first)
+            self.value(token, depth + 1)
+            is_first = False
+        self._close(depth, is_empty=is_first)
 
-    def _map_items(self, depth: int):
+    def _map(self, depth: int) -> None:
         position = 0
         for token in self.tokens:
-            mark, data = token
-            if mark == '}':
-                return
-            if mark in 'LlMm&*':
+            if token[0] == '}':
+                break
+            self._open(depth, is_first=position == 0)
+            if token[0] in 'LlMm&*':
                 # A table as a key stands as an item of its own, in front of its value.
-                yield lambda token=token: self.value(token, depth)
-                yield lambda: self.value(next(self.tokens), depth)
+                self.value(token, depth + 1)
+                self._open(depth, is_first=False)
             else:
-                yield lambda mark=mark, data=data, position=position: self._entry(mark, data, position, depth)
+                self._key(token, position)
+            self.value(next(self.tokens), depth + 1)
             position += 1
+        self._close(depth, is_empty=position == 0)
 
-    def _entry(self, mark: str, data: bytes, position: int, depth: int) -> None:
+    def _key(self, token: Token, position: int) -> None:
+        mark, data = token
         if mark in 'sq':
             self.out.append(_key(data) + b' = ')
         elif mark == 'n':
-            whole = data.lstrip(b'-').isdigit()
             if data != b'%d' % position:
+                whole = data.lstrip(b'-').isdigit()
                 self.out.append((b'[%s] = ' if whole else b'%s = ') % data)
         else:
             self.out.append(_WORDS[mark] + b' = ')
-        self.value(next(self.tokens), depth)
 
 
-def values(tokens: Iterable[Token], *, block: bool) -> bytes:
-    """The values, separated by commas and ended by `;`."""
-    stream = iter(tokens)
-    written = []
-    for token in stream:
-        writer = _Writer(stream, block)
+def values(tokens: Iterator[Token], *, block: bool) -> bytes:
+    """The values, separated by commas. The first token is no value: its text ends the document."""
+    mark, end = next(tokens, ('', b''))
+    if mark != 's':
+        raise ValueError('Lua output needs to know what ends it')
+    writer = _Writer(tokens, block)
+    is_first = True
+    for token in tokens:
+        if not is_first:
+            writer.out.append(b', ')
         writer.value(token, 0)
-        written.append(b''.join(writer.out))
-    return b', '.join(written) + b';'
+        is_first = False
+    writer.out.append(end)
+    return b''.join(writer.out)

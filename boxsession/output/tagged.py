@@ -9,6 +9,8 @@ It is the grammar between boxsession/lua/tagged.lua and the formatters beside th
     M (key value)... }      a map           m (key value)... }  one to be written in flow style
     &<length>:<name>        names the list or map that follows
     *<length>:<name>        the list or map of that name again
+
+In Lua output, a string in front of all values is what ends the document.
 """
 from __future__ import annotations
 

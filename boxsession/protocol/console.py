@@ -92,13 +92,13 @@ class ConsoleProtocol:
         continuation: 'auto', 'on' or 'off'.
     """
 
-    __slots__ = ('continuation', 'delimiter', '_max', '_data', '_at', '_buffer', '_scanned', '_held', '_skipping',
-                 '_ended', '_doomed', '_telnet')
+    __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
+                 '_skipping', '_ended', '_doomed', '_telnet')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
         self.continuation = continuation
         self.delimiter = b''                        # what ends a statement, in front of its line feed
-        self._max = max_statement_bytes
+        self.max_statement_bytes = max_statement_bytes
         # Text that no event has taken: what is left of the last packet, or, when a line goes on in the next one, all of
         # it in the buffer. Never in both.
         self._data = b''
@@ -210,7 +210,7 @@ class ConsoleProtocol:
             if newline >= 0 and self._held is None and not (self.delimiter or self._skipping):
                 # The common case: one line, one statement.
                 line = data[at:newline]
-                if 0 < newline - at <= (self._max or newline) and line[-1] not in _ENDINGS:
+                if 0 < newline - at <= (self.max_statement_bytes or newline) and line[-1] not in _ENDINGS:
                     self._at = newline + 1
                     return Statement(line, self.continuation == 'auto')
             self._keep(b'')
@@ -245,13 +245,16 @@ class ConsoleProtocol:
         elif self.continuation == 'on' and line.endswith(b'\\'):
             ends = False
             text = text[:-1]
-        if self._max and len(text) > self._max:
+        if self._is_over(len(text)):
             self._skipping = not ends and bool(self.delimiter)
-            return TooLong(self._max)
+            return TooLong(self.max_statement_bytes)
         if ends:
             return Statement(text, self.continuation == 'auto' and not self.delimiter)
         self._held = text + b'\n'
         return More()
+
+    def _is_over(self, count: int) -> bool:
+        return bool(self.max_statement_bytes) and count > self.max_statement_bytes
 
     def _take_partial(self):
         """What to do with a line whose end is not there."""
@@ -268,11 +271,11 @@ class ConsoleProtocol:
         if self._skipping:
             # Only what may be the beginning of the statement's end has to be kept.
             del buffer[:max(0, len(buffer) - len(self.delimiter) - 1)]
-        elif self._max and len(buffer) + len(self._held or b'') > self._max + len(self.delimiter) + 1:
+        elif self._is_over(len(buffer) + len(self._held or b'') - len(self.delimiter) - 1):
             self._skipping = True
             self._held = None
             buffer.clear()
             self._scanned = 0
-            return TooLong(self._max)
+            return TooLong(self.max_statement_bytes)
         self._scanned = len(buffer)
         return NEED_DATA

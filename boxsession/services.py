@@ -1,0 +1,120 @@
+"""What statements can ask of the server: its settings, its log, listeners, a connection to another console.
+
+Each public method is a service that trusted Lua calls by name with plain values; it may wait. What it raises as
+StatementError is the statement's error, word for word.
+"""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from gevent import getcurrent
+
+from boxsession import config as settings
+from boxsession import logs
+from boxsession.address import Address
+from boxsession.errors import ConfigError, ListenError, StatementError
+from boxsession.remote import RemoteConsole
+from boxsession.session import current_session
+
+__all__ = ['Services']
+
+log = logging.getLogger('boxsession')
+
+_LISTEN_USAGE = 'Usage: console.listen("[host:]port")'
+_CONNECT_USAGE = 'Usage: console.connect("[login:password@][host:]port")'
+
+
+class Services:
+    """The services of one `boxsession.server.Console`."""
+
+    def __init__(self, console):
+        self._console = console
+        self._listeners: dict[int, Any] = {}        # by the number that Lua knows them by
+        self._last_number = 0
+
+    def table(self) -> dict[str, Callable]:
+        """All services by name."""
+        return {name: getattr(self, name) for name in dir(self) if not name.startswith('_') and name != 'table'}
+
+    # Settings and log
+
+    def settings(self) -> dict:
+        """The settings in force, a mapping for each section."""
+        return settings.nested(self._console.settings)
+
+    def configure(self, changes: dict) -> dict | None:
+        """Changes settings, all or none. Gives None, or the name of the one that is wrong and the reason."""
+        try:
+            changed = settings.changes(changes)
+        except settings.Refused as problem:
+            return {'name': problem.name, 'reason': problem.reason}
+        self._console.configure(changed)
+        session = current_session()
+        for name, value in changed.items():
+            log.info('%s is set to %s by session %d', name, value, session.id if session else 0)
+        return None
+
+    def reopen_log(self) -> None:
+        """Opens the log file anew."""
+        logs.reopen()
+
+    # Listeners
+
+    def listen(self, uri=None) -> dict:
+        """Listens on one more address, with the caller's dialect; gives its number and where it listens."""
+        try:
+            address = Address.from_uri(uri)
+        except ValueError:
+            raise StatementError(_LISTEN_USAGE) from None
+        session = current_session()
+        try:
+            dialect = session.dialect if session else 'classic'
+            config = settings.read({'listen': [{'address': str(address), 'dialect': dialect}]}, 'console.listen')
+            listener = self._console.listen(config.listen[0])
+        except ConfigError as error:
+            raise StatementError(error.problems[0]) from None
+        except ListenError as error:
+            raise StatementError(f'failed to create server {uri}: {error.reason}') from None
+        self._last_number += 1
+        self._listeners[self._last_number] = listener
+        log.info('listening: console %s', listener.address)
+        return {'number': self._last_number, 'name': _socket_name(listener.address)}
+
+    def close_listener(self, number: int) -> bool:
+        """Ends a listener; its sessions stay. False when it has ended already."""
+        listener = self._listeners.pop(number, None)
+        if listener is None:
+            return False
+        self._console.unlisten(listener)
+        return True
+
+    # Another console
+
+    def connect(self, uri=None, timeout=None) -> bool:
+        """Makes the calling session's statements go to another console from now on."""
+        if isinstance(uri, str) and '@' in uri:
+            raise StatementError('console.connect(): a text console takes no login: leave out what is in front of the @')
+        try:
+            address = Address.from_uri(uri)
+        except ValueError:
+            raise StatementError(_CONNECT_USAGE) from None
+        connection = self._console.connection_of(getcurrent())
+        if connection is None:
+            raise StatementError('console.connect(): need existing console')
+        try:
+            remote = RemoteConsole(address, timeout)
+        except StatementError as error:
+            log.info('console.connect to %s: %s', address, error.__cause__ or error)
+            raise
+        connection.go_remote(remote)
+        return True
+
+
+def _socket_name(address: Address) -> dict:
+    """An address as Tarantool's sockets tell their name."""
+    if address.path:
+        return {'host': 'unix/', 'family': 'AF_UNIX', 'type': 'SOCK_STREAM', 'protocol': 0, 'port': address.path}
+    family = 'AF_INET6' if ':' in address.host else 'AF_INET'
+    return {'host': address.host, 'family': family, 'type': 'SOCK_STREAM', 'protocol': 'tcp', 'port': address.port}
