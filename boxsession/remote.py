@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 
 from gevent import Timeout, socket
@@ -22,6 +23,7 @@ _DELIMITER = b'$EOF$'
 _QUIET_SECONDS, _SILENT_SECONDS = 0.02, 0.5
 # How long the other side may take to accept what is sent to it.
 _SEND_SECONDS = 30
+_LINGER_RESET = struct.pack('ii', 1, 0)
 
 
 class RemoteClosed(Exception):
@@ -167,11 +169,12 @@ class RemoteConsole:
         self.abort()
 
     def abort(self) -> None:
-        """Ends the connection under whoever waits for it."""
+        """Ends the connection under whoever waits for it, with a reset: what runs there is to know that nobody waits."""
         try:
-            self._sock.shutdown(socket.SHUT_RDWR)
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
         except OSError:
             pass
+        self._sock.close()
 
     def close(self) -> None:
         self._sock.close()
