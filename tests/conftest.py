@@ -12,6 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 from client import Client
+from tarantool import Tarantool
 
 from boxsession import Console
 
@@ -78,6 +79,14 @@ def connect():
     yield open_client
     for client in clients:
         client.close()
+
+
+@pytest.fixture(scope='module')
+def tarantool(tmp_path_factory):
+    """A real Tarantool, one for each module of tests."""
+    started = Tarantool(tmp_path_factory.mktemp('tarantool'))
+    yield started
+    started.stop()
 
 
 class Served:

@@ -1,0 +1,46 @@
+"""A real Tarantool with a text console, for tests that hold ours against it."""
+from __future__ import annotations
+
+import socket
+import subprocess
+import time
+
+START_SECONDS = 20
+
+_SCRIPT = '''
+box.cfg{log = '%(folder)s/log', wal_mode = 'none', memtx_memory = 33554432, work_dir = '%(folder)s'}
+require('console').listen('127.0.0.1:%(port)d')
+'''
+
+
+class Tarantool:
+    """A `tarantool` process. `address` is where its text console listens."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        with socket.socket() as probe:
+            probe.bind(('127.0.0.1', 0))
+            port = probe.getsockname()[1]
+        self.address = f'127.0.0.1:{port}'
+        script = folder / 'init.lua'
+        script.write_text(_SCRIPT % {'folder': folder, 'port': port})
+        with open(folder / 'output', 'wb') as output:
+            self.process = subprocess.Popen(['tarantool', str(script)], stdout=output, stderr=output,
+                                            stdin=subprocess.DEVNULL, cwd=folder)
+        self._wait(port)
+
+    def _wait(self, port):
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                socket.create_connection(('127.0.0.1', port), timeout=1).close()
+                return
+            except OSError:
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    self.stop()
+                    raise AssertionError(f'no tarantool: {(self.folder / "output").read_text()}') from None
+                time.sleep(0.02)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
