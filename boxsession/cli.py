@@ -30,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument('--listen', action='append', metavar='ADDRESS',
                        help='host:port, [v6]:port or unix:PATH, in place of those in FILE; may be given several times '
                             f'(default: {settings.DEFAULT_ADDRESS})')
+    serve.add_argument('--no-triggers', action='store_true',
+                       help='run no triggers on connect and disconnect, to get in when one of them locks everyone out')
     check = commands.add_parser('check-config', help='say what is wrong with a config file')
     check.add_argument('file', metavar='FILE')
     return top
@@ -59,7 +61,7 @@ def _serve(arguments) -> int:
         logs.configure(config)
     except OSError as error:
         raise BoxsessionError(f'cannot open log.file {config["log.file"]}: {error.strerror}') from None
-    console = Console(config=config)
+    console = Console(config=config, triggers=not arguments.no_triggers)
     stopping = gevent.event.Event()
 
     def stop():

@@ -20,7 +20,7 @@ from boxsession.address import Address
 from boxsession.errors import ConfigError
 
 __all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Refused', 'Setting', 'changes', 'default_file',
-           'load', 'nested', 'read']
+           'load', 'nested', 'read', 'reference']
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,16 @@ LISTENER_SETTINGS = (
 SETTINGS = (
     Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
             '/etc/boxsession/init.lua'),
-    Setting('limits.sessions', 10000, _whole, 'Sessions at a time; 0 for no limit.', is_live=True),
+    Setting('limits.sessions', 10000, _whole,
+            'Sessions at a time, of which the last few are kept for unix sockets; 0 for no limit.', is_live=True),
+    Setting('limits.statement_seconds', 0, _seconds, 'How long a statement may run or wait; 0 for no limit.', is_live=True),
+    Setting('limits.trigger_seconds', 10, _seconds,
+            'How long the triggers of one event may run, lest they lock everyone out; 0 for no limit.', is_live=True),
+    Setting('limits.idle_seconds', 0, _seconds,
+            'Closes a session that has sent nothing for so long, never while a statement runs; 0 for no limit.',
+            is_live=True),
+    Setting('limits.on_disconnect', 'cancel', _one_of('cancel', 'finish'),
+            'Whether the statement of a client that has vanished is cancelled, or may finish.', is_live=True),
     Setting('limits.statement_bytes', 65536, _whole, 'Longest statement; 0 for no limit.', is_live=True),
     Setting('limits.slice_ms', 50, _whole,
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
@@ -134,8 +143,7 @@ SETTINGS = (
 
 # Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
 _NOT_YET = {
-    'store', 'audit', 'metrics', 'limits.statement_seconds', 'limits.lua_memory_bytes', 'limits.output_bytes',
-    'limits.idle_seconds',
+    'store', 'audit', 'metrics', 'limits.lua_memory_bytes', 'limits.output_bytes',
 }
 _NOT_YET_LISTENER = {'tls', 'peers'}
 _FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
@@ -438,6 +446,18 @@ def default_file() -> str:
             lines.append('')
         lines += _commented(setting, key, '  ' if prefix else '', off=setting.default is None)
     return '\n'.join(lines) + '\n'
+
+
+def reference() -> str:
+    """The settings as docs/configuration.rst lists them."""
+    def entries(table):
+        for setting in table:
+            default = f' ({_shown(setting)})' if setting.default is not None else ''
+            live = ' *' if setting.is_live else ''
+            yield f'``{setting.name}``{default}{live}\n    {setting.help}\n'
+
+    return '\n'.join([*entries(SETTINGS), 'Each entry of ``listen`` is an address, or a mapping of these:\n',
+                      *entries(LISTENER_SETTINGS)])
 
 
 def _commented(setting, key, indent, off) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import select
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,6 +43,9 @@ _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
 
+# How much of a running statement the list of sessions shows.
+_STATEMENT_SHOWN = 120
+
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
 
@@ -51,9 +55,10 @@ class Connection:
     It is the evaluator's host, too: what a statement does to its own connection (push, delimiter, \\quit) arrives here.
     """
 
-    __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', '_greenlet',
+    __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_prompt', '_reading', '_sending',
-                 '_probe', '_remote')
+                 '_probe', '_remote', '_farewell', '_cancels', '_running', '_statements', '_bytes_in', '_bytes_out',
+                 '_active')
 
     def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes):
         self.session = session
@@ -63,7 +68,7 @@ class Connection:
         self._evaluator = None                  # made by the greenlet itself
         self._send_seconds = 0.0
         self._greeting = greeting
-        self._greenlet = None
+        self.greenlet = None                    # the one that run() is the body of
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
         self._waiting = False                   # the greenlet sleeps until the client sends
@@ -75,12 +80,19 @@ class Connection:
         self._out_bytes = 0
         self._probe = None                      # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
+        self._farewell = ''                     # why the session is ended from outside
+        self._cancels = True                    # whether a client that vanished has its statement cancelled
+        self._running: bytes | None = None      # the statement under way
+        self._statements = 0
+        self._bytes_in = 0
+        self._bytes_out = 0
+        self._active = time.monotonic()         # when the client last sent something
 
     # The greenlet
 
     def run(self) -> None:
         """Serves the client. Returns when the session is over and its socket closed; raises nothing of the client's."""
-        self._greenlet = getcurrent()
+        self.greenlet = getcurrent()
         enter_session(self.session)
         hub = get_hub()
         self._watcher = hub.loop.io(self._sock.fileno(), _READ)
@@ -127,7 +139,10 @@ class Connection:
                     self._ask_remote(event)
                     continue
                 run += 1
+                self._running = event.text
                 reply = statement(event.text, event.may_continue)
+                self._running = None
+                self._statements += 1
                 if self._over:
                     break
                 if reply:
@@ -155,8 +170,9 @@ class Connection:
                 self._waiting = False
                 run = 0
                 runtime.begin_slice()
-                if self._draining:
+                if self._draining or self._over:
                     break
+                self._active = time.monotonic()
                 self._read(idle=True)
             elif type(event) is More:
                 if self._prompt:
@@ -165,7 +181,11 @@ class Connection:
                 break
             elif self._prompt:
                 self._put_prompt()
-        self._flush()
+        if self._farewell:
+            self._put(reply_document(self._evaluator.error(self._farewell)))
+            self._send_now()
+        else:
+            self._flush()
 
     def _put_prompt(self) -> None:
         if self._protocol.holds_statement:
@@ -183,6 +203,7 @@ class Connection:
         if isinstance(event, (End, Quit)):
             return False
         if isinstance(event, TooLong):
+            self._runtime.hits['limits.statement_bytes'] += 1
             message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
         elif isinstance(event, Unfinished):
             text = event.text[:80].decode(errors='backslashreplace')
@@ -208,6 +229,8 @@ class Connection:
         if event.may_continue and self._evaluator.is_incomplete(event.text):
             self._protocol.hold(event)
         else:
+            self._running = event.text
+            self._statements += 1
             try:
                 for piece in self._remote.ask(event.text):
                     self._put(piece)
@@ -215,6 +238,8 @@ class Connection:
             except RemoteClosed as error:
                 self._put(reply_document(self._evaluator.error(str(error))))
                 self._leave_remote()
+            finally:
+                self._running = None
         if self._prompt:
             self._put_prompt()
 
@@ -267,7 +292,7 @@ class Connection:
     def _readable(self) -> None:
         """In the hub: the client has sent something, or has left."""
         if self._waiting:
-            self._greenlet.switch()
+            self.greenlet.switch()
             return
         # A statement is under way: read on only to see an interrupt.
         try:
@@ -280,6 +305,7 @@ class Connection:
             data = self._sock.recv(_READ_BYTES)
         except BlockingIOError:
             return
+        self._bytes_in += len(data)
         protocol = self._protocol
         if not data:
             protocol.receive_eof()
@@ -304,14 +330,15 @@ class Connection:
         self._end_probe()
         if self._remote is not None:
             self._remote.abort()
-        self._runtime.cancel(self._evaluator.task)
+        elif self._cancels:
+            self._runtime.cancel(self._evaluator.task)
 
     # Output
 
     def _put(self, data: bytes) -> None:
         self._out.append(data)
         self._out_bytes += len(data)
-        if self._out_bytes > _BATCH_BYTES and getcurrent() is self._greenlet:
+        if self._out_bytes > _BATCH_BYTES and getcurrent() is self.greenlet:
             self._flush()
 
     def _flush(self) -> None:
@@ -324,6 +351,7 @@ class Connection:
                 sent = self._sock.send(data)
             except BlockingIOError:
                 sent = 0
+            self._bytes_out += sent
             if sent == len(data):
                 return
             rest = memoryview(data)[sent:]
@@ -342,6 +370,9 @@ class Connection:
                 while rest:
                     hub.wait(watcher)
                     rest = rest[self._send(rest):]
+        except TimeoutError:
+            self._runtime.hits['limits.send_seconds'] += 1
+            raise
         finally:
             watcher.close()
             self._sending = False
@@ -359,9 +390,11 @@ class Connection:
 
     def _send(self, data) -> int:
         try:
-            return self._sock.send(data)
+            sent = self._sock.send(data)
         except BlockingIOError:
             return 0
+        self._bytes_out += sent
+        return sent
 
     # The evaluator's host
 
@@ -402,16 +435,50 @@ class Connection:
 
     def _wake(self) -> None:
         if self._waiting:
-            self._greenlet.switch()
+            self.greenlet.switch()
 
-    def cancel(self) -> None:
-        """Cancels what the session runs, here or on the other console."""
+    def cancel(self, reason: str = '') -> bool:
+        """Cancels what the session runs, here or on the other console; False when it runs nothing."""
         if self._remote is not None:
             self._remote.cancel()
+        elif self._evaluator is not None:
+            self._runtime.cancel(self._evaluator.task, reason)
+        return self._running is not None
+
+    def kill(self, reason: str) -> None:
+        """Ends the session, whatever it does. Callable from any greenlet."""
+        self._over = True
+        self._farewell = self._farewell or reason
+        if self._remote is not None:
+            self._remote.abort()
         if self._evaluator is not None:
-            self._runtime.cancel(self._evaluator.task)
+            self._runtime.cancel(self._evaluator.task, reason)
+        loop = get_hub().loop
+        loop.run_callback(self._wake)
+        if self._sending:
+            loop.run_callback(self._stop_sending)
+
+    def _stop_sending(self) -> None:
+        if self._sending:
+            self.greenlet.throw(ConnectionAbortedError(self._farewell))
+
+    def idle_seconds(self, now: float) -> float:
+        """For how long the client has sent nothing; 0 while a statement runs."""
+        return now - self._active if self._waiting else 0.0
+
+    def describe(self) -> dict[str, Any]:
+        """What box.session.list() shows of the session."""
+        session = self.session
+        now = time.monotonic()
+        state = 'sending' if self._sending else 'running' if self._running is not None else 'idle'
+        return {'id': session.id, 'user': session.user, 'peer': session.peer, 'type': session.type,
+                'listener': session.listener, 'name': session.name,
+                'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
+                'state': state, 'statement': (self._running or b'')[:_STATEMENT_SHOWN].decode(errors='backslashreplace'),
+                'statements': self._statements, 'bytes_in': self._bytes_in, 'bytes_out': self._bytes_out}
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Takes the settings in force, by dotted name."""
         self._send_seconds = settings['limits.send_seconds']
+        self._cancels = settings['limits.on_disconnect'] == 'cancel'
         self._protocol.max_statement_bytes = settings['limits.statement_bytes']

@@ -25,7 +25,7 @@ class Listener:
 
     Args:
         config: where and how.
-        serve: called as serve(sock, peer address, config) in the client's greenlet; the socket is plain and
+        serve: called as serve(sock, peer address, listener) in the client's greenlet; the socket is plain and
             non-blocking, and serve's to close.
     """
 
@@ -113,7 +113,7 @@ class Listener:
             for option, value in (('TCP_KEEPIDLE', 30), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3)):
                 if hasattr(socket, option):
                     plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        self._serve(plain, peer, self.config)
+        self._serve(plain, peer, self)
 
 
 def _resolve(address: Address):

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -32,6 +33,12 @@ log = logging.getLogger('boxsession')
 # How long a session may take to end after its statement was cancelled, in seconds.
 _CANCEL_SECONDS = 1.0
 
+_IDLE_LOOK_SECONDS = 1.0
+_KEPT_PLACES = 3
+_RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
+# What is a limit and never refuses anything.
+_UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds')
+
 _FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\n...\n")
 
 
@@ -48,6 +55,7 @@ class Console:
             copied, too: None, bool, int, float, str, bytes, list, dict, and what has `__serialize__`. Functions run in
             the session's greenlet and may switch; exceptions become Lua errors.
         config: the path of a config file, its content as a mapping, or settings that were read already.
+        triggers: False runs none on connect and disconnect, to get in when one of them locks everyone out.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -55,7 +63,7 @@ class Console:
 
     def __init__(self, listen: str | Mapping | Iterable[str | Mapping] | None = None,
                  expose: Mapping[str, Any] | None = None,
-                 config: str | os.PathLike | Mapping | settings.Config | None = None):
+                 config: str | os.PathLike | Mapping | settings.Config | None = None, *, triggers: bool = True):
         if isinstance(listen, (str, Mapping)):
             listen = [listen]
         if expose is not None and not isinstance(expose, Mapping):
@@ -70,10 +78,12 @@ class Console:
         self.settings = dict(config.values)     # those in force, by dotted name; one object for ever
         self.sessions = Sessions()
         self._expose = dict(expose or {})
+        self._triggers = triggers
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
         self._connections: dict[Any, Connection] = {}       # by greenlet
         self._accepting = False
+        self._idle_watch: gevent.Greenlet | None = None
         self._stopped = Event()
         self._stopped.set()
 
@@ -93,7 +103,10 @@ class Console:
             raise RuntimeError('the console is already started')
         config = self.config
         facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
-                 'listen': lambda: [str(address) for address in self.addresses]}
+                 'listen': lambda: [str(address) for address in self.addresses], 'triggers': self._triggers,
+                 'limits': lambda: {setting.name.partition('.')[2]: self._runtime.hits[setting.name]
+                                    for setting in settings.SETTINGS if setting.name.startswith('limits.')
+                                    and setting.name not in _UNCOUNTED}}
         self._runtime = Runtime(facts, self._expose, Services(self).table())
         self.configure({})
         try:
@@ -108,6 +121,7 @@ class Console:
             raise
         self._stopped.clear()
         self._accepting = True
+        self._idle_watch = gevent.spawn(self._watch_idle)
         for listener in self._listeners:
             listener.start()
             log.debug('listening: console %s', listener.address)
@@ -135,10 +149,27 @@ class Console:
         self.settings.update(changes)
         in_force = self.settings
         self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
+        self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():
             connection.configure(in_force)
         if 'log.level' in changes or 'log.format' in changes:
             logs.change(in_force['log.level'], in_force['log.format'])
+
+    def connections(self) -> list[Connection]:
+        """Those of the live sessions."""
+        return list(self._connections.values())
+
+    def _watch_idle(self):
+        """The body of a greenlet that ends sessions which have sent nothing for too long."""
+        while True:
+            limit = self.settings['limits.idle_seconds']
+            gevent.sleep(min(_IDLE_LOOK_SECONDS, limit / 4) if limit else _IDLE_LOOK_SECONDS)
+            if limit:
+                now = time.monotonic()
+                for connection in self.connections():
+                    if connection.idle_seconds(now) >= limit:
+                        self._runtime.hits['limits.idle_seconds'] += 1
+                        connection.kill(f'the session is closed: it was idle for {limit:g} seconds (limits.idle_seconds)')
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""
@@ -181,6 +212,8 @@ class Console:
         for listener in self._listeners:
             listener.stop()
         self._listeners.clear()
+        if self._idle_watch is not None:
+            self._idle_watch.kill()
         self._runtime.stop(_CANCEL_SECONDS)
         self._runtime = None
 
@@ -197,16 +230,17 @@ class Console:
             sock.close()
             return
         limit = self.settings['limits.sessions']
-        if limit and len(self.sessions) >= limit:
-            log.warning('refused a session: %d are open (limits.sessions)', limit)
+        if limit and len(self.sessions) >= limit - self._kept_places(listener, limit):
+            self._runtime.hits['limits.sessions'] += 1
+            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions))
             try:
                 sock.send(_FULL % limit)
             except OSError:
                 pass
             sock.close()
             return
-        session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=listener.user,
-                                       dialect=listener.dialect)
+        session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=listener.config.user,
+                                       dialect=listener.config.dialect, listener=str(listener.address))
         connection = self._connect(sock, session)
         greenlet = getcurrent()
         self._connections[greenlet] = connection
@@ -215,6 +249,12 @@ class Console:
         finally:
             del self._connections[greenlet]
             self.sessions.end(session)
+
+    def _kept_places(self, listener, limit) -> int:
+        """How many of the last places this listener's clients may not take: an admin on a unix socket gets in."""
+        if listener.address.path or not any(address.path for address in self.addresses):
+            return 0
+        return min(_KEPT_PLACES, limit // 4)
 
     def _connect(self, sock, session: Session) -> Connection:
         protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+import gevent
 from gevent import getcurrent
 
 from boxsession import config as settings
@@ -23,6 +24,9 @@ __all__ = ['Services']
 log = logging.getLogger('boxsession')
 
 _LISTEN_USAGE = 'Usage: console.listen("[host:]port")'
+# How long kill() waits for those it ends, unless it is told.
+_KILL_SECONDS = 5.0
+_NAME_LENGTH = 64
 _CONNECT_USAGE = 'Usage: console.connect("[login:password@][host:]port")'
 
 
@@ -51,9 +55,8 @@ class Services:
         except settings.Refused as problem:
             return {'name': problem.name, 'reason': problem.reason}
         self._console.configure(changed)
-        session = current_session()
         for name, value in changed.items():
-            log.info('%s is set to %s by session %d', name, value, session.id if session else 0)
+            log.info('%s is set to %s by session %d', name, value, _caller_id())
         return None
 
     def reopen_log(self) -> None:
@@ -90,6 +93,53 @@ class Services:
         self._console.unlisten(listener)
         return True
 
+    # Sessions
+
+    def sessions(self, fields: dict | list) -> list[dict]:
+        """The live sessions, by id; only those that are as `fields` (an empty list for none) says."""
+        return [shown for _, shown in self._found(fields)]
+
+    def _found(self, fields):
+        fields = fields or {}
+        described = [(connection, connection.describe()) for connection in self._console.connections()]
+        known = described[0][1] if described else {}
+        for name in fields:
+            if known and name not in known:
+                raise StatementError(f'there is no field {name!r} of sessions: expected {", ".join(known)}')
+        for connection, shown in sorted(described, key=lambda pair: pair[1]['id']):
+            if all(shown[name] >= value if name in ('idle_s', 'connected_s') and isinstance(value, (int, float))
+                   else shown[name] == value for name, value in fields.items()):
+                yield connection, shown
+
+    def rename(self, name: str) -> str:
+        """Names the calling session; gives the name as it is kept."""
+        session = current_session()
+        session.name = str(name)[:_NAME_LENGTH] if isinstance(name, str) else name[:_NAME_LENGTH].decode(errors='replace')
+        return session.name
+
+    def cancel(self, session_id: int) -> bool:
+        """Stops the statement that a session runs; False when there is none."""
+        for connection in self._console.connections():
+            if connection.session.id == session_id:
+                return connection.cancel(f'the statement was cancelled by session {_caller_id()}')
+        raise StatementError(f'session {session_id:g} does not exist')
+
+    def kill(self, which: int | dict | list, timeout: float | None = None) -> int:
+        """Ends a session, or those that are as `which` says, but for the caller's; gives how many are gone in time."""
+        if isinstance(which, (dict, list)):
+            if not which:
+                raise StatementError('box.session.kill(): an empty filter would end all sessions: say which')
+            found = [connection for connection, _ in self._found(which)]
+            found = [connection for connection in found if connection.session.id != _caller_id()]
+        else:
+            found = [connection for connection in self._console.connections() if connection.session.id == which]
+        for connection in found:
+            log.info('session %d is killed by session %d', connection.session.id, _caller_id())
+            connection.kill(f'the session was killed by session {_caller_id()}')
+        greenlets = [connection.greenlet for connection in found if connection.greenlet is not getcurrent()]
+        gevent.joinall(greenlets, timeout=_KILL_SECONDS if timeout is None else timeout)
+        return sum(greenlet.dead for greenlet in greenlets) + len(found) - len(greenlets)
+
     # Another console
 
     def connect(self, uri=None, timeout=None) -> bool:
@@ -110,6 +160,11 @@ class Services:
             raise
         connection.go_remote(remote)
         return True
+
+
+def _caller_id() -> int:
+    session = current_session()
+    return session.id if session is not None else 0
 
 
 def _socket_name(address: Address) -> dict:

@@ -26,6 +26,8 @@ class Session:
     user: str                       # who its statements run as
     dialect: str                    # 'classic' or 'tarantool', the listener's choice
     type: str = 'console'
+    listener: str = ''              # the address that it came by
+    name: str = ''                  # what its user says it is for
     started: float = field(default_factory=time.time)       # seconds since the epoch
 
 
@@ -36,10 +38,10 @@ class Sessions:
         self._last_id = 0
         self._live: dict[int, Session] = {}
 
-    def create(self, *, peer: str, fd: int, user: str, dialect: str) -> Session:
+    def create(self, *, peer: str, fd: int, user: str, dialect: str, listener: str = '') -> Session:
         """Begins a session under the next id."""
         self._last_id += 1
-        session = Session(self._last_id, peer, fd, user, dialect)
+        session = Session(self._last_id, peer, fd, user, dialect, listener=listener)
         self._live[session.id] = session
         return session
 

@@ -9,6 +9,7 @@ local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type =
     raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
 local NULL = internal.NULL
 local current = task.current
+local facts = internal.unpack_value(packed_facts)
 
 -- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
 -- raw, whatever metatable they give it.
@@ -205,7 +206,7 @@ end
 
 -- on_connect: the first error ends it, and the session with it.
 local function run_on_connect()
-    local list = triggers.on_connect
+    local list = facts.triggers == false and {} or triggers.on_connect
     for index = 1, #list do
         list[index]()
     end
@@ -213,7 +214,7 @@ end
 
 -- on_disconnect: each is run, whatever the others do; errors go to the log.
 local function run_on_disconnect(me)
-    local list = triggers.on_disconnect
+    local list = facts.triggers == false and {} or triggers.on_disconnect
     for index = 1, #list do
         local ok, message = task.run(me, list[index])
         if not ok then
@@ -280,12 +281,12 @@ local function read_only(name, field, all, call)
 end
 
 local started = raw.time()
-local facts = internal.unpack_value(packed_facts)
 local information = {
     version = facts.version, pid = facts.pid, status = 'running', package = 'boxsession',
     uptime = function() return raw.time() - started end,
     listen = function() return internal.unpack_value(INFO['listen']) end,
     sessions = function() return internal.unpack_value(INFO['sessions']) end,
+    limits = function() return internal.unpack_value(INFO['limits']) end,
 }
 local function information_of(key)
     local value = information[key]

@@ -3,11 +3,16 @@ local internal, CONTROL = ...
 local raw = internal.raw
 local error, format, gmatch, unpack = raw.error, raw.format, raw.gmatch, raw.unpack
 
+local sessions, cancel, kill = internal.service('sessions'), internal.service('cancel'), internal.service('kill')
+
 local HELP = [[
 A statement is Lua: an expression shows its values, anything else just runs.
 
   \help                          this page
   \quit                          end the session (so do ~. and Ctrl-D alone on a line)
+  \sessions                      who is connected
+  \cancel ID                     stop the statement that a session runs
+  \kill ID                       end a session
   \set output yaml|lua[,line|,block]   how values are shown
   \set delimiter TEXT            a statement ends with TEXT at a line's end (without TEXT: with the line)
   \set continuation auto|on|off  auto: an unfinished statement waits for more lines; on: after a backslash at
@@ -109,12 +114,32 @@ function commands.set(session, name, value)
     return parameter(session, value)
 end
 
+function commands.sessions()
+    return sessions({})
+end
+
+local function id_argument(name, value)
+    if raw.tonumber(value) == nil then
+        return error(format('Usage: \\%s ID', name), 0)
+    end
+    return raw.tonumber(value)
+end
+
+function commands.cancel(_, id)
+    return cancel(id_argument('cancel', id))
+end
+
+function commands.kill(_, id)
+    return kill(id_argument('kill', id))
+end
+
 function commands.quit()
     local _ = CONTROL['quit']
 end
 
 local COMMANDS = {help = commands.help, h = commands.help, set = commands.set,
-                  s = commands.set, quit = commands.quit, q = commands.quit}
+                  s = commands.set, quit = commands.quit, q = commands.quit, sessions = commands.sessions,
+                  cancel = commands.cancel, kill = commands.kill}
 
 -- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.
 function internal.command(session, line)

@@ -3,7 +3,7 @@
 --
 -- session_main then takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
 -- one that waits for more lines. Nothing outside task.run() may raise here.
-local internal = ...
+local internal, REASON = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local KILL = internal.KILL
 local byte, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.setfenv,
@@ -107,7 +107,7 @@ local FORMATTING = {
 function reply_with_error(me, value)
     local session = me.session
     if value == KILL then
-        return output.error_reply(session, CANCELLED)
+        return output.error_reply(session, REASON[0] or CANCELLED)
     end
     if me.showing then
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
@@ -122,7 +122,7 @@ function reply_with_error(me, value)
         return reply
     end
     if reply == KILL then
-        return output.error_reply(session, CANCELLED)
+        return output.error_reply(session, REASON[0] or CANCELLED)
     end
     me.showing = true
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')

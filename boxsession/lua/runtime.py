@@ -19,7 +19,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import Any, Protocol
@@ -41,6 +41,9 @@ _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE 
 
 # As modules.lua numbers them.
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
+
+# The settings that say how long a task may run.
+_STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
 
 # What takes part in a task's greenlet: the attribute that Task is found by.
 _TASK = 'boxsession_task'
@@ -94,15 +97,18 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'killed', 'raised', 'waiter', 'calling')
+    __slots__ = ('host', 'greenlet', 'killed', 'reason', 'raised', 'waiter', 'calling', 'limit', 'deadline')
 
-    def __init__(self, host: Host | None):
+    def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
         self.greenlet = getcurrent()
         self.killed = False                         # the running statement is to end
+        self.reason = ''                            # why, for its error
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
         self.waiter: Waiter | None = None           # what a parked task waits on
         self.calling = False                        # inside an exposed Python function
+        self.limit = limit                          # the setting that says how long it may run, or ''
+        self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
         setattr(self.greenlet, _TASK, self)
 
     def raise_kept(self) -> None:
@@ -120,11 +126,15 @@ class Runtime:
 
     Attributes:
         slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
+        seconds: how long statements and triggers may run, by the names of the settings.
+        hits: how often a limit was met, by the name of its setting.
     """
 
     def __init__(self, facts: Mapping[str, Any], expose: Mapping[str, Any] | None = None,
                  services: Mapping[str, Callable] | None = None):
         self.slice_seconds = 0.05
+        self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
+        self.hits: Counter[str] = Counter()             # how often each limit was met
         self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
         self._facts = facts
         self._ready: deque[Waiter] = deque()
@@ -153,6 +163,7 @@ class Runtime:
             'stdlib': (_Port(_environment),),
             'box': (log_port, _Port(self._push), _Port(self._info), exposed.pack(
                 {name: fact for name, fact in facts.items() if not callable(fact)})),
+            'sessions': (),
             'errors': (),
             'modules': (clock_port,),
             'uuid': (_Port(_random),),
@@ -163,7 +174,7 @@ class Runtime:
             'console': (_Port(self._delimiter), _Port(reply_document)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
-            'evaluator': (),
+            'evaluator': (_Port(self._reason),),
         }
         for name, arguments in ports.items():
             source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
@@ -216,8 +227,10 @@ class Runtime:
             self._turn_timer.close()
             self._turn_timer = None
 
-    def cancel(self, task: Task) -> None:
+    def cancel(self, task: Task, reason: str = '') -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
+        if not task.killed:
+            task.reason = reason
         task.killed = True
         loop = get_hub().loop
         if task.waiter is not None:
@@ -237,6 +250,8 @@ class Runtime:
         if seconds <= 0:
             self._take_turn(task)
         else:
+            if self.seconds.get(task.limit):
+                seconds = min(seconds, self._seconds_left(task))
             waiter = task.waiter = Waiter()
             timer = get_hub().loop.timer(seconds)
             timer.start(waiter.switch, None)
@@ -247,6 +262,8 @@ class Runtime:
                 timer.stop()
                 timer.close()
         self._slice_end = 0.0
+        if self.seconds.get(task.limit):
+            self._check_deadline(task)
         return not task.killed
 
     def _tick(self, _):
@@ -254,7 +271,25 @@ class Runtime:
         task = getattr(getcurrent(), _TASK)
         if self.slice_is_over():
             self.take_turn(task)
+        if self.seconds.get(task.limit):
+            self._check_deadline(task)
         return not task.killed
+
+    def _seconds_left(self, task):
+        """Until the task has run for as long as it may. Its time begins when this is first asked."""
+        now = time.monotonic()
+        if not task.deadline:
+            task.deadline = now + self.seconds[task.limit]
+        return task.deadline - now
+
+    def _check_deadline(self, task):
+        if not task.killed and self._seconds_left(task) <= 0:
+            self._overdue(task)
+
+    def _overdue(self, task):
+        what = 'trigger' if task.limit == _TRIGGER else 'statement'
+        self.hits[task.limit] += 1
+        self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})')
 
     def slice_is_over(self) -> bool:
         """Whether who runs now has run long enough. The slice begins when this is first asked after a switch."""
@@ -307,11 +342,18 @@ class Runtime:
         if task.killed:
             return False
         task.calling = True
+        timer = None
+        if self.seconds.get(task.limit):
+            timer = get_hub().loop.timer(max(0.0, self._seconds_left(task)))
+            timer.start(self._overdue, task)
         try:
             answer = self._calls.call(request)
         except StatementCancelled:
             return False
         finally:
+            if timer is not None:
+                timer.stop()
+                timer.close()
             task.calling = False
             self._slice_end = 0.0
         return False if task.killed else answer
@@ -323,6 +365,10 @@ class Runtime:
     def _delimiter(self, delimiter):
         getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)
         return True
+
+    def _reason(self, _):
+        """Why the statement that has just been cancelled was; None for no particular reason."""
+        return getattr(getcurrent(), _TASK).reason.encode() or None
 
     def _control(self, command):
         getattr(getcurrent(), _TASK).host.control(command.decode())
@@ -415,7 +461,7 @@ class Evaluator:
     __slots__ = ('task', '_runtime', '_send', '_fid')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
-        self.task = Task(host)
+        self.task = Task(host, _STATEMENTS)
         self._runtime = runtime
         coroutine = runtime._session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
@@ -430,6 +476,7 @@ class Evaluator:
         """
         task = self.task
         task.killed = False
+        task.deadline = 0.0
         reply = self._send((_STATEMENT_OPEN if may_continue else _STATEMENT, text))
         if task.raised is not None:
             task.raise_kept()
@@ -441,27 +488,29 @@ class Evaluator:
 
     def connect(self) -> bytes:
         """Runs the on_connect triggers; gives b'', or the error that is to end the session."""
-        return self._perform(_CONNECT, b'')
+        return self._perform(_CONNECT, b'', _TRIGGER)
 
     def disconnect(self) -> None:
         """Runs the on_disconnect triggers and ends the session on the Lua side."""
         try:
-            self._perform(_DISCONNECT, b'')
+            self._perform(_DISCONNECT, b'', _TRIGGER)
         finally:
             self._runtime._tasks.pop(self._fid, None)
 
     def left_remote(self) -> None:
         """Runs the console's on_client_disconnect hook."""
-        self._perform(_LEFT_REMOTE, b'')
+        self._perform(_LEFT_REMOTE, b'', _TRIGGER)
 
     def error(self, message: str) -> bytes:
         """An error in the session's output format, as a statement would have ended in it."""
         return self._perform(_FAIL, message.encode())
 
-    def _perform(self, operation, text):
+    def _perform(self, operation, text, limit=''):
         task = self.task
         task.killed = False
+        task.limit, task.deadline = limit, 0.0
         reply = self._send((operation, text))
+        task.limit = _STATEMENTS
         if task.raised is not None:
             task.raise_kept()
         return reply
