@@ -97,11 +97,12 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'killed', 'reason', 'raised', 'waiter', 'calling', 'limit', 'deadline')
+    __slots__ = ('host', 'greenlet', 'fid', 'killed', 'reason', 'raised', 'waiter', 'calling', 'limit', 'deadline')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
         self.greenlet = getcurrent()
+        self.fid = 0                                # what Lua knows it by; 0 until it has told
         self.killed = False                         # the running statement is to end
         self.reason = ''                            # why, for its error
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
@@ -207,7 +208,7 @@ class Runtime:
     def _run_script(self, text, name):
         task = Task(None)
         coroutine = self._script_main.coroutine(name.encode())
-        fid = int(coroutine.send(None))
+        fid = task.fid = int(coroutine.send(None))
         self._tasks[fid] = task
         try:
             answer = coroutine.send(text)
@@ -273,7 +274,7 @@ class Runtime:
             self.take_turn(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
-        return not task.killed
+        return -task.fid if task.killed else task.fid
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -417,6 +418,7 @@ class Runtime:
         if session is not None:
             enter_session(session)
         task = self._tasks[fid] = Task(host)
+        task.fid = fid
         try:
             self._fiber_main.coroutine(fid).send(None)
         finally:
@@ -465,7 +467,7 @@ class Evaluator:
         self._runtime = runtime
         coroutine = runtime._session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
-        self._fid = int(coroutine.send(None))
+        self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
         self._send = coroutine.send
 

@@ -136,8 +136,11 @@ function task.call_python(request)
     return block(CALL, request)
 end
 
--- TICK answers for the greenlet that really runs; `current` may be stale for the instructions just after a port
--- returned, so it is restored but not believed.
+-- Tasks by id, for as long as they live.
+local records = setmetatable({}, {__mode = 'v'})
+
+-- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled. `current` may be
+-- stale for the instructions just after a port returned (another task's), so it is restored but not believed.
 local function hook()
     if critical then
         return
@@ -147,21 +150,25 @@ local function hook()
     if me.chunk then
         unshare(me)
     end
-    local ok, alive = raw_pcall(read, TICK, 0)
+    local ok, fid = raw_pcall(read, TICK, 0)
     current, critical = me, false
     if not ok then
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
         return error('C stack overflow', 0)
     end
-    if alive == false and me.user_code and not me.thrown then
-        me.killed, me.thrown = true, true
-        return error(KILL, 0)
+    if fid and fid < 0 then
+        me = records[-fid]
+        if me.user_code and not me.thrown then
+            me.killed, me.thrown = true, true
+            return error(KILL, 0)
+        end
     end
 end
 
 -- Makes the running coroutine a task's own. Called once, at its start.
 function task.adopt(record)
     owned[co_running()] = true
+    records[record.fid] = record
     sethook(hook, '', HOOK_COUNT)
     current = record
 end
