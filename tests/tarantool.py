@@ -8,6 +8,8 @@ import time
 START_SECONDS = 20
 
 _SCRIPT = '''
+-- Lua output of 2.6.0 goes wrong once its serializer's settings are collected.
+collectgarbage('stop')
 box.cfg{log = '%(folder)s/log', wal_mode = 'none', memtx_memory = 33554432, work_dir = '%(folder)s'}
 require('console').listen('127.0.0.1:%(port)d')
 '''

@@ -51,6 +51,7 @@ local fields_of = internal.cdata        -- what type() calls cdata
 
 local function make(code, kind, message)
     local object = newproxy(template)
+    message = raw.match(message, '^%Z*')
     fields_of[object] = {code = code, type = kind, base_type = 'ClientError', message = message, trace = {}}
     return object
 end
@@ -63,6 +64,9 @@ meta.__index = function(object, key)
         return value
     end
     return methods[key]
+end
+meta.__newindex = function()
+    return error('attempt to write to constant location', 2)
 end
 local function message_of(object)
     return fields_of[object].message
@@ -120,7 +124,7 @@ local function build(first, ...)
     local kind, count = type(first), select('#', ...)
     if kind == 'table' then
         return from_table(first)
-    elseif kind == 'number' then
+    elseif kind == 'number' and first % 1 == 0 then
         local text = TEMPLATES[first] or UNKNOWN_TEMPLATE
         if count == 0 and raw.find(text, '%s', 1, true) then
             return nil

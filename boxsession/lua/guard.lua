@@ -48,11 +48,46 @@ internal.blame = blame
 
 -- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
 function _G.error(message, level)
-    if level ~= nil and type(level) ~= 'number' then
+    local number = tonumber(level)
+    if level ~= nil and not number then
         return error("bad argument #2 to 'error' (number expected, got " .. type(level) .. ')', 2)
     end
-    level = level or 1
+    level = number or 1
     return error(message, level == 0 and 0 or level + 1)
+end
+
+function _G.assert(...)
+    local value, message = ...
+    if value then
+        return ...
+    end
+    if select('#', ...) == 0 then
+        return error("bad argument #1 to 'assert' (value expected)", 2)
+    end
+    if message ~= nil and type(message) ~= 'string' and type(message) ~= 'number' then
+        return error("bad argument #2 to 'assert' (string expected, got " .. type(message) .. ')', 2)
+    end
+    return error(message == nil and 'assertion failed!' or raw.match(message, '^%Z*'), 0)
+end
+
+-- LuaJIT reads binary digits, and no number in a text with a zero byte.
+local BITS_MAX = 64
+function _G.tonumber(...)
+    local text, base = ...
+    if type(text) ~= 'string' then
+        return blame(tonumber, ...)
+    end
+    local number = blame(tonumber, ...)
+    if find(text, '\0', 1, true) then
+        return nil
+    end
+    if number == nil and (base == nil or base == 10) then
+        local _, _, sign, bits = find(text, '^%s*([+-]?)0[bB]([01]+)%s*$')
+        if bits and #bits <= BITS_MAX then
+            return tonumber(bits, 2) * (sign == '-' and -1 or 1)
+        end
+    end
+    return number
 end
 
 -- Bytecode is never loaded: PUC 5.1 does not verify it, so it reads and writes where it likes.
@@ -73,9 +108,16 @@ local function text_or_nil(value)
     return type(value) == 'number' and value .. '' or value
 end
 
-function _G.loadstring(text, name)
+function _G.loadstring(...)
+    local text, name = ...
     text, name = text_or_nil(text), text_or_nil(name)
-    if type(text) ~= 'string' or (name ~= nil and type(name) ~= 'string') then
+    if type(text) == 'function' then
+        return _G.load(text, name)
+    end
+    if type(text) ~= 'string' then
+        return error("bad argument #1 to 'loadstring' (function expected, got "
+                     .. (select('#', ...) == 0 and 'no value' or type(text)) .. ')', 2)
+    elseif name ~= nil and type(name) ~= 'string' then
         return blame(loadstring, text, name)
     end
     return load_text(text, name)
@@ -136,7 +178,7 @@ table.insert = function(...)
         end
         local number = count == 3 and tonumber(position)
         if number then
-            if number >= 0 and number <= #list + 2^20 then
+            if number >= -2^20 and number <= #list + 2^20 then
                 return insert(...)
             end
             return error("bad argument #2 to 'insert' (position out of bounds)", 2)
@@ -180,8 +222,11 @@ local REP_MAX = 2^28
 function string.rep(...)
     local text, count, separator = ...
     text, count, separator = text_or_nil(text), tonumber(count), text_or_nil(separator)
-    if type(text) ~= 'string' or not count or (separator ~= nil and type(separator) ~= 'string') then
+    if type(text) ~= 'string' or not count then
         return blame(rep, ...)
+    end
+    if separator ~= nil and type(separator) ~= 'string' then
+        return error("bad argument #3 to 'rep' (string expected, got " .. type(separator) .. ')', 2)
     end
     -- 5.1 cuts the count to 32 bits.
     if count * (#text + (separator and #separator or 0)) > REP_MAX or count ~= count or count > REP_MAX then
@@ -195,6 +240,129 @@ function string.rep(...)
     end
     return rep(text .. separator, count - 1) .. text
 end
+
+-- string.format by pieces, since LuaJIT's %s takes any value, and zero bytes, and its %q writes control characters as
+-- numbers. Formats by their text: {is_simple, {text or specification, letter}...}.
+local format, tostring = raw.format, raw.tostring
+local plans, plan_count = {}, 0
+local PLANS_MAX, PLAN_LENGTH = 512, 200
+
+local function plan_of(text)
+    local plan = plans[text]
+    if plan then
+        return plan
+    end
+    plan = {is_simple = true}
+    local count, from = 0, 1
+    while true do
+        local start, stop, letter = find(text, '%%[-+ #0-9.]*(.?)', from)
+        if not start then
+            break
+        end
+        count = count + 1
+        plan[count] = {text = sub(text, from, start - 1)}
+        if letter == '%' and stop == start + 1 then
+            plan[count].text = plan[count].text .. '%'
+        else
+            count = count + 1
+            plan[count] = {spec = sub(text, start, stop), letter = letter}
+            if letter == 'q' or letter == 'c' then
+                plan.is_simple = false
+            end
+        end
+        from = stop + 1
+    end
+    plan[count + 1] = {text = sub(text, from)}
+    if #text <= PLAN_LENGTH then
+        if plan_count >= PLANS_MAX then
+            plans, plan_count = {}, 0
+        end
+        plans[text] = plan
+        plan_count = plan_count + 1
+    end
+    return plan
+end
+
+local function padded(spec, text)
+    local _, _, flags, width, precision = find(spec, '^%%([-+ #0]*)(%d*)%.?(%d*)')
+    if find(spec, '.', 1, true) then
+        text = sub(text, 1, tonumber(precision) or 0)
+    end
+    local missing = (tonumber(width) or 0) - #text
+    if missing <= 0 then
+        return text
+    end
+    return find(flags, '-', 1, true) and text .. raw.rep(' ', missing) or raw.rep(' ', missing) .. text
+end
+
+local function quoted(text)
+    text = gsub(gsub(text, '[\\"]', '\\%0'), '\n', '\\\n')
+    text = gsub(text, '([%z\1-\9\11-\31\127])%f[%d]', function(letter)
+        return format('\\%03d', raw.byte(letter))
+    end)
+    return '"' .. gsub(text, '[%z\1-\9\11-\31\127]', function(letter)
+        return '\\' .. raw.byte(letter)
+    end) .. '"'
+end
+
+local function formatted_piece(piece, number, count, value)
+    local letter = piece.letter
+    if number > count then
+        return error("bad argument #" .. number .. " to 'format' (no value)", 3)
+    end
+    if letter == 's' and #piece.spec < 10 then
+        if type(value) ~= 'string' then
+            value = tostring(value)
+            if type(value) ~= 'string' then
+                return error("'tostring' must return a string to 'format'", 3)
+            end
+        end
+        return padded(piece.spec, value)
+    elseif letter == 'q' and piece.spec == '%q' then
+        return quoted(tostring(value))
+    elseif letter == 'c' and type(value) == 'number' then
+        return padded(piece.spec, raw.char(value % 256))
+    end
+    local ok, text = pcall(format, piece.spec, value)
+    if not ok then
+        text = gsub(gsub(text, '^builtin/%w+%.lua:%d+: ', ''), "argument #%d+ to '[^']*'",
+                    "argument #" .. number .. " to 'format'")
+        return error(text, 3)
+    end
+    return text
+end
+
+function string.format(...)
+    local text = ...
+    if type(text) ~= 'string' then
+        return blame(format, ...)
+    end
+    local plan, count = plan_of(text), select('#', ...)
+    local is_simple = plan.is_simple
+    for index = 2, count do
+        local value = select(index, ...)
+        local kind = type(value)
+        if kind ~= 'number' and (kind ~= 'string' or find(value, '\0', 1, true)) then
+            is_simple = false
+        end
+    end
+    if is_simple then
+        return blame(format, ...)
+    end
+    local pieces, number = {}, 1
+    for index = 1, #plan do
+        local piece = plan[index]
+        if piece.text then
+            pieces[index] = piece.text
+        else
+            number = number + 1
+            pieces[index] = formatted_piece(piece, number, count, (select(number, ...)))
+        end
+    end
+    return concat(pieces)
+end
+
+internal.format = string.format     -- as users had it at the start
 
 -- LuaJIT's math.log takes a base.
 local log = math.log
@@ -243,6 +411,7 @@ for _, name in raw.ipairs({'dofile', 'loadfile', 'io', 'module', 'package', 'new
 end
 string.dump = nil
 string.gfind = nil
+table.setn = nil
 math.mod = nil
 
 -- The metatable that all strings share can be read, not changed. (New methods go to `string`, as everywhere.)
@@ -263,7 +432,10 @@ internal.cdata = cdata
 
 local raw_type = raw.type
 function _G.type(...)
-    local name = raw_type(...)
+    if select('#', ...) == 0 then
+        return error("bad argument #1 to 'type' (value expected)", 2)
+    end
+    local name = raw_type((...))
     if name == 'userdata' and cdata[(...)] then
         return 'cdata'
     end

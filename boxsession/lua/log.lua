@@ -1,8 +1,8 @@
 -- The log module and print. Behaviour and messages: Tarantool 2.6, but that print may go to the session.
 local internal, LOG = ...
 local raw, task, output = internal.raw, internal.task, internal.output
-local blame, error, format, next, select, setmetatable, tostring, type = internal.blame, raw.error, raw.format, raw.next,
-    raw.select, raw.setmetatable, raw.tostring, raw.type
+local error, format, next, select, setmetatable, tostring, type = raw.error, internal.format, raw.next, raw.select,
+    raw.setmetatable, raw.tostring, raw.type
 local configure, settings = internal.service('configure'), internal.service('settings')
 
 local log = {}
@@ -17,7 +17,7 @@ local function log_line(level)
         end
         local text
         if type(first) == 'string' and count > 1 then
-            text = blame(format, ...)
+            text = format(...)
         elseif type(first) == 'table' then
             text = internal.json_text(first)
         else

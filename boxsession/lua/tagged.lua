@@ -54,6 +54,9 @@ local function resolve(value)
                 return value
             end
             value = shown
+            if value == nil then
+                return NULL
+            end
         elseif serialize == 'map' or serialize == 'mapping' then
             return value, 'map', serialize == 'map'
         elseif serialize == 'seq' or serialize == 'sequence' or serialize == 'array' then
@@ -199,23 +202,40 @@ function tag_value(out, value, references)
     end
 end
 
--- `first` says how the tagged string is meant; then the values, one after the other.
+-- A value for which others need not stand back: what it raises is shown in its place, as Lua output does.
 local LUA_SPARSE_MAX = 100000
+local FAILED = 'console: exception while formatting output: "%s"'
+local function tag_one(out, value, references)
+    find_references(value, references)
+    tag_value(out, value, references)
+end
+local function tag_alone(out, value)
+    local count = #out
+    local ok, message = internal.task.protected(tag_one, out, value, {named = 0, sparse_max = LUA_SPARSE_MAX})
+    if not ok then
+        for index = #out, count + 1, -1 do
+            out[index] = nil
+        end
+        message = (type(message) == 'string' or type(message) == 'number') and message or ''
+        tag_one(out, {error = raw.format(FAILED, message)}, {named = 0})
+    end
+end
+
+-- `first` says how the tagged string is meant; then the values, one after the other.
 function tagged.values(first, values, count, together)
     local out = {first}
-    local sparse_max = not together and LUA_SPARSE_MAX or nil
-    local references = {named = 0, sparse_max = sparse_max}
+    local references = {named = 0}
     if together then
         for index = 1, count do
             find_references(values[index], references)
         end
     end
     for index = 1, count do
-        if not together then
-            references = {named = 0, sparse_max = sparse_max}
-            find_references(values[index], references)
+        if together then
+            tag_value(out, values[index], references)
+        else
+            tag_alone(out, values[index])
         end
-        tag_value(out, values[index], references)
     end
     return concat(out)
 end

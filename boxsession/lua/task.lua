@@ -210,15 +210,18 @@ end
 
 -- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.
 
-local function protected(...)
+local find, strip_position = raw.find, internal.strip_position
+local function protected(ok, ...)
     if current.killed then
         check()
     end
-    return ...
-end
-
-local function type_name(value)
-    return value == nil and 'no value' or type(value)
+    if not ok then
+        local message = ...
+        if type(message) == 'string' and find(message, '^builtin/') then
+            return ok, strip_position(message)
+        end
+    end
+    return ok, ...
 end
 
 -- pcall for trusted code that calls a user's function in the middle of a statement.
@@ -233,13 +236,7 @@ function _G.pcall(...)
     return protected(raw_pcall(...))
 end
 
-function _G.xpcall(func, handler, ...)
-    if handler == nil and func == nil then
-        return error("bad argument #1 to 'xpcall' (value expected)", 2)
-    end
-    if type(handler) ~= 'function' then
-        return error("bad argument #2 to 'xpcall' (function expected, got " .. type_name(handler) .. ')', 2)
-    end
+local function call_protected(func, handler, ...)
     local function guarded(message)
         if message == KILL then
             return KILL
@@ -255,9 +252,23 @@ function _G.xpcall(func, handler, ...)
     return protected(raw_xpcall(function() return func(unpack(arguments, 1, count)) end, guarded))
 end
 
-local function create(func, name)
+function _G.xpcall(...)
+    local _, handler = ...
+    if select('#', ...) == 0 then
+        return error("bad argument #1 to 'xpcall' (value expected)", 2)
+    end
+    if type(handler) ~= 'function' then
+        return error("bad argument #2 to 'xpcall' (function expected, got "
+                     .. (select('#', ...) < 2 and 'no value' or type(handler)) .. ')', 2)
+    end
+    return call_protected(...)
+end
+
+local function create(name, ...)
+    local func = ...
     if type(func) ~= 'function' then
-        return error("bad argument #1 to '" .. name .. "' (function expected, got " .. type_name(func) .. ')', 3)
+        return error("bad argument #1 to '" .. name .. "' (function expected, got "
+                     .. (select('#', ...) == 0 and 'no value' or type(func)) .. ')', 3)
     end
     -- 5.1 makes coroutines of Lua functions only.
     local ok, co = raw_pcall(co_create, func)
@@ -268,8 +279,8 @@ local function create(func, name)
     return co
 end
 
-function coroutine.create(func)
-    local co = create(func, 'create')
+function coroutine.create(...)
+    local co = create('create', ...)
     return co
 end
 
@@ -294,8 +305,8 @@ local function unwrap(ok, ...)
 end
 
 local DEAD = 'cannot resume dead coroutine'
-function coroutine.wrap(func)
-    local co = create(func, 'wrap')
+function coroutine.wrap(...)
+    local co = create('wrap', ...)
     return function(...)
         if co_status(co) == 'dead' then
             return error(DEAD, 2)
