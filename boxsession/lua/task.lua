@@ -18,7 +18,7 @@ local HOOK_COUNT = 10000
 local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
 internal.KILL = KILL
 
--- Coroutines that belong to tasks: their own code must not be resumed, wrapped or killed by users.
+-- The tasks of coroutines that belong to tasks: those must not be resumed, wrapped or killed by users.
 local owned = setmetatable({}, {__mode = 'k'})
 
 -- The task whose code runs now. Before the first session it is the background: no session, id 0.
@@ -139,35 +139,33 @@ end
 -- Tasks by id, for as long as they live.
 local records = setmetatable({}, {__mode = 'v'})
 
--- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled. `current` may be
--- stale for the instructions just after a port returned (another task's), so it is restored but not believed.
+-- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled. `current` is not
+-- believed: for the instructions between a port's return and the line that restores it, it is another task's.
 local function hook()
     if critical then
         return
     end
-    local me = current
+    local me = owned[co_running()] or current
     critical = true
     if me.chunk then
         unshare(me)
     end
     local ok, fid = raw_pcall(read, TICK, 0)
+    me = ok and fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
     if not ok then
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
         return error('C stack overflow', 0)
     end
-    if fid and fid < 0 then
-        me = records[-fid]
-        if me.user_code and not me.thrown then
-            me.killed, me.thrown = true, true
-            return error(KILL, 0)
-        end
+    if fid and fid < 0 and me.user_code and not me.thrown then
+        me.killed, me.thrown = true, true
+        return error(KILL, 0)
     end
 end
 
 -- Makes the running coroutine a task's own. Called once, at its start.
 function task.adopt(record)
-    owned[co_running()] = true
+    owned[co_running()] = record
     records[record.fid] = record
     sethook(hook, '', HOOK_COUNT)
     current = record
