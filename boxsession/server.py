@@ -104,6 +104,7 @@ class Console:
         config = self.config
         facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
                  'listen': lambda: [str(address) for address in self.addresses], 'triggers': self._triggers,
+                 'memory': lambda: self._runtime.memory_used,
                  'limits': lambda: {setting.name.partition('.')[2]: self._runtime.hits[setting.name]
                                     for setting in settings.SETTINGS if setting.name.startswith('limits.')
                                     and setting.name not in _UNCOUNTED}}
@@ -149,11 +150,17 @@ class Console:
         self.settings.update(changes)
         in_force = self.settings
         self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
+        self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():
             connection.configure(in_force)
         if 'log.level' in changes or 'log.format' in changes:
             logs.change(in_force['log.level'], in_force['log.format'])
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that the Lua state holds."""
+        return self._runtime.memory_used
 
     def connections(self) -> list[Connection]:
         """Those of the live sessions."""

@@ -54,6 +54,10 @@ class Services:
             changed = settings.changes(changes)
         except settings.Refused as problem:
             return {'name': problem.name, 'reason': problem.reason}
+        limit = changed.get('limits.lua_memory_bytes')
+        if limit and limit < 2 * self._console.memory_used:
+            return {'name': 'limits.lua_memory_bytes', 'reason':
+                    f'should be twice what is used now or more: {self._console.memory_used} bytes'}
         self._console.configure(changed)
         for name, value in changed.items():
             log.info('%s is set to %s by session %d', name, value, _caller_id())

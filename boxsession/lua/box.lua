@@ -284,9 +284,10 @@ local started = raw.time()
 local information = {
     version = facts.version, pid = facts.pid, status = 'running', package = 'boxsession',
     uptime = function() return raw.time() - started end,
-    listen = function() return internal.unpack_value(INFO['listen']) end,
-    sessions = function() return internal.unpack_value(INFO['sessions']) end,
-    limits = function() return internal.unpack_value(INFO['limits']) end,
+    listen = function() return internal.unpack_value(task.text(INFO, 'listen')) end,
+    sessions = function() return internal.unpack_value(task.text(INFO, 'sessions')) end,
+    memory = function() return {lua = internal.unpack_value(task.text(INFO, 'memory'))} end,
+    limits = function() return internal.unpack_value(task.text(INFO, 'limits')) end,
 }
 local function information_of(key)
     local value = information[key]

@@ -225,7 +225,7 @@ function console.eval(text)
     end
     local reply = internal.reply_to(text)
     if raw.byte(reply, 1) < 32 then
-        reply = FORMAT[reply]
+        reply = task.text(FORMAT, reply)
     end
     return reply
 end

@@ -5,9 +5,9 @@
 -- one that waits for more lines. Nothing outside task.run() may raise here.
 local internal, REASON = ...
 local raw, task, output = internal.raw, internal.task, internal.output
-local KILL = internal.KILL
-local byte, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.setfenv,
-    raw.sub, raw.type, raw.co_yield
+local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
+local byte, collectgarbage, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.collectgarbage, raw.find,
+    raw.getfenv, raw.next, raw.setfenv, raw.sub, raw.type, raw.co_yield
 local load_text, protected = internal.load_text, task.protected
 local globals = _G
 
@@ -104,10 +104,17 @@ local FORMATTING = {
 }
 
 -- The error document for what a run raised. The value may be a table of the user's, which can raise again.
+local MESSAGE_MAX = 2^16
 function reply_with_error(me, value)
     local session = me.session
+    if value == OUT_OF_MEMORY then
+        task.make_room()
+        collectgarbage()
+    elseif type(value) == 'string' and #value > MESSAGE_MAX then
+        value = sub(value, 1, MESSAGE_MAX) .. '...'
+    end
     if value == KILL then
-        return output.error_reply(session, REASON[0] or CANCELLED)
+        return output.error_reply(session, task.text(REASON, 0) or CANCELLED)
     end
     if me.showing then
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
@@ -122,7 +129,7 @@ function reply_with_error(me, value)
         return reply
     end
     if reply == KILL then
-        return output.error_reply(session, REASON[0] or CANCELLED)
+        return output.error_reply(session, task.text(REASON, 0) or CANCELLED)
     end
     me.showing = true
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
@@ -147,8 +154,28 @@ function internal.reply_to(text)
     return reply(protected(chunk))
 end
 
+-- What Python adds to an operation when memory is short: it has lifted the limit, which user code is to find in its place;
+-- or it wants the garbage collected first, too.
+local TIGHT, COLLECT = 16, 32
+local function make_ready(me, operation, text)
+    if operation >= COLLECT then
+        operation = operation - COLLECT
+        collectgarbage()
+    end
+    me.keeps_limit = true
+    operation = operation - TIGHT
+    if operation == STATEMENT or operation == STATEMENT_OPEN then
+        -- While there is room: so a statement that frees memory can still be run.
+        compile(text)
+    end
+    return operation
+end
+
 local function perform(me, operation, text)
-    me.showing, me.cancelled = false, nil
+    if operation >= TIGHT then
+        operation = make_ready(me, operation, text)
+    end
+    me.showing = false
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)

@@ -175,11 +175,20 @@ local function call(record)
     return record.func(unpack(record.arguments, 1, record.count))
 end
 
+local function run_and_finish(record)
+    return finish(record, task.run(record, call, record))
+end
+
 -- The body of a fiber's coroutine. Python starts it with the fiber's id and takes '' when it is over.
 function internal.fiber_main(fid)
     local record = fibers[fid]
     task.adopt(record)
-    finish(record, task.run(record, call, record))
+    record.keeps_limit = true
+    if not raw.pcall(run_and_finish, record) then
+        task.make_room()
+        finish(record, false, internal.OUT_OF_MEMORY)
+        task.keep_limit()
+    end
     return ''
 end
 

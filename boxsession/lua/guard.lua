@@ -1,36 +1,17 @@
 -- The standard library as users get it: what could crash, hang or leave the process is taken away or replaced.
---
--- Runs first. Trusted files take what they need from `raw` (kept in their locals), so nothing a user does to the
--- global table, or to a library table, can reach them.
 local internal = ...
-
-local raw = {
-    assert = assert, collectgarbage = collectgarbage, error = error, getfenv = getfenv, getmetatable = getmetatable,
-    loadstring = loadstring, next = next, newproxy = newproxy, pairs = pairs, ipairs = ipairs, pcall = pcall,
-    rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setfenv = setfenv,
-    setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
-    xpcall = xpcall,
-    byte = string.byte, char = string.char, find = string.find, format = string.format, gmatch = string.gmatch,
-    gsub = string.gsub, lower = string.lower, match = string.match, rep = string.rep, reverse = string.reverse,
-    sub = string.sub,
-    concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,
-    floor = math.floor, huge = math.huge, max = math.max,
-    co_create = coroutine.create, co_resume = coroutine.resume, co_running = coroutine.running,
-    co_status = coroutine.status, co_yield = coroutine.yield,
-    sethook = debug.sethook, traceback = debug.traceback, debug_getmetatable = debug.getmetatable,
-    clock = os.clock, date = os.date, time = os.time,
-}
-internal.raw = raw
+local raw = internal.raw
 
 local error, find, gsub, loadstring, pcall, select, sub, type = raw.error, raw.find, raw.gsub, raw.loadstring,
     raw.pcall, raw.select, raw.sub, raw.type
 local concat, tonumber, unpack = raw.concat, raw.tonumber, raw.unpack
 
 -- An error of a replaced function names the user's line, not ours: the C function is called again, its message loses the
--- position that points here and is raised from the caller's caller. Arguments that it takes after all (a number ) are taken: so nothing may come here that is not safe to call.
+-- position that points here and is raised from the caller's caller. Arguments that it takes after all (a number in a string)
+-- are taken: so nothing may come here that is not safe to call.
 local BLAME_LEVEL = 4      -- blamed, and the tail calls that led there from the replaced function
 local function strip_position(message)
-    return (gsub(message, '^builtin/%w+%.lua:%d+: ', ''))
+    return (gsub(message, '^builtin/[%w_]+%.lua:%d+: ', ''))
 end
 internal.strip_position = strip_position
 
@@ -104,6 +85,15 @@ local function load_text(text, name)
 end
 internal.load_text = load_text
 
+-- Compiling is not interrupted, and takes time with the square of some texts.
+local CODE_MAX = 2^17
+local function load_code(text, name)
+    if #text > CODE_MAX then
+        return nil, 'the code is too long (' .. #text .. ' bytes, at most ' .. CODE_MAX .. ')'
+    end
+    return load_text(text, name)
+end
+
 local function text_or_nil(value)
     return type(value) == 'number' and value .. '' or value
 end
@@ -120,14 +110,14 @@ function _G.loadstring(...)
     elseif name ~= nil and type(name) ~= 'string' then
         return blame(loadstring, text, name)
     end
-    return load_text(text, name)
+    return load_code(text, name)
 end
 
 -- load() reads its pieces here: inside the C reader a switch to another session could not be allowed.
 function _G.load(chunk, name)
     chunk = text_or_nil(chunk)
     if type(chunk) == 'string' then
-        return load_text(chunk, name or chunk)
+        return load_code(chunk, name or chunk)
     end
     if type(chunk) ~= 'function' then
         return error("bad argument #1 to 'load' (function expected, got " .. type(chunk) .. ')', 2)
@@ -144,7 +134,7 @@ function _G.load(chunk, name)
         count = count + 1
         pieces[count] = piece
     end
-    return load_text(concat(pieces), name or '=(load)')
+    return load_code(concat(pieces), name or '=(load)')
 end
 
 -- lua_unpack of 5.1 computes the count in an int: a range wider than that walks off the stack.
@@ -187,20 +177,31 @@ table.insert = function(...)
     return blame(insert, ...)
 end
 
--- The matcher of 5.1 recurses in C for each item of a pattern: a longer pattern would overflow the stack.
+-- The matcher of 5.1 recurses in C for each item of a pattern: a longer pattern would overflow the stack. What it could take
+-- too long over, with nothing to interrupt it, goes to the one in Lua (pattern.lua).
 local PATTERN_MAX = 10000
+local PLAIN_WORK_MAX = 2e7      -- bytes compared at worst: some 10 ms
+local is_costly = internal.pattern.is_costly
 for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
-    local matcher = string[name]
+    local matcher, patient_matcher = string[name], internal.pattern[name]
+    local every_start = name == 'gmatch' or nil
     string[name] = function(...)
         local text, pattern, start, plain = ...
-        if type(pattern) == 'string' and #pattern > PATTERN_MAX and not (name == 'find' and plain) then
+        text, pattern = text_or_nil(text), text_or_nil(pattern)
+        if type(text) ~= 'string' or type(pattern) ~= 'string' or (start ~= nil and name ~= 'gsub'
+           and type(start) ~= 'number') then
+            return blame(matcher, ...)
+        end
+        if name == 'find' and plain then
+            if #text * #pattern > PLAIN_WORK_MAX then
+                return patient_matcher(text, pattern, start, true)
+            end
+        elseif #pattern > PATTERN_MAX then
             return error('pattern is too long (' .. #pattern .. ' bytes, at most ' .. PATTERN_MAX .. ')', 2)
+        elseif is_costly(#text, pattern, every_start) then
+            return blame(patient_matcher, text, pattern, select(3, ...))
         end
-        if type(text) == 'string' and type(pattern) == 'string' and (start == nil or name == 'gsub'
-           or type(start) == 'number') then
-            return matcher(...)
-        end
-        return blame(matcher, ...)
+        return matcher(...)
     end
 end
 
@@ -213,6 +214,26 @@ for _, name in raw.ipairs({'sub', 'byte'}) do
             return cut(...)
         end
         return blame(cut, ...)
+    end
+end
+
+-- string.rep in C puts a long result together byte by byte; doubled in Lua it is quick, and others get their turns.
+local REP_IN_C = 2^16
+local function repeated(text, count)
+    count = raw.floor(count)
+    if #text * count <= REP_IN_C then
+        return raw.rep(text, count)
+    end
+    local made, power = '', text
+    while true do
+        if count % 2 == 1 then
+            made = made .. power
+        end
+        count = (count - count % 2) / 2
+        if count == 0 then
+            return made
+        end
+        power = power .. power
     end
 end
 
@@ -232,13 +253,13 @@ function string.rep(...)
     if count * (#text + (separator and #separator or 0)) > REP_MAX or count ~= count or count > REP_MAX then
         return error('resulting string too large', 2)
     end
-    if separator == nil then
-        return rep(text, count)
-    end
     if count < 1 then
         return ''
     end
-    return rep(text .. separator, count - 1) .. text
+    if separator == nil then
+        return repeated(text, count)
+    end
+    return repeated(text .. separator, count - 1) .. text
 end
 
 -- string.format by pieces, since LuaJIT's %s takes any value, and zero bytes, and its %q writes control characters as
@@ -325,7 +346,7 @@ local function formatted_piece(piece, number, count, value)
     end
     local ok, text = pcall(format, piece.spec, value)
     if not ok then
-        text = gsub(gsub(text, '^builtin/%w+%.lua:%d+: ', ''), "argument #%d+ to '[^']*'",
+        text = gsub(gsub(text, '^builtin/[%w_]+%.lua:%d+: ', ''), "argument #%d+ to '[^']*'",
                     "argument #" .. number .. " to 'format'")
         return error(text, 3)
     end
@@ -372,6 +393,40 @@ function math.log(...)
         return blame(log, ...)
     end
     return blame(log, value) / blame(log, base)
+end
+
+-- table.concat and table.sort of long lists, in steps between which others get their turns.
+local CONCAT_STEP, SORT_IN_C = 4096, 4096
+function table.concat(...)
+    local list, separator, first, last = ...
+    if type(list) ~= 'table' then
+        return blame(concat, ...)
+    end
+    local from, to = first == nil and 1 or tonumber(first), last == nil and #list or tonumber(last)
+    separator = separator == nil and '' or text_or_nil(separator)
+    if type(separator) ~= 'string' or not from or not to or not (to - from > CONCAT_STEP) then
+        return blame(concat, ...)
+    end
+    local pieces, count = {}, 0
+    for start = from, to, CONCAT_STEP do
+        local stop = start + CONCAT_STEP - 1
+        count = count + 1
+        pieces[count] = blame(concat, list, separator, start, stop < to and stop or to)
+    end
+    return concat(pieces, separator)
+end
+
+local sort = raw.sort
+local function is_less(a, b)
+    return a < b
+end
+function table.sort(...)
+    local list, compare = ...
+    if compare == nil and type(list) == 'table' and #list > SORT_IN_C then
+        -- With a function in Lua the hook is asked now and then.
+        return blame(sort, list, is_less)
+    end
+    return blame(sort, ...)
 end
 
 -- LuaJIT words a missing argument of these its own way.

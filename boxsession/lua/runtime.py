@@ -42,6 +42,12 @@ _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE 
 # As modules.lua numbers them.
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
+# What is added to an operation when memory is short, as evaluator.lua has it.
+_TIGHT, _COLLECT = 16, 32
+# Room for what trusted code does with a statement and its error; for what lupa does with an answer.
+_ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
+_UNLIMITED = 1 << 62
+
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
 
@@ -145,7 +151,14 @@ class Runtime:
         self._calls = exposed.Calls()
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
-            attribute_handlers=(_read_port, _deny))
+            attribute_handlers=(_read_port, _deny), max_memory=0)
+        self._used = self._lua.get_memory_used
+        self._memory_limit = 0          # bytes; 0 for none
+        self._memory_now = _UNLIMITED   # what is in force
+        self._lifted = False            # whether that is more than the limit
+        self._ample = _UNLIMITED        # up to here there is room for whatever trusted code does
+        self._collect_at = _UNLIMITED   # from here on the garbage is collected out of turn
+        self._collected = False         # has just been
         self._load(facts, expose or {}, services or {})
 
     def _load(self, facts, expose, services) -> None:
@@ -153,29 +166,35 @@ class Runtime:
         lua = self._lua
         internal = lua.table()
         log_port, clock_port = _Port(self._log), _Port(self._clock)
+
+        def text_port(answer):
+            return _Port(lambda key: self._if_there_is_room(answer(key)))
+
         ports = {
+            'raw': (),
+            'pattern': (),
             'guard': (),
-            'task': (_Port(self._park), _Port(self._tick), _Port(self._call), clock_port),
+            'task': (_Port(self._park), _Port(self._tick), text_port(self._call), _Port(self._room)),
             'yaml': (),
             'tagged': (),
             'format': (),
             'objects': (),
             'expose': (self._calls.services(services),),
-            'stdlib': (_Port(_environment),),
-            'box': (log_port, _Port(self._push), _Port(self._info), exposed.pack(
+            'stdlib': (text_port(_environment),),
+            'box': (log_port, _Port(self._push), text_port(self._info), exposed.pack(
                 {name: fact for name, fact in facts.items() if not callable(fact)})),
             'sessions': (),
             'errors': (),
             'modules': (clock_port,),
-            'uuid': (_Port(_random),),
+            'uuid': (text_port(_random),),
             'serializer': (),
             'json': (),
-            'yaml_module': (_Port(reply_document), _Port(read_documents)),
+            'yaml_module': (text_port(reply_document), text_port(read_documents)),
             'log': (log_port,),
-            'console': (_Port(self._delimiter), _Port(reply_document)),
+            'console': (_Port(self._delimiter), text_port(reply_document)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
-            'evaluator': (_Port(self._reason),),
+            'evaluator': (text_port(self._reason),),
         }
         for name, arguments in ports.items():
             source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
@@ -207,6 +226,7 @@ class Runtime:
 
     def _run_script(self, text, name):
         task = Task(None)
+        self._lift_limit(len(text))
         coroutine = self._script_main.coroutine(name.encode())
         fid = task.fid = int(coroutine.send(None))
         self._tasks[fid] = task
@@ -217,6 +237,68 @@ class Runtime:
             return answer
         finally:
             del self._tasks[fid]
+
+    # Memory
+
+    @property
+    def memory_used(self) -> int:
+        """Bytes that the Lua state holds, its garbage included."""
+        return self._used()
+
+    def limit_memory(self, limit: int) -> None:
+        """Sets how much memory the Lua state may hold, in bytes; 0 for no limit. What is over it already may stay."""
+        self._memory_limit = limit
+        self._ample = limit * 0.85 - _ROOM if limit else _UNLIMITED
+        self._collect_at = limit * 0.75 if limit else _UNLIMITED
+        self._keep_limit()
+
+    def _keep_limit(self):
+        self._lifted = False
+        self._memory_now = self._memory_limit or _UNLIMITED
+        self._lua.set_max_memory(self._memory_limit)
+
+    def _lift_limit(self, size):
+        """Makes room for `size` bytes, and for what trusted code does with them. Whoever lifts sees to it that user code
+        does not profit: it runs behind keep_limit() of task.lua."""
+        needed = self._used() + size + _ROOM
+        if needed > self._memory_now:
+            self._lifted = True
+            self._memory_now = needed
+            self._lua.set_max_memory(needed)
+
+    def _prepare(self, operation, size):
+        """Memory is short: makes room for a statement of `size` bytes, and gives the operation that says so to Lua."""
+        collect = self._is_time_to_collect(self._used())
+        self._lift_limit(4 * size)
+        return operation + _TIGHT + (_COLLECT if collect else 0)
+
+    def _is_time_to_collect(self, used):
+        """Whether to collect now; not again before a twentieth of the limit has been used since."""
+        limit = self._memory_limit
+        if self._collected:
+            self._collected = False
+            self._collect_at = max(limit * 0.75, used + limit * 0.05)
+        if used <= self._collect_at:
+            return False
+        self._collected = True
+        return True
+
+    def _room(self, what):
+        """What task.lua asks: -1 to make room, -2 to put the limit back, else whether there is so much room, in bytes."""
+        if what == -1:
+            self.hits['limits.lua_memory_bytes'] += 1
+            self._lift_limit(0)
+        elif what == -2:
+            self._keep_limit()
+        else:
+            return self._used() + what <= self._memory_now
+        return True
+
+    def _if_there_is_room(self, answer):
+        """A port's answer: a string that there is no memory for would end in a long jump over Python's frames."""
+        if isinstance(answer, bytes) and self._used() + len(answer) + _ANSWER_ROOM > self._memory_now:
+            return -1
+        return answer
 
     def stop(self, timeout: float) -> None:
         """Cancels all fibers and waits for their ends; those that do not end in time are left to the collector."""
@@ -274,7 +356,12 @@ class Runtime:
             self.take_turn(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
-        return -task.fid if task.killed else task.fid
+        if task.killed:
+            return -task.fid
+        used = self._used()
+        if used > self._collect_at and self._is_time_to_collect(used):
+            return task.fid + 0.5
+        return task.fid
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -419,6 +506,7 @@ class Runtime:
             enter_session(session)
         task = self._tasks[fid] = Task(host)
         task.fid = fid
+        self._lift_limit(0)
         try:
             self._fiber_main.coroutine(fid).send(None)
         finally:
@@ -460,16 +548,19 @@ def _interrupt_call(task):
 class Evaluator:
     """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
 
-    __slots__ = ('task', '_runtime', '_send', '_fid')
+    __slots__ = ('task', '_runtime', '_send', '_fid', '_used')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
         self.task = Task(host, _STATEMENTS)
         self._runtime = runtime
+        runtime._lift_limit(0)
         coroutine = runtime._session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
+        runtime._keep_limit()
         self._send = coroutine.send
+        self._used = runtime._used
 
     def statement(self, text: bytes, may_continue: bool = False) -> bytes:
         """Runs a statement and gives what leaves Lua (see `boxsession.output`).
@@ -479,7 +570,13 @@ class Evaluator:
         task = self.task
         task.killed = False
         task.deadline = 0.0
-        reply = self._send((_STATEMENT_OPEN if may_continue else _STATEMENT, text))
+        operation = _STATEMENT_OPEN if may_continue else _STATEMENT
+        runtime = self._runtime
+        if self._used() + len(text) > runtime._ample:
+            operation = runtime._prepare(operation, len(text))
+        reply = self._send((operation, text))
+        if runtime._lifted:
+            runtime._keep_limit()
         if task.raised is not None:
             task.raise_kept()
         return reply
@@ -511,7 +608,12 @@ class Evaluator:
         task = self.task
         task.killed = False
         task.limit, task.deadline = limit, 0.0
+        runtime = self._runtime
+        if self._used() + len(text) > runtime._ample:
+            operation = runtime._prepare(operation, len(text))
         reply = self._send((operation, text))
+        if runtime._lifted:
+            runtime._keep_limit()
         task.limit = _STATEMENTS
         if task.raised is not None:
             task.raise_kept()

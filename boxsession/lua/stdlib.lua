@@ -364,7 +364,7 @@ function os.environ()
     local found = {}
     for index = 1, #VARIABLES do
         local name = VARIABLES[index]
-        found[name] = GETENV[name] or nil
+        found[name] = internal.task.text(GETENV, name) or nil
     end
     return found
 end

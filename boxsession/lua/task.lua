@@ -4,12 +4,12 @@
 -- call that can switch, `current` is put back by the one function that calls it: block(). Cancelling is a flag that
 -- the ports and the count hook answer with, never a Python exception; here it becomes the KILL error, which no pcall
 -- of the user's can swallow.
-local internal, PARK, TICK, CALL, CLOCK = ...
+local internal, PARK, TICK, CALL, ROOM = ...
 local raw = internal.raw
 local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpcall, raw.select, raw.type
 local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
     raw.co_running
-local sethook, setmetatable, tostring, unpack = raw.sethook, raw.setmetatable, raw.tostring, raw.unpack
+local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable, raw.tostring, raw.unpack
 
 -- How many VM instructions pass between two looks at the clock: about 100 us of ordinary code, 3 % of its speed.
 local HOOK_COUNT = 10000
@@ -53,11 +53,34 @@ local function unshare(me)
     chunks[me.text] = nil
 end
 
--- Reads a port. A port itself raises nothing, but the read does where the C stack ends, and any call may where Lua's does:
--- so whoever sets `critical` reads under a pcall.
+-- Reads a port that may switch. A port itself raises nothing, but the read does where the C stack ends, and any call may
+-- where Lua's stack or the memory does: so it is read under a pcall, and `critical` is set behind that.
 local function read(port, argument)
+    critical = true
     return port[argument]
 end
+
+-- The memory limit -----------------------------------------------------------------------------------------------------
+--
+-- The limit is on all the time; Python sees to it that there is room before it puts anything in, and says so when it had
+-- to lift the limit for that. User code then runs behind keep_limit(), which puts it back: what it then allocates fails.
+-- Trusted code that must not fail asks for room first.
+
+local ROOM_MADE, ROOM_LIMIT, ROOM_HAVE = -1, -2, 2^18
+local NO_ROOM = -1             -- the answer of a port that had a string to give
+local OUT_OF_MEMORY = 'not enough memory'
+internal.OUT_OF_MEMORY = OUT_OF_MEMORY
+
+-- Lifts the limit, if need be, so far that trusted code can tell what went wrong.
+function task.make_room()
+    local _ = ROOM[ROOM_MADE]
+end
+
+local function keep_limit()
+    local _ = ROOM[ROOM_LIMIT]
+end
+task.keep_limit = keep_limit
+
 
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
@@ -65,11 +88,10 @@ local function block(port, argument)
     if me.chunk then
         unshare(me)
     end
-    critical = true
     local ok, result = raw_pcall(read, port, argument)
     current, critical = me, false
     if not ok then
-        return error('C stack overflow', 0)
+        return error(result == OUT_OF_MEMORY and result or 'C stack overflow', 0)
     end
     if result == false then
         me.killed = true
@@ -88,27 +110,36 @@ function task.next_fid()
     return last_fid
 end
 
--- Takes as much of both stacks as what is done under the lock may need.
+-- Takes as much of both stacks as what is done under the lock may need; false when there is no memory for it.
 local function reserve(depth)
     if depth > 0 then
         return (reserve(depth - 1))
     end
-    return CLOCK[1]
+    return ROOM[ROOM_HAVE]
 end
 local LOCK_DEPTH = 10
+-- While a task waited under the lock others have filled the memory, so that the limit was lifted for it.
+local lifted = false
 
 -- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
 -- or waited for, in one step. Nothing in between may raise: a stack that is nearly full is told here, before.
 function task.lock()
-    local outer, inner = raw_pcall(raw_pcall, reserve, LOCK_DEPTH)
+    local outer, inner, room = raw_pcall(raw_pcall, reserve, LOCK_DEPTH)
     if not (outer and inner) then
         return error('stack overflow', 0)
+    end
+    if room == false then
+        return error(OUT_OF_MEMORY, 0)
     end
     critical = true
 end
 
 function task.unlock()
     critical = false
+    if lifted then
+        lifted = false
+        keep_limit()
+    end
 end
 
 -- Waits under the lock, which is open meanwhile and closed again afterwards; false when the task was cancelled.
@@ -117,11 +148,14 @@ function task.park_locked(seconds)
     if me.chunk then
         unshare(me)
     end
-    critical = true
     local ok, alive = raw_pcall(read, PARK, seconds)
     current, critical = me, true
     if ok and alive == false then
         me.killed = true
+    end
+    lifted = ROOM[ROOM_HAVE] == false
+    if lifted then
+        task.make_room()
     end
     return ok and alive
 end
@@ -131,9 +165,19 @@ function task.park(seconds)
     return block(PARK, seconds)
 end
 
+-- Calls a port whose answer is a string, which takes memory.
+local function text(port, argument)
+    local answer = block(port, argument)
+    if answer == NO_ROOM then
+        return error(OUT_OF_MEMORY, 0)
+    end
+    return answer
+end
+task.text = text
+
 -- Calls an exposed Python function: `request` is a packed string, and so is what comes back.
 function task.call_python(request)
-    return block(CALL, request)
+    return text(CALL, request)
 end
 
 -- Tasks by id, for as long as they live.
@@ -146,17 +190,22 @@ local function hook()
         return
     end
     local me = owned[co_running()] or current
-    critical = true
     if me.chunk then
         unshare(me)
     end
     local ok, fid = raw_pcall(read, TICK, 0)
-    me = ok and fid and records[fid < 0 and -fid or fid] or me
-    current, critical = me, false
     if not ok then
+        current, critical = me, false
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
-        return error('C stack overflow', 0)
+        return error(fid == OUT_OF_MEMORY and fid or 'C stack overflow', 0)
     end
+    if fid and fid % 1 ~= 0 then
+        -- Half of a number more: there is much garbage, and the collector is late.
+        collectgarbage()
+        fid = fid - 0.5
+    end
+    me = fid and records[fid < 0 and -fid or fid] or me
+    current, critical = me, false
     if fid and fid < 0 and me.user_code and not me.thrown then
         me.killed, me.thrown = true, true
         return error(KILL, 0)
@@ -195,6 +244,10 @@ end
 
 -- Runs func(...) as user code of `me`. Like pcall; a cancelled run ends with KILL as its error.
 function task.run(me, func, ...)
+    if me.keeps_limit then
+        me.keeps_limit = nil
+        keep_limit()
+    end
     current, critical = me, false
     me.killed, me.thrown = false, false
     return result(me, raw_pcall(enter, me, func, ...))

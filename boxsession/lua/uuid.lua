@@ -91,7 +91,7 @@ uuid.NULL = from_bytes(NIL)
 
 -- A random one (version 4 of RFC 4122).
 function uuid.new()
-    local bytes = RANDOM[16]
+    local bytes = internal.task.text(RANDOM, 16)
     return from_bytes(sub(bytes, 1, 6) .. char(64 + byte(bytes, 7) % 16) .. sub(bytes, 8, 8)
                       .. char(128 + byte(bytes, 9) % 64) .. sub(bytes, 10))
 end

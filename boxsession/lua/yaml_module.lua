@@ -4,7 +4,7 @@ local raw = internal.raw
 local tagged, writer = internal.tagged, internal.yaml
 local byte, error, find, gmatch, select, sub, type, unpack = raw.byte, raw.error, raw.find, raw.gmatch, raw.select, raw.sub,
     raw.type, raw.unpack
-local encodes_by_default = internal.encodes_by_default
+local encodes_by_default, text = internal.encodes_by_default, internal.task.text
 
 -- What one decode() may take: parsing is not interrupted.
 local DECODE_MAX = 2^20
@@ -69,25 +69,25 @@ internal.serializer('yaml', function(yaml, settings)
             end
         end
         if encodes_by_default(settings) then
-            return tag .. (writer.value(value) or FORMAT[tagged.strict(value)])
+            return tag .. (writer.value(value) or text(FORMAT, tagged.strict(value)))
         end
-        return tag .. FORMAT[tagged.strict(value, settings)]
+        return tag .. text(FORMAT, tagged.strict(value, settings))
     end
 
     -- The values of all documents in a text; with `tag_only` the tag that it declares.
     function yaml.decode(...)
-        local text, options = ...
-        text = text_of(text)
-        if not text or (options ~= nil and type(options) ~= 'table') then
+        local document, options = ...
+        document = text_of(document)
+        if not document or (options ~= nil and type(options) ~= 'table') then
             return error(DECODE_USAGE, 0)
         end
-        if #text > DECODE_MAX then
-            return error('yaml.decode: the text is too long (' .. #text .. ' bytes, at most ' .. DECODE_MAX .. ')', 0)
+        if #document > DECODE_MAX then
+            return error('yaml.decode: the text is too long (' .. #document .. ' bytes, at most ' .. DECODE_MAX .. ')', 0)
         end
         if options and options.tag_only == true then
-            return declared_tag(text)
+            return declared_tag(document)
         end
-        local answer = DECODE[text]
+        local answer = text(DECODE, document)
         local save = settings.decode_save_metatables
         local values, count = internal.unpack_decoded(answer, 2, save and internal.array_mt, save and internal.map_mt,
                                                       not settings.decode_invalid_numbers)
