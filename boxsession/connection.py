@@ -127,7 +127,7 @@ class Connection:
 
     def _serve(self, hub) -> None:
         protocol, out, runtime = self._protocol, self._out, self._runtime
-        next_event, statement = protocol.next_event, self._evaluator.statement
+        next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
         run = 0                     # statements since the event loop was last visited
         while True:
             if run > 1 and runtime.slice_is_over():
@@ -169,10 +169,10 @@ class Connection:
                 hub.switch()
                 self._waiting = False
                 run = 0
-                runtime.begin_slice()
                 if self._draining or self._over:
                     break
-                self._active = time.monotonic()
+                self._active = now = monotonic()
+                runtime.begin_slice(now)
                 self._read(idle=True)
             elif type(event) is More:
                 if self._prompt:

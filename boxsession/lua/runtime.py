@@ -47,6 +47,9 @@ _TIGHT, _COLLECT = 16, 32
 # Room for what trusted code does with a statement and its error; for what lupa does with an answer.
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
 _UNLIMITED = 1 << 62
+_LOWEST_PRIORITY = -2       # libev's EV_MINPRI
+# Between two looks at the clock. What takes longer is looked at more often.
+_LONG_SECONDS = 0.01
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -142,7 +145,8 @@ class Runtime:
         self.slice_seconds = 0.05
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()             # how often each limit was met
-        self._slice_end = 0.0           # 0: the slice has not been looked at since the last switch
+        self._slice_end = 0.0           # when who runs now has run long enough
+        self._looked = 0.0              # when that was last looked at, or the run began
         self._facts = facts
         self._ready: deque[Waiter] = deque()
         self._turn_timer = None
@@ -174,7 +178,8 @@ class Runtime:
             'raw': (),
             'pattern': (),
             'guard': (),
-            'task': (_Port(self._park), _Port(self._tick), text_port(self._call), _Port(self._room)),
+            'task': (_Port(self._park), _Port(self._tick), _Port(self._turn), text_port(self._call),
+                     _Port(self._room)),
             'yaml': (),
             'tagged': (),
             'format': (),
@@ -344,24 +349,35 @@ class Runtime:
                 task.waiter = None
                 timer.stop()
                 timer.close()
-        self._slice_end = 0.0
+        self.begin_slice(time.monotonic())
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed
 
     def _tick(self, _):
-        """Called every few thousand instructions: lets the others in when the slice is over."""
+        """Called every so many instructions; task.lua says what the answers mean."""
         task = getattr(getcurrent(), _TASK)
-        if self.slice_is_over():
-            self.take_turn(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         if task.killed:
             return -task.fid
+        answer = task.fid
         used = self._used()
         if used > self._collect_at and self._is_time_to_collect(used):
-            return task.fid + 0.5
-        return task.fid
+            answer += 0.5
+        now = time.monotonic()
+        if self.slice_seconds and now >= self._slice_end:
+            answer += 0.25
+        if now - self._looked > _LONG_SECONDS:
+            answer += 0.125
+        self._looked = now
+        return answer
+
+    def _turn(self, _):
+        """Lets the others in; answers as _tick() does."""
+        task = getattr(getcurrent(), _TASK)
+        self.take_turn(task)
+        return -task.fid if task.killed else task.fid
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -380,24 +396,20 @@ class Runtime:
         self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})')
 
     def slice_is_over(self) -> bool:
-        """Whether who runs now has run long enough. The slice begins when this is first asked after a switch."""
-        if not self.slice_seconds:
-            return False
-        now = time.monotonic()
-        if not self._slice_end:
-            self._slice_end = now + self.slice_seconds
-        return now >= self._slice_end
+        """Whether who runs now has run long enough."""
+        return bool(self.slice_seconds) and time.monotonic() >= self._slice_end
 
     def take_turn(self, task: Task) -> None:
         """Lets the others run, and goes on after them."""
         if task.host is not None:
             task.host.switching_out()
         self._take_turn(task)
-        self._slice_end = 0.0
+        self.begin_slice(time.monotonic())
 
-    def begin_slice(self) -> None:
-        """The calling greenlet has just been resumed by the event loop."""
-        self._slice_end = 0.0
+    def begin_slice(self, now: float) -> None:
+        """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
+        self._looked = now
+        self._slice_end = now + self.slice_seconds
 
     def _take_turn(self, task):
         """Goes to the end of the queue of those who want to run. One of them is let in per turn of the event loop, so
@@ -405,7 +417,8 @@ class Runtime:
         waiter = task.waiter = Waiter()
         self._ready.append(waiter)
         if self._turn_timer is None:
-            self._turn_timer = get_hub().loop.timer(0.0)
+            # Below everything else: who waits for a socket or a timer comes first.
+            self._turn_timer = get_hub().loop.timer(0.0, priority=_LOWEST_PRIORITY)
         if not self._turn_timer.active:
             self._turn_timer.start(self._next_turn)
         try:
@@ -443,7 +456,7 @@ class Runtime:
                 timer.stop()
                 timer.close()
             task.calling = False
-            self._slice_end = 0.0
+            self.begin_slice(time.monotonic())
         return False if task.killed else answer
 
     def _push(self, tagged):
@@ -498,7 +511,7 @@ class Runtime:
             waiter.get()
         finally:
             task.waiter = None
-        self._slice_end = 0.0
+        self.begin_slice(time.monotonic())
         return not task.killed
 
     def _run_fiber(self, fid, session, host):
