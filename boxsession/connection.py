@@ -14,7 +14,7 @@ from typing import Any
 
 from gevent import Timeout, get_hub, getcurrent
 
-from boxsession.lua.runtime import Runtime
+from boxsession.lua.runtime import Runtime, StatementCancelled
 from boxsession.output import push_document, reply_document
 from boxsession.protocol.console import (
     NEED_DATA,
@@ -141,19 +141,20 @@ class Connection:
                 run += 1
                 self._running = event.text
                 reply = statement(event.text, event.may_continue)
-                self._running = None
                 self._statements += 1
                 if self._over:
                     break
                 if reply:
                     # Final text opens with a printable byte, a tagged string with a control character.
                     if reply[0] < 32:
-                        reply = reply_document(reply)
+                        reply = self._formatted(reply)
+                    self._running = None
                     out.append(reply)
                     self._out_bytes += len(reply)
                     if self._out_bytes > _BATCH_BYTES:
                         self._flush()
                 else:
+                    self._running = None
                     protocol.hold(event)
                 if self._prompt:
                     self._put_prompt()
@@ -186,6 +187,18 @@ class Connection:
             self._send_now()
         else:
             self._flush()
+
+    def _formatted(self, tagged: bytes) -> bytes:
+        """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
+        limits = self._runtime.output_limits
+        cuts = limits.cuts
+        try:
+            document = reply_document(tagged, limits)
+        except StatementCancelled:
+            return reply_document(self._evaluator.error('the statement was cancelled'))
+        if limits.cuts > cuts:
+            self._runtime.hits['limits.output_bytes'] += 1
+        return document
 
     def _put_prompt(self) -> None:
         if self._protocol.holds_statement:
@@ -399,7 +412,7 @@ class Connection:
     # The evaluator's host
 
     def push(self, tagged: bytes) -> None:
-        self._put(push_document(tagged))
+        self._put(push_document(tagged, self._runtime.output_limits))
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter

@@ -150,6 +150,7 @@ class Console:
         self.settings.update(changes)
         in_force = self.settings
         self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
+        self._runtime.output_bytes = in_force['limits.output_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader'},
+     'output.reader', 'output.limits'},
     {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
     {'output', 'lua', 'logs', 'listener', 'remote'},
     {'lua.runtime'},
@@ -25,8 +25,8 @@ DOORS = {
     'argparse': {'cli'},
     'logging': {'lua.runtime', 'connection', 'server', 'services', 'logs'},
 }
-PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.yaml', 'output.lua', 'output.tagged',
-        'lua.exposed', 'address'}
+PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
+        'output.tagged', 'lua.exposed', 'address'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

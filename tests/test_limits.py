@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gevent
 import pytest
+import yaml
 
 
 def hits(client, name):
@@ -128,3 +129,160 @@ class TestStatementBytes:
         client = connect(console(limits={'statement_bytes': 50}))
         assert 'too long: more than 50 bytes' in client.error('"' + 'x' * 60 + '"')
         assert 1 == hits(client, 'statement_bytes')
+
+
+MEMORY = 64 << 20
+
+
+class TestLuaMemoryBytes:
+    """Whatever a statement wants, the others go on."""
+
+    @pytest.fixture
+    def served(self, console):
+        return console(limits={'lua_memory_bytes': MEMORY})
+
+    @pytest.mark.parametrize('statement', [
+        'string.rep("x", 2^28)', 'local s = "x" while true do s = s .. s end',
+        'local t = {} while true do t[#t + 1] = {} end',
+        'local t = {} for i = 1, 1e9 do t[i] = i end', 'local t = {} for i = 1, 1e9 do t[i .. ""] = i end',
+        'local t = {} while true do t[#t + 1] = function() return t end end',
+        'local t = {} while true do t[#t + 1] = coroutine.create(print) end',
+        '(("x"):rep(1e6)):gsub("x", ("y"):rep(1000))',
+        'local t = {} for i = 1, 1e5 do t[i] = ("x"):rep(1e4) .. i end return t',
+        'local t = {} for i = 1, 200 do t[i] = ("x"):rep(1e6) end return string.format(("%s"):rep(200), unpack(t))',
+        'local t = {} for i = 1, 100 do t[i] = ("x"):rep(1e6) end return require("json").encode(t)',
+        'require("yaml").encode(("é"):rep(1.5e7))', 'error(("x"):rep(5e7))', 'error({("x"):rep(5e7)})',
+        'local t = {} for i = 1, 100 do t[i] = ("x"):rep(1e6) end return table.concat(t)',
+        'echo(("x"):rep(3e7))', 'local t = {} for i = 1, 9 do t[i] = big() .. i end',
+        'local function f(n) return f(n + 1) .. ("x"):rep(1000) .. n end f(1)',
+        'coroutine.wrap(function() local s = "x" while true do s = s .. s end end)()',
+        'require("fiber").new(function() fs = {} while true do fs[#fs + 1] = ("x"):rep(1e6) .. #fs end end) '
+        'require("fiber").sleep(0.3) fs = nil error("not enough memory")',
+        'local t = {} for i = 1, 1e9 do t[i] = require("fiber").channel() end',
+    ])
+    def test_a_statement_that_wants_too_much(self, console, connect, statement):
+        served = console(limits={'lua_memory_bytes': MEMORY}, expose={'echo': lambda value: value + value,
+                                                                      'big': lambda: 'x' * (30 << 20)})
+        client, other = connect(served), connect(served)
+        other.reply('box.session.storage.mine = 1')
+        client.send(statement + '\n')
+        answers = [other.values('box.session.storage.mine') for _ in range(5)]
+        reply = client.document()
+        told = b' '.join(reply.split())
+        assert b'not enough memory' in told or b'stack overflow' in told or b'too large' in told, told[:200]
+        assert [[1]] * 5 == answers
+        assert [2] == client.values('1 + 1')
+        assert [{'a': [1, 2]}] == other.values('{a = {1, 2}}')
+        assert hits(client, 'lua_memory_bytes') or b'not enough memory' not in reply or 'fiber' in statement
+
+    def test_who_holds_it_can_be_made_to_let_go(self, served, connect):
+        client, other = connect(served), connect(served)
+        client.reply('HOLD = {} for i = 1, 1e9 do HOLD[i] = ("x"):rep(1000) .. i end')
+        for _ in range(20):         # to the last byte
+            client.reply('for i = 1, 1000 do HOLD[#HOLD + 1] = {} end')
+        for _ in range(20):
+            client.reply('HOLD[#HOLD + 1] = ("x"):rep(math.random(100)) .. #HOLD')
+        answer = other.reply('local t = {} for i = 1, 1e5 do t[i] = {} end return #t')
+        assert b'not enough memory' in answer
+        assert b'---\n' == other.reply('1')[:4]
+        other.reply('HOLD = nil')
+        other.reply('collectgarbage()')
+        assert [100000] == other.values('local t = {} for i = 1, 1e5 do t[i] = {} end return #t')
+        assert other.value('box.info.memory.lua') < MEMORY
+
+    def test_garbage_is_no_memory(self, served, connect):
+        client = connect(served)
+        client.reply('KEEP = {} for i = 1, 30 do KEEP[i] = ("x"):rep(1e6) .. i end')
+        for _ in range(30):
+            assert [1000001] == client.values('local s for i = 1, 20 do s = ("y"):rep(1e6) .. (i % 10) end return #s')
+        assert 0 == hits(client, 'lua_memory_bytes')
+
+    def test_sessions_come_and_go_where_there_is_none_left(self, served, connect):
+        client = connect(served)
+        client.reply('HOLD = {} for i = 1, 1e9 do HOLD[i] = {i} end')
+        for _ in range(30):
+            other = connect(served)
+            assert other.reply('1 + 1').startswith(b'---\n')
+            other.close()
+        assert client.values('HOLD = nil collectgarbage()') is None
+        assert [2] == connect(served).values('1 + 1')
+
+    def test_the_limit_is_changed_only_to_what_is_possible(self, served, connect):
+        client = connect(served)
+        client.reply('HOLD = {} for i = 1, 20 do HOLD[i] = ("x"):rep(1e6) .. i end')
+        assert 'should be twice what is used now' in client.error('box.cfg{limits = {lua_memory_bytes = 16777216}}')
+        client.reply('HOLD = nil collectgarbage()')
+        assert client.values('box.cfg{limits = {lua_memory_bytes = 16777216}}') is None
+        assert 'not enough memory' in client.error('#("x"):rep(2e7)')
+        assert client.values('box.cfg{limits = {lua_memory_bytes = 0}}') is None
+        assert [100000000] == client.values('#("x"):rep(1e8)')
+
+
+class TestOutputBytes:
+    @pytest.fixture
+    def client(self, console, connect):
+        return connect(console(limits={'output_bytes': 10000}, dialect='tarantool'))
+
+    @pytest.mark.parametrize('statement', [
+        'local t = {} for i = 1, 1e5 do t[i] = i end return t',
+        'local t = {} for i = 1, 1e5 do t["k" .. i] = {i} end return t',
+        'local t = {} for i = 1, 1e5 do t[i] = "é" end return t', '1, {2}, ("x"):rep(1e5)', '("x"):rep(1e5)',
+        '("é"):rep(1e5)',
+        'local t = {} for i = 1, 3000 do t[i] = {a = {b = {"é", c = i}}} end return 1, t, 2',
+        'local t = {} for i = 1, 1e5 do t[i] = setmetatable({i}, {__serialize = "map"}) end return t',
+        'local t = {} for i = 1, 5000 do t[i] = {true, false} end return t', '("\\1"):rep(9000)'])
+    def test_what_is_too_long_is_cut_behind_a_value_and_says_so(self, client, statement):
+        reply = client.reply(statement)
+        values = yaml.load(reply, yaml.CSafeLoader)
+        assert len(reply) < 10000 + (1 << 14) + 500         # the emitter keeps 16 KiB to itself
+        assert {'error': 'the output is cut: it is over 10000 bytes (limits.output_bytes)'} == values[-1]
+        assert 1 == hits(client, 'output_bytes')
+        assert [2] == client.values('1 + 1')
+
+    def test_what_fits_is_whole(self, client):
+        assert list(range(1, 1001)) == client.value('local t = {} for i = 1, 1000 do t[i] = i end return t')
+        assert 'é' * 2000 == client.value('("é"):rep(2000)')
+        assert 0 == hits(client, 'output_bytes')
+
+    def test_a_push(self, client):
+        client.send('box.session.push(("é"):rep(1e5)) return 1\n')
+        assert b'the output is cut' in client.document()
+        assert b'- 1\n' in client.document()
+
+    def test_lua_output(self, client):
+        client.send('\\set output lua\n')
+        client.read_until(b'true;')
+        client.send('local t = {} for i = 1, 1e5 do t[i] = i end return t\n')
+        reply = client.read_until(b'(limits.output_bytes)"};')
+        assert len(reply) < 20000
+
+    def test_encoders_are_not_cut(self, client):
+        assert [200003] == client.values('#require("json").encode({("x"):rep(2e5 - 1)})')
+
+
+class TestFormatting:
+    """Of a huge result, which takes seconds: others have their turns, and it is cancelled like anything else."""
+
+    HUGE = 'local t = {} for i = 1, 3e5 do t[i] = {"é", i} end return t\n'
+
+    def test_others_are_let_in(self, console, connect):
+        served = console(limits={'slice_ms': 10})
+        client, other = connect(served), connect(served)
+        client.send(self.HUGE)
+        gevent.sleep(0.05)
+        answered = 0
+        with gevent.Timeout(60):
+            while other.value("box.session.list({id = 1})[1].state") == 'running':
+                answered += 1
+        assert answered > 5
+        assert client.document().startswith(b'---\n- - - \xc3\xa9')
+
+    def test_ctrl_c(self, console, connect):
+        served = console(limits={'slice_ms': 10})
+        client = connect(served)
+        client.send(self.HUGE)
+        gevent.sleep(0.3)
+        client.send('\x03')
+        reply = client.document()
+        assert b'cancelled' in reply or reply.startswith(b'---\n- - - ')
+        assert [2] == client.values('1 + 1')

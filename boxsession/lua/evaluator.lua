@@ -116,7 +116,7 @@ function reply_with_error(me, value)
     if value == KILL then
         return output.error_reply(session, task.text(REASON, 0) or CANCELLED)
     end
-    if me.showing then
+    if me.showing and value ~= OUT_OF_MEMORY then
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
         value = raw.format(FORMATTING[session.output], message)
     end
@@ -156,7 +156,7 @@ end
 
 -- What Python adds to an operation when memory is short: it has lifted the limit, which user code is to find in its place;
 -- or it wants the garbage collected first, too.
-local TIGHT, COLLECT = 16, 32
+local TIGHT, COLLECT, STACK_DEPTH = 16, 32, 40
 local function make_ready(me, operation, text)
     if operation >= COLLECT then
         operation = operation - COLLECT
@@ -167,6 +167,7 @@ local function make_ready(me, operation, text)
     if operation == STATEMENT or operation == STATEMENT_OPEN then
         -- While there is room: so a statement that frees memory can still be run.
         compile(text)
+        task.grow_stack(STACK_DEPTH)
     end
     return operation
 end
@@ -181,7 +182,7 @@ local function perform(me, operation, text)
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)
         local chunk = me.chunk
         if chunk then
-            me.chunk = nil
+            me.chunk = false
             if getfenv(chunk) ~= globals then
                 chunks[text] = nil
             end
@@ -213,7 +214,7 @@ local function perform(me, operation, text)
 end
 
 local function session_main(id, fd, peer, user, dialect)
-    local me = {fid = task.next_fid(), session = internal.session_new(id, fd, peer, user, dialect)}
+    local me = task.new_record({session = internal.session_new(id, fd, peer, user, dialect)})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, text = yield(me.fid .. '')
@@ -224,7 +225,7 @@ end
 
 -- Runs a file's text as admin, without a session; gives '' or the error's text.
 local function script_main(name)
-    local me = {fid = task.next_fid(), session = internal.background, name = 'init'}
+    local me = task.new_record({session = internal.background, name = 'init'})
     task.adopt(me)
     local text = yield(me.fid .. '')
     local chunk, message = load_text(text, '@' .. name)

@@ -8,9 +8,6 @@ local byte, error, find, format, next, select, setmetatable, sub, tonumber, type
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 
 local unpack_value
--- While a text of several values is unpacked: its named tables, the metatables that its lists and maps get, and whether
--- nan and inf are refused.
-local anchors, list_meta, map_meta, finite
 
 local function unpack_text(packed, at)
     local colon = find(packed, ':', at, true)
@@ -18,15 +15,44 @@ local function unpack_text(packed, at)
     return sub(packed, colon + 1, colon + length), colon + length + 1
 end
 
--- Returns the value at `at` and the position behind it.
-function unpack_value(packed, at)
+local function unpack_list(packed, at, context, name)
+    local list, count, value = {}, 0, nil
+    if name then
+        context.anchors[name] = list
+    end
+    while sub(packed, at, at) ~= ']' do
+        value, at = unpack_value(packed, at, context)
+        count = count + 1
+        list[count] = value
+    end
+    return context and setmetatable(list, context.list_meta) or list, at + 1
+end
+
+local function unpack_map(packed, at, context, name)
+    local map, key, value = {}, nil, nil
+    if name then
+        context.anchors[name] = map
+    end
+    while sub(packed, at, at) ~= '}' do
+        key, at = unpack_value(packed, at, context)
+        value, at = unpack_value(packed, at, context)
+        if key ~= nil and key == key then
+            map[key] = value
+        end
+    end
+    return context and setmetatable(map, context.map_meta) or map, at + 1
+end
+
+-- Returns the value at `at` and the position behind it. A text of documents has a `context`: its named tables, the
+-- metatables that its lists and maps get, and whether nan and inf are refused. `name` is that of the value, if it has one.
+function unpack_value(packed, at, context, name)
     local mark = sub(packed, at, at)
     at = at + 1
     if mark == 'n' then
         local text
         text, at = unpack_text(packed, at)
         local number = tonumber(text)
-        if finite and (number ~= number or number == raw.huge or number == -raw.huge) then
+        if context and context.finite and (number ~= number or number == raw.huge or number == -raw.huge) then
             return error('number must not be NaN or Inf', 0)
         end
         return number, at
@@ -41,42 +67,18 @@ function unpack_value(packed, at)
     elseif mark == 'Z' then
         return NULL, at
     elseif mark == '*' then
-        local name
         name, at = unpack_text(packed, at)
-        return anchors[name], at
+        return context.anchors[name], at
     elseif mark == '&' then
-        local name
-        name, at = unpack_text(packed, at)
-        anchors.next = name
         local value
-        value, at = unpack_value(packed, at)
-        anchors[name] = value
+        name, at = unpack_text(packed, at)
+        value, at = unpack_value(packed, at, context, name)
+        context.anchors[name] = value
         return value, at
     elseif mark == 'L' then
-        local list, count, value = {}, 0, nil
-        if anchors and anchors.next then
-            anchors[anchors.next], anchors.next = list, nil
-        end
-        while sub(packed, at, at) ~= ']' do
-            value, at = unpack_value(packed, at)
-            count = count + 1
-            list[count] = value
-        end
-        return setmetatable(list, list_meta), at + 1
-    else
-        local map, key, value = {}, nil, nil
-        if anchors and anchors.next then
-            anchors[anchors.next], anchors.next = map, nil
-        end
-        while sub(packed, at, at) ~= '}' do
-            key, at = unpack_value(packed, at)
-            value, at = unpack_value(packed, at)
-            if key ~= nil and key == key then
-                map[key] = value
-            end
-        end
-        return setmetatable(map, map_meta), at + 1
+        return unpack_list(packed, at, context, name)
     end
+    return unpack_map(packed, at, context, name)
 end
 
 local DEEPEST = 100
@@ -164,15 +166,9 @@ end
 
 -- What yaml.decode() was answered, from `at` on: a list of the values of all documents (itself without a metatable), and
 -- how many; or a string. A metatable may be false, for none.
-function internal.unpack_decoded(packed, at, list_metatable, map_metatable, finite_only)
-    task.lock()
-    anchors, list_meta, map_meta, finite = {}, list_metatable or nil, map_metatable or nil, finite_only
-    local ok, values = raw.pcall(unpack_value, packed, at)
-    anchors, list_meta, map_meta, finite = nil, nil, nil, nil
-    task.unlock()
-    if not ok then
-        return error(values, 0)
-    end
+function internal.unpack_decoded(packed, at, list_meta, map_meta, finite)
+    local values = unpack_value(packed, at, {anchors = {}, list_meta = list_meta or nil, map_meta = map_meta or nil,
+                                             finite = finite})
     return values, type(values) == 'table' and #values or 1
 end
 

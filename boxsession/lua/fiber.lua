@@ -148,8 +148,8 @@ end
 local function new_record(...)
     local func = ...
     local me = task.current()
-    return {fid = task.next_fid(), func = func, count = select('#', ...) - 1, arguments = {select(2, ...)}, session = me.session, name = 'lua',
-            storage = {}}
+    return task.new_record({func = func, count = select('#', ...) - 1, arguments = {select(2, ...)}, session = me.session,
+                            name = 'lua', storage = {}})
 end
 
 local function finish(record, ok, ...)

@@ -1,5 +1,5 @@
 -- Values to reply text, in the session's output mode: 'yaml', 'line' or 'block' (the two of Lua output).
-local internal = ...
+local internal, MOST = ...
 local raw = internal.raw
 local NULL, yaml, tagged = internal.NULL, internal.yaml, internal.tagged
 local number_text, string_text, known_text = yaml.number_text, yaml.string_text, yaml.known_text
@@ -11,12 +11,23 @@ internal.output = output
 -- The first byte of what leaves Lua: '-' and 'L' open final text, the others a tagged string (output/tagged.py).
 local YAML_LIST, YAML_ONE, LUA_LINE, LUA_BLOCK, LUA_LINE_ONE, LUA_BLOCK_ONE = '\1', '\2', '\3', '\4', '\5', '\6'
 
+-- A text longer than this is the emitter's; a document longer than this is looked at whether it is too long.
+local LONG, LOOKED_AT = 2^16, 2^12
+
+-- A document, unless it is too long: then it is written anew, and cut.
+local function checked(document)
+    if document and #document > LOOKED_AT and #document > MOST[0] then
+        return nil
+    end
+    return document
+end
+
 -- What ends a push in Lua output, whatever console.eos() says.
 local PUSH_END = ';'
 
 -- In Lua output what ends the document comes first, as a string of the tagged kind.
 local function lua_output(first, eos, values, count)
-    return tagged.values(first .. 's' .. #eos .. ':' .. eos, values, count, false)
+    return tagged.values(first .. 's' .. #eos .. ':' .. eos, values, count, false, MOST[0])
 end
 
 -- The reply to a statement that gave these values. `style` is a session, or what has an `output` and an `eos` as it has.
@@ -34,16 +45,16 @@ function output.reply(style, ...)
                 return '---\n- ' .. number_text(value) .. '\n...\n'
             end
             if kind == 'string' then
-                local text = known_text(value) or string_text(value, 2, 2)
+                local text = known_text(value) or #value <= LONG and string_text(value, 2, 2)
                 if text then
                     return (text == '' and '---\n-' or '---\n- ') .. text .. '\n...\n'
                 end
             elseif kind == 'table' then
-                return yaml.table(value) or tagged.values(YAML_LIST, {value}, 1, true)
+                return checked(yaml.table(value)) or tagged.values(YAML_LIST, {value}, 1, true, MOST[0])
             end
         end
         local values = {...}
-        return yaml.list(values, count) or tagged.values(YAML_LIST, values, count, true)
+        return checked(yaml.list(values, count)) or tagged.values(YAML_LIST, values, count, true, MOST[0])
     end
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {...}, count)
 end
@@ -62,7 +73,7 @@ function output.error_reply(style, message)
             end
         end
         local values = {{error = message}}
-        return yaml.list(values, 1) or tagged.values(YAML_LIST, values, 1, true)
+        return yaml.list(values, 1) or tagged.values(YAML_LIST, values, 1, true, MOST[0])
     end
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
@@ -71,7 +82,7 @@ end
 function output.push(style, value)
     local mode = style.output
     if mode == 'yaml' then
-        return yaml.value(value) or tagged.values(YAML_ONE, {value}, 1, true)
+        return checked(yaml.value(value)) or tagged.values(YAML_ONE, {value}, 1, true, MOST[0])
     end
     return lua_output(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, PUSH_END, {value}, 1)
 end

@@ -32,6 +32,7 @@ from lupa import lua51
 from boxsession.errors import ScriptError
 from boxsession.lua import exposed
 from boxsession.output import reply_document
+from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
 from boxsession.session import Session, current_session, enter_session
 
@@ -138,6 +139,7 @@ class Runtime:
         slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
         seconds: how long statements and triggers may run, by the names of the settings.
         hits: how often a limit was met, by the name of its setting.
+        output_bytes: the longest document for a client; 0 for no limit.
     """
 
     def __init__(self, facts: Mapping[str, Any], expose: Mapping[str, Any] | None = None,
@@ -163,6 +165,10 @@ class Runtime:
         self._ample = _UNLIMITED        # up to here there is room for whatever trusted code does
         self._collect_at = _UNLIMITED   # from here on the garbage is collected out of turn
         self._collected = False         # has just been
+        self.output_bytes = 0
+        # For what is sent to clients: cut where it is too long; and for what stays in Lua, which has its own limit.
+        self.output_limits = Limits(lambda: self.output_bytes, self.pause)
+        self._patience = Limits(lambda: 0, self.pause)
         self._load(facts, expose or {}, services or {})
 
     def _load(self, facts, expose, services) -> None:
@@ -174,6 +180,9 @@ class Runtime:
         def text_port(answer):
             return _Port(lambda key: self._if_there_is_room(answer(key)))
 
+        def formatting_port(answer, helper):
+            return _Port(lambda key: self._format(answer, key, helper))
+
         ports = {
             'raw': (),
             'pattern': (),
@@ -182,7 +191,7 @@ class Runtime:
                      _Port(self._room)),
             'yaml': (),
             'tagged': (),
-            'format': (),
+            'format': (_Port(lambda _: self.output_bytes or _UNLIMITED),),
             'objects': (),
             'expose': (self._calls.services(services),),
             'stdlib': (text_port(_environment),),
@@ -194,9 +203,10 @@ class Runtime:
             'uuid': (text_port(_random),),
             'serializer': (),
             'json': (),
-            'yaml_module': (text_port(reply_document), text_port(read_documents)),
+            'yaml_module': (formatting_port(reply_document, self._patience),
+                            formatting_port(read_documents, self.pause)),
             'log': (log_port,),
-            'console': (_Port(self._delimiter), text_port(reply_document)),
+            'console': (_Port(self._delimiter), formatting_port(reply_document, self._patience)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
             'evaluator': (text_port(self._reason),),
@@ -399,6 +409,24 @@ class Runtime:
         """Whether who runs now has run long enough."""
         return bool(self.slice_seconds) and time.monotonic() >= self._slice_end
 
+    def pause(self) -> None:
+        """Lets the others in, when who runs now has run long enough.
+
+        Raises:
+            StatementCancelled: what runs now was cancelled meanwhile.
+        """
+        task = getattr(getcurrent(), _TASK)
+        if self.slice_is_over():
+            self.take_turn(task)
+        if task.killed:
+            raise StatementCancelled
+
+    def _format(self, answer, key, helper):
+        try:
+            return self._if_there_is_room(answer(key, helper))
+        except StatementCancelled:
+            return False
+
     def take_turn(self, task: Task) -> None:
         """Lets the others run, and goes on after them."""
         if task.host is not None:
@@ -460,8 +488,12 @@ class Runtime:
         return False if task.killed else answer
 
     def _push(self, tagged):
-        getattr(getcurrent(), _TASK).host.push(tagged)
-        return True
+        task = getattr(getcurrent(), _TASK)
+        try:
+            task.host.push(tagged)
+        except StatementCancelled:
+            return False
+        return not task.killed
 
     def _delimiter(self, delimiter):
         getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)

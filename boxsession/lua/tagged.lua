@@ -71,6 +71,7 @@ end
 tagged.resolve = resolve
 
 local function tag_text(out, mark, text)
+    out.left = out.left - #text - 4
     out[#out + 1] = mark
     out[#out + 1] = #text
     out[#out + 1] = ':'
@@ -139,12 +140,18 @@ local function tag_table(out, value, kind, flow, references)
     if length then
         out[#out + 1] = flow and 'l' or 'L'
         for index = 1, length do
+            if out.left < 0 then
+                break
+            end
             tag_value(out, rawget(value, index), references)
         end
         out[#out + 1] = ']'
     else
         out[#out + 1] = flow and 'm' or 'M'
         for key, item in next, value do
+            if out.left < 0 then
+                break
+            end
             tag_value(out, key, references)
             tag_value(out, item, references)
         end
@@ -185,6 +192,7 @@ function tag_value(out, value, references)
         value, kind, flow = resolve(value)
     end
     local name = type(value)
+    out.left = out.left - 2
     if name == 'table' then
         tag_table(out, value, kind, flow, references)
     elseif name == 'string' then
@@ -222,8 +230,9 @@ local function tag_alone(out, value)
 end
 
 -- `first` says how the tagged string is meant; then the values, one after the other.
-function tagged.values(first, values, count, together)
-    local out = {first}
+-- What is over `most` bytes is cut behind a value, and marked.
+function tagged.values(first, values, count, together, most)
+    local out = {first, left = most}
     local references = {named = 0}
     if together then
         for index = 1, count do
@@ -236,13 +245,17 @@ function tagged.values(first, values, count, together)
         else
             tag_alone(out, values[index])
         end
+        if out.left < 0 then
+            out[#out + 1] = 'X'
+            break
+        end
     end
     return concat(out)
 end
 
 -- A single value as a document, where what has no form of its own is an error, but by a serializer's settings.
 function tagged.strict(value, settings)
-    local out = {'\2'}
+    local out = {'\2', left = raw.huge}
     local references = {named = 0, strict = true, settings = settings}
     find_references(value, references)
     tag_value(out, value, references)

@@ -50,7 +50,7 @@ local chunks = {}
 task.chunks = chunks
 
 local function unshare(me)
-    me.chunk = nil
+    me.chunk = false
     chunks[me.text] = nil
 end
 
@@ -104,11 +104,16 @@ local function block(port, argument)
 end
 task.block = block
 
--- Every task has an id of its own, from here up: Tarantool's first hundred are its system fibers'.
+-- Completes the record of a new task: its id (Tarantool's first hundred are its system fibers'), and what this file keeps in
+-- it, from the start, so that setting it later takes no memory.
 local last_fid = 100
-function task.next_fid()
+function task.new_record(record)
     last_fid = last_fid + 1
-    return last_fid
+    record.fid = last_fid
+    record.chunk, record.text, record.showing = false, '', false
+    record.killed, record.thrown, record.user_code = false, false, false
+    record.keeps_limit, record.is_heavy = false, false
+    return record
 end
 
 -- Takes as much of both stacks as what is done under the lock may need; false when there is no memory for it.
@@ -119,6 +124,15 @@ local function reserve(depth)
     return ROOM[ROOM_HAVE]
 end
 local LOCK_DEPTH = 10
+
+-- Makes the running coroutine's stacks grow now, not when there is no memory left for it.
+local function grow_stack(depth)
+    if depth > 0 then
+        return (grow_stack(depth - 1))
+    end
+end
+task.grow_stack = grow_stack
+
 -- While a task waited under the lock others have filled the memory, so that the limit was lifted for it.
 local lifted = false
 
@@ -261,11 +275,11 @@ end
 -- Runs func(...) as user code of `me`. Like pcall; a cancelled run ends with KILL as its error.
 function task.run(me, func, ...)
     if me.keeps_limit then
-        me.keeps_limit = nil
+        me.keeps_limit = false
         keep_limit()
     end
     if me.is_heavy then
-        me.is_heavy = nil
+        me.is_heavy = false
         sethook(hook, '', HOOK_COUNT)
     end
     current, critical = me, false

@@ -9,6 +9,7 @@ import base64
 import re
 from collections.abc import Iterator
 
+from boxsession.output.limits import UNLIMITED, Limits
 from boxsession.output.tagged import Token, is_printable
 
 __all__ = ['values']
@@ -19,6 +20,7 @@ _NAME = re.compile(rb'\w*', re.ASCII)
 _ESCAPED = re.compile(rb'[\x00-\x1f"\'\x7f-\xff]')
 _ESCAPES = {b'\0': b'\\0', b'\a': b'\\a', b'\b': b'\\b', b'\t': b'\\t', b'\n': b'\\n', b'\v': b'\\v', b'\f': b'\\f',
             b'\r': b'\\r', b'"': b'\\"', b"'": b"\\'"}
+_STEP = 256         # tokens between two pauses
 _WORDS = {'N': b'nil', 'Z': b'box.NULL', 't': b'true', 'f': b'false'}
 
 
@@ -44,8 +46,8 @@ def _key(data: bytes) -> bytes:
 class _Writer:
     """Writes tokens. `out` grows; nothing else is kept."""
 
-    def __init__(self, tokens: Iterator[Token], block: bool):
-        self.tokens = tokens
+    def __init__(self, tokens: Iterator[Token], block: bool, limits: Limits):
+        self.tokens = _paused(tokens, limits)
         self.block = block
         self.out: list[bytes] = []
 
@@ -119,17 +121,36 @@ class _Writer:
             self.out.append(_WORDS[mark] + b' = ')
 
 
-def values(tokens: Iterator[Token], *, block: bool) -> bytes:
-    """The values, separated by commas. The first token is no value: its text ends the document."""
+def _paused(tokens, limits):
+    for number, token in enumerate(tokens):
+        if number % _STEP == 0:
+            limits.pause()
+        yield token
+
+
+def values(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) -> bytes:
+    """The values, separated by commas. The first token is no value: its text ends the document.
+
+    Raises:
+        ValueError: they are too long.
+    """
     mark, end = next(tokens, ('', b''))
     if mark != 's':
         raise ValueError('Lua output needs to know what ends it')
-    writer = _Writer(tokens, block)
+    writer = _Writer(tokens, block, limits)
     is_first = True
-    for token in tokens:
+    for token in writer.tokens:
         if not is_first:
             writer.out.append(b', ')
+        if token[0] == 'X':
+            limits.cut()
+            writer.out.append(b'{error = "%s"}' % limits.message.encode())
+            break
         writer.value(token, 0)
         is_first = False
     writer.out.append(end)
-    return b''.join(writer.out)
+    document = b''.join(writer.out)
+    if limits.is_over(len(document) // 2):      # block style and escapes may double what was counted
+        limits.cut()
+        raise ValueError(limits.message)
+    return document

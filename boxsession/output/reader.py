@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
+from collections.abc import Callable
 
 import yaml
 from yaml import events
@@ -19,6 +20,7 @@ _DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
+_STEP = 256         # events between two pauses
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
 
@@ -78,13 +80,16 @@ def _packed(parsed) -> bytes:
     return b''.join(out)
 
 
-def read_documents(data: bytes) -> bytes:
-    """The values of all documents: a packed list behind '=', or a packed message behind '!'. Never raises."""
+def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> bytes:
+    """The values of all documents: a packed list behind '=', or a packed message behind '!'. Raises only what `pause`,
+    which is called now and then, raises."""
     document = 0
 
     def parsed():
         nonlocal document
-        for event in yaml.parse(data, Loader=yaml.CSafeLoader):
+        for number, event in enumerate(yaml.parse(data, Loader=yaml.CSafeLoader)):
+            if number % _STEP == 0:
+                pause()
             document += isinstance(event, events.DocumentStartEvent)
             yield event
 

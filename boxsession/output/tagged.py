@@ -10,6 +10,8 @@ It is the grammar between boxsession/lua/tagged.lua and the formatters beside th
     &<length>:<name>        names the list or map that follows
     *<length>:<name>        the list or map of that name again
 
+    X                       the output was cut here, after a value
+
 In Lua output, a string in front of all values is what ends the document.
 """
 from __future__ import annotations

@@ -3,17 +3,21 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from yaml import events
 from yaml.cyaml import CEmitter
 
+from boxsession.output.limits import UNLIMITED, Limits
 from boxsession.output.tagged import Token, is_printable
 
 __all__ = ['document']
 
 _BINARY_TAG = 'tag:yaml.org,2002:binary'
 _QUOTED_WORDS = frozenset([b'true', b'false', b'null', b'~', b'yes', b'no'])
+# A text that is looked at for itself, whether there is room for it.
+_LONG = 1 << 10
+_PRINTABLE = bytes(range(32, 127)) + b'\t\n'
 _PLAIN_WORDS = {'N': 'null', 'Z': 'null', 't': 'true', 'f': 'false'}
 
 
@@ -81,10 +85,30 @@ def _string(data: bytes, looks_numeric: bool, in_flow: bool) -> events.ScalarEve
     return events.ScalarEvent(None, None, (True, True), text)
 
 
-def _events(tokens: Iterable[Token], flow: _FlowState):
+# Between two pauses this many tokens are written.
+_STEP = 256
+
+
+def _written_bytes(data: bytes) -> int:
+    """About how long a string is in YAML: a control character takes four bytes."""
+    return len(data) + 3 * len(data.translate(None, _PRINTABLE)) if data.isascii() else len(data)
+
+
+def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int]):
     """Emitter events for the tokens of one value, or of several that follow one another."""
     anchor = None
-    for mark, data in tokens:
+    nesting: list[list] = []        # open collections: [is a map, how many tokens of its own came]
+    for number, (mark, data) in enumerate(tokens):
+        if number % _STEP == 0 or len(data) > _LONG:
+            limits.pause()
+            if limits.is_over(size() + _written_bytes(data)):
+                yield from _cut(nesting, limits)
+                return
+        if nesting and mark not in ']}&':
+            nesting[-1][1] += 1
+        if mark == 'X':
+            yield from _cut(nesting, limits)
+            return
         if mark == '&':
             anchor = data.decode()
         elif mark in 'LlMm':
@@ -93,7 +117,9 @@ def _events(tokens: Iterable[Token], flow: _FlowState):
             yield start(anchor, None, True, flow_style=is_flow)
             anchor = None
             flow.add(mark.upper(), is_flow)
+            nesting.append([mark in 'Mm', 0])
         elif mark in ']}':
+            nesting.pop()
             yield events.SequenceEndEvent() if mark == ']' else events.MappingEndEvent()
             flow.add('E')
         else:
@@ -108,11 +134,29 @@ def _events(tokens: Iterable[Token], flow: _FlowState):
             flow.add('s')
 
 
-def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
+def _cut(nesting, limits):
+    """Ends what is open, each value whole, and says in a last item that the rest is missing."""
+    while nesting:
+        is_map, count = nesting.pop()
+        if is_map and count % 2:
+            yield _plain('null')
+        yield events.MappingEndEvent() if is_map else events.SequenceEndEvent()
+    limits.cut()
+    yield events.MappingStartEvent(None, None, True, flow_style=False)
+    yield _plain('error')
+    yield _plain(limits.message)
+    yield events.MappingEndEvent()
+
+
+def document(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMITED) -> bytes:
     """One YAML document, from `---` to `...`.
 
     Args:
         tokens: one value, or with `as_list` any number of values that become a list.
+        limits: where to cut a list that is too long, and when to let others in.
+
+    Raises:
+        ValueError: a single value is too long.
     """
     stream = io.BytesIO()
     emitter = CEmitter(stream, indent=2, width=80, allow_unicode=True, line_break='\n')
@@ -122,8 +166,11 @@ def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
     if as_list:
         emitter.emit(events.SequenceStartEvent(None, None, True, flow_style=False))
         flow.add('L')
-    for event in _events(tokens, flow):
+    cuts = limits.cuts
+    for event in _events(tokens, flow, limits, stream.tell):
         emitter.emit(event)
+        if limits.cuts > cuts and not as_list:
+            raise ValueError(limits.message)
     if as_list:
         emitter.emit(events.SequenceEndEvent())
     emitter.emit(events.DocumentEndEvent(explicit=True))
