@@ -148,7 +148,7 @@ SETTINGS = (
     Setting('limits.output_bytes', 67108864, _output,
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
-    Setting('limits.slice_ms', 50, _whole,
+    Setting('limits.slice_ms', 30, _whole,
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
             'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),

@@ -34,7 +34,7 @@ __all__ = ['Connection']
 
 log = logging.getLogger('boxsession')
 
-_READ_BYTES = 65536
+_READ_BYTES = 16384
 # While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 # Replies are sent before they pile up higher than this.
@@ -130,7 +130,7 @@ class Connection:
         next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
         run = 0                     # statements since the event loop was last visited
         while True:
-            if run > 1 and runtime.slice_is_over():
+            if run > 1 and runtime.batch_is_over():
                 runtime.take_turn(self._evaluator.task)
                 run = 0
             event = next_event()
@@ -167,6 +167,7 @@ class Connection:
                     self._end_probe()
                     self._watch(True)
                 self._waiting = True
+                runtime.inside = None
                 hub.switch()
                 self._waiting = False
                 run = 0
@@ -438,6 +439,13 @@ class Connection:
         if rest:
             self._out.append(bytes(rest))
             self._out_bytes = len(rest)
+
+    def running(self) -> str:
+        """What the session runs, in words for the log."""
+        statement = self._running
+        if statement is None:
+            return f'session {self.session.id} (a trigger or a fiber)'
+        return f'session {self.session.id}: {statement[:_STATEMENT_SHOWN].decode(errors="backslashreplace")!r}'
 
     # The server's side
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Callable
@@ -15,9 +16,40 @@ from boxsession.errors import ListenError
 
 __all__ = ['Listener']
 
+log = logging.getLogger('boxsession')
+
 _BACKLOG = 1024
 _plain_socket = monkey.get_original('socket', 'socket')
 _plain_getaddrinfo = monkey.get_original('socket', 'getaddrinfo')
+
+
+class _Server(StreamServer):
+    """Accepts. Where no more sockets are to be had it waits, longer each time, and says so once."""
+
+    max_accept = 10         # at a time: a new session costs some tenths of a millisecond
+    _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._pause = 0.0
+
+    def do_read(self):
+        try:
+            accepted = super().do_read()
+        except OSError as error:
+            if error.errno not in self._EXHAUSTED:
+                raise
+            if not self._pause:
+                log.error('cannot accept: %s; trying again, in up to %g s', error.strerror, self.max_delay)
+            self._pause = min(self.max_delay, self._pause * 2 or self.min_delay)
+            self.stop_accepting()
+            self._timer = self.loop.timer(self._pause)
+            self._timer.start(self._start_accepting_if_started)
+            return None
+        if accepted and self._pause:
+            self._pause = 0.0
+            log.warning('accepting again')
+        return accepted
 
 
 class Listener:
@@ -47,7 +79,7 @@ class Listener:
             sock = self._bind_unix(address.path) if address.path else self._bind_tcp(address)
         except OSError as error:
             raise ListenError(address, error.strerror or str(error)) from None
-        self._server = StreamServer(sock, self._handle)
+        self._server = _Server(sock, self._handle)
 
     def _bind_tcp(self, address):
         family, kind, proto, _, name = _resolve(address)

@@ -20,6 +20,7 @@ from boxsession.connection import Connection
 from boxsession.errors import ScriptError
 from boxsession.listener import Listener
 from boxsession.lua.runtime import Runtime
+from boxsession.monitor import Monitor
 from boxsession.protocol.console import ConsoleProtocol
 from boxsession.protocol.greeting import console_greeting
 from boxsession.services import Services
@@ -45,7 +46,8 @@ _FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\
 class Console:
     """An admin console inside a gevent program, or alone.
 
-    It patches nothing and starts no thread: it runs in the event loop of the thread that starts it.
+    It patches nothing: it runs in the event loop of the thread that starts it. A second thread only watches whether that
+    loop turns, and logs who holds it.
 
     Args:
         listen: addresses (`'127.0.0.1:3313'`, `'unix:/run/app.sock'`) or mappings with the keys of a listener in the
@@ -84,6 +86,7 @@ class Console:
         self._connections: dict[Any, Connection] = {}       # by greenlet
         self._accepting = False
         self._idle_watch: gevent.Greenlet | None = None
+        self._monitor: Monitor | None = None
         self._stopped = Event()
         self._stopped.set()
 
@@ -123,6 +126,8 @@ class Console:
         self._stopped.clear()
         self._accepting = True
         self._idle_watch = gevent.spawn(self._watch_idle)
+        self._monitor = Monitor(self._runtime.who_runs)
+        self._monitor.start()
         for listener in self._listeners:
             listener.start()
             log.debug('listening: console %s', listener.address)
@@ -222,6 +227,7 @@ class Console:
         self._listeners.clear()
         if self._idle_watch is not None:
             self._idle_watch.kill()
+            self._monitor.stop()
         self._runtime.stop(_CANCEL_SECONDS)
         self._runtime = None
 

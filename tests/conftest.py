@@ -92,12 +92,13 @@ def tarantool(tmp_path_factory):
 class Served:
     """A `boxsession serve` process."""
 
-    def __init__(self, arguments, folder, environment=None):
+    def __init__(self, arguments, folder, environment=None, program=None):
         self.folder = folder
         self.stderr_path = folder / f'stderr-{len(list(folder.iterdir()))}'
         with open(self.stderr_path, 'wb') as stderr:
+            command = [program] if program else ['-m', 'boxsession', 'serve', *arguments]
             self.process = subprocess.Popen(
-                [sys.executable, '-m', 'boxsession', 'serve', *arguments], stderr=stderr, stdin=subprocess.DEVNULL,
+                [sys.executable, *command], stderr=stderr, stdin=subprocess.DEVNULL,
                 cwd=folder, env={**os.environ, 'PYTHONPATH': str(PROJECT), **(environment or {})})
 
     @property
@@ -136,11 +137,11 @@ class Served:
 
 @pytest.fixture
 def serve(tmp_path):
-    """A factory of server processes: serve('--listen', '127.0.0.1:0')."""
+    """A factory of server processes: serve('--listen', '127.0.0.1:0'), or serve(program=path) for one of a test's own."""
     started = []
 
-    def start(*arguments, environment=None):
-        served = Served(arguments, tmp_path, environment)
+    def start(*arguments, environment=None, program=None):
+        served = Served(arguments, tmp_path, environment, program)
         started.append(served)
         return served
 

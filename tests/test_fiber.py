@@ -162,3 +162,11 @@ def test_endless_fibers_end_with_the_console(console, connect):
 def test_wrong_arguments_are_told(client, statement):
     assert client.error(statement)
     assert 'builtin' not in client.error(statement)
+
+
+def test_a_cancelled_fiber_that_does_not_wait_is_stopped(console, connect):
+    client = connect(console(limits={'slice_ms': 5}))
+    client.reply("fiber = require('fiber')")
+    client.reply('f = fiber.new(function() while true do pcall(function() while true do end end) end end)')
+    assert ['suspended'] == client.values('fiber.sleep(0.02) return f:status()')
+    assert ['dead'] == client.values('f:cancel() fiber.sleep(0.1) return f:status()')

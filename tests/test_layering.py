@@ -11,7 +11,7 @@ LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
      'output.reader', 'output.limits'},
     {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
-    {'output', 'lua', 'logs', 'listener', 'remote'},
+    {'output', 'lua', 'logs', 'listener', 'monitor', 'remote'},
     {'lua.runtime'},
     {'connection', 'services'},
     {'server'},
@@ -21,9 +21,10 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'remote', 'server', 'services', 'cli'},
+    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'monitor', 'remote', 'server', 'services',
+               'cli'},
     'argparse': {'cli'},
-    'logging': {'lua.runtime', 'connection', 'server', 'services', 'logs'},
+    'logging': {'lua.runtime', 'connection', 'listener', 'monitor', 'server', 'services', 'logs'},
 }
 PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'address'}

@@ -48,6 +48,8 @@ _TIGHT, _COLLECT = 16, 32
 # Room for what trusted code does with a statement and its error; for what lupa does with an answer.
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
 _UNLIMITED = 1 << 62
+_POSTPONED_MAX = 4
+_BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 # Between two looks at the clock. What takes longer is looked at more often.
 _LONG_SECONDS = 0.01
@@ -75,6 +77,7 @@ class Host(Protocol):
     def set_delimiter(self, delimiter: bytes) -> None: ...
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
+    def running(self) -> str: ...
 
 
 class _Port:
@@ -107,12 +110,15 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'fid', 'killed', 'reason', 'raised', 'waiter', 'calling', 'limit', 'deadline')
+    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'killed', 'reason', 'raised', 'waiter', 'calling',
+                 'limit', 'deadline')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
         self.greenlet = getcurrent()
         self.fid = 0                                # what Lua knows it by; 0 until it has told
+        self.is_heavy = False                       # its last statement ran for more than its slice
+        self.is_new = True                          # it has run no statement yet: nobody knows how heavy it is
         self.killed = False                         # the running statement is to end
         self.reason = ''                            # why, for its error
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
@@ -148,10 +154,13 @@ class Runtime:
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()             # how often each limit was met
         self._slice_end = 0.0           # when who runs now has run long enough
+        self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
         self._facts = facts
         self._ready: deque[Waiter] = deque()
         self._turn_timer = None
+        self._loop_time = get_hub().loop.now            # when the loop last looked who is there
+        self._postponed = 0             # how often the next turn has been put off
         self._tasks: dict[int, Task] = {}               # by fiber id
         self._fibers: set[gevent.Greenlet] = set()      # kept alive until they end
         self._calls = exposed.Calls()
@@ -165,6 +174,7 @@ class Runtime:
         self._ample = _UNLIMITED        # up to here there is room for whatever trusted code does
         self._collect_at = _UNLIMITED   # from here on the garbage is collected out of turn
         self._collected = False         # has just been
+        self.inside: Task | None = None     # the task that runs now; read by the monitor's thread
         self.output_bytes = 0
         # For what is sent to clients: cut where it is too long; and for what stays in Lua, which has its own limit.
         self.output_limits = Limits(lambda: self.output_bytes, self.pause)
@@ -325,6 +335,15 @@ class Runtime:
             self._turn_timer.close()
             self._turn_timer = None
 
+    def who_runs(self) -> str:
+        """What runs now, in words."""
+        task = self.inside
+        if task is None:
+            return 'the program around the console'
+        if task.host is None:
+            return 'the init script'
+        return task.host.running()
+
     def cancel(self, task: Task, reason: str = '') -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
         if not task.killed:
@@ -353,9 +372,11 @@ class Runtime:
             waiter = task.waiter = Waiter()
             timer = get_hub().loop.timer(seconds)
             timer.start(waiter.switch, None)
+            self.inside = None
             try:
                 waiter.get()
             finally:
+                self.inside = task
                 task.waiter = None
                 timer.stop()
                 timer.close()
@@ -386,6 +407,7 @@ class Runtime:
     def _turn(self, _):
         """Lets the others in; answers as _tick() does."""
         task = getattr(getcurrent(), _TASK)
+        task.is_heavy = True
         self.take_turn(task)
         return -task.fid if task.killed else task.fid
 
@@ -409,6 +431,11 @@ class Runtime:
         """Whether who runs now has run long enough."""
         return bool(self.slice_seconds) and time.monotonic() >= self._slice_end
 
+    def batch_is_over(self) -> bool:
+        """Between two statements that were sent together: whether it is the others' turn. All who were found ready when the
+        loop last looked share a time; a short one of his own everybody has."""
+        return time.monotonic() - self._began > _OWN_SECONDS and time.time() - self._loop_time() > _BATCH_SECONDS
+
     def pause(self) -> None:
         """Lets the others in, when who runs now has run long enough.
 
@@ -427,23 +454,32 @@ class Runtime:
         except StatementCancelled:
             return False
 
-    def take_turn(self, task: Task) -> None:
-        """Lets the others run, and goes on after them."""
+    def wait_for_turn(self, task: Task) -> None:
+        """Before a statement of one who needs many turns, or may: while others spin it waits for its first one, too. Who
+        is new waits in front of those who spin, and who was served at once before is not made to wait for any of them."""
+        first = task.is_new
+        task.is_heavy = task.is_new = False
+        if self._ready:
+            self.take_turn(task, first)
+
+    def take_turn(self, task: Task, first: bool = False) -> None:
+        """Lets the others run, and goes on after them; with `first`, as soon as it was looked who else is there."""
         if task.host is not None:
             task.host.switching_out()
-        self._take_turn(task)
+        self._take_turn(task, first)
         self.begin_slice(time.monotonic())
 
     def begin_slice(self, now: float) -> None:
         """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
-        self._looked = now
+        self._began = self._looked = now
         self._slice_end = now + self.slice_seconds
 
-    def _take_turn(self, task):
+    def _take_turn(self, task, first=False):
         """Goes to the end of the queue of those who want to run. One of them is let in per turn of the event loop, so
         that however many spin, the loop's other business is done between any two."""
         waiter = task.waiter = Waiter()
-        self._ready.append(waiter)
+        self.inside = None
+        (self._ready.appendleft if first else self._ready.append)(waiter)
         if self._turn_timer is None:
             # Below everything else: who waits for a socket or a timer comes first.
             self._turn_timer = get_hub().loop.timer(0.0, priority=_LOWEST_PRIORITY)
@@ -453,8 +489,15 @@ class Runtime:
             waiter.get()
         finally:
             task.waiter = None
+            self.inside = task
 
     def _next_turn(self):
+        if self._postponed < _POSTPONED_MAX and time.time() - self._loop_time() > self.slice_seconds / 2:
+            # Somebody new has run since the loop last looked who else is there: first it looks again.
+            self._postponed += 1
+            self._turn_timer.start(self._next_turn)
+            return
+        self._postponed = 0
         while self._ready:
             waiter = self._ready.popleft()
             if waiter.greenlet is not None:
@@ -484,6 +527,7 @@ class Runtime:
                 timer.stop()
                 timer.close()
             task.calling = False
+            self.inside = task
             self.begin_slice(time.monotonic())
         return False if task.killed else answer
 
@@ -539,9 +583,11 @@ class Runtime:
         waiter = task.waiter = Waiter()
         # Callbacks run in order: the fiber, which was started just before, comes first.
         get_hub().loop.run_callback(waiter.switch, None)
+        self.inside = None
         try:
             waiter.get()
         finally:
+            self.inside = task
             task.waiter = None
         self.begin_slice(time.monotonic())
         return not task.killed
@@ -552,9 +598,11 @@ class Runtime:
         task = self._tasks[fid] = Task(host)
         task.fid = fid
         self._lift_limit(0)
+        self.inside = task
         try:
             self._fiber_main.coroutine(fid).send(None)
         finally:
+            self.inside = None
             del self._tasks[fid]
             self._fibers.discard(getcurrent())
             if host is not None:
@@ -615,10 +663,13 @@ class Evaluator:
         task = self.task
         task.killed = False
         task.deadline = 0.0
+        if task.is_heavy or task.is_new:
+            self._runtime.wait_for_turn(task)
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         runtime = self._runtime
         if self._used() + len(text) > runtime._ample:
             operation = runtime._prepare(operation, len(text))
+        runtime.inside = task
         reply = self._send((operation, text))
         if runtime._lifted:
             runtime._keep_limit()
@@ -656,7 +707,9 @@ class Evaluator:
         runtime = self._runtime
         if self._used() + len(text) > runtime._ample:
             operation = runtime._prepare(operation, len(text))
+        runtime.inside = task
         reply = self._send((operation, text))
+        runtime.inside = None
         if runtime._lifted:
             runtime._keep_limit()
         task.limit = _STATEMENTS

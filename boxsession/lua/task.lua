@@ -227,6 +227,10 @@ function hook()
                 unshare(me)
             end
             ok, fid = raw_pcall(read, TURN, 0)
+            if ok and fid and fid > 0 and me.cancelled then
+                -- A fiber that was cancelled has run for a whole slice and did not notice.
+                fid = -fid
+            end
         end
     end
     if not ok then

@@ -1,0 +1,63 @@
+"""Tells who holds the event loop for long: a thread of its own, since a loop that is held cannot tell."""
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+from gevent import get_hub, monkey
+
+__all__ = ['Monitor']
+
+log = logging.getLogger('boxsession')
+
+# How often the loop shows that it turns, and after how long without that it is held.
+_BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
+
+# Real ones, also in a program that is patched.
+_start_thread = monkey.get_original('_thread', 'start_new_thread')
+_sleep = monkey.get_original('time', 'sleep')
+
+
+class Monitor:
+    """Watches the calling thread's event loop.
+
+    Args:
+        who: says in words what runs now; called in the monitor's thread, so it only reads.
+    """
+
+    def __init__(self, who: Callable[[], str]):
+        self._who = who
+        self._beat_at = time.monotonic()
+        self._stopped = False
+        self._timer = None
+
+    def start(self) -> None:
+        self._beat_at = time.monotonic()
+        self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False)
+        self._timer.start(self._beat)
+        _start_thread(self._watch, ())
+
+    def stop(self) -> None:
+        """The thread ends soon after."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+    def _beat(self):
+        self._beat_at = time.monotonic()
+
+    def _watch(self):
+        told = None         # the beat behind which the loop was found held
+        while not self._stopped:
+            _sleep(_BEAT_SECONDS)
+            beat_at = self._beat_at
+            held = time.monotonic() - beat_at
+            if told is not None and beat_at != told:
+                log.warning('the event loop turns again: it was held for about %.1f s', beat_at - told)
+                told = None
+            if held > _BEAT_SECONDS + _HELD_SECONDS and told is None and not self._stopped:
+                told = beat_at
+                log.warning('the event loop is held, for %.1f s so far, by %s', held, self._who())
