@@ -154,9 +154,10 @@ end
 
 local function finish(record, ok, ...)
     local results, result_count = {...}, select('#', ...)
-    if not ok and not record.joinable and not record.cancelled and not record.killed then
+    if not ok and not record.told and not record.joinable and not record.cancelled and not record.killed then
         local _ = LOG['error:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
                       .. ' raised: ' .. task.text_of(record, (...))]
+        record.told = true
     end
     task.lock()
     record.finished, record.ok, record.results, record.result_count = true, ok, results, result_count

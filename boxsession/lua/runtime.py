@@ -49,6 +49,8 @@ _TIGHT, _COLLECT = 16, 32
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
 _UNLIMITED = 1 << 62
 _POSTPONED_MAX = 4
+# How much of the memory limit a statement may fill that began when there was enough.
+_UNRESERVED = 0.9
 _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 # Between two looks at the clock. What takes longer is looked at more often.
@@ -110,8 +112,8 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'killed', 'reason', 'raised', 'waiter', 'calling',
-                 'limit', 'deadline')
+    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'reason', 'raised', 'waiter',
+                 'calling', 'limit', 'deadline')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -119,6 +121,7 @@ class Task:
         self.fid = 0                                # what Lua knows it by; 0 until it has told
         self.is_heavy = False                       # its last statement ran for more than its slice
         self.is_new = True                          # it has run no statement yet: nobody knows how heavy it is
+        self.is_tight = False                       # what it runs began when memory was short, and may use the reserve
         self.killed = False                         # the running statement is to end
         self.reason = ''                            # why, for its error
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
@@ -157,7 +160,9 @@ class Runtime:
         self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
         self._facts = facts
-        self._ready: deque[Waiter] = deque()
+        self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
+        self._newcomers: deque[Waiter] = deque()    # who has not run yet
+        self._newcomers_first = False
         self._turn_timer = None
         self._loop_time = get_hub().loop.now            # when the loop last looked who is there
         self._postponed = 0             # how often the next turn has been put off
@@ -277,10 +282,14 @@ class Runtime:
         self._collect_at = limit * 0.75 if limit else _UNLIMITED
         self._keep_limit()
 
-    def _keep_limit(self):
+    def _keep_limit(self, task: Task | None = None):
+        """Puts the limit of a task in force. One that has filled the memory leaves a reserve to those that come after."""
         self._lifted = False
-        self._memory_now = self._memory_limit or _UNLIMITED
-        self._lua.set_max_memory(self._memory_limit)
+        limit = self._memory_limit
+        if limit and not (task is not None and task.is_tight):
+            limit = int(limit * _UNRESERVED)
+        self._memory_now = limit or _UNLIMITED
+        self._lua.set_max_memory(limit)
 
     def _lift_limit(self, size):
         """Makes room for `size` bytes, and for what trusted code does with them. Whoever lifts sees to it that user code
@@ -291,8 +300,9 @@ class Runtime:
             self._memory_now = needed
             self._lua.set_max_memory(needed)
 
-    def _prepare(self, operation, size):
+    def _prepare(self, task, operation, size):
         """Memory is short: makes room for a statement of `size` bytes, and gives the operation that says so to Lua."""
+        task.is_tight = True
         collect = self._is_time_to_collect(self._used())
         self._lift_limit(4 * size)
         return operation + _TIGHT + (_COLLECT if collect else 0)
@@ -314,7 +324,7 @@ class Runtime:
             self.hits['limits.lua_memory_bytes'] += 1
             self._lift_limit(0)
         elif what == -2:
-            self._keep_limit()
+            self._keep_limit(getattr(getcurrent(), _TASK))
         else:
             return self._used() + what <= self._memory_now
         return True
@@ -376,11 +386,10 @@ class Runtime:
             try:
                 waiter.get()
             finally:
-                self.inside = task
                 task.waiter = None
                 timer.stop()
                 timer.close()
-        self.begin_slice(time.monotonic())
+        self._resumed(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed
@@ -467,6 +476,13 @@ class Runtime:
         if task.host is not None:
             task.host.switching_out()
         self._take_turn(task, first)
+        self._resumed(task)
+
+    def _resumed(self, task):
+        """A task has been switched back to."""
+        self.inside = task
+        if self._memory_limit:
+            self._keep_limit(task)
         self.begin_slice(time.monotonic())
 
     def begin_slice(self, now: float) -> None:
@@ -475,11 +491,11 @@ class Runtime:
         self._slice_end = now + self.slice_seconds
 
     def _take_turn(self, task, first=False):
-        """Goes to the end of the queue of those who want to run. One of them is let in per turn of the event loop, so
+        """Goes to the end of a queue of those who want to run. One of them is let in per turn of the event loop, so
         that however many spin, the loop's other business is done between any two."""
         waiter = task.waiter = Waiter()
         self.inside = None
-        (self._ready.appendleft if first else self._ready.append)(waiter)
+        (self._newcomers if first else self._ready).append(waiter)
         if self._turn_timer is None:
             # Below everything else: who waits for a socket or a timer comes first.
             self._turn_timer = get_hub().loop.timer(0.0, priority=_LOWEST_PRIORITY)
@@ -489,7 +505,6 @@ class Runtime:
             waiter.get()
         finally:
             task.waiter = None
-            self.inside = task
 
     def _next_turn(self):
         if self._postponed < _POSTPONED_MAX and time.time() - self._loop_time() > self.slice_seconds / 2:
@@ -498,13 +513,18 @@ class Runtime:
             self._turn_timer.start(self._next_turn)
             return
         self._postponed = 0
-        while self._ready:
-            waiter = self._ready.popleft()
-            if waiter.greenlet is not None:
-                break
-        else:
+        # By turns, so that neither waits for all of the others.
+        self._newcomers_first = not self._newcomers_first
+        queues = (self._newcomers, self._ready) if self._newcomers_first else (self._ready, self._newcomers)
+        waiter = None
+        for queue in queues:
+            while queue and waiter is None:
+                waiter = queue.popleft()
+                if waiter.greenlet is None:
+                    waiter = None
+        if waiter is None:
             return
-        if self._ready:
+        if self._ready or self._newcomers:
             self._turn_timer.start(self._next_turn)
         waiter.switch(None)
 
@@ -527,8 +547,7 @@ class Runtime:
                 timer.stop()
                 timer.close()
             task.calling = False
-            self.inside = task
-            self.begin_slice(time.monotonic())
+            self._resumed(task)
         return False if task.killed else answer
 
     def _push(self, tagged):
@@ -587,9 +606,8 @@ class Runtime:
         try:
             waiter.get()
         finally:
-            self.inside = task
             task.waiter = None
-        self.begin_slice(time.monotonic())
+        self._resumed(task)
         return not task.killed
 
     def _run_fiber(self, fid, session, host):
@@ -668,10 +686,11 @@ class Evaluator:
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         runtime = self._runtime
         if self._used() + len(text) > runtime._ample:
-            operation = runtime._prepare(operation, len(text))
+            operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
-        if runtime._lifted:
+        if operation >= _TIGHT or runtime._lifted:
+            task.is_tight = False
             runtime._keep_limit()
         if task.raised is not None:
             task.raise_kept()
@@ -706,11 +725,12 @@ class Evaluator:
         task.limit, task.deadline = limit, 0.0
         runtime = self._runtime
         if self._used() + len(text) > runtime._ample:
-            operation = runtime._prepare(operation, len(text))
+            operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
         runtime.inside = None
-        if runtime._lifted:
+        if operation >= _TIGHT or runtime._lifted:
+            task.is_tight = False
             runtime._keep_limit()
         task.limit = _STATEMENTS
         if task.raised is not None:

@@ -9,6 +9,7 @@ local raw = internal.raw
 local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpcall, raw.select, raw.type
 local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
     raw.co_running
+local getregistry, next, rawequal = raw.getregistry, raw.next, raw.rawequal
 local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable, raw.tostring, raw.unpack
 
 -- How many VM instructions pass between two looks at the clock: about 10 us of ordinary code, 7 % of its speed. Where they
@@ -92,7 +93,7 @@ local function block(port, argument)
     local ok, result = raw_pcall(read, port, argument)
     current, critical = me, false
     if not ok then
-        return error(result == OUT_OF_MEMORY and result or 'C stack overflow', 0)
+        return error(result == OUT_OF_MEMORY and result or 'stack overflow', 0)
     end
     if result == false then
         me.killed = true
@@ -236,7 +237,7 @@ function hook()
     if not ok then
         current, critical = me, false
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
-        return error(fid == OUT_OF_MEMORY and fid or 'C stack overflow', 0)
+        return error(fid == OUT_OF_MEMORY and fid or 'stack overflow', 0)
     end
     me = fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
@@ -353,6 +354,41 @@ function _G.xpcall(...)
     return call_protected(...)
 end
 
+-- The library keeps a coroutine's hook by its address, and never forgets one: now and then the table is emptied, and the
+-- hooks of those that live are set anew.
+local REBUILD_COUNT = 5000
+local made, made_count = setmetatable({}, {__mode = 'k'}), 0
+local hook_table
+
+local function find_hook_table()
+    for _, value in next, getregistry() do
+        if type(value) == 'table' then
+            for _, inner in next, value do
+                if rawequal(inner, hook) then
+                    return value
+                end
+            end
+        end
+    end
+end
+
+local function rebuild_hooks()
+    critical = true
+    made_count = 0
+    hook_table = hook_table or find_hook_table()
+    for address in next, hook_table do
+        hook_table[address] = nil
+    end
+    for co in next, owned do
+        sethook(co, hook, '', HOOK_COUNT)
+    end
+    for co in next, made do
+        if co_status(co) ~= 'dead' then
+            sethook(co, hook, '', HOOK_COUNT)
+        end
+    end
+end
+
 local function create(name, ...)
     local func = ...
     if type(func) ~= 'function' then
@@ -365,6 +401,12 @@ local function create(name, ...)
         co = co_create(function(...) return func(...) end)
     end
     sethook(co, hook, '', HOOK_COUNT)
+    made[co] = true
+    made_count = made_count + 1
+    if made_count >= REBUILD_COUNT then
+        raw_pcall(rebuild_hooks)
+        critical = false
+    end
     return co
 end
 
