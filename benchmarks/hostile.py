@@ -1,6 +1,6 @@
 """What others notice of an attack: the latency of a bystander before and during it, and the server's memory.
 
-usage: python benchmarks/hostile.py [--seconds S] [--only ATTACK] [--sessions N]
+usage: python benchmarks/hostile.py [--seconds S] [--only ATTACK] [--sessions N] [--smoke]
 
 Starts our server with its default settings; a bystander in a process of its own sends `1 + 1` 200 times a second,
 answered or not, while this process attacks. A row for each attack; exit code 1 when a bystander's p99 was over the wanted
@@ -292,6 +292,7 @@ def main():
     arguments.add_argument('--seconds', type=float, default=4)
     arguments.add_argument('--only', default='')
     arguments.add_argument('--sessions', type=int, default=10000)
+    arguments.add_argument('--smoke', action='store_true', help='only dying is a failure, slowness is not')
     arguments.add_argument('--bystander', help=argparse.SUPPRESS)
     chosen = arguments.parse_args()
     if chosen.bystander:
@@ -322,7 +323,7 @@ def main():
                     server = Server(Path(folder))
                     continue
                 p99 = percentile(during, 0.99)
-                if p99 > WANTED_OTHERS_MS.get(name, WANTED_P99_MS):
+                if not chosen.smoke and p99 > WANTED_OTHERS_MS.get(name, WANTED_P99_MS):
                     failed.append(name)
                 print(f'{name:34} {percentile(before, 0.99):8.1f} ms {p99:6.1f} ms {max(during):6.1f} ms   '
                       f'{memory:6.0f} {peak:6.0f} {server.memory()[0]:6.0f}', flush=True)

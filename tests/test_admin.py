@@ -153,3 +153,21 @@ def test_from_a_script_and_a_fiber(served, admin, connect):
     connect(served)
     admin.reply("f = require('fiber').new(function() return box.session.kill(2) end) f:set_joinable(true)")
     assert [True, 1] == admin.values('f:join()')
+
+
+def test_a_statement_that_is_cancelled_before_its_turn_is_never_run(console, connect):
+    served = console(limits={'slice_ms': 20})
+    admin = connect(served)
+    spinners = [connect(served) for _ in range(5)]
+    for spinner in spinners:
+        spinner.send('while true do end\n')
+    until(lambda: len(admin.value("box.session.list({state = 'running'})")) == 6)
+    late = connect(served)
+    late.send('ran = true\n')
+    late.send('\x03')
+    reply = late.document()
+    assert b'cancelled' in reply or admin.value('ran')
+    assert b'cancelled' not in reply or admin.values('ran') == [None]
+    for spinner in spinners:
+        spinner.send('\x03')
+        assert b'cancelled' in spinner.document()

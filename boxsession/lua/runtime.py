@@ -683,6 +683,8 @@ class Evaluator:
         task.deadline = 0.0
         if task.is_heavy or task.is_new:
             self._runtime.wait_for_turn(task)
+            if task.killed:                     # before it began
+                return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         runtime = self._runtime
         if self._used() + len(text) > runtime._ample:
