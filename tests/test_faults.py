@@ -36,6 +36,7 @@ def served(console):
     return console()
 
 
+@pytest.mark.slow
 class TestVanishing:
     """Whatever ends a session: on_disconnect runs once, and nothing is left."""
 
@@ -125,6 +126,7 @@ class TestExhaustion:
         assert [2] == admin.values('1 + 1')
 
 
+@pytest.mark.slow
 class TestSlowAndLoud:
     def test_a_reader_that_never_reads(self, console, connect):
         served = console(limits={'send_seconds': 3})

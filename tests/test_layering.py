@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
      'output.reader', 'output.limits'},
-    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'config'},
+    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config'},
     {'output', 'lua', 'logs', 'listener', 'monitor', 'remote'},
     {'lua.runtime'},
     {'connection', 'services'},
@@ -27,7 +27,7 @@ DOORS = {
     'logging': {'lua.runtime', 'connection', 'listener', 'monitor', 'server', 'services', 'logs'},
 }
 PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
-        'output.tagged', 'lua.exposed', 'address'}
+        'output.tagged', 'lua.exposed', 'lua.memory', 'address'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

@@ -134,6 +134,7 @@ class TestStatementBytes:
 MEMORY = 64 << 20
 
 
+@pytest.mark.slow
 class TestLuaMemoryBytes:
     """Whatever a statement wants, the others go on."""
 
@@ -260,6 +261,7 @@ class TestOutputBytes:
         assert [200003] == client.values('#require("json").encode({("x"):rep(2e5 - 1)})')
 
 
+@pytest.mark.slow
 class TestFormatting:
     """Of a huge result, which takes seconds: others have their turns, and it is cancelled like anything else."""
 

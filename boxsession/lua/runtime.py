@@ -31,6 +31,7 @@ from lupa import lua51
 
 from boxsession.errors import ScriptError
 from boxsession.lua import exposed
+from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
@@ -45,12 +46,9 @@ _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What is added to an operation when memory is short, as evaluator.lua has it.
 _TIGHT, _COLLECT = 16, 32
-# Room for what trusted code does with a statement and its error; for what lupa does with an answer.
-_ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
-_UNLIMITED = 1 << 62
+# How often in a row a turn is put off because somebody new has just run.
 _POSTPONED_MAX = 4
-# How much of the memory limit a statement may fill that began when there was enough.
-_UNRESERVED = 0.9
+# Of statements sent together: the time that all who were ready share, and what everybody has of his own.
 _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 # Between two looks at the clock. What takes longer is looked at more often.
@@ -172,13 +170,7 @@ class Runtime:
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
             attribute_handlers=(_read_port, _deny), max_memory=0)
-        self._used = self._lua.get_memory_used
-        self._memory_limit = 0          # bytes; 0 for none
-        self._memory_now = _UNLIMITED   # what is in force
-        self._lifted = False            # whether that is more than the limit
-        self._ample = _UNLIMITED        # up to here there is room for whatever trusted code does
-        self._collect_at = _UNLIMITED   # from here on the garbage is collected out of turn
-        self._collected = False         # has just been
+        self._memory = Memory(self._lua)
         self.inside: Task | None = None     # the task that runs now; read by the monitor's thread
         self.output_bytes = 0
         # For what is sent to clients: cut where it is too long; and for what stays in Lua, which has its own limit.
@@ -206,7 +198,7 @@ class Runtime:
                      _Port(self._room)),
             'yaml': (),
             'tagged': (),
-            'format': (_Port(lambda _: self.output_bytes or _UNLIMITED),),
+            'format': (_Port(lambda _: self.output_bytes or UNLIMITED),),
             'objects': (),
             'expose': (self._calls.services(services),),
             'stdlib': (text_port(_environment),),
@@ -256,7 +248,7 @@ class Runtime:
 
     def _run_script(self, text, name):
         task = Task(None)
-        self._lift_limit(len(text))
+        self._memory.lift(len(text))
         coroutine = self._script_main.coroutine(name.encode())
         fid = task.fid = int(coroutine.send(None))
         self._tasks[fid] = task
@@ -273,65 +265,33 @@ class Runtime:
     @property
     def memory_used(self) -> int:
         """Bytes that the Lua state holds, its garbage included."""
-        return self._used()
+        return self._memory.used()
 
     def limit_memory(self, limit: int) -> None:
         """Sets how much memory the Lua state may hold, in bytes; 0 for no limit. What is over it already may stay."""
-        self._memory_limit = limit
-        self._ample = limit * 0.85 - _ROOM if limit else _UNLIMITED
-        self._collect_at = limit * 0.75 if limit else _UNLIMITED
-        self._keep_limit()
-
-    def _keep_limit(self, task: Task | None = None):
-        """Puts the limit of a task in force. One that has filled the memory leaves a reserve to those that come after."""
-        self._lifted = False
-        limit = self._memory_limit
-        if limit and not (task is not None and task.is_tight):
-            limit = int(limit * _UNRESERVED)
-        self._memory_now = limit or _UNLIMITED
-        self._lua.set_max_memory(limit)
-
-    def _lift_limit(self, size):
-        """Makes room for `size` bytes, and for what trusted code does with them. Whoever lifts sees to it that user code
-        does not profit: it runs behind keep_limit() of task.lua."""
-        needed = self._used() + size + _ROOM
-        if needed > self._memory_now:
-            self._lifted = True
-            self._memory_now = needed
-            self._lua.set_max_memory(needed)
+        self._memory.limit(limit)
 
     def _prepare(self, task, operation, size):
         """Memory is short: makes room for a statement of `size` bytes, and gives the operation that says so to Lua."""
         task.is_tight = True
-        collect = self._is_time_to_collect(self._used())
-        self._lift_limit(4 * size)
+        collect = self._memory.is_time_to_collect(self._memory.used())
+        self._memory.lift(4 * size)
         return operation + _TIGHT + (_COLLECT if collect else 0)
-
-    def _is_time_to_collect(self, used):
-        """Whether to collect now; not again before a twentieth of the limit has been used since."""
-        limit = self._memory_limit
-        if self._collected:
-            self._collected = False
-            self._collect_at = max(limit * 0.75, used + limit * 0.05)
-        if used <= self._collect_at:
-            return False
-        self._collected = True
-        return True
 
     def _room(self, what):
         """What task.lua asks: -1 to make room, -2 to put the limit back, else whether there is so much room, in bytes."""
         if what == -1:
             self.hits['limits.lua_memory_bytes'] += 1
-            self._lift_limit(0)
+            self._memory.lift()
         elif what == -2:
-            self._keep_limit(getattr(getcurrent(), _TASK))
+            self._memory.keep(getattr(getcurrent(), _TASK).is_tight)
         else:
-            return self._used() + what <= self._memory_now
+            return self._memory.has_room(what)
         return True
 
     def _if_there_is_room(self, answer):
         """A port's answer: a string that there is no memory for would end in a long jump over Python's frames."""
-        if isinstance(answer, bytes) and self._used() + len(answer) + _ANSWER_ROOM > self._memory_now:
+        if isinstance(answer, bytes) and not self._memory.has_room_for(answer):
             return -1
         return answer
 
@@ -402,8 +362,8 @@ class Runtime:
         if task.killed:
             return -task.fid
         answer = task.fid
-        used = self._used()
-        if used > self._collect_at and self._is_time_to_collect(used):
+        used = self._memory.used()
+        if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
         now = time.monotonic()
         if self.slice_seconds and now >= self._slice_end:
@@ -481,8 +441,7 @@ class Runtime:
     def _resumed(self, task):
         """A task has been switched back to."""
         self.inside = task
-        if self._memory_limit:
-            self._keep_limit(task)
+        self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
 
     def begin_slice(self, now: float) -> None:
@@ -615,7 +574,7 @@ class Runtime:
             enter_session(session)
         task = self._tasks[fid] = Task(host)
         task.fid = fid
-        self._lift_limit(0)
+        self._memory.lift()
         self.inside = task
         try:
             self._fiber_main.coroutine(fid).send(None)
@@ -659,19 +618,20 @@ def _interrupt_call(task):
 class Evaluator:
     """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
 
-    __slots__ = ('task', '_runtime', '_send', '_fid', '_used')
+    __slots__ = ('task', '_runtime', '_memory', '_send', '_fid', '_used')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
         self.task = Task(host, _STATEMENTS)
         self._runtime = runtime
-        runtime._lift_limit(0)
+        self._memory = memory = runtime._memory
+        memory.lift()
         coroutine = runtime._session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
-        runtime._keep_limit()
+        memory.keep()
         self._send = coroutine.send
-        self._used = runtime._used
+        self._used = memory.used
 
     def statement(self, text: bytes, may_continue: bool = False) -> bytes:
         """Runs a statement and gives what leaves Lua (see `boxsession.output`).
@@ -687,13 +647,13 @@ class Evaluator:
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         runtime = self._runtime
-        if self._used() + len(text) > runtime._ample:
+        if self._used() + len(text) > self._memory.ample:
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
-        if operation >= _TIGHT or runtime._lifted:
+        if operation >= _TIGHT or self._memory.lifted:
             task.is_tight = False
-            runtime._keep_limit()
+            self._memory.keep()
         if task.raised is not None:
             task.raise_kept()
         return reply
@@ -726,14 +686,14 @@ class Evaluator:
         task.killed = False
         task.limit, task.deadline = limit, 0.0
         runtime = self._runtime
-        if self._used() + len(text) > runtime._ample:
+        if self._used() + len(text) > self._memory.ample:
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
         runtime.inside = None
-        if operation >= _TIGHT or runtime._lifted:
+        if operation >= _TIGHT or self._memory.lifted:
             task.is_tight = False
-            runtime._keep_limit()
+            self._memory.keep()
         task.limit = _STATEMENTS
         if task.raised is not None:
             task.raise_kept()

@@ -1,0 +1,80 @@
+"""The memory limit of the Lua state: when it is in force, when it is lifted, when the garbage is to be collected.
+
+The allocator refuses what is over the limit. Where Lua allocates for user code, that is an error like any other; where
+Python puts something into Lua it would end the process, and in trusted code it would leave things half done. So the limit
+is always in force, and lifted, for a moment, where there is no room for what must not fail. (boxsession/lua/task.lua is
+the other half: it asks for room, and puts the limit back before user code goes on.)
+"""
+from __future__ import annotations
+
+__all__ = ['UNLIMITED', 'Memory']
+
+UNLIMITED = 1 << 62
+# Room for what trusted code does with a statement and its error; for what lupa does with an answer. In bytes.
+_ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
+# Shares of the limit: where there is no longer room for anything that may come; where collecting cannot wait, and how
+# much more is used before it is done again; how much a statement may fill that began when there was enough.
+_AMPLE, _COLLECT, _COLLECT_AGAIN, _UNRESERVED = 0.85, 0.75, 0.05, 0.9
+
+
+class Memory:
+    """The memory of one Lua state.
+
+    Args:
+        lua: a lupa runtime whose allocator counts (`max_memory=0`).
+    """
+
+    __slots__ = ('used', 'ample', 'collect_at', 'lifted', '_set', '_limit', '_in_force', '_collected')
+
+    def __init__(self, lua):
+        self.used = lua.get_memory_used     # () -> bytes, garbage included
+        self.ample = UNLIMITED              # up to here there is room for whatever trusted code does with a statement
+        self.collect_at = UNLIMITED         # from here on the garbage is collected out of turn
+        self.lifted = False                 # whether more than the limit is in force
+        self._set = lua.set_max_memory
+        self._limit = 0
+        self._in_force = UNLIMITED
+        self._collected = False             # has just been
+
+    def limit(self, limit: int) -> None:
+        """Sets the limit, in bytes; 0 for none. What is over it already may stay."""
+        self._limit = limit
+        self.ample = limit * _AMPLE - _ROOM if limit else UNLIMITED
+        self.collect_at = limit * _COLLECT if limit else UNLIMITED
+        self.keep()
+
+    def keep(self, with_reserve: bool = False) -> None:
+        """Puts the limit in force: all of it, or what one may fill that leaves a reserve to those who come after."""
+        self.lifted = False
+        limit = self._limit
+        if limit and not with_reserve:
+            limit = int(limit * _UNRESERVED)
+        self._in_force = limit or UNLIMITED
+        self._set(limit)
+
+    def lift(self, size: int = 0) -> None:
+        """Makes room for `size` bytes and what trusted code does with them. Whoever lifts sees to it that the limit is kept
+        again before user code goes on."""
+        needed = self.used() + size + _ROOM
+        if needed > self._in_force:
+            self.lifted = True
+            self._in_force = needed
+            self._set(needed)
+
+    def has_room(self, size: int) -> bool:
+        """Whether `size` bytes more can be had."""
+        return self.used() + size <= self._in_force
+
+    def has_room_for(self, answer: bytes) -> bool:
+        """Whether a string can be put into Lua."""
+        return self.has_room(len(answer) + _ANSWER_ROOM)
+
+    def is_time_to_collect(self, used: int) -> bool:
+        """Whether to collect now; if so, not again before some more has been used."""
+        if self._collected:
+            self._collected = False
+            self.collect_at = max(self._limit * _COLLECT, used + self._limit * _COLLECT_AGAIN)
+        if used <= self.collect_at:
+            return False
+        self._collected = True
+        return True
