@@ -37,20 +37,36 @@ class Setting:
 
 # Checks: each takes what YAML made of the value ----------------------------------------------------------------------
 
+# No setting means more; what counts in C takes no larger numbers.
+_MOST = 1 << 46
+
+
 def _whole(value):
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
         raise ValueError('a whole number, 0 or more')
     return value
 
 
+def _milliseconds(value):
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 60000:
+        raise ValueError('a whole number from 0 to 60000')
+    return value
+
+
+def _statement(value):
+    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 256 <= value <= _MOST):
+        raise ValueError('a whole number of bytes, 256 or more, or 0')
+    return value
+
+
 def _memory(value):
-    if isinstance(value, bool) or not isinstance(value, int) or 0 != value < 1 << 24:
+    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 1 << 24 <= value <= _MOST):
         raise ValueError('a whole number of bytes, 16777216 or more, or 0')
     return value
 
 
 def _output(value):
-    if isinstance(value, bool) or not isinstance(value, int) or 0 != value < 4096:
+    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 4096 <= value <= _MOST):
         raise ValueError('a whole number of bytes, 4096 or more, or 0')
     return value
 
@@ -144,11 +160,11 @@ SETTINGS = (
     Setting('limits.lua_memory_bytes', 268435456, _memory,
             'How much memory the Lua state that all sessions share may hold: at least 16 MiB, or 0 for no limit.',
             is_live=True),
-    Setting('limits.statement_bytes', 65536, _whole, 'Longest statement; 0 for no limit.', is_live=True),
+    Setting('limits.statement_bytes', 65536, _statement, 'Longest statement, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.output_bytes', 67108864, _output,
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
-    Setting('limits.slice_ms', 30, _whole,
+    Setting('limits.slice_ms', 30, _milliseconds,
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
             'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),

@@ -57,8 +57,8 @@ class Connection:
 
     __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_prompt', '_reading', '_sending',
-                 '_probe', '_remote', '_farewell', '_cancels', '_running', '_statements', '_bytes_in', '_bytes_out',
-                 '_active')
+                 '_probe', '_remote', '_farewell', '_cancels', '_running', '_early', '_statements', '_bytes_in',
+                 '_bytes_out', '_active')
 
     def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes):
         self.session = session
@@ -83,6 +83,7 @@ class Connection:
         self._farewell = ''                     # why the session is ended from outside
         self._cancels = True                    # whether a client that vanished has its statement cancelled
         self._running: bytes | None = None      # the statement under way
+        self._early: list[bytes] | None = []    # what is pushed before the greeting is out
         self._statements = 0
         self._bytes_in = 0
         self._bytes_out = 0
@@ -121,7 +122,10 @@ class Connection:
             log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
+            early, self._early = self._early, None
             self._put(self._greeting)
+            for document in early:
+                self._put(document)
         self._flush()
         return not refusal
 
@@ -413,7 +417,11 @@ class Connection:
     # The evaluator's host
 
     def push(self, tagged: bytes) -> None:
-        self._put(push_document(tagged, self._runtime.output_limits))
+        document = push_document(tagged, self._runtime.output_limits)
+        if self._early is None:
+            self._put(document)
+        else:
+            self._early.append(document)        # on_connect runs: the greeting comes first
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter

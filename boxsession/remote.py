@@ -45,7 +45,7 @@ class RemoteConsole:
                 self._sock = self._connected(address)
                 greeting = self._greeting()
                 self._skip(b'\\set continuation off')
-        except (OSError, RemoteClosed) as error:
+        except (OSError, UnicodeError, RemoteClosed) as error:
             self._give_up()
             raise StatementError('Connection is not established') from error
         except BaseException:

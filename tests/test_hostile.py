@@ -165,3 +165,81 @@ def test_a_log_line_is_one_line(console, connect, caplog):
     client = connect(console())
     client.reply(r"require('log').info('a\nERROR forged\r\27[31m') print('b\nc')")
     assert [r'a\nERROR forged\r\x1b[31m', r'b\nc'] == [record.getMessage() for record in caplog.records][-2:]
+
+
+class TestWhatAnAttackerFound:
+    """Each was once a hang, a lock-out or a session that ended without a word."""
+
+    @pytest.fixture
+    def served(self, console):
+        return console(limits={'lua_memory_bytes': 1 << 24})
+
+    def test_an_allocation_that_fails_under_the_lock(self, served, connect):
+        client, other = connect(served), connect(served)
+        client.reply("CH = require('fiber').channel(1e9) for i = 1, 65536 do CH:put(i) end")
+        client.reply("B = {} for n = 1, 2000 do B[n] = ('x'):rep(3000) .. n end collectgarbage()")
+        for size in (1000, 100):
+            client.reply(f"for n = 1, 1e6 do if 16777216 * 0.9 - collectgarbage('count') * 1024 < 600000 then break end "
+                         f"B[#B + 1] = ('y'):rep({size}) .. n end")
+        client.reply('for i = 1, 5 do pcall(CH.put, CH, 1) end')
+        client.send('while true do end\n')
+        assert other.reply('1').startswith(b'---\n')
+        client.send('\x03')
+        assert b'cancelled' in client.document()
+
+    @pytest.mark.parametrize('change', [
+        'lua_memory_bytes = 1e300', 'output_bytes = 1e300', 'statement_bytes = 1', 'sessions = 1e300', 'slice_ms = 1e300',
+        'output_bytes = -1', 'send_seconds = 1e300', 'lua_memory_bytes = 0/0', 'idle_seconds = -1', 'sessions = 1/0'])
+    def test_settings_that_would_lock_everyone_out(self, served, connect, change):
+        client = connect(served)
+        before = client.value('box.cfg')
+        assert 'Incorrect value for option' in client.error('box.cfg{limits = {%s}}' % change)
+        assert before == client.value('box.cfg')
+        assert 'unexpected option' in client.error('box.cfg{[1] = 2}')
+
+    @pytest.mark.parametrize('statement', [
+        "local H, n = {}, 0 while pcall(function() n = n + 1 H[n] = ('x'):rep(3000) .. n end) do end "
+        'while pcall(function() n = n + 1 H[n] = {} end) do end while true do end',
+        "local s = ('%d'):rep(5e4) while true do pcall(string.format, s, 1) end"])
+    def test_cancelled_where_there_is_no_memory(self, served, connect, statement):
+        client = connect(served)
+        client.reply('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)')
+        client.send(statement + '\n')
+        gevent.sleep(0.5)
+        client.send('\x03')
+        assert b'error' in client.document()
+        assert [2] == client.values('1 + 1')
+
+    @pytest.mark.parametrize('statement', [
+        "local s = ('x'):rep(5e7) while true do s:upper() end", 'while true do local x = (""):rep(2^28) end',
+        'local t = {} for i = 1, 5e5 do t[i] = 1 end while true do table.remove(t, 1) table.insert(t, 1, 1) end',
+        "local s = ('x'):rep(2e7) while true do s:find('y') s:sub(2) s:reverse() end"])
+    def test_functions_of_c_that_take_long(self, console, connect, statement):
+        served = console()
+        client, other = connect(served), connect(served)
+        client.send(statement + '\n')
+        for _ in range(3):
+            assert [2] == other.values('1 + 1')
+        client.send('\x03')
+        assert b'cancelled' in client.document()
+
+    @pytest.mark.parametrize('text', ['[', '{', '- ', '? ', '[{'])
+    def test_yaml_that_is_nested_deep(self, served, connect, text):
+        client = connect(served)
+        assert 'Too high nest level' == client.error(f"require('yaml').decode(('{text}'):rep(1e5))")
+        assert [[[[]]]] == client.value("require('yaml').decode('[[[[]]]]')")
+
+    def test_a_push_of_on_connect_comes_behind_the_greeting(self, served, connect):
+        client = connect(served)
+        client.reply('push = box.session.on_connect(function() box.session.push(1) require("fiber").sleep(0.01) end)')
+        other = connect(served)
+        assert other.greeting.startswith(b'Tarantool ') and other.greeting.endswith(b'\n')
+        assert b'%TAG !push! tag:tarantool.io/push,2018\n--- 1\n...\n' == other.document()
+        assert [2] == other.values('1 + 1')
+        client.reply('box.session.on_connect(nil, push)')
+
+    def test_a_session_that_cancels_itself_as_a_fiber_goes_on(self, served, connect):
+        client = connect(served)
+        assert 'fiber is cancelled' == client.error("require('fiber').self():cancel()")
+        assert client.values("require('fiber').sleep(0.001)") is None
+        assert [10 ** 6] == client.values('local n = 0 for i = 1, 1e6 do n = n + 1 end return n')

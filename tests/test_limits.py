@@ -126,8 +126,8 @@ class TestSendSeconds:
 
 class TestStatementBytes:
     def test_a_long_statement_is_refused(self, console, connect):
-        client = connect(console(limits={'statement_bytes': 50}))
-        assert 'too long: more than 50 bytes' in client.error('"' + 'x' * 60 + '"')
+        client = connect(console(limits={'statement_bytes': 256}))
+        assert 'too long: more than 256 bytes' in client.error('"' + 'x' * 300 + '"')
         assert 1 == hits(client, 'statement_bytes')
 
 

@@ -314,6 +314,11 @@ local function change(changes)
     if type(changes) ~= 'table' then
         return error('box.cfg{}: expected a table of settings, as in box.cfg{limits = {slice_ms = 10}}', 0)
     end
+    for key in next, changes do
+        if type(key) ~= 'string' then
+            return internal.raise('CFG', raw.tostring(key), 'unexpected option')
+        end
+    end
     local problem = next(changes) ~= nil and configure(changes)
     if problem and problem.reason == NULL then
         return internal.raise('RELOAD_CFG', problem.name)
@@ -326,7 +331,7 @@ _G.box = {
     NULL = NULL,
     session = session,
     info = read_only('box.info', information_of, all_information, all_information),
-    cfg = read_only('box.cfg', function(key) return settings()[key] end, settings, change),
+    cfg = read_only('box.cfg', function(key) return settings()[key] end, function() return settings() end, change),
 }
 
 -- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,

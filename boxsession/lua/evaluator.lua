@@ -107,8 +107,8 @@ local FORMATTING = {
 local MESSAGE_MAX = 2^16
 function reply_with_error(me, value)
     local session = me.session
+    task.make_room(value == OUT_OF_MEMORY)
     if value == OUT_OF_MEMORY then
-        task.make_room()
         collectgarbage()
     elseif type(value) == 'string' and #value > MESSAGE_MAX then
         value = sub(value, 1, MESSAGE_MAX) .. '...'
@@ -177,6 +177,10 @@ local function perform(me, operation, text)
         operation = make_ready(me, operation, text)
     end
     me.showing = false
+    if me.cancelled then
+        -- By fiber.cancel(): that was for the statement before.
+        me.cancelled = false
+    end
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)

@@ -186,7 +186,7 @@ function internal.fiber_main(fid)
     task.adopt(record)
     record.keeps_limit = true
     if not raw.pcall(run_and_finish, record) then
-        task.make_room()
+        task.make_room(true)
         finish(record, false, internal.OUT_OF_MEMORY)
         task.keep_limit()
     end

@@ -27,6 +27,13 @@ local function blame(func, ...)
 end
 internal.blame = blame
 
+-- What takes long in C for itself: behind it the clock is looked at, however few instructions have passed.
+local LONG_TEXT, LONG_LIST = 2^16, 2^12
+local function looked(...)
+    internal.look()
+    return ...
+end
+
 -- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
 function _G.error(message, level)
     local number = tonumber(level)
@@ -169,6 +176,9 @@ table.insert = function(...)
         local number = count == 3 and tonumber(position)
         if number then
             if number >= -2^20 and number <= #list + 2^20 then
+                if #list > LONG_LIST then
+                    return looked(insert(...))
+                end
                 return insert(...)
             end
             return error("bad argument #2 to 'insert' (position out of bounds)", 2)
@@ -201,6 +211,9 @@ for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
         elseif is_costly(#text, pattern, every_start) then
             return blame(patient_matcher, text, pattern, select(3, ...))
         end
+        if #text > LONG_TEXT then
+            return looked(matcher(...))
+        end
         return matcher(...)
     end
 end
@@ -211,6 +224,9 @@ for _, name in raw.ipairs({'sub', 'byte'}) do
     string[name] = function(...)
         local text, from, to = ...
         if type(text) == 'string' and type(from) == 'number' and (to == nil or type(to) == 'number') then
+            if #text > LONG_TEXT then
+                return looked(cut(...))
+            end
             return cut(...)
         end
         return blame(cut, ...)
@@ -221,6 +237,9 @@ end
 local REP_IN_C = 2^16
 local function repeated(text, count)
     count = raw.floor(count)
+    if text == '' then
+        return ''
+    end
     if #text * count <= REP_IN_C then
         return raw.rep(text, count)
     end
@@ -231,6 +250,7 @@ local function repeated(text, count)
         end
         count = (count - count % 2) / 2
         if count == 0 then
+            internal.look()
             return made
         end
         power = power .. power
@@ -393,6 +413,26 @@ function math.log(...)
         return blame(log, ...)
     end
     return blame(log, value) / blame(log, base)
+end
+
+for _, name in raw.ipairs({'upper', 'lower', 'reverse'}) do
+    local convert = string[name]
+    string[name] = function(...)
+        local text = ...
+        if type(text) == 'string' and #text > LONG_TEXT then
+            return looked(convert(text))
+        end
+        return blame(convert, ...)
+    end
+end
+
+local remove = raw.remove
+table.remove = function(...)
+    local list = ...
+    if type(list) == 'table' and select('#', ...) > 1 and #list > LONG_LIST then
+        return looked(blame(remove, ...))
+    end
+    return blame(remove, ...)
 end
 
 -- table.concat and table.sort of long lists, in steps between which others get their turns.

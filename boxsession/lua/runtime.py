@@ -279,9 +279,10 @@ class Runtime:
         return operation + _TIGHT + (_COLLECT if collect else 0)
 
     def _room(self, what):
-        """What task.lua asks: -1 to make room, -2 to put the limit back, else whether there is so much room, in bytes."""
-        if what == -1:
-            self.hits['limits.lua_memory_bytes'] += 1
+        """What task.lua asks: -1 and -3 to make room (-1: since there was none), -2 to put the limit back, else whether
+        there is so much room, in bytes."""
+        if what == -1 or what == -3:
+            self.hits['limits.lua_memory_bytes'] += what == -1
             self._memory.lift()
         elif what == -2:
             self._memory.keep(getattr(getcurrent(), _TASK).is_tight)
@@ -618,11 +619,16 @@ def _interrupt_call(task):
 class Evaluator:
     """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
 
-    __slots__ = ('task', '_runtime', '_memory', '_send', '_fid', '_used')
+    __slots__ = ('task', '_runtime', '_session', '_memory', '_send', '_fid', '_used')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
         self.task = Task(host, _STATEMENTS)
         self._runtime = runtime
+        self._session = session
+        self._start()
+
+    def _start(self):
+        runtime, session = self._runtime, self._session
         self._memory = memory = runtime._memory
         memory.lift()
         coroutine = runtime._session_main.coroutine(
@@ -669,7 +675,14 @@ class Evaluator:
     def disconnect(self) -> None:
         """Runs the on_disconnect triggers and ends the session on the Lua side."""
         try:
-            self._perform(_DISCONNECT, b'', _TRIGGER)
+            try:
+                self._perform(_DISCONNECT, b'', _TRIGGER)
+            except lua51.LuaError:
+                # The coroutine has died of something that it should have caught: the triggers have one of their own.
+                log.exception('session %d: its evaluator failed', self._session.id)
+                self._runtime._tasks.pop(self._fid, None)
+                self._start()
+                self._perform(_DISCONNECT, b'', _TRIGGER)
         finally:
             self._runtime._tasks.pop(self._fid, None)
 

@@ -68,14 +68,14 @@ end
 -- to lift the limit for that. User code then runs behind keep_limit(), which puts it back: what it then allocates fails.
 -- Trusted code that must not fail asks for room first.
 
-local ROOM_MADE, ROOM_LIMIT, ROOM_HAVE = -1, -2, 2^18
+local ROOM_MISSED, ROOM_LIMIT, ROOM_MADE, ROOM_HAVE = -1, -2, -3, 2^18
 local NO_ROOM = -1             -- the answer of a port that had a string to give
 local OUT_OF_MEMORY = 'not enough memory'
 internal.OUT_OF_MEMORY = OUT_OF_MEMORY
 
--- Lifts the limit, if need be, so far that trusted code can tell what went wrong.
-function task.make_room()
-    local _ = ROOM[ROOM_MADE]
+-- Lifts the limit, if need be, so far that trusted code can tell what went wrong: for want of memory, or otherwise.
+function task.make_room(for_want_of_it)
+    local _ = ROOM[for_want_of_it and ROOM_MISSED or ROOM_MADE]
 end
 
 local function keep_limit()
@@ -236,6 +236,9 @@ function hook()
     end
     if not ok then
         current, critical = me, false
+        if not me.user_code then
+            return
+        end
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
         return error(fid == OUT_OF_MEMORY and fid or 'stack overflow', 0)
     end
@@ -245,6 +248,11 @@ function hook()
         me.killed, me.thrown = true, true
         return error(KILL, 0)
     end
+end
+
+-- A look at the clock out of turn: after a function of C that takes long for itself.
+function internal.look()
+    return hook()
 end
 
 -- Makes the running coroutine a task's own. Called once, at its start.
@@ -306,6 +314,8 @@ local function protected(ok, ...)
         check()
     end
     if not ok then
+        -- Whatever failed under the lock, user code is not under it.
+        critical = false
         local message = ...
         if type(message) == 'string' and find(message, '^builtin/') then
             return ok, strip_position(message)
@@ -328,6 +338,7 @@ end
 
 local function call_protected(func, handler, ...)
     local function guarded(message)
+        critical = false
         if message == KILL then
             return KILL
         end
@@ -432,6 +443,7 @@ local function unwrap(ok, ...)
     if ok then
         return ...
     end
+    critical = false
     return error((...), 0)
 end
 

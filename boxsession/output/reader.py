@@ -21,6 +21,8 @@ _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _STEP = 256         # events between two pauses
+_DEEPEST = 1000
+_BRACKETS = re.compile(rb'[\[\]{}]')
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
 
@@ -80,9 +82,23 @@ def _packed(parsed) -> bytes:
     return b''.join(out)
 
 
+def _is_too_deep(data: bytes) -> bool:
+    """Whether a text is nested so deep that libyaml's time for it grows with the square of the depth."""
+    if data.count(b'[') + data.count(b'{') > _DEEPEST:
+        depth = deepest = 0
+        for match in _BRACKETS.finditer(data):
+            depth += 1 if match.group() in b'[{' else -1
+            deepest = max(deepest, depth)
+        if deepest > _DEEPEST:
+            return True
+    return any(line.count(b'- ') + line.count(b'? ') > _DEEPEST for line in data.splitlines() if len(line) > _DEEPEST)
+
+
 def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> bytes:
     """The values of all documents: a packed list behind '=', or a packed message behind '!'. Raises only what `pause`,
     which is called now and then, raises."""
+    if _is_too_deep(data):
+        return b'!' + _text(b's', b'Too high nest level')
     document = 0
 
     def parsed():
