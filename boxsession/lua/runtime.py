@@ -228,6 +228,8 @@ class Runtime:
         self._session_main = internal[b'session_main']
         self._script_main = internal[b'script_main']
         self._fiber_main = internal[b'fiber_main']
+        # The first release of a reference makes an entry in the registry: now, while there is no limit.
+        self._fiber_main.coroutine(0)
 
     # What the greenlets call
 
@@ -301,6 +303,7 @@ class Runtime:
         for task in list(self._tasks.values()):
             self.cancel(task)
         gevent.joinall(list(self._fibers), timeout=timeout)
+        self._memory.limit(0)               # what is released from now on finds room
         if self._turn_timer is not None:
             self._turn_timer.stop()
             self._turn_timer.close()
@@ -577,10 +580,15 @@ class Runtime:
         task.fid = fid
         self._memory.lift()
         self.inside = task
+        coroutine = self._fiber_main.coroutine(fid)
         try:
-            self._fiber_main.coroutine(fid).send(None)
+            coroutine.send(None)
         finally:
             self.inside = None
+            # Its release touches Lua, which must not find the memory full.
+            self._memory.lift()
+            coroutine = None
+            self._memory.keep()
             del self._tasks[fid]
             self._fibers.discard(getcurrent())
             if host is not None:
@@ -681,10 +689,15 @@ class Evaluator:
                 # The coroutine has died of something that it should have caught: the triggers have one of their own.
                 log.exception('session %d: its evaluator failed', self._session.id)
                 self._runtime._tasks.pop(self._fid, None)
+                self._memory.lift()
                 self._start()
                 self._perform(_DISCONNECT, b'', _TRIGGER)
         finally:
             self._runtime._tasks.pop(self._fid, None)
+            # The coroutine's release touches Lua, which must not find the memory full.
+            self._memory.lift()
+            self._send = None
+            self._memory.keep()
 
     def left_remote(self) -> None:
         """Runs the console's on_client_disconnect hook."""
