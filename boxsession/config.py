@@ -41,34 +41,13 @@ class Setting:
 _MOST = 1 << 46
 
 
-def _whole(value):
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST:
-        raise ValueError('a whole number, 0 or more')
-    return value
-
-
-def _milliseconds(value):
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 60000:
-        raise ValueError('a whole number from 0 to 60000')
-    return value
-
-
-def _statement(value):
-    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 256 <= value <= _MOST):
-        raise ValueError('a whole number of bytes, 256 or more, or 0')
-    return value
-
-
-def _memory(value):
-    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 1 << 24 <= value <= _MOST):
-        raise ValueError('a whole number of bytes, 16777216 or more, or 0')
-    return value
-
-
-def _output(value):
-    if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or 4096 <= value <= _MOST):
-        raise ValueError('a whole number of bytes, 4096 or more, or 0')
-    return value
+def _whole(expected='a whole number, 0 or more', least=1, most=_MOST):
+    """A check for 0 or a whole number in a range, which `expected` tells."""
+    def check(value):
+        if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or least <= value <= most):
+            raise ValueError(expected)
+        return value
+    return check
 
 
 def _seconds(value):
@@ -147,7 +126,7 @@ LISTENER_SETTINGS = (
 SETTINGS = (
     Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
             '/etc/boxsession/init.lua'),
-    Setting('limits.sessions', 10000, _whole,
+    Setting('limits.sessions', 10000, _whole(),
             'Sessions at a time, of which the last few are kept for unix sockets; 0 for no limit.', is_live=True),
     Setting('limits.statement_seconds', 0, _seconds, 'How long a statement may run or wait; 0 for no limit.', is_live=True),
     Setting('limits.trigger_seconds', 10, _seconds,
@@ -157,14 +136,15 @@ SETTINGS = (
             is_live=True),
     Setting('limits.on_disconnect', 'cancel', _one_of('cancel', 'finish'),
             'Whether the statement of a client that has vanished is cancelled, or may finish.', is_live=True),
-    Setting('limits.lua_memory_bytes', 268435456, _memory,
+    Setting('limits.lua_memory_bytes', 268435456, _whole('a whole number of bytes, 16777216 or more, or 0', 1 << 24),
             'How much memory the Lua state that all sessions share may hold: at least 16 MiB, or 0 for no limit.',
             is_live=True),
-    Setting('limits.statement_bytes', 65536, _statement, 'Longest statement, at least 256; 0 for no limit.', is_live=True),
-    Setting('limits.output_bytes', 67108864, _output,
+    Setting('limits.statement_bytes', 65536, _whole('a whole number of bytes, 256 or more, or 0', 256),
+            'Longest statement, at least 256; 0 for no limit.', is_live=True),
+    Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
-    Setting('limits.slice_ms', 30, _milliseconds,
+    Setting('limits.slice_ms', 30, _whole('a whole number from 0 to 60000', most=60000),
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
             'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),

@@ -168,11 +168,6 @@ class Console:
         """Bytes that the Lua state holds."""
         return self._runtime.memory_used
 
-    @property
-    def memory_was_short(self) -> bool:
-        """Whether limits.lua_memory_bytes was met since the start."""
-        return self._runtime.hits['limits.lua_memory_bytes'] > 0
-
     def connections(self) -> list[Connection]:
         """Those of the live sessions."""
         return list(self._connections.values())

@@ -115,10 +115,10 @@ class Services:
                    else shown[name] == value for name, value in fields.items()):
                 yield connection, shown
 
-    def rename(self, name: str) -> str:
+    def rename(self, name: str | bytes) -> str:
         """Names the calling session; gives the name as it is kept."""
         session = current_session()
-        session.name = str(name)[:_NAME_LENGTH] if isinstance(name, str) else name[:_NAME_LENGTH].decode(errors='replace')
+        session.name = (name if isinstance(name, str) else name.decode(errors='replace'))[:_NAME_LENGTH]
         return session.name
 
     def cancel(self, session_id: int) -> bool:

@@ -34,7 +34,7 @@ def address(tmp_path_factory):
 def parameters():
     for case in CASES:
         reason = NOT_YET.get(case['name'])
-        marks = [pytest.mark.xfail(reason=f'not yet: {reason}', strict=False)] if reason else []
+        marks = [pytest.mark.xfail(reason=f'not yet: {reason}', strict=True)] if reason else []
         yield pytest.param(case, id=case['name'], marks=marks)
 
 

@@ -391,40 +391,15 @@ function internal.fiber_forget(record)
     fibers[record.fid] = nil
 end
 
--- Objects of channel and cond ------------------------------------------------------------------------------------------
-
-local function class(name, shown)
-    local base = newproxy(true)
-    local meta = raw.debug_getmetatable(base)
-    local states = setmetatable({}, {__mode = 'k'})
-    local members = {}
-    meta.__index, meta.__metatable = members, false
-    meta.__tostring = function(object)
-        return shown(states[object])
-    end
-    local function state_of(...)
-        local state = states[(...)]
-        if state == nil then
-            return error("bad argument #1 to '?' (" .. name .. ' expected, got '
-                         .. type_name(select('#', ...), (...)) .. ')', 0)
-        end
-        return state
-    end
-    local function make(state)
-        local object = newproxy(base)
-        states[object] = state
-        return object
-    end
-    return members, make, state_of
-end
-
 -- Channels ------------------------------------------------------------------------------------------------------------
 
 local PUT_USAGE, GET_USAGE = 'usage: channel:put(var [, timeout])', 'usage: channel:get([timeout])'
 
-local channel, make_channel, channel_of = class('fiber.channel', function(state)
-    return 'channel: ' .. #state.items
-end)
+local channel, channel_meta, make_channel, channel_of = internal.class('fiber.channel')
+
+function channel_meta.__tostring(object)
+    return 'channel: ' .. #channel_of(object).items
+end
 
 -- A channel that holds up to `size` messages; with none, each put waits for its get.
 function fiber.channel(size)
@@ -553,9 +528,11 @@ end
 
 local WAIT_USAGE = 'usage: cond:wait([timeout])'
 
-local cond, make_cond, cond_of = class('fiber.cond', function()
+local cond, cond_meta, make_cond, cond_of = internal.class('fiber.cond')
+
+function cond_meta.__tostring()
     return 'cond'
-end)
+end
 
 function fiber.cond()
     return make_cond({waiters = {}})

@@ -428,15 +428,15 @@ class Runtime:
             return False
 
     def wait_for_turn(self, task: Task) -> None:
-        """Before a statement of one who needs many turns, or may: while others spin it waits for its first one, too. Who
-        is new waits in front of those who spin, and who was served at once before is not made to wait for any of them."""
+        """Before a statement that is likely to need several turns: where others spin, it waits for the first one, too.
+        Who is new, of whom nobody knows it, takes turns with those who spin."""
         first = task.is_new
         task.is_heavy = task.is_new = False
         if self._ready:
             self.take_turn(task, first)
 
     def take_turn(self, task: Task, first: bool = False) -> None:
-        """Lets the others run, and goes on after them; with `first`, as soon as it was looked who else is there."""
+        """Lets the others run, and goes on after them; with `first`, as a newcomer, in a queue of their own."""
         if task.host is not None:
             task.host.switching_out()
         self._take_turn(task, first)
@@ -643,9 +643,9 @@ class Evaluator:
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
-        memory.keep()
-        self._send = coroutine.send
+        self._send = coroutine.send         # what it replaces is released while there is room
         self._used = memory.used
+        memory.keep()
 
     def statement(self, text: bytes, may_continue: bool = False) -> bytes:
         """Runs a statement and gives what leaves Lua (see `boxsession.output`).
@@ -689,7 +689,6 @@ class Evaluator:
                 # The coroutine has died of something that it should have caught: the triggers have one of their own.
                 log.exception('session %d: its evaluator failed', self._session.id)
                 self._runtime._tasks.pop(self._fid, None)
-                self._memory.lift()
                 self._start()
                 self._perform(_DISCONNECT, b'', _TRIGGER)
         finally:

@@ -10,7 +10,8 @@ local error, raw_pcall, raw_xpcall, select, type = raw.error, raw.pcall, raw.xpc
 local co_create, co_resume, co_status, co_yield, co_running = raw.co_create, raw.co_resume, raw.co_status, raw.co_yield,
     raw.co_running
 local getregistry, next, rawequal = raw.getregistry, raw.next, raw.rawequal
-local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable, raw.tostring, raw.unpack
+local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable,
+    raw.tostring, raw.unpack
 
 -- How many VM instructions pass between two looks at the clock: about 10 us of ordinary code, 7 % of its speed. Where they
 -- take long, since each of them copies a megabyte, they are fewer.
@@ -82,7 +83,6 @@ local function keep_limit()
     local _ = ROOM[ROOM_LIMIT]
 end
 task.keep_limit = keep_limit
-
 
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
@@ -204,8 +204,7 @@ local records = setmetatable({}, {__mode = 'v'})
 -- again), and an eighth when the last instructions took long: then they are counted in smaller numbers. `current` is not
 -- believed: for the instructions between a port's return and the line that restores it, it is another task's.
 local LATE, OVER, LONG = 0.5, 0.25, 0.125
-local hook
-function hook()
+local function hook()
     if critical then
         return
     end
