@@ -200,7 +200,7 @@ class Connection:
         try:
             document = reply_document(tagged, limits)
         except StatementCancelled:
-            return reply_document(self._evaluator.error('the statement was cancelled'))
+            return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
         if limits.cuts > cuts:
             self._runtime.hits['limits.output_bytes'] += 1
         return document
@@ -469,7 +469,9 @@ class Connection:
     def cancel(self, reason: str = '') -> bool:
         """Cancels what the session runs, here or on the other console; False when it runs nothing."""
         if self._remote is not None:
-            self._remote.cancel()
+            # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
+            if self._running is not None:
+                self._remote.cancel()
         elif self._evaluator is not None:
             self._runtime.cancel(self._evaluator.task, reason)
         return self._running is not None

@@ -15,7 +15,7 @@ class Client:
     """One connection. `address` is 'host:port' or 'unix:PATH'."""
 
     def __init__(self, address, greeting=True):
-        address = str(address)
+        self.address = address = str(address)
         if address.startswith('unix:'):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             self.sock.connect(address[5:])

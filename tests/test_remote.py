@@ -145,6 +145,12 @@ class TestConnect:
             while watcher.value('box.session.exists(1)'):
                 gevent.sleep(0.01)
 
+    def test_who_is_idle_there_is_not_cancelled_away(self, near, far, connect):
+        go(near, far)
+        admin = connect(near.address)
+        assert [False] == admin.values('box.session.cancel(1)')
+        assert [1] == near.values('box.session.id()') and [True] == near.values('box.session.exists(1)')
+
     def test_a_hook_knows_of_the_end(self, near, far):
         near.reply("require('console').on_client_disconnect(function() left = (left or 0) + 1 end)")
         for count in (1, 2):

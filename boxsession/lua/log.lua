@@ -1,6 +1,6 @@
 -- The log module and print. Behaviour and messages: Tarantool 2.6, but that print may go to the session.
 local internal, LOG = ...
-local raw, task, output = internal.raw, internal.task, internal.output
+local raw, task = internal.raw, internal.task
 local error, format, next, select, setmetatable, tostring, type = raw.error, internal.format, raw.next, raw.select,
     raw.setmetatable, raw.tostring, raw.type
 local configure, settings = internal.service('configure'), internal.service('settings')

@@ -5,13 +5,13 @@
 local internal = ...
 
 local raw = {
-    assert = assert, collectgarbage = collectgarbage, error = error, getfenv = getfenv, getmetatable = getmetatable,
+    collectgarbage = collectgarbage, error = error, getfenv = getfenv, getmetatable = getmetatable,
     loadstring = loadstring, next = next, newproxy = newproxy, pairs = pairs, ipairs = ipairs, pcall = pcall,
     rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setfenv = setfenv,
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
     xpcall = xpcall,
     byte = string.byte, char = string.char, find = string.find, format = string.format, gmatch = string.gmatch,
-    gsub = string.gsub, lower = string.lower, match = string.match, rep = string.rep, reverse = string.reverse,
+    gsub = string.gsub, match = string.match, rep = string.rep, reverse = string.reverse,
     sub = string.sub,
     concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,
     floor = math.floor, huge = math.huge, max = math.max,

@@ -1,8 +1,8 @@
 -- What LuaJIT and Tarantool 2.6 add to the standard library: string.split and its like, table.copy, bit, os.getenv.
 local internal, GETENV = ...
 local raw = internal.raw
-local byte, char, concat, error, find, floor, format, getmetatable, gsub, max, next, rawget, rep, select, setmetatable, sub,
-    tonumber, type = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
+local byte, char, error, find, floor, format, getmetatable, gsub, max, next, rawget, rep, select, setmetatable, sub,
+    tonumber, type = raw.byte, raw.char, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
     raw.gsub, raw.max, raw.next, raw.rawget, string.rep, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local raw_frexp = math.frexp
 local string, table, os = string, table, os
