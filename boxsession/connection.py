@@ -134,7 +134,7 @@ class Connection:
         next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
         run = 0                     # statements since the event loop was last visited
         while True:
-            if run > 1 and runtime.batch_is_over():
+            if runtime.has_ticked and run > 1 and runtime.batch_is_over():
                 runtime.take_turn(self._evaluator.task)
                 run = 0
             event = next_event()
@@ -152,6 +152,7 @@ class Connection:
                     # Final text opens with a printable byte, a tagged string with a control character.
                     if reply[0] < 32:
                         reply = self._formatted(reply)
+                        runtime.has_ticked = True
                     self._running = None
                     out.append(reply)
                     self._out_bytes += len(reply)

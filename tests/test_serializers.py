@@ -155,3 +155,26 @@ def test_no_text_breaks_the_reader(client, text):
 def test_json_text_goes_around(client):
     assert ['{"a":[1,"x\\"y"]}'] == client.values('json.encode(json.decode(\'{"a": [1, "x\\\\"y"]}\'))')
     assert [True] == client.values('#json.encode(same({1, 2, {a = "b"}})) > 5')
+
+
+@pytest.mark.parametrize('length', [2**16, 2**16 + 1, 200000])
+def test_long_text_to_json_and_back(client, length):
+    client.reply(f"text = ('\\0\"a/'):rep({length} / 4)")
+    assert [True, True] == client.values('json.decode(json.encode(text)) == text, #json.encode(text) == #text / 4 * 11 + 2')
+
+
+def test_a_reply_of_many_pieces(client):
+    client.reply('list = {} for i = 1, 9000 do list[i] = {i, "é", {k = i}} end')
+    assert [[[i, 'é', {'k': i}] for i in range(1, 9001)]] == client.values('list')
+    assert [[['é'] * 3000] * 2] == client.values(
+        'setmetatable({}, {__serialize = function() local l = {} for i = 1, 3000 do l[i] = "é" end return {l, same(l)} end})')
+
+
+def test_what_fails_in_the_middle_of_many_pieces(client):
+    client.reply("bad = setmetatable({}, {__serialize = function() error('no', 0) end})")
+    client.reply('list = {} for i = 1, 9000 do list[i] = i end list[9001] = bad')
+    assert 'console: an exception occurred when formatting the output: no' == client.error('list')
+    client.send('\\set output lua\n')
+    assert b'true;' == client.read_until(b';')
+    client.send('1, list, 2\n')
+    assert b'1, {error = "console: exception while formatting output: \\"no\\""}, 2;' == client.read_until(b';')

@@ -107,10 +107,11 @@ local FORMATTING = {
 local MESSAGE_MAX = 2^16
 function reply_with_error(me, value)
     local session = me.session
-    task.make_room(value == OUT_OF_MEMORY)
     if value == OUT_OF_MEMORY then
-        collectgarbage()
-    elseif type(value) == 'string' and #value > MESSAGE_MAX then
+        task.collect()
+    end
+    task.make_room(value == OUT_OF_MEMORY)
+    if type(value) == 'string' and #value > MESSAGE_MAX then
         value = sub(value, 1, MESSAGE_MAX) .. '...'
     end
     if value == KILL then

@@ -15,8 +15,22 @@ for code = 0, 31 do
     ESCAPES[char(code)] = ESCAPES[char(code)] or format('\\u%04x', code)
 end
 
+-- In steps: gsub is not interrupted.
+local ESCAPE_STEP = 2^16
+local function escaped(text)
+    if #text <= ESCAPE_STEP then
+        return (gsub(text, '[%z\1-\31"\\/\127]', ESCAPES))
+    end
+    local pieces = {}
+    for from = 1, #text, ESCAPE_STEP do
+        pieces[#pieces + 1] = escaped(sub(text, from, from + ESCAPE_STEP - 1))
+        internal.look()
+    end
+    return concat(pieces)
+end
+
 local function json_string(text)
-    return '"' .. gsub(text, '[%z\1-\31"\\/\127]', ESCAPES) .. '"'
+    return '"' .. escaped(text) .. '"'
 end
 
 local function json_number(value, settings)

@@ -157,6 +157,7 @@ class Runtime:
         self._slice_end = 0.0           # when who runs now has run long enough
         self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
+        self.has_ticked = False         # whether more has run, since somebody last set this, than is nothing to speak of
         self._facts = facts
         self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
         self._newcomers: deque[Waiter] = deque()    # who has not run yet
@@ -361,6 +362,7 @@ class Runtime:
     def _tick(self, _):
         """Called every so many instructions; task.lua says what the answers mean."""
         task = getattr(getcurrent(), _TASK)
+        self.has_ticked = True
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         if task.killed:
@@ -407,6 +409,7 @@ class Runtime:
     def batch_is_over(self) -> bool:
         """Between two statements that were sent together: whether it is the others' turn. All who were found ready when the
         loop last looked share a time; a short one of his own everybody has."""
+        self.has_ticked = False
         return time.monotonic() - self._began > _OWN_SECONDS and time.time() - self._loop_time() > _BATCH_SECONDS
 
     def pause(self) -> None:
@@ -422,6 +425,7 @@ class Runtime:
             raise StatementCancelled
 
     def _format(self, answer, key, helper):
+        self.has_ticked = True
         try:
             return self._if_there_is_room(answer(key, helper))
         except StatementCancelled:
@@ -445,6 +449,7 @@ class Runtime:
     def _resumed(self, task):
         """A task has been switched back to."""
         self.inside = task
+        self.has_ticked = True
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
 
@@ -652,22 +657,21 @@ class Evaluator:
 
         With `may_continue`, b'' when the statement is not complete yet.
         """
-        task = self.task
+        task, runtime, memory = self.task, self._runtime, self._memory
         task.killed = False
         task.deadline = 0.0
         if task.is_heavy or task.is_new:
-            self._runtime.wait_for_turn(task)
+            runtime.wait_for_turn(task)
             if task.killed:                     # before it began
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
-        runtime = self._runtime
-        if self._used() + len(text) > self._memory.ample:
+        if self._used() + len(text) > memory.ample:
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
-        if operation >= _TIGHT or self._memory.lifted:
+        if memory.lifted or task.is_tight:
             task.is_tight = False
-            self._memory.keep()
+            memory.keep()
         if task.raised is not None:
             task.raise_kept()
         return reply

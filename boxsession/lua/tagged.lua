@@ -70,6 +70,26 @@ end
 
 tagged.resolve = resolve
 
+-- What is written is put together now and then: the pieces of a large value would take many times its room, and joining
+-- them all at the end would keep the others waiting.
+local PIECES = 4096
+local function put_together(out)
+    local joined = out.joined or {}
+    out.joined = joined
+    joined[#joined + 1] = concat(out)
+    for index = #out, 1, -1 do
+        out[index] = nil
+    end
+end
+
+local function text_of(out)
+    if not out.joined then
+        return concat(out)
+    end
+    put_together(out)
+    return concat(out.joined)
+end
+
 local function tag_text(out, mark, text)
     out.left = out.left - #text - 4
     out[#out + 1] = mark
@@ -144,6 +164,9 @@ local function tag_table(out, value, kind, flow, references)
                 break
             end
             tag_value(out, rawget(value, index), references)
+            if #out > PIECES then
+                put_together(out)
+            end
         end
         out[#out + 1] = ']'
     else
@@ -154,6 +177,9 @@ local function tag_table(out, value, kind, flow, references)
             end
             tag_value(out, key, references)
             tag_value(out, item, references)
+            if #out > PIECES then
+                put_together(out)
+            end
         end
         out[#out + 1] = '}'
     end
@@ -218,12 +244,12 @@ local function tag_one(out, value, references)
     tag_value(out, value, references)
 end
 local function tag_alone(out, value)
-    local count = #out
-    local ok, message = internal.task.protected(tag_one, out, value, {named = 0, sparse_max = LUA_SPARSE_MAX})
-    if not ok then
-        for index = #out, count + 1, -1 do
-            out[index] = nil
-        end
+    local own = {left = out.left}
+    local ok, message = internal.task.protected(tag_one, own, value, {named = 0, sparse_max = LUA_SPARSE_MAX})
+    if ok then
+        out.left = own.left
+        out[#out + 1] = text_of(own)
+    else
         message = (type(message) == 'string' or type(message) == 'number') and message or ''
         tag_one(out, {error = raw.format(FAILED, message)}, {named = 0})
     end
@@ -250,7 +276,7 @@ function tagged.values(first, values, count, together, most)
             break
         end
     end
-    return concat(out)
+    return text_of(out)
 end
 
 -- A single value as a document, where what has no form of its own is an error, but by a serializer's settings.
@@ -259,7 +285,7 @@ function tagged.strict(value, settings)
     local references = {named = 0, strict = true, settings = settings}
     find_references(value, references)
     tag_value(out, value, references)
-    return concat(out)
+    return text_of(out)
 end
 
 -- resolve(), also for objects.
