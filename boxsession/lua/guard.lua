@@ -489,7 +489,7 @@ function _G.collectgarbage(option, ...)
         return collectgarbage('count')
     end
     if option == nil or option == 'collect' then
-        internal.task.collect()
+        collectgarbage('collect')
         return 0
     end
     if option == 'step' or option == 'stop' or option == 'restart' or option == 'setpause'

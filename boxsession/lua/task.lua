@@ -199,20 +199,16 @@ end
 -- Tasks by id, for as long as they live.
 local records = setmetatable({}, {__mode = 'v'})
 
--- Collects all garbage that there is now, in steps of some 10 ms between which others have their turns. (A collection that
--- has begun already may miss some.) What is done next finds the limit in force.
-local COLLECT_STEP = 1024
+-- Collects all garbage, in one go: up to some tenths of a second where memory is full. What has filled it took its time,
+-- too, so the others have their turns before. What is done next finds the limit in force.
 function task.collect()
     local me = current
     if me.chunk then
         unshare(me)
     end
-    for _ = 1, 2 do
-        while not collectgarbage('step', COLLECT_STEP) do
-            raw_pcall(read, TURN, 0)
-            current, critical = me, false
-        end
-    end
+    raw_pcall(read, TURN, 0)
+    current, critical = me, false
+    collectgarbage()
 end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
