@@ -52,10 +52,13 @@ local function compile(text)
     end
     if #text <= CACHED_LENGTH then
         if cached >= CACHE_SIZE then
+            -- In one step: who had a turn in the middle would put in what `next` then does not know.
+            task.lock()
             for known in next, chunks do
                 chunks[known] = nil
             end
             cached = 0
+            task.unlock()
         end
         chunks[text] = chunk
         cached = cached + 1

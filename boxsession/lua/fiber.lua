@@ -331,7 +331,7 @@ function fiber.join(...)
     return false, problem == KILL and 'fiber is killed' or problem
 end
 
-function fiber.info()
+local function gather()
     local shown = {}
     for fid, record in next, fibers do
         if not record.finished then
@@ -339,6 +339,20 @@ function fiber.info()
         end
     end
     return shown
+end
+
+-- Where others have a turn in the middle, and make or end fibers, it is begun again.
+local MADE_MEANWHILE, TRIES = "invalid key to 'next'", 10
+function fiber.info()
+    for _ = 1, TRIES do
+        local ok, shown = task.protected(gather)
+        if ok then
+            return shown
+        elseif shown ~= MADE_MEANWHILE then
+            return error(shown, 0)
+        end
+    end
+    return {}
 end
 
 function fiber.time()

@@ -261,11 +261,11 @@ local function write_list(out, count, list, length, indent, seen)
 end
 
 -- By indent and key: what stands in front of a value, from the line break to the space.
-local known_keys = setmetatable({}, {__index = function(self, indent)
+local BY_INDENT = {__index = function(self, indent)
     self[indent] = {}
     return self[indent]
-end})
-local keys_kept = 0
+end}
+local known_keys, keys_kept = setmetatable({}, BY_INDENT), 0
 
 local function key_text(key, indent)
     local text
@@ -280,10 +280,7 @@ local function key_text(key, indent)
     text = BREAKS[indent] .. text .. ': '
     if #text <= KEPT_LENGTH and key == key then
         if keys_kept >= KEPT_COUNT then
-            for kept_indent in next, known_keys do
-                known_keys[kept_indent] = {}
-            end
-            keys_kept = 0
+            known_keys, keys_kept = setmetatable({}, BY_INDENT), 0
         end
         known_keys[indent][key] = text
         keys_kept = keys_kept + 1
