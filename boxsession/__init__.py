@@ -7,10 +7,10 @@
 
 Importing it patches nothing and starts nothing.
 """
-from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError
+from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError, StoreError
 from boxsession.server import Console
 from boxsession.session import Session, current_session
 from boxsession.version import __version__
 
-__all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', '__version__',
-           'current_session']
+__all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
+           '__version__', 'current_session']

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import getpass
 import os
 import signal
 import socket
@@ -14,8 +15,9 @@ import gevent.event
 
 from boxsession import config as settings
 from boxsession import logs
-from boxsession.errors import BoxsessionError, ConfigError
+from boxsession.errors import BoxsessionError, ClientError, ConfigError
 from boxsession.server import Console
+from boxsession.store import Store
 from boxsession.version import __version__
 
 __all__ = ['main', 'parser']
@@ -33,6 +35,10 @@ def parser() -> argparse.ArgumentParser:
                             f'(default: {settings.DEFAULT_ADDRESS})')
     serve.add_argument('--no-triggers', action='store_true',
                        help='run no triggers on connect and disconnect, to get in when one of them locks everyone out')
+    passwd = commands.add_parser('passwd', help="set a user's password in the file that `store` names",
+                                 description='Reads the new password from the terminal, or the first line of its input.')
+    passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='settings, with a `store`')
+    passwd.add_argument('user', metavar='USER')
     check = commands.add_parser('check-config', help='say what is wrong with a config file')
     check.add_argument('file', metavar='FILE')
     return top
@@ -45,6 +51,8 @@ def main(argv: list[str] | None = None) -> int:
         if arguments.command == 'check-config':
             settings.load(arguments.file)
             return 0
+        if arguments.command == 'passwd':
+            return _passwd(arguments)
         return _serve(arguments)
     except ConfigError as error:
         for problem in error.problems:
@@ -72,7 +80,7 @@ def _serve(arguments) -> int:
 
     # Before anything listens: from the first ready line on, a signal finds its handler.
     handlers = [gevent.signal_handler(number, stop) for number in (signal.SIGTERM, signal.SIGINT)]
-    handlers.append(gevent.signal_handler(signal.SIGHUP, logs.reopen))
+    handlers.append(gevent.signal_handler(signal.SIGHUP, console.reopen_logs))
     try:
         console.start()
         for address in console.addresses:
@@ -85,6 +93,28 @@ def _serve(arguments) -> int:
     finally:
         for handler in handlers:
             handler.cancel()
+    return 0
+
+
+def _passwd(arguments) -> int:
+    config = settings.load(arguments.config)
+    if config['store'] is None:
+        raise BoxsessionError(f'{arguments.config} names no `store`: the users of a server without one live in its memory')
+    if not os.path.exists(config['store']):
+        raise BoxsessionError(f'{config["store"]}: there is no such file; the server makes it when it first starts')
+    if sys.stdin.isatty():
+        password = getpass.getpass(f'New password for {arguments.user}: ')
+        if getpass.getpass('Again: ') != password:
+            raise BoxsessionError('the two are different: nothing was changed')
+    else:
+        password = sys.stdin.readline().rstrip('\r\n')
+    store = Store(config['store'])
+    try:
+        store.transact(lambda access: access.set_password(arguments.user, password))
+    except ClientError as error:
+        raise BoxsessionError(f'no password is kept for {arguments.user}: there is no such user, or it is guest') from error
+    finally:
+        store.close()
     return 0
 
 

@@ -19,8 +19,8 @@ import yaml
 from boxsession.address import Address
 from boxsession.errors import ConfigError
 
-__all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Refused', 'Setting', 'changes', 'default_file',
-           'load', 'nested', 'read', 'reference']
+__all__ = ['LISTENER_SETTINGS', 'SETTINGS', 'Config', 'ListenerConfig', 'Refused', 'Setting', 'TLSConfig', 'changes',
+           'default_file', 'load', 'nested', 'open_listener_problem', 'read', 'reference']
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,30 @@ def _group(value):
         raise ValueError('a group of this machine') from None
 
 
+@dataclass(frozen=True, slots=True)
+class TLSConfig:
+    """Files of a TLS listener: its certificate with the chain, the key, and who signs its clients' certificates."""
+
+    cert: str
+    key: str
+    ca: str | None = None
+
+
+def _tls(value):
+    expected = 'the files of a certificate, as in {cert: FILE, key: FILE, ca: FILE}; with ca, clients must have one, too'
+    if not isinstance(value, dict) or not {'cert', 'key'} <= value.keys() <= {'cert', 'key', 'ca'} or not all(
+            isinstance(path, str) and path for path in value.values()):
+        raise ValueError(expected)
+    return TLSConfig(**value)
+
+
+def _peers(value):
+    if not isinstance(value, dict) or not value or not all(
+            isinstance(name, str) and name and isinstance(user, str) and user for name, user in value.items()):
+        raise ValueError('users by uid or certificate name, as in {0: admin, 1000: ops}')
+    return value
+
+
 # The tables ----------------------------------------------------------------------------------------------------------
 
 LISTENER_SETTINGS = (
@@ -115,7 +139,13 @@ LISTENER_SETTINGS = (
     Setting('protocol', 'console', _one_of('console'), 'What is spoken there: console, the text protocol.'),
     Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
             'How box.session answers: classic as its manual page has it, or tarantool as Tarantool 2.x does.'),
-    Setting('user', 'admin', _one_of('admin'), 'Who a session is.'),
+    Setting('user', 'admin', _text, 'Who a session is until it logs in.'),
+    Setting('peers', None, _peers,
+            'Who a session is instead, by the uid at the other end of a unix socket, or by the common name of a client '
+            'certificate; others are refused.', '{0: admin, 1000: ops}'),
+    Setting('tls', None, _tls,
+            'Files for TLS: cert, key and, where clients must have certificates, ca, which signs them.',
+            '{cert: server.pem, key: server.key, ca: ca.pem}'),
     Setting('mode', 0o600, _mode, 'Permissions of a unix socket, in force before anyone can connect.', '"0600"'),
     Setting('owner', None, _owner, 'Owner of a unix socket: a name or a uid.', 'root'),
     Setting('group', None, _group, 'Group of a unix socket: a name or a gid.', 'adm'),
@@ -126,6 +156,8 @@ LISTENER_SETTINGS = (
 SETTINGS = (
     Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
             '/etc/boxsession/init.lua'),
+    Setting('store', None, _text, 'File that keeps users, roles and grants (SQLite); without it they live in memory.',
+            '/var/lib/boxsession/users.db'),
     Setting('limits.sessions', 10000, _whole(),
             'Sessions at a time, of which the last few are kept for unix sockets; 0 for no limit.', is_live=True),
     Setting('limits.statement_seconds', 0, _seconds, 'How long a statement may run or wait; 0 for no limit.', is_live=True),
@@ -150,6 +182,9 @@ SETTINGS = (
             'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),
     Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',
             is_live=True),
+    Setting('audit.file', None, _text, 'Where each statement is recorded, one JSON object a line; SIGHUP opens it anew.',
+            '/var/log/boxsession/audit.jsonl'),
+    Setting('audit.required', False, _flag, 'Refuse statements while they cannot be recorded.'),
     Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.', is_live=True),
     Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"'),
     Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.', is_live=True),
@@ -157,9 +192,9 @@ SETTINGS = (
 
 # Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
 _NOT_YET = {
-    'store', 'audit', 'metrics',
+    'metrics',
 }
-_NOT_YET_LISTENER = {'tls', 'peers'}
+_NOT_YET_LISTENER: set[str] = set()
 _FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
 
 DEFAULT_ADDRESS = '127.0.0.1:3313'
@@ -175,6 +210,23 @@ class ListenerConfig:
     mode: int = 0o600
     owner: int | None = None
     group: int | None = None
+    peers: Mapping[Any, str] | None = None      # by uid (unix sockets) or common name (TLS)
+    tls: TLSConfig | None = None
+    insecure: bool = False
+
+
+    @property
+    def is_open(self) -> bool:
+        """Whether other machines can reach it without a certificate, and nobody has said that this is meant."""
+        return not self.address.is_local and not self.insecure and not (self.tls and self.tls.ca)
+
+
+def open_listener_problem(listener: ListenerConfig) -> str:
+    """What is wrong with an open listener whose sessions may evaluate from their start, and what to do."""
+    return (f'{listener.address} can be reached from other machines, and everyone who reaches it may run code as '
+            f'{listener.user}: listen on 127.0.0.1 or a unix socket, give it `tls` with a `ca` that signs your clients, '
+            'let sessions begin as a `user` without rights (guest), or set `insecure: true` in the config file if you mean '
+            'it')
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +257,8 @@ def _from_yaml(node, loader, problems):
         mapping = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
+            if isinstance(key, int) and not isinstance(key, bool):
+                key = str(key)              # a uid
             if not isinstance(key, str):
                 problems.append((key_node.start_mark.line + 1, f'{key!r} is no name of a setting'))
                 continue
@@ -221,10 +275,18 @@ def _from_yaml(node, loader, problems):
 
 def _from_data(value):
     if isinstance(value, Mapping):
-        return _Node({key: _from_data(item) for key, item in value.items()})
+        return _Node({str(key) if isinstance(key, int) else key: _from_data(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
         return _Node([_from_data(item) for item in value])
     return _Node(value)
+
+
+def _plain(node):
+    if isinstance(node.value, dict):
+        return {key: _plain(inner) for key, inner in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(inner) for inner in node.value]
+    return node.value
 
 
 class _Reader:
@@ -248,7 +310,7 @@ class _Reader:
 
     def checked(self, setting, node):
         try:
-            return setting.check(node.value)
+            return setting.check(_plain(node))
         except ValueError as error:
             got = 'a mapping' if isinstance(node.value, dict) else 'a list' if isinstance(node.value, list) \
                 else node.text
@@ -316,13 +378,27 @@ class _Reader:
             for key in _FOR_UNIX_SOCKETS:
                 if key in node.value:
                     self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
-        if not address.is_local and not found.get('insecure'):
-            self.complain(node, f'{address} can be reached from other machines, and everyone who reaches it may run '
-                                'code: listen on 127.0.0.1 or a unix socket, or set '
-                                '`insecure: true` in the config file if you mean it')
         found.pop('protocol', None)
-        found.pop('insecure', None)
-        return ListenerConfig(**found)
+        if found.get('peers') and address.path:
+            found['peers'] = self.uids(node.value['peers'], found['peers'])
+        listener = ListenerConfig(**found)
+        if listener.peers and not address.path and not (listener.tls and listener.tls.ca):
+            self.complain(node.value['peers'], '`peers` is for unix sockets, and for tls with a `ca`: '
+                                               f'{address} knows nobody')
+        if address.path and listener.tls:
+            self.complain(node.value['tls'], f'`tls` is for addresses with a port: {address} is a unix socket')
+        if listener.is_open and (listener.user == 'admin'):
+            self.complain(node, open_listener_problem(listener))
+        return listener
+
+    def uids(self, node, peers):
+        found = {}
+        for name, user in peers.items():
+            try:
+                found[int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid] = user
+            except KeyError:
+                self.complain(node, f'`peers`: {name!r} is no uid and no user of this machine')
+        return found
 
 
 def _finish(root, problems, source):
@@ -449,7 +525,8 @@ def default_file() -> str:
         if number == 0:
             lines += [f'  # {setting.help}', f'  - {setting.name}: {_shown(setting)}']
         else:
-            lines += _commented(setting, setting.name, '    ', off=setting.name in _FOR_UNIX_SOCKETS)
+            lines += _commented(setting, setting.name, '    ',
+                                off=setting.default is None or setting.name in _FOR_UNIX_SOCKETS)
     section = ''
     for setting in SETTINGS:
         prefix, _, key = setting.name.rpartition('.')

@@ -14,6 +14,7 @@ from typing import Any
 
 from gevent import Timeout, get_hub, getcurrent
 
+from boxsession.audit import Audit, redacted
 from boxsession.lua.runtime import Runtime, StatementCancelled
 from boxsession.output import push_document, reply_document
 from boxsession.protocol.console import (
@@ -58,9 +59,10 @@ class Connection:
     __slots__ = ('session', '_sock', '_protocol', '_runtime', '_evaluator', '_send_seconds', '_greeting', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_prompt', '_reading', '_sending',
                  '_probe', '_remote', '_farewell', '_cancels', '_running', '_early', '_statements', '_bytes_in',
-                 '_bytes_out', '_active')
+                 '_bytes_out', '_active', '_audit', 'is_private', '_ending')
 
-    def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes):
+    def __init__(self, sock, session: Session, protocol: ConsoleProtocol, runtime: Runtime, *, greeting: bytes,
+                 audit: Audit, is_private: bool):
         self.session = session
         self._sock = sock                       # a plain non-blocking socket, ours to close
         self._protocol = protocol
@@ -68,6 +70,9 @@ class Connection:
         self._evaluator = None                  # made by the greenlet itself
         self._send_seconds = 0.0
         self._greeting = greeting
+        self._audit = audit if audit.is_on else None
+        self.is_private = is_private            # whether nobody on the way can read what is sent
+        self._ending = 'the client left'        # why the session is over
         self.greenlet = None                    # the one that run() is the body of
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
@@ -106,17 +111,24 @@ class Connection:
             finally:
                 self._close()
         except OSError as error:
+            self._ending = f'connection lost: {error}'
             log.info('session %d: connection lost: %s', self.session.id, error)
         except Exception:
+            self._ending = 'failed'
             log.exception('session %d: failed', self.session.id)
         finally:
+            if self._audit is not None:
+                self._audit.event('end', self.session, reason=self._farewell or self._ending)
             self._watch(False)
             self._watcher.close()
             self._sock.close()
 
     def _open(self) -> bool:
+        if self._audit is not None:
+            self._audit.event('start', self.session)
         refusal = self._evaluator.connect()
         if refusal:
+            self._ending = 'refused by on_connect'
             refusal = reply_document(refusal)
             self._put(refusal)
             log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
@@ -144,7 +156,7 @@ class Connection:
                     continue
                 run += 1
                 self._running = event.text
-                reply = statement(event.text, event.may_continue)
+                reply = statement(event.text, event.may_continue) if self._audit is None else self._audited(event)
                 self._statements += 1
                 if self._over:
                     break
@@ -193,6 +205,17 @@ class Connection:
             self._send_now()
         else:
             self._flush()
+
+    def _audited(self, event: Statement) -> bytes:
+        """Runs a statement and records it before its reply can leave."""
+        audit, evaluator, user = self._audit, self._evaluator, self.session.user
+        if audit.refuses:
+            return evaluator.error('the audit file cannot be written: no statement is run until it can (audit.required)')
+        began = time.monotonic()
+        reply = evaluator.statement(event.text, event.may_continue)
+        if reply and not audit.statement(self.session, user, event.text, evaluator.last_error(), time.monotonic() - began):
+            return evaluator.error('the statement ran, but the audit file cannot be written (audit.required)')
+        return reply
 
     def _formatted(self, tagged: bytes) -> bytes:
         """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
@@ -250,6 +273,9 @@ class Connection:
         else:
             self._running = event.text
             self._statements += 1
+            if self._audit is not None:
+                self._audit.event('statement', self.session, remote=str(self._remote.address), ok=None,
+                                  statement=redacted(event.text).decode(errors='backslashreplace'))
             try:
                 for piece in self._remote.ask(event.text):
                     self._put(piece)
@@ -454,7 +480,7 @@ class Connection:
         statement = self._running
         if statement is None:
             return f'session {self.session.id} (a trigger or a fiber)'
-        return f'session {self.session.id}: {statement[:_STATEMENT_SHOWN].decode(errors="backslashreplace")!r}'
+        return f'session {self.session.id}: {_shown(statement)!r}'
 
     # The server's side
 
@@ -506,7 +532,7 @@ class Connection:
         return {'id': session.id, 'user': session.user, 'peer': session.peer, 'type': session.type,
                 'listener': session.listener, 'name': session.name,
                 'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
-                'state': state, 'statement': (self._running or b'')[:_STATEMENT_SHOWN].decode(errors='backslashreplace'),
+                'state': state, 'statement': _shown(self._running or b''),
                 'statements': self._statements, 'bytes_in': self._bytes_in, 'bytes_out': self._bytes_out}
 
     def configure(self, settings: Mapping[str, Any]) -> None:
@@ -514,3 +540,8 @@ class Connection:
         self._send_seconds = settings['limits.send_seconds']
         self._cancels = settings['limits.on_disconnect'] == 'cancel'
         self._protocol.max_statement_bytes = settings['limits.statement_bytes']
+
+
+def _shown(statement: bytes) -> str:
+    """A statement for lists and logs."""
+    return redacted(statement)[:_STATEMENT_SHOWN].decode(errors='backslashreplace')

@@ -1,7 +1,7 @@
 """What can go wrong outside a statement. Each message says what was wrong and what to do about it."""
 from __future__ import annotations
 
-__all__ = ['BoxsessionError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError']
+__all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError']
 
 
 class BoxsessionError(Exception):
@@ -30,3 +30,16 @@ class ScriptError(BoxsessionError):
 
 class StatementError(BoxsessionError):
     """What a statement asked for cannot be done. The text is its error, word for word."""
+
+
+class ClientError(BoxsessionError):
+    """An error of Tarantool's, by the name of its code in boxsession/lua/errors.lua, with what its message tells."""
+
+    def __init__(self, name: str, *arguments: object):
+        super().__init__(f'{name}: {", ".join(map(str, arguments))}')
+        self.name = name
+        self.arguments = arguments
+
+
+class StoreError(BoxsessionError):
+    """Users cannot be read or stored."""

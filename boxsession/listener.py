@@ -5,6 +5,7 @@ import errno
 import logging
 import os
 import stat
+import struct
 from collections.abc import Callable
 
 from gevent import monkey, socket
@@ -13,8 +14,9 @@ from gevent.server import StreamServer
 from boxsession.address import Address
 from boxsession.config import ListenerConfig
 from boxsession.errors import ListenError
+from boxsession.tls import tls_context
 
-__all__ = ['Listener']
+__all__ = ['Listener', 'peer_uid']
 
 log = logging.getLogger('boxsession')
 
@@ -67,6 +69,7 @@ class Listener:
         self._server: StreamServer | None = None
         self._inode: tuple[int, int] | None = None      # of our socket file
         self.address = config.address                   # with the port that was taken, once bound
+        self.tls = tls_context(config.tls, config.address) if config.tls else None
 
     def bind(self) -> None:
         """Takes the address.
@@ -146,6 +149,12 @@ class Listener:
                 if hasattr(socket, option):
                     plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._serve(plain, peer, self)
+
+
+def peer_uid(sock) -> int:
+    """The uid of the process at the other end of a unix socket."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i'))
+    return struct.unpack('3i', credentials)[1]
 
 
 def _resolve(address: Address):

@@ -15,16 +15,20 @@ from gevent.event import Event
 
 from boxsession import config as settings
 from boxsession import logs
+from boxsession.access import Level
+from boxsession.accounts import Accounts
 from boxsession.address import Address, peer_text
+from boxsession.audit import Audit
 from boxsession.connection import Connection
-from boxsession.errors import ScriptError
-from boxsession.listener import Listener
+from boxsession.errors import BoxsessionError, ConfigError, ScriptError
+from boxsession.listener import Listener, peer_uid
 from boxsession.lua.runtime import Runtime
 from boxsession.monitor import Monitor
 from boxsession.protocol.console import ConsoleProtocol
 from boxsession.protocol.greeting import console_greeting
 from boxsession.services import Services
 from boxsession.session import Session, Sessions
+from boxsession.tls import TLSTunnel
 from boxsession.version import __version__
 
 __all__ = ['Console']
@@ -40,6 +44,7 @@ _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
 _UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds')
 
+_REFUSED = '---\n- error: %s\n...\n'
 _FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\n...\n")
 
 
@@ -81,6 +86,8 @@ class Console:
         self.sessions = Sessions()
         self._expose = dict(expose or {})
         self._triggers = triggers
+        self.accounts: Accounts | None = None       # while started
+        self.audit: Audit | None = None
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
         self._connections: dict[Any, Connection] = {}       # by greenlet
@@ -99,7 +106,9 @@ class Console:
         """Runs the init script, then listens. Returns at once; sessions are served by greenlets.
 
         Raises:
+            ConfigError: everyone could run code, or a user of a listener does not exist. Nothing listens then.
             ListenError: an address cannot be had. Nothing listens then.
+            StoreError: users cannot be read. Nothing listens then.
             ScriptError: the init script failed. Nothing listens then.
         """
         if self._runtime is not None:
@@ -110,12 +119,22 @@ class Console:
                  'memory': lambda: self._runtime.memory_used,
                  'limits': lambda: {setting.name.partition('.')[2]: self._runtime.hits[setting.name]
                                     for setting in settings.SETTINGS if setting.name.startswith('limits.')
-                                    and setting.name not in _UNCOUNTED}}
+                                    and setting.name not in _UNCOUNTED},
+                 'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
+                                    'denied': self._runtime.hits['denied'],
+                                    'failed_logins': self._runtime.hits['failed_logins']}}
+        self.accounts = Accounts(config['store'])
+        try:
+            self.audit = Audit(config['audit.file'], config['audit.required'])
+        except OSError as error:
+            self.accounts.close()
+            raise BoxsessionError(f'cannot open audit.file {config["audit.file"]}: {error.strerror}') from None
         self._runtime = Runtime(facts, self._expose, Services(self).table())
         self.configure({})
         try:
             if config['init'] is not None:
                 self._run_init(config['init'])
+            self._check_users(config)
             for listener_config in config.listen:
                 listener = Listener(listener_config, self._serve)
                 listener.bind()
@@ -131,6 +150,31 @@ class Console:
         for listener in self._listeners:
             listener.start()
             log.debug('listening: console %s', listener.address)
+
+    def _check_users(self, config):
+        """Sessions begin as somebody who is there, and nobody runs code whom nobody knows."""
+        problems = []
+        access = self.accounts.access
+        for listener in config.listen:
+            for name in set(listener.peers.values()) if listener.peers else {listener.user}:
+                if access.user(name) is None:
+                    problems.append(f'{listener.address}: there is no user {name!r}: create it in the init script, or with '
+                                    f'box.schema.user.create({name!r}) and a `store`')
+            user = access.user(listener.user)
+            if user and listener.is_open and access.level(user.id) == Level.FULL:
+                problems.append(settings.open_listener_problem(listener))
+        if problems:
+            raise ConfigError(problems)
+
+    def count(self, what: str) -> None:
+        """One more of something that box.info tells."""
+        self._runtime.hits[what] += 1
+
+    def reopen_logs(self) -> None:
+        """Opens log and audit files anew, after they were rotated."""
+        logs.reopen()
+        if self.audit is not None:
+            self.audit.reopen()
 
     def listen(self, config: settings.ListenerConfig) -> Listener:
         """Listens on one more address while the console runs.
@@ -230,6 +274,8 @@ class Console:
             self._monitor.stop()
         self._runtime.stop(_CANCEL_SECONDS)
         self._runtime = None
+        self.accounts.close()
+        self.audit.close()
 
     def _run_init(self, path):
         try:
@@ -253,9 +299,43 @@ class Console:
                 pass
             sock.close()
             return
-        session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=listener.config.user,
+        tunnel = None
+        try:
+            if listener.tls is not None:
+                tunnel = TLSTunnel(sock, listener.tls)
+                sock = tunnel.sock
+                # Others came in meanwhile.
+                if not self._accepting:
+                    sock.close()
+                    return
+        except OSError as error:
+            log.info('refused %s at %s: %s', peer_text(peer), listener.address, error)
+            return
+        try:
+            self._serve_session(sock, peer, listener, tunnel)
+        finally:
+            if tunnel is not None:
+                tunnel.close()
+
+    def _serve_session(self, sock, peer, listener, tunnel):
+        name, problem = self._user_of(sock, listener, tunnel)
+        user = self.accounts.access.user(name) if name else None
+        if name and user is None:
+            problem = f'there is no user {name} any more'
+        elif user and not self.accounts.access.may_log_in(user.id):
+            problem = f"Session access to universe '''' is denied for user ''{name}''"
+        if problem:
+            log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem)
+            try:
+                sock.send((_REFUSED % f"'{problem}'").encode())
+            except OSError:
+                pass
+            sock.close()
+            return
+        session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=name, uid=user.id,
                                        dialect=listener.config.dialect, listener=str(listener.address))
-        connection = self._connect(sock, session)
+        connection = self._connect(sock, session, tunnel is not None or not isinstance(peer, tuple)
+                                   or Address(host=peer[0]).is_local)
         greenlet = getcurrent()
         self._connections[greenlet] = connection
         try:
@@ -264,14 +344,25 @@ class Console:
             del self._connections[greenlet]
             self.sessions.end(session)
 
+    def _user_of(self, sock, listener, tunnel):
+        """Who a session begins as, by name, or why it does not begin."""
+        peers = listener.config.peers
+        if peers is None:
+            return listener.config.user, None
+        if tunnel is not None:
+            return peers.get(tunnel.name), None if tunnel.name in peers else f'nobody is {tunnel.name} here (peers)'
+        uid = peer_uid(sock)
+        return peers.get(uid), None if uid in peers else f'uid {uid} may not connect here (peers)'
+
     def _kept_places(self, listener, limit) -> int:
         """How many of the last places this listener's clients may not take: an admin on a unix socket gets in."""
         if listener.address.path or not any(address.path for address in self.addresses):
             return 0
         return min(_KEPT_PLACES, limit // 4)
 
-    def _connect(self, sock, session: Session) -> Connection:
+    def _connect(self, sock, session: Session, is_private: bool) -> Connection:
         protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
-        connection = Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__))
+        connection = Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__),
+                                audit=self.audit, is_private=is_private)
         connection.configure(self.settings)
         return connection

@@ -14,8 +14,10 @@ from gevent import getcurrent
 
 from boxsession import config as settings
 from boxsession import logs
+from boxsession.access import OPERATIONS
 from boxsession.address import Address
-from boxsession.errors import ConfigError, ListenError, StatementError
+from boxsession.auth import password_hash
+from boxsession.errors import ConfigError, ListenError, StatementError, StoreError
 from boxsession.remote import RemoteConsole
 from boxsession.session import current_session
 
@@ -78,7 +80,9 @@ class Services:
         session = current_session()
         try:
             dialect = session.dialect if session else 'classic'
-            config = settings.read({'listen': [{'address': str(address), 'dialect': dialect}]}, 'console.listen')
+            user = session.user if session else 'admin'
+            config = settings.read({'listen': [{'address': str(address), 'dialect': dialect, 'user': user}]},
+                                   'console.listen')
             listener = self._console.listen(config.listen[0])
         except ConfigError as error:
             raise StatementError(error.problems[0]) from None
@@ -96,6 +100,69 @@ class Services:
             return False
         self._console.unlisten(listener)
         return True
+
+    # Users
+
+    def access(self, operation: str, uid: int, count: int, *arguments):
+        """Does what box.schema has, for a user; see `boxsession.access`."""
+        arguments = (*arguments, *[None] * count)[:int(count)]
+        try:
+            result = self._console.accounts.perform(operation, uid, arguments)
+        except StoreError as error:
+            raise StatementError(str(error)) from None
+        if OPERATIONS[operation]:
+            log.info('box.schema.%s(%s) by session %d', operation.replace('_', '.'),
+                     repr(arguments[0]) if arguments and operation != 'user_passwd' else '', _caller_id())
+        return result
+
+    def password_hash(self, password: str | bytes) -> str:
+        """What is kept of a password."""
+        return password_hash(password)
+
+    def rights(self, uid: int) -> dict:
+        """What a user may do: its level, and the functions it may call with whom they run as (False for the caller)."""
+        access = self._console.accounts.access
+        functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
+                     for name, owner in access.executable(uid).items()}
+        return {'level': int(access.level(uid)), 'functions': functions}
+
+    def su(self, login: int, asking: int, name: str | float) -> dict:
+        """Whom a session that logged in as `login` may become."""
+        user = self._console.accounts.find_su(login, asking, name)
+        return {'uid': user.id, 'user': user.name}
+
+    def login(self, name: str | bytes, password: str | bytes) -> dict:
+        """Who the calling session is with this password, or the problem. Waits, where there were failures before."""
+        connection = self._console.connection_of(getcurrent())
+        if connection is None:
+            raise StatementError('\\login: there is no session here')
+        if not connection.is_private:
+            raise StatementError('\\login: here the password could be read on its way: use TLS, a unix socket, or a '
+                                 'connection from this machine')
+        name = name if isinstance(name, str) else name.decode(errors='replace')
+        accounts, session = self._console.accounts, connection.session
+        address = session.peer.rpartition(':')[0]
+        gevent.sleep(accounts.seconds_to_wait(name, address))
+        try:
+            user = accounts.authenticate(name, password, address)
+        except StoreError as error:
+            raise StatementError(str(error)) from None
+        if user is None:
+            log.warning('session %d from %s failed to log in as %r', session.id, session.peer, name)
+            self._console.count('failed_logins')
+            self._console.audit.event('login', session, name=name, ok=False)
+            return {'problem': f"Incorrect password supplied for user '{name}'"}
+        return {'uid': user.id, 'user': user.name}
+
+    def become(self, uid: int, has_logged_in: bool) -> None:
+        """The calling session is another user's from now on."""
+        session = current_session()
+        user = self._console.accounts.access.users[uid]
+        log.info('session %d of %s is now of %s', session.id, session.user, user.name)
+        session.user, session.uid = user.name, uid
+        if has_logged_in:
+            session.login = user.name
+            self._console.audit.event('login', session, name=user.name, ok=True)
 
     # Sessions
 

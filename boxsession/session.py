@@ -24,10 +24,12 @@ class Session:
     peer: str                       # 'host:port' of the client, or 'unix/:(socket)'
     fd: int                         # the socket's file descriptor while the session lives
     user: str                       # who its statements run as
+    uid: int                        # that user's id: names may be given anew, ids are not
     dialect: str                    # 'classic' or 'tarantool', the listener's choice
     type: str = 'console'
     listener: str = ''              # the address that it came by
     name: str = ''                  # what its user says it is for
+    login: str = ''                 # who logged in, whoever its statements run as since
     started: float = field(default_factory=time.time)       # seconds since the epoch
 
 
@@ -38,10 +40,10 @@ class Sessions:
         self._last_id = 0
         self._live: dict[int, Session] = {}
 
-    def create(self, *, peer: str, fd: int, user: str, dialect: str, listener: str = '') -> Session:
+    def create(self, *, peer: str, fd: int, user: str, uid: int, dialect: str, listener: str = '') -> Session:
         """Begins a session under the next id."""
         self._last_id += 1
-        session = Session(self._last_id, peer, fd, user, dialect, listener=listener)
+        session = Session(self._last_id, peer, fd, user, uid, dialect, listener=listener, login=user)
         self._live[session.id] = session
         return session
 

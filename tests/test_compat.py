@@ -9,7 +9,8 @@ import pytest
 TABLE = Path(__file__).resolve().parent.parent / 'docs' / 'compat.rst'
 STATES = {'same', 'different', 'not yet', 'ours'}
 # Tables that hold our modules' names; every name in them has its row.
-MODULES = ('box.session', 'box.error', 'console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'bit')
+MODULES = ('box.session', 'box.error', 'box.schema.user', 'box.schema.role', 'box.schema.func',
+           'console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'bit')
 REQUIRED = ('console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json')
 # What PUC Lua 5.1 has itself.
 LUA = {

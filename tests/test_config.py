@@ -33,8 +33,8 @@ def problems(tmp_path, text):
     ('limits: {send_seconds: x}', "1: `limits.send_seconds` is x: expected a number of seconds, 0 or more"),
     ('limits: {send_seconds: .nan}', '1: `limits.send_seconds` is .nan: expected a number of seconds, 0 or more'),
     ('log:\n  level: loud', "2: `log.level` is loud: expected error or warning or info or debug"),
-    ('store: x', '1: `store` is not available in this version: take it out'),
-    ('audit: {file: x}', '1: `audit` is not available in this version: take it out'),
+    ('store: 5', '1: `store` is 5: expected text'),
+    ('audit: {required: 5}', '1: `audit.required` is 5: expected true or false'),
     ('init: 5', '1: `init` is 5: expected text'),
     ('init: a\ninit: b', '2: `init` stands here twice'),
     ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),
@@ -45,8 +45,14 @@ def problems(tmp_path, text):
     ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is no address: ports go up to 65535"),
     ('listen:\n- address: 127.0.0.1:0\n  dialect: new', "3: `dialect` is new: expected classic or tarantool"),
     ('listen:\n- address: 127.0.0.1:0\n  protocol: binary', "3: `protocol` is binary: expected console"),
-    ('listen:\n- address: 127.0.0.1:0\n  user: bob', "3: `user` is bob: expected admin"),
-    ('listen:\n- address: 127.0.0.1:0\n  tls: {}', '3: `tls` is not available in this version: take it out'),
+    ('listen:\n- address: 127.0.0.1:0\n  user: 7', '3: `user` is 7: expected text'),
+    ('listen:\n- address: 127.0.0.1:0\n  tls: {}', '3: `tls` is a mapping: expected the files of a certificate'),
+    ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: a, key: 5}', '3: `tls` is a mapping: expected the files'),
+    ('listen:\n- address: unix:/tmp/x\n  tls: {cert: a, key: b}', '3: `tls` is for addresses with a port'),
+    ('listen:\n- address: 127.0.0.1:0\n  peers: {0: admin}', '3: `peers` is for unix sockets, and for tls with a `ca`'),
+    ('listen:\n- address: unix:/tmp/x\n  peers: {nosuchuser: admin}', "3: `peers`: 'nosuchuser' is no uid and no user"),
+    ('listen:\n- address: unix:/tmp/x\n  peers: [admin]', '3: `peers` is a list: expected users by uid'),
+    ('listen:\n- address: 0.0.0.0:0\n  tls: {cert: a, key: b}', '2: 0.0.0.0:0 can be reached from other machines'),
     ('listen:\n- address: 127.0.0.1:0\n  mode: "0600"', '3: `mode` is for unix sockets: 127.0.0.1:0 has no file'),
     ('listen:\n- address: unix:/x\n  mode: 0600', '3: `mode` is 0600: expected four octal digits in quotes, as in "0660"'),
     ('listen:\n- address: unix:/x\n  mode: "0999"', '3: `mode` is "0999": expected four octal digits in quotes'),
@@ -58,7 +64,8 @@ def problems(tmp_path, text):
     ('a: [', '1: not YAML: '),
     ('a: &x [*x]', ' not a config file: it contains itself'),
     ('init: !!python/name:os.system ""', '1: not YAML: could not determine a constructor'),
-    ('5: 5', '1: 5 is no name of a setting'),
+    ('5: 5', '1: unknown key `5`: known are audit, init'),
+    ('true: 5', '1: True is no name of a setting'),
 ])
 def test_a_wrong_setting_is_told(tmp_path, text, told):
     found = problems(tmp_path, text)
@@ -123,7 +130,7 @@ def test_the_shipped_file_is_valid_with_every_comment_taken_away(tmp_path):
     path = tmp_path / 'config.yml'
     lines = (PROJECT / 'conf' / 'boxsession.yml').read_text().splitlines()
     settings = [line.replace('# ', '', 1) if line.lstrip().removeprefix('# ').split(':')[0] in
-                {'init', 'mode', 'owner', 'group'} else line for line in lines]
+                {'init', 'store', 'file', 'mode', 'owner', 'group', 'peers'} else line for line in lines]
     path.write_text('\n'.join(settings).replace('127.0.0.1:3313', 'unix:/tmp/x'))
     assert load(path)['init'] == '/etc/boxsession/init.lua'
 

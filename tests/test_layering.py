@@ -9,9 +9,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader', 'output.limits'},
-    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config'},
-    {'output', 'lua', 'logs', 'listener', 'monitor', 'remote'},
+     'output.reader', 'output.limits', 'auth'},
+    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config', 'access', 'audit'},
+    {'output', 'lua', 'logs', 'monitor', 'remote', 'store', 'tls'},
+    {'accounts', 'listener'},
     {'lua.runtime'},
     {'connection', 'services'},
     {'server'},
@@ -22,11 +23,13 @@ DOORS = {
     'lupa': {'lua.runtime'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'monitor', 'remote', 'server', 'services',
-               'cli'},
+               'cli', 'accounts', 'tls'},
+    'sqlite3': {'store'},
     'argparse': {'cli'},
-    'logging': {'lua.runtime', 'connection', 'listener', 'monitor', 'server', 'services', 'logs'},
+    'logging': {'audit', 'tls', 'lua.runtime', 'connection', 'listener', 'monitor', 'server', 'services', 'logs'},
 }
-PURE = {'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
+PURE = {'access', 'auth', 'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output',
+        'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 

@@ -178,7 +178,7 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
     done = []
 
     def session(number):
-        evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 'tarantool'), Host())
+        evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 1, 'tarantool'), Host())
         for round_number in range(5):
             evaluator.statement(b'require("fiber").sleep(0.00%d)' % (number % 7))
             assert evaluator.statement(b'box.session.id()') == b'---\n- %d\n...\n' % number
@@ -200,7 +200,7 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
             pass
 
     def session():
-        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 'tarantool'), Host())
+        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 1, 'tarantool'), Host())
         try:
             evaluator.statement(b'pcall(require("fiber").sleep, 1000) x = 1')
         except gevent.GreenletExit:

@@ -53,7 +53,7 @@ def evaluate():
         nonlocal evaluator
         current['value'] = value
         if evaluator is None:
-            evaluator = runtime.evaluator(Session(1, '127.0.0.1:1', 3, 'admin', 'tarantool'), host)
+            evaluator = runtime.evaluator(Session(1, '127.0.0.1:1', 3, 'admin', 1, 'tarantool'), host)
         if mode:
             evaluator.statement(f'\\set output {mode}'.encode())
         left = evaluator.statement(text.encode() if isinstance(text, str) else text)

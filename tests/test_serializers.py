@@ -167,7 +167,8 @@ def test_a_reply_of_many_pieces(client):
     client.reply('list = {} for i = 1, 9000 do list[i] = {i, "é", {k = i}} end')
     assert [[[i, 'é', {'k': i}] for i in range(1, 9001)]] == client.values('list')
     assert [[['é'] * 3000] * 2] == client.values(
-        'setmetatable({}, {__serialize = function() local l = {} for i = 1, 3000 do l[i] = "é" end return {l, same(l)} end})')
+        'setmetatable({}, {__serialize = function() local l = {} for i = 1, 3000 do l[i] = "é" end '
+        'return {l, same(l)} end})')
 
 
 def test_what_fails_in_the_middle_of_many_pieces(client):

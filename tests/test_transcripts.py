@@ -1,7 +1,4 @@
-"""The recorded cases of the real console, one test for each, in their order on one fresh server.
-
-The cases of functions that are not there yet are expected to fail, by name; one that passes anyway shows as XPASS.
-"""
+"""The recorded cases of the real console, one test for each, in their order on one fresh server."""
 from __future__ import annotations
 
 from pathlib import Path
@@ -11,14 +8,6 @@ import replay
 import yaml
 
 CASES = yaml.load((Path(__file__).parent / 'transcripts' / 'tarantool-2.6.yml').read_bytes(), yaml.CSafeLoader)
-
-# Name of a case: what it needs.
-NOT_YET = {
-    **dict.fromkeys(['session-26', 'session-27', 'session-28', 'session-32', 'session-33', 'session-34', 'session-35'],
-                    'box.session.su'),
-    'user': 'box.schema.user', 'role': 'box.schema.role', 'func': 'box.schema.func',
-}
-
 
 @pytest.fixture(scope='module')
 def address(tmp_path_factory):
@@ -31,20 +20,9 @@ def address(tmp_path_factory):
     assert served.stop() == 0
 
 
-def parameters():
-    for case in CASES:
-        reason = NOT_YET.get(case['name'])
-        marks = [pytest.mark.xfail(reason=f'not yet: {reason}', strict=True)] if reason else []
-        yield pytest.param(case, id=case['name'], marks=marks)
-
-
-@pytest.mark.parametrize('case', list(parameters()))
+@pytest.mark.parametrize('case', CASES, ids=[case['name'] for case in CASES])
 def test_answers_as_recorded(address, case):
     difference = replay.run_case(address, case, patience=1.0)
     if difference:
         where, want, got = difference
         assert want == got, where
-
-
-def test_every_expected_failure_names_a_case():
-    assert set(NOT_YET) <= {case['name'] for case in CASES}

@@ -10,6 +10,7 @@ local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type =
 local NULL = internal.NULL
 local current = task.current
 local facts = internal.unpack_value(packed_facts)
+internal.version = facts.version
 
 -- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
 -- raw, whatever metatable they give it.
@@ -108,24 +109,6 @@ function session.type()
     return session_of_caller().type
 end
 
-function session.user()
-    return session_of_caller().user
-end
-
-function session.effective_user()
-    return session_of_caller().user
-end
-
-local ADMIN_UID = 1
-
-function session.uid()
-    return ADMIN_UID
-end
-
-function session.euid()
-    return ADMIN_UID
-end
-
 local function push(record, value)
     task.block(PUSH, output.push(record, value))
 end
@@ -204,27 +187,27 @@ for event in next, triggers do
     session[event] = trigger(event)
 end
 
+local none = {}
+function internal.triggers(event)
+    return facts.triggers == false and none or triggers[event]
+end
+
 -- on_connect: the first error ends it, and the session with it.
-local function run_on_connect()
-    local list = facts.triggers == false and {} or triggers.on_connect
-    for index = 1, #list do
-        list[index]()
-    end
+function internal.run_on_connect()
+    internal.access.run_triggers('on_connect', true)
 end
 
 -- on_disconnect: each is run, whatever the others do; errors go to the log.
-local function run_on_disconnect(me)
-    local list = facts.triggers == false and {} or triggers.on_disconnect
+function internal.run_on_disconnect(me)
+    local list = internal.triggers('on_disconnect')
     for index = 1, #list do
-        local ok, message = task.run(me, list[index])
+        local ok, message = task.run(me, internal.access.run_trigger, list[index])
         if not ok then
             local _ = LOG['error:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
                           .. task.text_of(me, message)]
         end
     end
 end
-
-internal.run_on_connect, internal.run_on_disconnect = run_on_connect, run_on_disconnect
 
 -- Storage -------------------------------------------------------------------------------------------------------------
 
@@ -288,6 +271,7 @@ local information = {
     sessions = function() return internal.unpack_value(task.text(INFO, 'sessions')) end,
     memory = function() return {lua = internal.unpack_value(task.text(INFO, 'memory'))} end,
     limits = function() return internal.unpack_value(task.text(INFO, 'limits')) end,
+    access = function() return internal.unpack_value(task.text(INFO, 'access')) end,
 }
 local function information_of(key)
     local value = information[key]
@@ -311,6 +295,7 @@ local function change(changes)
     if changes == nil then
         return
     end
+    internal.access.need_full('box.cfg')
     if type(changes) ~= 'table' then
         return error('box.cfg{}: expected a table of settings, as in box.cfg{limits = {slice_ms = 10}}', 0)
     end
@@ -345,9 +330,10 @@ end
 
 -- Life of a session ---------------------------------------------------------------------------------------------------
 
-function internal.session_new(id, fd, peer, user, dialect)
-    local record = {id = id, fd = fd, peer = peer, user = user, dialect = dialect, type = 'console',
-                    output = internal.default_output(), eos = ';', delimiter = ''}
+function internal.session_new(id, fd, peer, user, uid, dialect)
+    local record = {id = id, fd = fd, peer = peer, user = user, uid = uid, login = uid, dialect = dialect, type = 'console',
+                    output = internal.default_output(), eos = ';', delimiter = '', chosen_scope = false}
+    internal.access.begin(record)
     sessions[id] = record
     if dialect == 'classic' and raw.getmetatable(globals) == nil then
         setmetatable(globals, {__index = classic_global})

@@ -10,6 +10,7 @@ A statement is Lua: an expression shows its values, anything else just runs.
 
   \help                          this page
   \quit                          end the session (so do ~. and Ctrl-D alone on a line)
+  \login USER PASSWORD           go on as another user
   \sessions                      who is connected
   \cancel ID                     stop the statement that a session runs
   \kill ID                       end a session
@@ -66,12 +67,16 @@ end
 -- Where names that are not local live: with all sessions' (global), or in a table of this session's own.
 function set.scope(session, value)
     if value == 'session' then
+        internal.access.need_full('\\set scope')
         session.own_scope = session.own_scope or internal.new_scope()
-        session.scope = session.own_scope
+        session.chosen_scope = session.own_scope
     elseif value == 'global' then
-        session.scope = nil
+        session.chosen_scope = false
     else
         return error('Specify scope: session, global.', 0)
+    end
+    if session.level == internal.access.FULL then
+        session.scope = session.chosen_scope
     end
     return true
 end
@@ -115,6 +120,7 @@ function commands.set(session, name, value)
 end
 
 function commands.sessions()
+    internal.access.need_full('box.session.list')
     return sessions({})
 end
 
@@ -126,11 +132,22 @@ local function id_argument(name, value)
 end
 
 function commands.cancel(_, id)
+    internal.access.need_full('box.session.cancel')
     return cancel(id_argument('cancel', id))
 end
 
 function commands.kill(_, id)
+    internal.access.need_full('box.session.kill')
     return kill(id_argument('kill', id))
+end
+
+-- The password is the rest of the line, whatever is in it.
+function commands.login(line)
+    local user, password = raw.match(line, '^%s*login%s+(%S+)%s(.*)$')
+    if not user then
+        return error('Usage: \\login USER PASSWORD', 0)
+    end
+    return internal.access.login(user, password)
 end
 
 function commands.quit()
@@ -150,6 +167,9 @@ function internal.command(session, line)
     end
     if count == 0 then
         return commands.help()
+    end
+    if words[1] == 'login' then
+        return commands.login(line)
     end
     local command = COMMANDS[words[1]]
     if command == nil then

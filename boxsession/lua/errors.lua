@@ -19,6 +19,7 @@ local CODES = {
     USER_EXISTS = {46, "User '%s' already exists"},
     PASSWORD_MISMATCH = {47, "Incorrect password supplied for user '%s'"},
     UNKNOWN_REQUEST_TYPE = {48, 'Unknown request type %s'},
+    UNKNOWN_SCHEMA_OBJECT = {49, "Unknown object type '%s'"},
     CREATE_FUNCTION = {50, "Failed to create function '%s': %s"},
     NO_SUCH_FUNCTION = {51, "Function '%s' does not exist"},
     FUNCTION_EXISTS = {52, "Function '%s' already exists"},
@@ -36,6 +37,8 @@ local CODES = {
     ROLE_GRANTED = {90, "User '%s' already has role '%s'"},
     PRIV_NOT_GRANTED = {91, "User '%s' does not have %s access on %s '%s'"},
     ROLE_NOT_GRANTED = {92, "User '%s' does not have role '%s'"},
+    UNSUPPORTED_PRIV = {98, "Unsupported %s privilege '%s'"},
+    FUNCTION_LANGUAGE = {100, "Unsupported language '%s' specified for function '%s'"},
     GUEST_USER_PASSWORD = {96, 'Setting password for guest user has no effect'},
 }
 local TEMPLATES = {}
@@ -52,13 +55,16 @@ local fields_of = internal.cdata        -- what type() calls cdata
 local function make(code, kind, message)
     local object = newproxy(template)
     message = raw.match(message, '^%Z*')
-    fields_of[object] = {code = code, type = kind, base_type = 'ClientError', message = message, trace = {}}
+    fields_of[object] = {code = code, type = kind, base_type = 'ClientError', message = message}
     return object
 end
 
 local methods = {}
 meta.__metatable = 'ffi'
 meta.__index = function(object, key)
+    if key == 'trace' then
+        return {}
+    end
     local value = fields_of[object][key]
     if value ~= nil then
         return value
@@ -87,6 +93,7 @@ function methods.unpack(object)
     for key, value in next, fields_of[object] do
         copy[key] = value
     end
+    copy.trace = {}
     return copy
 end
 

@@ -10,8 +10,9 @@ local byte, collectgarbage, find, getfenv, next, setfenv, sub, type, yield = raw
     raw.getfenv, raw.next, raw.setfenv, raw.sub, raw.type, raw.co_yield
 local load_text, protected = internal.load_text, task.protected
 local globals = _G
+local STALE, FULL = internal.access.STALE, internal.access.FULL
 
-local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK, LEFT_REMOTE = 1, 2, 3, 4, 5, 6, 7
+local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK, LEFT_REMOTE, LAST_ERROR = 1, 2, 3, 4, 5, 6, 7, 8
 local BACKSLASH = 92
 
 -- Compiled chunks by statement text: scripts and dashboards send the same few again and again. By setfenv a statement can
@@ -71,19 +72,30 @@ local function show(me, ...)
     return output.reply(me.session, ...)
 end
 
+-- The error that a statement ends in is kept, for those who ask (LAST_ERROR).
+local function fail(me, message)
+    me.failed = message
+    return output.error_reply(me.session, message)
+end
+
 local reply_with_error
 
 local function evaluate(me, text, open)
     local scope = me.session.scope
     local chunk, message, unfinished = not scope and chunks[text], nil, nil
     if not chunk then
+        if scope == STALE then
+            scope = internal.access.apply(me.session)
+        end
         if byte(text, 1) == BACKSLASH then
             return show(me, internal.command(me.session, sub(text, 2)))
         end
         if scope then
             chunk, message, unfinished = load_statement(text)
-            if chunk then
+            if chunk and me.session.level == FULL then
                 return show(me, setfenv(chunk, scope)())
+            elseif chunk then
+                return show(me, internal.revealed(setfenv(chunk, scope)()))
             end
         else
             chunk, message, unfinished = compile(text)
@@ -96,7 +108,7 @@ local function evaluate(me, text, open)
     if open and unfinished then
         return ''
     end
-    return output.error_reply(me.session, message)
+    return fail(me, message)
 end
 
 local CANCELLED = 'the statement was cancelled'
@@ -118,7 +130,7 @@ function reply_with_error(me, value)
         value = sub(value, 1, MESSAGE_MAX) .. '...'
     end
     if value == KILL then
-        return output.error_reply(session, task.text(REASON, 0) or CANCELLED)
+        return fail(me, task.text(REASON, 0) or CANCELLED)
     end
     if me.showing and value ~= OUT_OF_MEMORY then
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
@@ -126,14 +138,14 @@ function reply_with_error(me, value)
     end
     if type(value) == 'string' then
         -- error(text, 2) of a statement points at us.
-        return output.error_reply(session, internal.strip_position(value))
+        return fail(me, internal.strip_position(value))
     end
-    local ok, reply = task.run(me, output.error_reply, session, value)
+    local ok, reply = task.run(me, fail, me, value)
     if ok then
         return reply
     end
     if reply == KILL then
-        return output.error_reply(session, task.text(REASON, 0) or CANCELLED)
+        return fail(me, task.text(REASON, 0) or CANCELLED)
     end
     me.showing = true
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
@@ -145,6 +157,9 @@ function internal.reply_to(text)
     local chunk, message = load_statement(text)
     if not chunk then
         return output.error_reply(session, message)
+    end
+    if session.scope == STALE then
+        internal.access.apply(session)
     end
     if session.scope then
         setfenv(chunk, session.scope)
@@ -180,7 +195,11 @@ local function perform(me, operation, text)
     if operation >= TIGHT then
         operation = make_ready(me, operation, text)
     end
-    me.showing = false
+    if operation == LAST_ERROR then
+        local failed = me.failed
+        return failed == false and '' or type(failed) == 'table' and 'an error object' or raw.tostring(failed)
+    end
+    me.showing, me.failed = false, false
     if me.cancelled then
         -- By fiber.cancel(): that was for the statement before.
         me.cancelled = false
@@ -213,7 +232,7 @@ local function perform(me, operation, text)
         ok, out = task.run(me, internal.run_on_client_disconnect)
         out = ok and '' or out
     elseif operation == FAIL then
-        return output.error_reply(me.session, text)
+        return fail(me, text)
     end
     if ok then
         return out
@@ -221,8 +240,8 @@ local function perform(me, operation, text)
     return reply_with_error(me, out)
 end
 
-local function session_main(id, fd, peer, user, dialect)
-    local me = task.new_record({session = internal.session_new(id, fd, peer, user, dialect)})
+local function session_main(id, fd, peer, user, uid, dialect)
+    local me = task.new_record({session = internal.session_new(id, fd, peer, user, uid, dialect)})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, text = yield(me.fid .. '')

@@ -133,8 +133,14 @@ end
 local function call(id, ...)
     local answer = task.call_python(id .. ':' .. pack(...))
     local value = unpack_value(answer, 2)
-    if byte(answer, 1) == 33 then       -- '!': it raised
+    local mark = byte(answer, 1)
+    if mark == 33 then                  -- '!': it raised
         return error(value, 0)
+    elseif mark == 94 then              -- '^': an error of Tarantool's, by name
+        if value[1] == 'ACCESS_DENIED' then
+            return internal.access.deny(value[2], value[3], value[4])
+        end
+        return internal.raise(raw.unpack(value))
     end
     return value
 end

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from boxsession.errors import StatementError
+from boxsession.errors import ClientError, StatementError
 from boxsession.output.tagged import tokens
 
 __all__ = ['Calls']
@@ -59,13 +59,16 @@ class Calls:
         return len(self._functions) - 1
 
     def call(self, request: bytes) -> bytes:
-        """Calls a function with packed arguments. Its result, packed, after '='; what it raised, in words, after '!'."""
+        """Calls a function with packed arguments. Its result, packed, after '='; what it raised, in words, after
+        '!', or as a list of an error's name and arguments after '^'."""
         number, _, packed = request.partition(b':')
         try:
             result = self._functions[int(number)](*unpack(packed))
             return b'=' + pack(result)
         except StatementError as error:
             return b'!' + pack(str(error))
+        except ClientError as error:
+            return b'^' + pack([error.name, *error.arguments])
         except Exception as error:
             text = str(error)
             name = type(error).__name__

@@ -8,6 +8,7 @@ local error, floor, newproxy, next, remove, select, setmetatable, sub, tostring,
     raw.newproxy, raw.next, raw.remove, raw.select, raw.setmetatable, raw.sub, raw.tostring, raw.type, raw.unpack
 local KILL = internal.KILL
 
+local credentials = task.credentials
 local fiber = {}
 internal.modules.fiber = fiber
 
@@ -149,6 +150,7 @@ local function new_record(...)
     local func = ...
     local me = task.current()
     return task.new_record({func = func, count = select('#', ...) - 1, arguments = {select(2, ...)}, session = me.session,
+                            credentials = credentials[raw.co_running()],
                             name = 'lua', storage = {}})
 end
 
@@ -173,6 +175,7 @@ local function finish(record, ok, ...)
 end
 
 local function call(record)
+    credentials[raw.co_running()] = record.credentials
     return record.func(unpack(record.arguments, 1, record.count))
 end
 

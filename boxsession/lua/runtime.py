@@ -39,7 +39,7 @@ from boxsession.session import Session, current_session, enter_session
 
 __all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
 
-_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE = 1, 2, 3, 4, 5, 6, 7
+_STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE, _LAST_ERROR = 1, 2, 3, 4, 5, 6, 7, 8
 
 # As modules.lua numbers them.
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
@@ -205,8 +205,10 @@ class Runtime:
             'stdlib': (text_port(_environment),),
             'box': (log_port, _Port(self._push), text_port(self._info), exposed.pack(
                 {name: fact for name, fact in facts.items() if not callable(fact)})),
+            'access': (_Port(self._count), log_port),
             'sessions': (),
             'errors': (),
+            'schema': (),
             'modules': (clock_port,),
             'uuid': (text_port(_random),),
             'serializer': (),
@@ -217,6 +219,7 @@ class Runtime:
             'console': (_Port(self._delimiter), formatting_port(reply_document, self._patience)),
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
+            'sandbox': (),
             'evaluator': (text_port(self._reason),),
         }
         for name, arguments in ports.items():
@@ -526,6 +529,10 @@ class Runtime:
             return False
         return not task.killed
 
+    def _count(self, what):
+        self.hits[what.decode()] += 1
+        return True
+
     def _delimiter(self, delimiter):
         getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)
         return True
@@ -645,7 +652,8 @@ class Evaluator:
         self._memory = memory = runtime._memory
         memory.lift()
         coroutine = runtime._session_main.coroutine(
-            session.id, session.fd, session.peer.encode(), session.user.encode(), session.dialect.encode())
+            session.id, session.fd, session.peer.encode(), session.user.encode(), session.uid,
+            session.dialect.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
         self._send = coroutine.send         # what it replaces is released while there is room
@@ -701,6 +709,10 @@ class Evaluator:
             self._memory.lift()
             self._send = None
             self._memory.keep()
+
+    def last_error(self) -> bytes:
+        """The error that the last statement ended in, as text; empty where there was none."""
+        return self._perform(_LAST_ERROR, b'')
 
     def left_remote(self) -> None:
         """Runs the console's on_client_disconnect hook."""

@@ -19,6 +19,7 @@ function session.list(filter)
     if filter ~= nil and type(filter) ~= 'table' then
         return error('Usage: box.session.list({field = value})', 0)
     end
+    internal.access.need_full('box.session.list')
     return list(filter or {})
 end
 
@@ -42,12 +43,14 @@ local CANCEL_USAGE, KILL_USAGE = 'Usage: box.session.cancel(id)',
 
 -- Stops the statement that a session runs; says whether there was one.
 function session.cancel(id)
+    internal.access.need_full('box.session.cancel')
     return cancel(id_of(id, CANCEL_USAGE))
 end
 
 -- Ends a session, or those that a filter finds, but never this one by a filter. Waits until they are gone, for so long at
 -- most, and gives how many are.
 function session.kill(which, options)
+    internal.access.need_full('box.session.kill')
     if type(which) ~= 'table' then
         which = id_of(which, KILL_USAGE)
     end

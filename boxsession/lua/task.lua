@@ -25,7 +25,8 @@ internal.KILL = KILL
 local owned = setmetatable({}, {__mode = 'k'})
 
 -- The task whose code runs now. Before the first session it is the background: no session, id 0.
-local background = {fid = 0, session = {id = 0, type = 'background', fd = -1, user = 'admin', dialect = 'tarantool'}}
+local background = {fid = 0, session = {id = 0, type = 'background', fd = -1, user = 'admin', uid = 1, login = 1, level = 3,
+                                        scope = false, chosen_scope = false, dialect = 'tarantool'}}
 local current = background
 internal.background = background.session
 -- True while trusted code must not be interrupted: the hook then returns at once.
@@ -33,6 +34,10 @@ local critical = false
 
 local task = {}
 internal.task = task
+
+-- Who the code of a coroutine runs as, where that is not its session's user (access.lua). What it makes inherits it.
+local credentials = setmetatable({}, {__mode = 'k'})
+task.credentials = credentials
 
 function task.current()
     return current
@@ -111,7 +116,7 @@ local last_fid = 100
 function task.new_record(record)
     last_fid = last_fid + 1
     record.fid = last_fid
-    record.chunk, record.text, record.showing = false, '', false
+    record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
     record.keeps_limit, record.is_heavy = false, false
     return record
@@ -425,12 +430,23 @@ local function create(name, ...)
     end
     sethook(co, hook, '', HOOK_COUNT)
     made[co] = true
+    credentials[co] = credentials[co_running()]
     made_count = made_count + 1
     if made_count >= REBUILD_COUNT then
         raw_pcall(rebuild_hooks)
         critical = false
     end
     return co
+end
+
+-- A coroutine for trusted code that runs a function of a user's in it.
+function task.new_coroutine(func)
+    return (create('create', func))
+end
+
+-- Whatever failed under the lock, what goes on is not under it.
+function task.uncritical()
+    critical = false
 end
 
 function coroutine.create(...)

@@ -1,0 +1,126 @@
+"""What was done, by whom: one JSON object a line, appended before the answer leaves.
+
+Every entry has time, boot (an id of this run), event, session, user (who logged in), effective_user, peer and listener;
+a statement's has statement, ok, error and milliseconds besides, an end's its reason.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import time
+import uuid
+from datetime import datetime, timezone
+
+from boxsession.session import Session
+
+__all__ = ['Audit', 'redacted']
+
+log = logging.getLogger('boxsession')
+
+_HIDDEN = b'***'
+# Where one of these words stands, every text may be a password.
+_SECRET = re.compile(rb'passw|\\login|login\s*=|:[^@\s/]+@', re.IGNORECASE)
+_LOGIN = re.compile(rb'^(\s*\\login\s+\S+)\s.*$', re.DOTALL)
+# Texts in Lua: quoted, with escapes, or in long brackets; one without its end goes to the end.
+_TEXT = re.compile(rb'''(["'])(?:\\.|(?!\1).)*(?:\1|$)|\[(=*)\[.*?(?:\]\2\]|$)''', re.DOTALL)
+_CHUNK_NAME = re.compile(r'\[string ".*?"\](?=:\d)|\[string ".*', re.DOTALL)
+
+
+def redacted(statement: bytes) -> bytes:
+    """A statement as it may be kept: where it seems to hold a password, without any text."""
+    if not _SECRET.search(statement):
+        return statement
+    if _LOGIN.match(statement):
+        return _LOGIN.sub(rb'\1 ' + _HIDDEN, statement)
+    if statement.lstrip()[:6].lower() == b'\\login':
+        return b'\\login ' + _HIDDEN
+    return _TEXT.sub(b"'" + _HIDDEN + b"'", statement)
+
+
+class Audit:
+    """The audit file.
+
+    Args:
+        path: where to append; None for nowhere.
+        required: whether statements are refused while it cannot be written.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str | None, required: bool = False):
+        self._path = path
+        self.is_on = path is not None
+        self._required = required
+        self._boot = uuid.uuid4().hex
+        self._fd = self._open() if path else -1
+        self._failing = False
+
+    def _open(self):
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+    def reopen(self) -> None:
+        """Opens the file anew, after it was rotated."""
+        if not self.is_on:
+            return
+        try:
+            new = self._open()
+        except OSError as error:
+            log.error('cannot open the audit file %s anew: %s; the old one stays in use', self._path, error.strerror)
+            return
+        old, self._fd = self._fd, new
+        os.close(old)
+
+    def close(self) -> None:
+        """Gives the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd, self.is_on = -1, False
+
+    @property
+    def refuses(self) -> bool:
+        """Whether no statement may run now, since it could not be recorded. Looks whether that has changed."""
+        if not (self._required and self._failing):
+            return False
+        return not self._write({'event': 'audit', 'time': _now(), 'boot': self._boot, 'message': 'can be written again'})
+
+    def event(self, event: str, session: Session, **fields) -> bool:
+        """Records something; False where it had to be and could not."""
+        if not self.is_on:
+            return True
+        return self._write({
+            'time': _now(), 'boot': self._boot, 'event': event, 'session': session.id, 'user': session.login,
+            'effective_user': session.user, 'peer': session.peer, 'listener': session.listener, **fields})
+
+    def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float) -> bool:
+        """Records a statement of a session that was `user`'s when it began; `error` is empty where there was none."""
+        text = redacted(statement)
+        problem = error.decode(errors='backslashreplace')
+        if text != statement:
+            problem = _CHUNK_NAME.sub('[string]', problem)
+        return self.event('statement', session, effective_user=user, statement=text.decode(errors='backslashreplace'),
+                          ok=not error, error=problem or None, milliseconds=round(seconds * 1000, 3))
+
+    def _write(self, entry):
+        line = json.dumps(entry, ensure_ascii=False, separators=(',', ':')).encode(errors='backslashreplace') + b'\n'
+        try:
+            written = os.write(self._fd, line)
+            if written < len(line):
+                os.write(self._fd, b'\n')
+                raise OSError(0, 'the disk is full')
+        except OSError as error:
+            if not self._failing:
+                log.error('the audit file %s cannot be written: %s%s', self._path, error.strerror,
+                          '; statements are refused until it can' if self._required else '')
+            self._failing = True
+            return not self._required
+        if self._failing:
+            log.warning('the audit file %s can be written again', self._path)
+        self._failing = False
+        return True
+
+
+def _now() -> str:
+    return datetime.fromtimestamp(time.time(), timezone.utc).isoformat(timespec='milliseconds').replace('+00:00', 'Z')

@@ -1,0 +1,210 @@
+-- Who a statement runs as, and what that user may do: levels, denials, su, login.
+--
+-- A session has a user (`user`, `uid`) and the one that it logged in as (`login`, a uid). What a change of user runs, runs
+-- in a coroutine of its own, by which `credentials` says who that is; what it starts inherits them. So nothing has to be
+-- put back, whatever ends it.
+local internal, COUNT, LOG = ...
+local raw, task = internal.raw, internal.task
+local co_resume, co_running, co_status, error, next, select, type = raw.co_resume, raw.co_running, raw.co_status, raw.error,
+    raw.next, raw.select, raw.type
+local credentials, current = task.credentials, task.current
+local find_rights, become, find_su, check_login = internal.service('rights'), internal.service('become'),
+    internal.service('su'), internal.service('login')
+local session = _G.box.session
+
+local access = {}
+internal.access = access
+
+local ADMIN = 1
+local SANDBOX, READ, FULL = 1, 2, 3         -- as access.py has them
+access.READ, access.FULL = READ, FULL
+
+-- The scope of a session whose rights are to be looked up before its next statement.
+local STALE = {}
+access.STALE = STALE
+
+local TRIGGER = {uid = ADMIN, user = 'admin', trusted = true, may_su = true}
+
+-- Whose rights are asked for: what has a `uid` and a `user`.
+local function effective()
+    return credentials[co_running()] or current().session
+end
+access.effective = effective
+
+-- What a user may do, by uid: {level =, functions = {name = uid that it runs as, or false}}. Forgotten at each change.
+local ALL = {level = FULL, functions = {}}
+local known = {}
+
+local function rights(uid)
+    if uid == ADMIN then
+        return ALL
+    end
+    local found = known[uid]
+    if not found then
+        local asked = known
+        found = find_rights(uid)
+        asked[uid] = found
+    end
+    return found
+end
+access.rights = rights
+
+-- Puts a session under the rights of its user; returns its scope, false for all sessions' globals.
+local function apply(record)
+    record.level = rights(record.uid).level
+    record.scope = record.level == FULL and record.chosen_scope or record.level ~= FULL and internal.sandbox(record)
+    return record.scope
+end
+access.apply = apply
+
+-- A session begins.
+function access.begin(record)
+    record.level = record.uid == ADMIN and FULL or SANDBOX
+    record.scope = record.uid ~= ADMIN and STALE
+end
+
+-- Refuses, under the name of a function that acts on others, who may not do everything.
+function access.need_full(name)
+    local who = effective()
+    if rights(who.uid).level ~= FULL then
+        return access.deny('Execute', 'function', name)
+    end
+end
+
+-- Rights have changed: all who are not admin find theirs anew, and have the least until then.
+function access.changed()
+    known = {}
+    task.lock()
+    for _, record in next, internal.sessions do
+        if record.uid ~= ADMIN then
+            record.scope, record.level = STALE, SANDBOX
+        end
+    end
+    task.unlock()
+end
+
+-- Whether what runs now may use what is everybody's.
+function access.is_full()
+    local who = effective()
+    return who.trusted or current().session.level == FULL
+end
+
+-- Another user's code ---------------------------------------------------------------------------------------------------
+
+local YIELDED = 'attempt to yield across a change of user'
+local function finish(co, ok, ...)
+    task.check()
+    if not ok then
+        task.uncritical()
+        return error((...), 0)
+    end
+    if co_status(co) ~= 'dead' then
+        return error(YIELDED, 0)
+    end
+    return ...
+end
+
+-- Calls func(...) as somebody else.
+function access.run_as(who, func, ...)
+    local co = task.new_coroutine(func)
+    credentials[co] = who
+    return finish(co, co_resume(co, ...))
+end
+local run_as = access.run_as
+
+-- Triggers run as admin, wherever the session itself does not.
+function access.run_trigger(func, ...)
+    if current().session.uid == ADMIN and not credentials[co_running()] then
+        return func(...)
+    end
+    return run_as(TRIGGER, func, ...)
+end
+local run_trigger = access.run_trigger
+
+-- Those of an event. What one raises goes to the log, but for on_connect's and on_auth's (`raises`).
+function access.run_triggers(event, raises, ...)
+    local list = internal.triggers(event)
+    for index = 1, #list do
+        if raises then
+            run_trigger(list[index], ...)
+        else
+            local ok, message = task.protected(run_trigger, list[index], ...)
+            if not ok then
+                local text = (type(message) == 'string' or type(message) == 'number') and message or 'an error object'
+                local _ = LOG['error:' .. event .. ' trigger of session ' .. current().session.id .. ' raised: ' .. text]
+            end
+        end
+    end
+end
+
+-- A denial: counted, told to the triggers, and raised.
+function access.deny(privilege, kind, name)
+    local _ = COUNT['denied']
+    local who = effective()
+    access.run_triggers('on_access_denied', false, privilege, kind, name)
+    return internal.raise('ACCESS_DENIED', privilege, kind, name, who.user)
+end
+
+-- Identity --------------------------------------------------------------------------------------------------------------
+
+function session.user()
+    return current().session.user
+end
+
+function session.effective_user()
+    return effective().user
+end
+
+function session.uid()
+    return current().session.uid
+end
+
+function session.euid()
+    return effective().uid
+end
+
+local function turn_into(record, uid, user, has_logged_in)
+    become(uid, has_logged_in)
+    record.uid, record.user = uid, user
+    record.scope = uid == ADMIN and record.chosen_scope or uid ~= ADMIN and STALE
+    record.level = uid == ADMIN and FULL or SANDBOX
+end
+
+-- su(user) makes the session another user's; su(user, function, ...) calls the function as that user.
+-- compat: only who logged in as admin or as one who holds super may, and may come back.
+function session.su(...)
+    local count = select('#', ...)
+    if count == 0 then
+        return error('session.su(): bad arguments', 0)
+    end
+    local name, func = ...
+    if count > 1 and type(func) ~= 'function' then
+        return error("bad argument #2 to '?' (function expected, got " .. type(func) .. ')', 0)
+    end
+    if type(name) ~= 'string' and type(name) ~= 'number' then
+        return internal.raise('NO_SUCH_USER', raw.tostring(name))
+    end
+    local record = current().session
+    local who = effective()
+    local found = find_su(who.may_su and ADMIN or record.login, who.uid, name)
+    if count > 1 then
+        return run_as({uid = found.uid, user = found.user, trusted = access.is_full()}, func, select(3, ...))
+    end
+    if record.type ~= 'console' then
+        return error('session.su(): there is no session here', 0)
+    end
+    turn_into(record, found.uid, found.user, false)
+end
+
+-- Makes the session that of who knows the password.
+function access.login(name, password)
+    local record = current().session
+    local found = check_login(name, password)
+    access.run_triggers('on_auth', found.uid, name, found.uid ~= nil)
+    if not found.uid then
+        return error(found.problem, 0)
+    end
+    record.login = found.uid
+    turn_into(record, found.uid, found.user, true)
+    return true
+end

@@ -1,0 +1,288 @@
+"""Attempts to get out of the sandbox: each works for who may evaluate everything, and is refused to who may not."""
+from __future__ import annotations
+
+import pytest
+from client import Client
+
+from boxsession import Console
+
+SECRET = 's3cret'
+
+# Everything that an attempt may change, made anew in front of each. `hold` and its like are granted to the attackers.
+SETUP = r"""
+secret = 's3cret' pwned = nil held = nil listeners = #box.info.listen
+config = {limit = 1, inner = {x = 1}, list = {3, 1, 2}, action = function() pwned = true end}
+function hold(value) held = value return true end
+function get_config() return config end
+function boom() error({config = config}) end
+function peek() return tostring(box.session.storage.trap) end
+function keep_going() coroutine.yield() pwned = true end
+string.leak = function() return secret end
+channel = require('fiber').channel(1)
+if box.schema.user.exists('mole') then box.schema.user.drop('mole') end
+if box.schema.role.exists('mole') then box.schema.role.drop('mole') end
+if box.schema.func.exists('mole') then box.schema.func.drop('mole') end
+require('json').cfg{encode_max_depth = 128}
+"""
+
+# Name: statements of one session, one a line; the last one's reply must not hold the secret.
+READS = {
+    'a global': 'secret',
+    'a global by _G': '_G.secret',
+    'rawget': "rawget(_G, 'secret')",
+    'pairs of _G': "for k, v in pairs(_G) do if k == 'secret' then return v end end",
+    'next of _G': "local k, v = next(_G) while k do if k == 'secret' then return v end k, v = next(_G, k) end",
+    'getfenv of the thread': 'getfenv(0).secret',
+    'getfenv of the caller': 'getfenv(1).secret',
+    'getfenv of a granted function': 'getfenv(get_config).secret',
+    'getfenv of the library': 'getfenv(print).secret',
+    'loadstring': "loadstring('return secret')()",
+    'load by pieces': "local t = {'return ', 'secret'} return load(function() return table.remove(t, 1) end)()",
+    'load of a text': "load('return secret')()",
+    'setfenv': "setfenv(loadstring('return secret'), getfenv(0))()",
+    'console.eval': "require('console').eval('secret')",
+    'a coroutine': 'coroutine.wrap(function() return secret end)()',
+    'a coroutine of loadstring': "coroutine.wrap(loadstring('return secret'))()",
+    'an error handler': "select(2, xpcall(error, function() return secret end))",
+    'an inherited field': 'setmetatable({}, {__index = _G}).secret',
+    'a field of gsub': "(string.gsub('secret', '.+', _G))",
+    'a method that was added to strings': "('x'):leak()",
+    'a function that was added to string': 'string.leak()',
+    'a method in a coroutine': "coroutine.wrap(function() return (''):leak() end)()",
+    'a method in a metamethod': "setmetatable({}, {__index = function() return (''):leak() end}).x",
+    'a method in a comparison of sort': "local found table.sort({1, 2}, function() found = (''):leak() end) return found",
+    'the metatable of strings': "getmetatable('').__index.leak()",
+    'a fiber': "require('fiber').create(function() box.session.storage.found = secret end)\nbox.session.storage.found",
+    'json of everything': "require('json').encode({rawget(_G, 'secret')})",
+    "others' storage": 'for _, s in pairs(getmetatable(box.session).aggregate_storage) do '
+                       'if s.note then return s.note end end',
+    'the list of sessions': "box.session.list()[1].name",
+    'the list of sessions by command': '\\sessions',
+    'an exposed function': 'tell()',
+    'an exposed function of a module': 'vault.open()',
+    'require': "require('box').session.list()[1].name",
+    'completion': "require('console').completion_handler('secr', 0, 4)[2] == 'secret' and _G.secret",
+    'a name of a fiber': "for id in pairs(require('fiber').info()) do local n = require('fiber').find(id):name() "
+                         "if n == 's3cret' then return n end end",
+    'unpack': "unpack({_G['secret']})",
+    'the scope of the session': '\\set scope session\nsecret',
+    'a varargs call': '(function(...) return ... end)(secret)',
+    'a default in a loop': 'for _, v in ipairs({secret}) do return v end',
+}
+
+# A thing that creates a user when somebody with the right to do so looks at it.
+TRAP = ("box.session.storage.trap = setmetatable({}, {__tostring = function() box.schema.user.create('mole') "
+        "return 'x' end})")
+
+# Name: statements, and what an admin then finds true if it worked.
+WRITES = {
+    'a global': ("secret = 'x'", "secret == 'x'"),
+    'a global by _G': ("_G.secret = 'x'", "secret == 'x'"),
+    'rawset': ("rawset(_G, 'secret', 'x')", "secret == 'x'"),
+    'setfenv': ("setfenv(function() secret = 'x' end, getfenv(0))()", "secret == 'x'"),
+    'loadstring': ("loadstring('secret = 1')()", 'secret == 1'),
+    'a coroutine': ("coroutine.wrap(function() secret = 'x' end)()", "secret == 'x'"),
+    'an error handler': ("xpcall(error, function() secret = 'x' end)", "secret == 'x'"),
+    'a metamethod': ("tostring(setmetatable({}, {__tostring = function() secret = 'x' return '' end}))", "secret == 'x'"),
+    'a serializer': ("setmetatable({}, {__serialize = function() secret = 'x' return 1 end})", "secret == 'x'"),
+    'a field': ('config.limit = 2', 'config.limit == 2'),
+    'an inner field': ('config.inner.x = 2', 'config.inner.x == 2'),
+    'a new field': ('config.new = 2', 'config.new == 2'),
+    'rawset of a field': ("rawset(config, 'limit', 2)", 'config.limit == 2'),
+    'table.insert': ('table.insert(config.list, 4)', '#config.list == 4'),
+    'table.remove': ('table.remove(config.list)', '#config.list == 2'),
+    'table.sort': ('table.sort(config.list)', 'config.list[1] == 1'),
+    'table.move': ('table.move({9}, 1, 1, 1, config.list)', 'config.list[1] == 9'),
+    'a metatable': ('setmetatable(config, {__index = function() return 7 end})', 'config.nosuch == 7'),
+    'a call': ('config.action()', 'pwned'),
+    'a call in a coroutine': ('coroutine.wrap(config.action)()', 'pwned'),
+    'a call by pcall': ('pcall(config.action)', 'pwned'),
+    'a call by sort': ('table.sort({2, 1}, config.action)', 'pwned'),
+    'a call by gsub': ("string.gsub('x', 'x', config.action)", 'pwned'),
+    'a call by a metatable': ("return setmetatable({}, {__index = config.action}).x", 'pwned'),
+    'a function of string': ("string.own = function() end", 'string.own ~= nil'),
+    'a function of string by its metatable': ("getmetatable('').__index.own = function() end", 'string.own ~= nil'),
+    'a function of table': ('table.own = function() end', 'table.own ~= nil'),
+    'a function of table by rawset': ("rawset(table, 'own', 1)", 'table.own ~= nil'),
+    'a function of a module': ("require('json').own = function() end", "require('json').own ~= nil"),
+    'a setting of a module': ("require('json').cfg{encode_max_depth = 7}", "require('json').cfg.encode_max_depth == 7"),
+    'a metatable of decoded values': ("getmetatable(require('json').decode('[1]')).own = 1",
+                                      "getmetatable(require('json').decode('[1]')).own == 1"),
+    'a field of box': ('box.own = 1', 'box.own == 1'),
+    'a function of box.session': ('box.session.own = 1', 'box.session.own == 1'),
+    'a function of box.schema': ('box.schema.user.own = 1', 'box.schema.user.own == 1'),
+    'a code of box.error': ('box.error.own = 1', "rawget(box.error, 'own') == 1"),
+    'the metatable of box.session': ('getmetatable(box.session).own = 1', 'getmetatable(box.session).own == 1'),
+    'an on_connect trigger': ('box.session.on_connect(function() end)', '#box.session.on_connect() > 0'),
+    'an on_disconnect trigger': ('box.session.on_disconnect(function() end)', '#box.session.on_disconnect() > 0'),
+    'an on_auth trigger': ('box.session.on_auth(function() end)', '#box.session.on_auth() > 0'),
+    'an on_access_denied trigger': ('box.session.on_access_denied(function() end)',
+                                    '#box.session.on_access_denied() > 0'),
+    'kill': ("box.session.kill({name = 'victim'})", "#box.session.list({name = 'victim'}) == 0"),
+    'kill by id': ('box.session.kill(VICTIM)', "#box.session.list({name = 'victim'}) == 0"),
+    'kill by command': ('\\kill VICTIM', "#box.session.list({name = 'victim'}) == 0"),
+    'a setting': ("box.cfg{limits = {drain_seconds = 77}}", 'box.cfg.limits.drain_seconds == 77'),
+    'a listener': ("require('console').listen('127.0.0.1:0')", '#box.info.listen > listeners'),
+    'a hook': ("require('console').on_start(function() end)", 'true'),
+    'what sessions begin with': ("require('console').initial_env().own = 1",
+                                 "require('console').initial_env().own == 1"),
+    'console.eval': ("require('console').eval(\"secret = 'x'\")", "secret == 'x'"),
+    'a user': ("box.schema.user.create('mole')", "box.schema.user.exists('mole')"),
+    'a user by console.eval': ("require('console').eval([[box.schema.user.create('mole')]])",
+                               "box.schema.user.exists('mole')"),
+    'a role': ("box.schema.role.create('mole')", "box.schema.role.exists('mole')"),
+    'a function to grant': ("box.schema.func.create('mole')", "box.schema.func.exists('mole')"),
+    "admin's password": ("box.schema.user.passwd('bystander', 'x')", "login_works('bystander', 'x')"),
+    'a grant': ("box.schema.user.grant('bystander', 'execute', 'universe')",
+                "require('json').encode(box.schema.user.info('bystander')):find('execute,session') ~= nil"),
+    'a role granted': ("box.schema.user.grant('bystander', 'super')",
+                       "require('json').encode(box.schema.user.info('bystander')):find('super') ~= nil"),
+    'su': ("box.session.su('admin') box.schema.user.create('mole')", "box.schema.user.exists('mole')"),
+    'su by id': ("box.session.su(1) box.schema.user.create('mole')", "box.schema.user.exists('mole')"),
+    'su with a function': ("box.session.su('admin', function() box.schema.user.create('mole') end)",
+                           "box.schema.user.exists('mole')"),
+    'su in a coroutine': ("coroutine.wrap(function() box.session.su('admin') box.schema.user.create('mole') end)()",
+                          "box.schema.user.exists('mole')"),
+    'a fiber': ("require('fiber').create(function() box.schema.user.create('mole') end)",
+                "box.schema.user.exists('mole')"),
+    'a channel': ('channel:put(1)', 'channel:count() == 1'),
+    'a fiber of another': ("for id in pairs(require('fiber').info()) do "
+                           "if require('fiber').find(id):name() == 's3cret' then require('fiber').kill(id) end end",
+                           "sleeper:status() == 'dead'"),
+    'the log level': ("require('log').level('error')", "box.cfg.log.level == 'error'"),
+    'a table that is kept': ('local t = {1} hold(t) t[1] = 2', 'held[1] == 2'),
+    'a function that is kept': ('hold(function() pwned = true end)', 'type(held) == "function"'),
+    'a metatable that is kept': ('hold(setmetatable({}, {__index = function() return 7 end}))', 'held.x == 7'),
+    'a coroutine that is kept': ('hold(coroutine.create(function() end))', 'type(held) == "thread"'),
+    'a table that is given': ('get_config().limit = 2', 'config.limit == 2'),
+    'a table in an error': ('local _, e = pcall(boom) e.config.limit = 2', 'config.limit == 2'),
+    'a metatable of what is given': (
+        'setmetatable(get_config(), {__index = function() return 7 end})', 'config.nosuch == 7'),
+    'a granted function that yields': (
+        'local co = coroutine.create(keep_going) coroutine.resume(co) coroutine.resume(co)',
+        'pwned'),
+    'what is told to a setuid function': (
+        TRAP + '\npeek()', "box.schema.user.exists('mole')"),
+    'what an admin looks at': (
+        TRAP,
+        "look() and box.schema.user.exists('mole')"),
+    'what a trigger looks at': (
+        TRAP + '\n\\quit', "box.schema.user.exists('mole')"),
+    'a reader of everything': ("local t = setmetatable({}, {__newindex = _G}) t.secret = 'x'", "secret == 'x'"),
+    'unset': ('secret = nil', 'secret == nil'),
+}
+NOT_FOR_READERS = {'a hook'}        # what has no proof but that it does not raise
+
+# What only shows that nothing was raised.
+LOOK = r"""function look() for _, s in pairs(getmetatable(box.session).aggregate_storage) do
+if s.trap then pcall(tostring, s.trap) end end return true end"""
+TRIGGER = 'function on_end() if box.session.storage.trap then tostring(box.session.storage.trap) end end'
+
+
+class World:
+    """A server with an admin, a victim, and listeners for who may do everything, may read, and may do neither."""
+
+    def __init__(self, folder):
+        init = folder / 'init.lua'
+        init.write_text("box.schema.user.create('reader') box.schema.user.grant('reader', 'read', 'universe')")
+        self.console = Console(
+            [{'address': '127.0.0.1:0', 'user': name} for name in ('admin', 'guest', 'reader')],
+            expose={'tell': lambda: SECRET, 'vault': {'open': lambda: SECRET}, 'login_works': self.login_works},
+            config={'init': str(init)})
+        self.console.start()
+        self.admin = Client(self.console.addresses[0])
+        for statement in (
+                "box.schema.user.create('bystander')",
+                "for _, f in ipairs{'hold', 'get_config', 'boom', 'keep_going'} do box.schema.func.create(f) end",
+                "box.schema.func.create('peek', {setuid = true})",
+                "for _, u in ipairs{'guest', 'reader'} do "
+                "for _, f in ipairs{'hold', 'get_config', 'boom', 'keep_going', 'peek'} "
+                "do box.schema.user.grant(u, 'execute', 'function', f) end end",
+                "box.session.name('s3cret') box.session.storage.note = 's3cret'", LOOK.replace('\n', ' '),
+                TRIGGER, 'box.session.on_disconnect(on_end) box.session.on_disconnect(nil, on_end)'):
+            assert b'error' not in self.admin.reply(statement), statement
+        self.victim = None
+
+    def login_works(self, user, password):
+        from boxsession.auth import password_matches
+        return password_matches(password, self.console.accounts.access.user(user).hash)
+
+    def prepare(self):
+        admin = self.admin
+        assert b'error' not in admin.reply(SETUP.replace('\n', ' '))
+        for event in ('on_connect', 'on_disconnect', 'on_auth', 'on_access_denied'):
+            admin.reply(f'for _, t in pairs(box.session.{event}()) do box.session.{event}(nil, t) end')
+        admin.reply("for _, kind in ipairs{'string', 'table', 'box'} do _G[kind].own = nil end require('json').own = nil "
+                    "box.session.own = nil box.schema.user.own = nil rawset(box.error, 'own', nil) "
+                    "getmetatable(box.session).own = nil getmetatable(require('json').decode('[1]')).own = nil "
+                    "require('console').initial_env().own = nil require('console').on_start(nil)")
+        admin.reply("box.cfg{limits = {drain_seconds = 1}, log = {level = 'info'}}")
+        admin.reply("box.schema.user.drop('bystander') box.schema.user.create('bystander')")
+        admin.reply("sleeper = require('fiber').create(function() require('fiber').sleep(100) end) sleeper:name('s3cret')")
+        if admin.value("#box.session.list({name = 'victim'})") == 0:
+            if self.victim is not None:
+                self.victim.close()
+            self.victim = Client(self.console.addresses[0])
+            self.victim.reply("box.session.name('victim')")
+
+    def attack(self, who, statements):
+        """The last reply to the statements, in a session of their own."""
+        client = Client(self.console.addresses[('admin', 'guest', 'reader').index(who)])
+        victim = str(self.admin.value("box.session.list({name = 'victim'})[1].id"))
+        reply = b''
+        try:
+            for statement in statements.replace('VICTIM', victim).splitlines():
+                client.send(statement + '\n')
+                if statement == '\\quit':
+                    client.read_to_end()
+                else:
+                    reply = client.document()
+                    while reply.startswith(b'%TAG'):
+                        reply = client.document()
+        finally:
+            self.leaving = client
+        return reply
+
+    def leave(self):
+        self.leaving.close()
+
+
+@pytest.fixture(scope='module')
+def world(tmp_path_factory):
+    world = World(tmp_path_factory.mktemp('world'))
+    yield world
+    world.victim.close()
+    world.admin.close()
+    world.console.stop()
+
+
+def test_there_are_attempts_enough():
+    assert len(READS) + len(WRITES) >= 60
+
+
+@pytest.mark.parametrize('attempt', READS)
+def test_what_is_not_theirs_is_not_seen(world, attempt):
+    world.prepare()
+    shown = {}
+    for who in ('admin', 'guest'):
+        shown[who] = SECRET.encode() in world.attack(who, READS[attempt])
+        world.leave()
+    assert {'admin': True, 'guest': False} == shown
+
+
+def worked(world, who, attempt):
+    world.prepare()
+    statements, proof = WRITES[attempt]
+    if 'trigger looks' in attempt:
+        world.admin.reply('box.session.on_disconnect(on_end)')
+    reply = world.attack(who, statements)
+    found = world.admin.value(f'not not ({proof})') and (attempt not in NOT_FOR_READERS or b'error' not in reply)
+    world.leave()
+    return found
+
+
+@pytest.mark.parametrize('attempt', WRITES)
+def test_nothing_of_others_is_changed(world, attempt):
+    assert worked(world, 'admin', attempt), 'it does not work without a sandbox either'
+    assert not worked(world, 'guest', attempt)
+    assert not worked(world, 'reader', attempt)
