@@ -464,7 +464,6 @@ class Access:
         role, privileges, kind, name, options = self._arguments(arguments, 'if_not_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
-        self._need_to_grant(actor, grantee, kind, object_id, name)
         had = self._granted(grantee.id, kind, object_id)
         if bits & ~had == 0:
             if options.get('if_not_exists'):
@@ -472,6 +471,7 @@ class Access:
             if kind == 'role' and object_id != _EVERY and privileges == 'execute':
                 raise ClientError('ROLE_GRANTED', grantee.name, _text(name))
             raise ClientError('PRIV_GRANTED', grantee.name, privileges, kind, '' if name is None else f" '{_text(name)}'")
+        self._need_to_grant(actor, grantee, kind, object_id, name)
         if kind == 'role' and object_id != _EVERY and bits & _BITS['execute'] and grantee.id in self._grantees(object_id):
             raise ClientError('ROLE_LOOP', _text(name), grantee.name)
         self._put(grantee.id, kind, object_id, had | bits, actor)
@@ -480,7 +480,6 @@ class Access:
         role, privileges, kind, name, options = self._arguments(arguments, 'if_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
-        self._need_to_grant(actor, grantee, kind, object_id, name)
         had = self._granted(grantee.id, kind, object_id)
         if not bits & had:
             if options.get('if_exists'):
@@ -488,6 +487,7 @@ class Access:
             if kind == 'role' and object_id != _EVERY and privileges == 'execute':
                 raise ClientError('ROLE_NOT_GRANTED', grantee.name, _text(name))
             raise ClientError('PRIV_NOT_GRANTED', grantee.name, privileges, kind, '' if name is None else _text(name))
+        self._need_to_grant(actor, grantee, kind, object_id, name)
         self._put(grantee.id, kind, object_id, had & ~bits, actor)
 
     def _info(self, user) -> list[list[str]]:

@@ -64,10 +64,7 @@ class Accounts:
 
     def _in_turn(self, function, arguments):
         with self._lock:
-            try:
-                return True, get_hub().threadpool.apply(function, arguments)
-            except Exception as error:
-                return False, error
+            return get_hub().threadpool.apply(_outcome, (function, arguments))
 
     def seconds_to_wait(self, name: str, address: str) -> float:
         """For how long an attempt to log in has to wait.
@@ -110,7 +107,7 @@ class Accounts:
         if user is None:
             raise ClientError('NO_SUCH_USER', f'{name:g}' if isinstance(name, float) else name)
         if user.id != ADMIN and not access.may_log_in(user.id):
-            raise access.denied(asking, 'session', 'universe', '')
+            raise access.denied(user.id, 'session', 'universe', '')
         return user
 
     def close(self) -> None:
@@ -118,3 +115,11 @@ class Accounts:
         if not self._in_memory:
             with self._lock:
                 self._store.close()
+
+
+def _outcome(function, arguments):
+    """(True, result) or (False, error), since the pool would report what a thread raises."""
+    try:
+        return True, function(*arguments)
+    except Exception as error:
+        return False, error

@@ -104,7 +104,7 @@ class Audit:
                           ok=not error, error=problem or None, milliseconds=round(seconds * 1000, 3))
 
     def _write(self, entry):
-        line = json.dumps(entry, ensure_ascii=False, separators=(',', ':')).encode(errors='backslashreplace') + b'\n'
+        line = json.dumps(entry, separators=(',', ':')).encode() + b'\n'
         try:
             written = os.write(self._fd, line)
             if written < len(line):

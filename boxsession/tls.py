@@ -19,7 +19,6 @@ _HANDSHAKE_SECONDS = 10
 _LINGER_SECONDS = 5
 _PIECE_BYTES = 1 << 16
 _plain_socketpair = monkey.get_original('socket', 'socketpair')
-_plain_socket = monkey.get_original('socket', 'socket')
 
 
 def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
@@ -47,15 +46,24 @@ class TLSTunnel:
         sock: what the connection uses: plain and non-blocking, ours to make and the connection's to close.
         name: the common name of the client's certificate, or None.
 
+    Args:
+        client: a plain socket, which is taken over.
+        context: see `tls_context`.
+
     Raises:
-        OSError: there was no handshake.
+        OSError: there was no handshake; the client is disconnected.
     """
 
     def __init__(self, client, context: ssl.SSLContext):
-        self._client = client
-        with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
-            self._secure = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-            self._secure.do_handshake()
+        client.settimeout(None)             # that is gevent's from now on
+        self._secure = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False,
+                                           suppress_ragged_eofs=False)
+        try:
+            with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
+                self._secure.do_handshake()
+        except BaseException:
+            self._secure.close()
+            raise
         self.name = _common_name(self._secure.getpeercert())
         self.sock, far = _plain_socketpair()
         self.sock.setblocking(False)
@@ -70,9 +78,7 @@ class TLSTunnel:
                 if not data:
                     break
                 send(data)
-        except ssl.SSLEOFError:         # the client left without a word: no half-close
-            self._break()
-        except OSError:
+        except (OSError, ValueError):   # one that leaves without TLS's goodbye, too, is gone: that is no half-close
             self._break()
         else:
             end()
@@ -84,6 +90,7 @@ class TLSTunnel:
             pass
 
     def _end_output(self):
+        self._inward.kill()             # nobody else may use the socket while it says goodbye
         try:
             with gevent.Timeout(_LINGER_SECONDS, False):
                 self._secure.unwrap()
@@ -91,12 +98,11 @@ class TLSTunnel:
             pass
 
     def _break(self):
-        """One side is gone: the other is to see that."""
-        for sock in (self._far, self._secure):
-            try:
-                sock.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                pass
+        """The client is gone: the connection is to see that."""
+        try:
+            self._far.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
 
     def close(self) -> None:
         """The session is over, and its socket closed: what it sent last goes out, for a while, then all is given back."""

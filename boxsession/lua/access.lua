@@ -138,11 +138,11 @@ function access.run_triggers(event, raises, ...)
 end
 
 -- A denial: counted, told to the triggers, and raised.
-function access.deny(privilege, kind, name)
+function access.deny(privilege, kind, name, user)
     local _ = COUNT['denied']
-    local who = effective()
+    user = user or effective().user
     access.run_triggers('on_access_denied', false, privilege, kind, name)
-    return internal.raise('ACCESS_DENIED', privilege, kind, name, who.user)
+    return internal.raise('ACCESS_DENIED', privilege, kind, name, user)
 end
 
 -- Identity --------------------------------------------------------------------------------------------------------------

@@ -138,7 +138,7 @@ local function call(id, ...)
         return error(value, 0)
     elseif mark == 94 then              -- '^': an error of Tarantool's, by name
         if value[1] == 'ACCESS_DENIED' then
-            return internal.access.deny(value[2], value[3], value[4])
+            return internal.access.deny(value[2], value[3], value[4], value[5])
         end
         return internal.raise(raw.unpack(value))
     end

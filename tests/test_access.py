@@ -1,0 +1,278 @@
+"""Users, roles, functions and grants: the rules, and the answers of a real Tarantool to the same statements."""
+from __future__ import annotations
+
+import pytest
+from conftest import need
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_differential import same
+
+from boxsession.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level
+from boxsession.auth import Throttle, password_hash, password_matches
+from boxsession.errors import ClientError
+
+# Asked one after the other, of Tarantool and of us. `S` is box.session.su, for what a user is told.
+STATEMENTS = r"""
+u, r, f, S = box.schema.user, box.schema.role, box.schema.func, box.session.su
+u.create('v1', {password = 'x'}) u.create('v2') r.create('q1') r.create('q2') f.create('fa') f.create('fb')
+u.grant('v1', 'read,write', 'universe')
+u.grant('v1', 'execute,read', 'universe')
+u.grant('v1', 'read', 'universe')
+u.info('v1')
+u.grant('v1', 'execute', 'function')
+u.grant('v1', 'execute', 'function', 'fa')
+u.grant('v1', 'execute', 'function', 'fb')
+u.grant('v1', 'execute', 'function', '')
+u.grant('v1', 'read', 'function', 'fa')
+u.grant('v1', 'drop', 'function', 'fa')
+u.grant('v1', 'create', 'function')
+u.grant('v1', 'create,alter,drop', 'user')
+u.grant('v1', 'create', 'role')
+u.grant('v1', 'alter', 'user', 'v2')
+u.grant('v1', 'read', 'user', 'v2')
+u.grant('v1', 'execute', 'role', 'q1')
+u.grant('v1', 'q2')
+u.grant('v1', 'execute', 'role', 'nosuch')
+u.grant('v1', 'nosuch')
+u.grant('v1', 'read')
+u.grant('v1', nil, 'universe')
+u.grant('v1', '', 'universe')
+u.grant('v1', 'execute', 'bogus')
+u.grant('nosuch', 'execute', 'universe')
+u.info('v1')
+r.info('q1')
+r.grant('q1', 'q2')
+r.grant('q2', 'q1')
+r.grant('q1', 'q2')
+r.revoke('q1', 'q2')
+r.revoke('q1', 'q2')
+r.grant('q1', 'execute', 'function', 'fa')
+r.revoke('q1', 'execute', 'function', 'fb')
+r.grant('q1', 'execute', 'function', 'fa')
+r.grant('q1', 'execute', 'universe', nil, {if_not_exists = true})
+r.grant('nosuch', 'execute', 'universe')
+r.grant('v1', 'execute', 'universe')
+u.revoke('v1', 'nosuch')
+u.revoke('v1', 'super')
+u.revoke('v1', 'q2')
+u.revoke('v1', 'read', 'universe')
+u.revoke('v1', 'read,execute', 'universe')
+u.revoke('v1', 'public')
+u.info('v1')
+u.grant('public', 'execute', 'universe')
+r.info('v1')
+r.create('admin')
+r.create('v1')
+u.create('q1')
+u.create('public')
+r.drop('v1')
+u.drop('q1')
+r.drop('super')
+r.drop('nosuch', {if_exists = true})
+r.create('')
+r.create('z', {nosuch = 1})
+r.create('z', 1)
+f.create('')
+f.create('x', {nosuch = 1})
+f.create('x', {setuid = true})
+f.create('y3', {language = 'PASCAL'})
+f.create('y4', 5)
+f.create('y5', {setuid = 5})
+f.exists()
+f.drop('nosuch', {if_exists = true})
+f.drop('nosuch')
+f.drop('fa')
+u.info('v1')
+u.drop('v2', {nosuch = 1})
+u.drop('v2', 5)
+u.create('o1') u.grant('o1', 'create', 'universe')
+u.grant('o1', 'read,write', 'universe') S('o1', u.create, 'o2')
+u.info('o2')
+u.info('o1')
+u.drop('o1')
+S('o2', function() return f.exists('fb'), f.exists('nosuch') end)
+S('o2', function() return f.drop('fb') end)
+S('o2', function() return r.drop('q1') end)
+S('o2', function() return u.revoke('guest', 'execute', 'universe') end)
+S('o2', function() return u.grant('guest', 'q1') end)
+S('o2', function() return u.drop('guest') end)
+S('o2', function() return u.enable('o2') end)
+S('o2', function() return u.passwd('o1', 'x') end)
+S('o2', function() return u.passwd('mine') end)
+S('o2', function() return u.info() end)
+S('o2', function() return r.exists('q1'), r.exists('public') end)
+S('o2', function() return r.create('zz') end)
+S('o2', function() return u.info('guest') end)
+S('o2', u.create, 'x')
+S('o2', u.drop, 'o2')
+S('o2', u.grant, 'o2', 'execute', 'universe')
+S('o2', u.grant, 'o2', 'super')
+S('o2', f.create, 'ff')
+S('o2', function() return box.session.user(), box.session.effective_user(), box.session.uid() ~= box.session.euid() end)
+S('o2', 5)
+S('public')
+S('super')
+S('nosuch')
+S()
+u.disable('o2')
+u.info('o2')
+S('o2', box.session.id) == box.session.id()
+u.enable('o2')
+S('o2', box.session.id) == box.session.id()
+u.enable('nosuch')
+u.create('a', 1)
+u.create('b', {password = 1})
+u.create('c', {if_not_exists = 1})
+u.create('a b')
+u.exists('a b')
+u.create('\0')
+u.create('ж')
+u.exists()
+u.exists('public')
+u.drop('public')
+u.drop('super')
+u.drop('guest', {if_exists = true})
+u.passwd()
+u.passwd('public', 'x')
+u.passwd('guest', 'x')
+u.password('secret')
+u.info('public')
+u.info('super')
+r.info('super')
+r.info('o2')
+u.drop('o2') u.drop('o1')
+u.exists('o1')
+box.session.su('v1')
+box.session.user(), box.session.effective_user()
+""".strip().splitlines()
+
+
+@need('tarantool')
+def test_answers_as_tarantool_does(tarantool, console, connect):
+    ours = connect(console(dialect='tarantool'))
+    theirs = connect(tarantool.address)
+    for statement in STATEMENTS:
+        want, got = theirs.reply(statement), ours.reply(statement)
+        assert same(want, got), f'{statement}\nTarantool: {want.decode()}\nhere: {got.decode()}'
+
+
+NAMES = st.sampled_from(['admin', 'guest', 'public', 'super', 'ann', 'bob', 'r1', 'r2', 'r3', 'f1', 'f2', '', None, 1, 31,
+                         99])
+ARGUMENTS = st.one_of(NAMES, st.sampled_from(
+    ['execute', 'read,write', 'session,usage', 'create,drop', 'universe', 'role', 'user', 'function', 'bogus']),
+    st.fixed_dictionaries({}, optional={'if_exists': st.booleans(), 'if_not_exists': st.booleans(), 'password': st.text(),
+                                        'setuid': st.booleans(), 'nosuch': st.none()}))
+CALLS = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.sampled_from([ADMIN, ADMIN, ADMIN, GUEST, SUPER, 32, 33, 34]),
+                  st.lists(ARGUMENTS, max_size=5))
+
+
+@settings(max_examples=300, deadline=None)
+@given(calls=st.lists(CALLS, max_size=25))
+def test_whatever_is_asked_what_is_kept_is_whole(calls):
+    access = Access()
+    for operation, actor, arguments in calls:
+        changed = access.copy()
+        try:
+            getattr(changed, operation)(actor, *arguments)
+        except ClientError:
+            continue
+        except TypeError as error:          # more arguments than it takes
+            assert 'positional argument' in str(error)
+            continue
+        assert OPERATIONS[operation] or changed.rows() == access.rows()
+        access = changed
+    rows = access.rows()
+    assert rows == Access.from_rows(rows).rows()
+    assert Level.FULL == access.level(ADMIN)
+    assert {0, 1, 2, 31} <= set(access.users)
+    for grant in access.grants.values():
+        assert grant.grantee in access.users
+        things = {'universe': {0}, 'function': access.functions, 'role': access.users, 'user': access.users}[grant.type]
+        assert grant.object in things or grant.object > 1 << 30
+    for uid in access.users:
+        # No role comes back to itself.
+        assert uid not in {role for held in access._roles_of(uid) for role in access._grantees(held)}
+
+
+@settings(max_examples=100, deadline=None)
+@given(calls=st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.lists(ARGUMENTS, max_size=4)), max_size=15))
+def test_who_has_no_rights_changes_nothing_but_the_own_password(calls):
+    access = Access()
+    access.user_create(ADMIN, 'ann')
+    access.func_create(ADMIN, 'f1')
+    uid = access.user('ann').id
+    before = access.rows()
+    for operation, arguments in calls:
+        changed = access.copy()
+        try:
+            getattr(changed, operation)(uid, *arguments)
+        except (ClientError, TypeError):
+            continue
+        access = changed
+    after = access.rows()
+    assert before['grants'] == after['grants'] and before['functions'] == after['functions']
+    assert {row[:4] for row in before['users']} == {row[:4] for row in after['users']}
+    assert {row for row in before['users'] if row[0] != uid} == {row for row in after['users'] if row[0] != uid}
+
+
+def test_levels_follow_grants_and_roles():
+    access = Access()
+    access.user_create(ADMIN, 'ann')
+    ann = access.user('ann').id
+    assert Level.SANDBOX == access.level(ann)
+    access.role_create(ADMIN, 'looker')
+    access.role_grant(ADMIN, 'looker', 'read', 'universe')
+    access.user_grant(ADMIN, 'ann', 'looker')
+    assert Level.READ == access.level(ann)
+    access.user_grant(ADMIN, 'ann', 'super')
+    assert Level.FULL == access.level(ann) and access.is_super(ann)
+    access.user_revoke(ADMIN, 'ann', 'usage', 'universe')
+    assert Level.FULL == access.level(ann)          # by super
+    access.user_revoke(ADMIN, 'ann', 'super')
+    assert Level.SANDBOX == access.level(ann) and not access.is_super(ann)
+    access.user_disable(ADMIN, 'ann')
+    assert not access.may_log_in(ann)
+
+
+def test_ids_are_never_used_twice():
+    access = Access()
+    access.user_create(ADMIN, 'ann')
+    first = access.user('ann').id
+    access.user_drop(ADMIN, 'ann')
+    access.user_create(ADMIN, 'ann')
+    assert first != access.user('ann').id
+
+
+def test_passwords():
+    assert 'FOZVZ6vbUTXQz9mnCzAywXmknuc=' == password_hash('secret')       # as Tarantool 2.6 says
+    assert password_matches('secret', password_hash(b'secret'))
+    assert not password_matches('Secret', password_hash('secret'))
+    assert not password_matches('', '')
+
+
+def test_failures_make_the_next_attempt_wait():
+    throttle = Throttle(first=1, longest=30, forget=900, most=3)
+    assert [0, 1, 3, 7, 15] == [throttle.seconds_to_wait('ann', 'a', 0) for _ in range(5)]
+    assert 0 == throttle.seconds_to_wait('ann', 'b', 0)
+    assert 0 == throttle.seconds_to_wait('bob', 'a', 0)
+    assert throttle.seconds_to_wait('ann', 'a', 0) > 30           # who comes at once is not let try
+    assert throttle.seconds_to_wait('ann', 'a', 0) == throttle.seconds_to_wait('ann', 'a', 0)
+    assert 0 == throttle.seconds_to_wait('ann', 'a', 62)
+    throttle.succeeded('ann', 'a')
+    assert 0 == throttle.seconds_to_wait('ann', 'a', 62)
+    assert 1 == throttle.seconds_to_wait('ann', 'a', 62)
+    assert 0 == throttle.seconds_to_wait('ann', 'a', 2000)
+    for number in range(3):
+        throttle.seconds_to_wait(f'user {number}', 'a', 2000)
+    assert 0 == throttle.seconds_to_wait('ann', 'a', 2000)        # it had to make room
+
+
+@pytest.mark.parametrize('statement', ["box.schema.user.grant('admin', 'super')",
+                                       "box.schema.user.revoke('admin', 'execute', 'universe')",
+                                       "box.schema.role.revoke('super', 'execute', 'universe')",
+                                       "box.schema.user.disable('admin')"])
+def test_nobody_takes_what_admin_has(console, connect, statement):
+    client = connect(console())
+    before = client.value("box.schema.user.info('admin')")
+    assert 'Incorrect grant arguments: ' in client.error(statement)
+    assert before == client.value("box.schema.user.info('admin')")

@@ -1,0 +1,248 @@
+"""Where users are kept: nothing that was answered is lost, and what cannot be read is an error."""
+from __future__ import annotations
+
+import os
+import random
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+
+import gevent
+import pytest
+from client import Client
+from conftest import PROJECT
+
+from boxsession.access import ADMIN, Access
+from boxsession.errors import ClientError, StoreError
+from boxsession.store import Store
+
+ROUNDS = 100
+USERS_AT_A_TIME = 4
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / 'users.db'
+
+
+def test_what_is_stored_is_found(path):
+    store = Store(path)
+    store.transact(lambda access: access.user_create(ADMIN, 'ann', {'password': 'x'}))
+    store.transact(lambda access: access.func_create(ADMIN, 'f', {'setuid': True}))
+    store.transact(lambda access: access.user_grant(ADMIN, 'ann', 'execute', 'function', 'f'))
+    rows = store.access.rows()
+    store.close()
+    store = Store(path)
+    assert rows == store.access.rows()
+    store.transact(lambda access: access.func_drop(ADMIN, 'f'))
+    store.transact(lambda access: access.user_drop(ADMIN, 'ann'))
+    store.close()
+    store = Store(path)
+    assert {**Access().rows(), 'meta': {('last_id', 33)}} == store.access.rows()
+    store.close()
+
+
+def test_what_is_refused_changes_nothing(path):
+    store = Store(path)
+    before = store.access.rows()
+    with pytest.raises(ClientError):
+        store.transact(lambda access: (access.user_create(ADMIN, 'ann'), access.user_create(ADMIN, 'ann')))
+    assert before == store.access.rows()
+    store.close()
+    store = Store(path)
+    assert before == store.access.rows()
+    store.close()
+
+
+def test_two_processes_see_each_others_changes(path):
+    one, two = Store(path), Store(path)
+    one.transact(lambda access: access.user_create(ADMIN, 'ann'))
+    assert two.access.user('ann') is None
+    assert two.refresh() and not two.refresh()
+    assert two.access.user('ann') is not None
+    one.transact(lambda access: access.user_create(ADMIN, 'bob'))
+    with pytest.raises(ClientError):
+        two.transact(lambda access: access.user_create(ADMIN, 'bob'))
+    two.transact(lambda access: access.user_create(ADMIN, 'cid'))
+    one.refresh()
+    assert one.access.rows() == two.access.rows()
+    one.close()
+    two.close()
+
+
+def test_it_is_its_owners_alone(path):
+    old = os.umask(0)
+    try:
+        store = Store(path)
+        store.transact(lambda access: access.user_create(ADMIN, 'ann'))
+        modes = {stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
+        store.close()
+        assert {0o600} == modes
+        path.chmod(0o644)
+        Store(path).close()
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+    finally:
+        os.umask(old)
+
+
+def damage_page(path):
+    content = bytearray(path.read_bytes())
+    content[4096:8192] = os.urandom(4096)
+    path.write_bytes(content)
+
+
+def cut(path):
+    os.truncate(path, 6000)
+
+
+def no_database(path):
+    path.write_bytes(b'not a database, but long enough to be taken for one' * 100)
+
+
+def execute(statement):
+    def change(path):
+        db = sqlite3.connect(path)
+        db.execute(statement)
+        db.commit()
+        db.close()
+    return change
+
+
+@pytest.mark.parametrize(('change', 'told'), [
+    (damage_page, 'is damaged'), (cut, 'is damaged'), (no_database, 'is damaged'),
+    (execute('DELETE FROM users WHERE id = 1'),
+     'is damaged, or no store of users: admin, guest, public or super is missing'),
+    (execute('DROP TABLE grants'), 'is damaged'),
+    (execute('PRAGMA user_version = 2'), 'was written by a newer boxsession (format 2, this one knows 1): run that one'),
+    (execute('PRAGMA application_id = 5'), 'is a database of another program: name another file in `store`')])
+def test_what_cannot_be_read_is_an_error(path, change, told):
+    store = Store(path)
+    store.transact(lambda access: access.user_create(ADMIN, 'ann'))
+    store.close()
+    change(path)
+    with pytest.raises(StoreError) as caught:
+        Store(path)
+    assert told in str(caught.value) and str(path) in str(caught.value)
+
+
+def test_a_place_that_is_none(tmp_path):
+    with pytest.raises(StoreError, match='cannot be opened: No such file or directory'):
+        Store(tmp_path / 'nosuch' / 'users.db')
+    with pytest.raises(StoreError, match='cannot be opened: Is a directory'):
+        Store(tmp_path)
+
+
+def test_the_daemon_says_what_is_wrong(serve, tmp_path):
+    (tmp_path / 'users.db').write_text('no database' * 100)
+    (tmp_path / 'config.yml').write_text(f'store: {tmp_path}/users.db\nlisten: ["127.0.0.1:0"]\n')
+    served = serve('-c', 'config.yml')
+    assert 1 == served.wait()
+    assert f'boxsession: {tmp_path}/users.db: is damaged, or no store of users' in served.stderr
+    assert 'listening' not in served.stderr
+
+
+def test_a_full_disk_is_told_and_changes_nothing(console, connect, path, monkeypatch):
+    client = connect(console(store=str(path)))
+
+    def fail(*_):
+        raise sqlite3.OperationalError('database or disk is full')
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, '_write', fail)
+        assert client.error("box.schema.user.create('ann')").startswith(
+            'cannot be stored, and was not done: database or disk is full')
+    assert not client.value("box.schema.user.exists('ann')")
+    assert client.values("box.schema.user.create('ann')") is None
+
+
+def test_others_go_on_while_the_disk_is_slow(console, connect, path, monkeypatch):
+    served = console(store=str(path))
+    slow, other = connect(served), connect(served)
+    begun, go_on = gevent.get_hub().loop.async_(), []
+    started = gevent.event.Event()
+    begun.start(started.set)
+    write = Store._write
+
+    def wait(*arguments):
+        begun.send()
+        while not go_on:
+            gevent.monkey.get_original('time', 'sleep')(0.01)
+        return write(*arguments)
+    monkeypatch.setattr(Store, '_write', wait)
+    slow.send("box.schema.user.create('ann')\n")
+    assert started.wait(10)
+    assert 2 == other.value('1 + 1')
+    assert not other.value("box.schema.user.exists('ann')")
+    slow.send(b'\x03')                  # too late to undo: the statement is over, what it asked for is done
+    assert b'cancelled' in slow.document()
+    go_on.append(True)
+    begun.stop()
+    begun.close()
+    with gevent.Timeout(10):
+        while not other.value("box.schema.user.exists('ann')"):
+            gevent.sleep(0.01)
+
+
+def test_passwd(serve, connect, path, tmp_path):
+    (tmp_path / 'config.yml').write_text(f'store: {path}\nlisten: ["127.0.0.1:0"]\n')
+
+    def passwd(user, text, config='config.yml'):
+        return subprocess.run([sys.executable, '-m', 'boxsession', 'passwd', '-c', config, user], input=text, text=True,
+                              cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)}, capture_output=True, timeout=20)
+    assert 'there is no such file; the server makes it' in passwd('admin', 'x\n').stderr
+    client = connect(serve('-c', 'config.yml').addresses()[0])
+    assert 'Incorrect password' in client.error('\\login admin a word')
+    done = passwd('admin', 'a word\n')              # while the server runs
+    assert (0, '', '') == (done.returncode, done.stdout, done.stderr)
+    assert client.value('\\login admin a word') is True
+    assert 'there is no such user, or it is guest' in passwd('nobody', 'x\n').stderr
+    assert 1 == passwd('guest', 'x\n').returncode
+    (tmp_path / 'none.yml').write_text('{}')
+    assert 'names no `store`' in passwd('admin', 'x\n', 'none.yml').stderr
+
+
+@pytest.mark.slow
+def test_what_was_answered_survives_kill_9(tmp_path, path):
+    rng = random.Random(9)
+    config = tmp_path / 'config.yml'
+    address = f'unix:{tmp_path}/admin.sock'
+    config.write_text(f'store: {path}\nlisten: ["{address}"]\n')
+    answered = set()
+    made = 0
+
+    def create(names):
+        client = None
+        try:
+            client = Client(address)
+            for name in names:
+                if client.reply(f"box.schema.user.create('{name}')") == b'---\n...\n':
+                    answered.add(name)
+        except (EOFError, OSError):
+            pass
+        finally:
+            if client is not None:
+                client.close()
+
+    for number in range(ROUNDS):
+        with open(tmp_path / 'stderr', 'wb') as stderr:
+            process = subprocess.Popen([sys.executable, '-m', 'boxsession', 'serve', '-c', str(config)], stderr=stderr,
+                                       env={**os.environ, 'PYTHONPATH': str(PROJECT)})
+        try:
+            with gevent.Timeout(20):
+                while b'listening' not in (tmp_path / 'stderr').read_bytes():
+                    assert process.poll() is None, (tmp_path / 'stderr').read_text()
+                    gevent.sleep(0.005)
+            clients = [gevent.spawn(create, [f'u{number}_{who}_{count}' for count in range(1000)])
+                       for who in range(USERS_AT_A_TIME)]
+            gevent.sleep(rng.random() * 0.15)       # the moment is what is tried here
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        gevent.joinall(clients, timeout=20, raise_error=True)
+        store = Store(path)
+        kept = {user.name for user in store.access.users.values()}
+        store.close()
+        assert answered <= kept
+        made += len(kept) > 4
+    assert made > ROUNDS / 2 and len(answered) > ROUNDS
