@@ -428,7 +428,7 @@ class Access:
         return self._known(actor, name, kind).id
 
     def _privileges(self, privileges, kind):
-        if kind not in _GRANTABLE:
+        if not isinstance(kind, str) or kind not in _GRANTABLE:
             raise ClientError('UNKNOWN_SCHEMA_OBJECT', _text(kind))
         bits = 0
         for name in _text(privileges).replace(' ', '').split(','):
