@@ -1,7 +1,8 @@
 """What was done, by whom: one JSON object a line, appended before the answer leaves.
 
 Every entry has time, boot (an id of this run), event, session, user (who logged in), effective_user, peer and listener;
-a statement's has statement, ok, error and milliseconds besides, an end's its reason.
+a statement's has statement, ok, error and milliseconds besides, an end's its reason; a change of rights has operation and
+name, since its statement may show neither.
 """
 from __future__ import annotations
 

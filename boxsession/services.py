@@ -111,8 +111,13 @@ class Services:
         except StoreError as error:
             raise StatementError(str(error)) from None
         if OPERATIONS[operation]:
-            log.info('box.schema.%s(%s) by session %d', operation.replace('_', '.'),
-                     repr(arguments[0]) if arguments and operation != 'user_passwd' else '', _caller_id())
+            # The only argument of passwd is a password.
+            name = arguments[0] if len(arguments) > 1 or arguments and operation != 'user_passwd' else None
+            operation = operation.replace('_', '.')
+            log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), _caller_id())
+            session = current_session()
+            if session is not None:
+                self._console.audit.event('access', session, operation=operation, name=name if name is None else str(name))
         return result
 
     def password_hash(self, password: str | bytes) -> str:

@@ -61,8 +61,9 @@ def test_who_it_was(console, connect, path):
     client.reply('\\login ann x')
     client.reply('2')
     found = entries(path)
-    assert ['admin'] * 6 + ['ann'] * 3 == [entry['user'] for entry in found]
-    assert [('statement', 'admin'), ('statement', 'admin'), ('statement', 'ann'), ('login', 'ann'), ('statement', 'ann'),
+    assert ['admin'] * 7 + ['ann'] * 3 == [entry['user'] for entry in found]
+    assert ('user.create', 'ann') == (found[1]['operation'], found[1]['name'])
+    assert [('access', 'admin'), ('statement', 'admin'), ('statement', 'admin'), ('statement', 'ann'), ('login', 'ann'), ('statement', 'ann'),
             ('login', 'ann'), ('statement', 'ann'), ('statement', 'ann')] == [
         (entry['event'], entry['effective_user']) for entry in found[1:]]
     assert [False, True] == [entry['ok'] for entry in found if entry['event'] == 'login']
