@@ -231,6 +231,8 @@ class Access:
     def func_create(self, actor: int, name: object = None, options: object = None) -> None:
         name = _identifier(name)
         options = _options(options, if_not_exists=bool, setuid=bool, language=str, body=str)
+        if self._visible_function(actor, name) is None:
+            self._need_to_write(actor, '_func')
         if self._function(name) is not None:
             if options.get('if_not_exists'):
                 return

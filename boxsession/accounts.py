@@ -14,7 +14,7 @@ from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
 from boxsession.access import ADMIN, OPERATIONS, Access, User
-from boxsession.auth import Throttle, password_matches
+from boxsession.auth import Throttle
 from boxsession.errors import ClientError, StatementError
 from boxsession.store import MemoryStore, Store
 
@@ -42,15 +42,16 @@ class Accounts:
         """What is in force now. Not to be changed."""
         return self._store.access
 
-    def perform(self, operation: str, actor: int, arguments: list) -> Any:
-        """Does what `boxsession.access.OPERATIONS` names, for the user `actor`; gives its result when it is stored.
+    def perform(self, operation: str, actor: int, arguments: list) -> tuple[Any, bool]:
+        """Does what `boxsession.access.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
+        changed, when it is stored.
 
         Raises:
             ClientError: it is refused.
             StoreError: it cannot be stored.
         """
         if not OPERATIONS[operation]:
-            return getattr(self.access, operation)(actor, *arguments)
+            return getattr(self.access, operation)(actor, *arguments), False
         return self._do(self._store.transact, lambda access: getattr(access, operation)(actor, *arguments))
 
     def _do(self, function: Callable, *arguments):
@@ -77,8 +78,10 @@ class Accounts:
             raise StatementError(f'too many failed logins: try again in {seconds:.0f} seconds')
         return seconds
 
-    def authenticate(self, name: str, password: str | bytes, address: str) -> User | None:
-        """The user whose password it is, None for a wrong one and for nobody's alike. Wait as told before.
+    def authenticate(self, name: str, address: str, matches: Callable[[str], bool]) -> User | None:
+        """The user of whose password `matches` finds the hash to be right, None for a wrong one and for nobody's alike.
+
+        Wait first, as seconds_to_wait() tells.
 
         Raises:
             ClientError: the user may have no sessions.
@@ -87,7 +90,7 @@ class Accounts:
         access = self.access
         user = access.user(name)
         # As much is done for who does not exist.
-        if not password_matches(password, user.hash if user else '') or user is None:
+        if not matches(user.hash if user else '') or user is None:
             return None
         if not access.may_log_in(user.id):
             raise access.denied(user.id, 'session', 'universe', '')
@@ -103,7 +106,7 @@ class Accounts:
         access = self.access
         user = access.user(name)
         if not access.is_super(login) and (user is None or user.id != login):
-            raise access.denied(asking, 'session', 'user', user.name if user else str(name))
+            raise access.denied(asking, 'session', 'user', f'{name:g}' if isinstance(name, float) else str(name))
         if user is None:
             raise ClientError('NO_SUCH_USER', f'{name:g}' if isinstance(name, float) else name)
         if user.id != ADMIN and not access.may_log_in(user.id):

@@ -20,24 +20,16 @@ __all__ = ['Audit', 'redacted']
 
 log = logging.getLogger('boxsession')
 
-_HIDDEN = b'***'
-# Where one of these words stands, every text may be a password.
-_SECRET = re.compile(rb'passw|\\login|login\s*=|:[^@\s/]+@', re.IGNORECASE)
-_LOGIN = re.compile(rb'^(\s*\\login\s+\S+)\s.*$', re.DOTALL)
-# Texts in Lua: quoted, with escapes, or in long brackets; one without its end goes to the end.
-_TEXT = re.compile(rb'''(["'])(?:\\.|(?!\1).)*(?:\1|$)|\[(=*)\[.*?(?:\]\2\]|$)''', re.DOTALL)
-_CHUNK_NAME = re.compile(r'\[string ".*?"\](?=:\d)|\[string ".*', re.DOTALL)
+# Where one of these stands, any text may be a password.
+_SECRET = re.compile(rb'passw|\\\s*login|login\s*[=(]|:[^@\s/]+@', re.IGNORECASE)
+_HIDDEN = '*** (it may hold a password)'
 
 
-def redacted(statement: bytes) -> bytes:
-    """A statement as it may be kept: where it seems to hold a password, without any text."""
-    if not _SECRET.search(statement):
-        return statement
-    if _LOGIN.match(statement):
-        return _LOGIN.sub(rb'\1 ' + _HIDDEN, statement)
-    if statement.lstrip()[:6].lower() == b'\\login':
-        return b'\\login ' + _HIDDEN
-    return _TEXT.sub(b"'" + _HIDDEN + b"'", statement)
+def redacted(statement: bytes) -> str:
+    """A statement as it may be kept: nothing of one that seems to hold a password."""
+    if _SECRET.search(statement):
+        return _HIDDEN
+    return statement.decode(errors='backslashreplace')
 
 
 class Audit:
@@ -98,11 +90,9 @@ class Audit:
     def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float) -> bool:
         """Records a statement of a session that was `user`'s when it began; `error` is empty where there was none."""
         text = redacted(statement)
-        problem = error.decode(errors='backslashreplace')
-        if text != statement:
-            problem = _CHUNK_NAME.sub('[string]', problem)
-        return self.event('statement', session, effective_user=user, statement=text.decode(errors='backslashreplace'),
-                          ok=not error, error=problem or None, milliseconds=round(seconds * 1000, 3))
+        problem = _HIDDEN if error and text is _HIDDEN else error.decode(errors='backslashreplace')
+        return self.event('statement', session, effective_user=user, statement=text, ok=not error, error=problem or None,
+                          milliseconds=round(seconds * 1000, 3))
 
     def _write(self, entry):
         line = json.dumps(entry, separators=(',', ':')).encode() + b'\n'

@@ -8,9 +8,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import ipaddress
 from collections import OrderedDict
 
-__all__ = ['Throttle', 'password_hash', 'password_matches']
+__all__ = ['Throttle', 'password_hash', 'password_matches', 'throttled_address']
 
 
 def _bytes(password: str | bytes) -> bytes:
@@ -27,24 +28,46 @@ def password_matches(password: str | bytes, kept: str) -> bool:
     return hmac.compare_digest(password_hash(password).encode(), kept.encode()) and bool(kept)
 
 
+def throttled_address(peer: str) -> str:
+    """What the attempts of a peer ('host:port', '[v6]:port', a unix socket) are counted by: machines have many of them."""
+    host = peer.rpartition(':')[0].strip('[]')
+    try:
+        address = ipaddress.ip_address(host.partition('%')[0])
+    except ValueError:
+        return host
+    if address.version == 6 and address.ipv4_mapped is not None:
+        address = address.ipv4_mapped
+    if address.is_loopback:
+        return 'loopback'
+    return str(ipaddress.ip_network((address, 64), strict=False)) if address.version == 6 else str(address)
+
+
 class Throttle:
-    """Makes those wait who guess: longer after each failure of a user at an address, until one succeeds.
+    """Makes those wait who guess: longer after each failure of a user at an address, until one succeeds; and whoever comes
+    from an address where many names have failed.
 
     Args:
         first: seconds to wait after the first failure; twice as long after each further one.
         longest: seconds at most.
         forget: seconds without an attempt, after which failures are forgotten.
         most: pairs of user and address that are remembered; the oldest make room.
+        free: failures of any users at an address that cost only those users.
     """
 
-    def __init__(self, first: float = 0.5, longest: float = 30.0, forget: float = 900.0, most: int = 10000):
+    def __init__(self, first: float = 0.5, longest: float = 30.0, forget: float = 900.0, most: int = 10000, free: int = 30):
         self._first, self.longest, self._forget, self._most = first, longest, forget, most
+        self._free = free
         self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()     # how many; when the next may be
 
     def seconds_to_wait(self, user: str, address: str, now: float) -> float:
         """For how long an attempt has to wait; more than `longest` for one that is not to be made at all. It counts as a
         failure until succeeded() is told, so that attempts made at the same time wait for each other."""
-        key = user, address
+        whole = self._wait_of(('', address), self._free, now)
+        if whole > self.longest:
+            return whole
+        return max(whole, self._wait_of((user, address), 0, now))
+
+    def _wait_of(self, key, free, now):
         count, not_before = self._failures.get(key, (0, now))
         if now - not_before > self._forget:
             count, not_before = 0, now
@@ -52,7 +75,7 @@ class Throttle:
         if start - now > self.longest:
             return start - now
         self._failures.pop(key, None)
-        delay = min(self.longest, self._first * 2 ** min(count, 30))
+        delay = min(self.longest, self._first * 2 ** min(count - free, 30)) if count >= free else 0.0
         self._failures[key] = count + 1, start + delay
         while len(self._failures) > self._most:
             self._failures.popitem(last=False)
@@ -61,3 +84,4 @@ class Throttle:
     def succeeded(self, user: str, address: str) -> None:
         """Forgets the failures of a user at an address."""
         self._failures.pop((user, address), None)
+        self._failures.pop(('', address), None)

@@ -83,8 +83,8 @@ def _serve(arguments) -> int:
     handlers.append(gevent.signal_handler(signal.SIGHUP, console.reopen_logs))
     try:
         console.start()
-        for address in console.addresses:
-            print(f'listening: console {address}', file=sys.stderr, flush=True)
+        for listener in console.listeners:
+            print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
         _spare_the_collector()
         _notify('READY=1')
         stopping.wait()

@@ -136,10 +136,11 @@ def _peers(value):
 LISTENER_SETTINGS = (
     Setting('address', None, _address, 'Where to listen: host:port, [v6]:port or unix:PATH. Port 0 takes a free one.',
             '127.0.0.1:3313'),
-    Setting('protocol', 'console', _one_of('console'), 'What is spoken there: console, the text protocol.'),
+    Setting('protocol', 'console', _one_of('console', 'binary'),
+            'What is spoken there: console, the text protocol, or binary, which Tarantool\'s connectors speak (IPROTO).'),
     Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
             'How box.session answers: classic as its manual page has it, or tarantool as Tarantool 2.x does.'),
-    Setting('user', 'admin', _text, 'Who a session is until it logs in.'),
+    Setting('user', 'admin', _text, 'Who a session is until it logs in; guest for binary, where nothing else is set.'),
     Setting('peers', None, _peers,
             'Who a session is instead, by the uid at the other end of a unix socket, or by the common name of a client '
             'certificate; others are refused.', '{0: admin, 1000: ops}'),
@@ -176,6 +177,10 @@ SETTINGS = (
     Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
+    Setting('limits.request_bytes', 16777216, _whole('a whole number of bytes, 256 or more, or 0', 256),
+            'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
+    Setting('limits.requests', 768, _whole(),
+            'Requests of one binary connection that run at a time; what more comes waits. 0 for no limit.', is_live=True),
     Setting('limits.slice_ms', 30, _whole('a whole number from 0 to 60000', most=60000),
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
@@ -205,6 +210,7 @@ class ListenerConfig:
     """One listener, checked."""
 
     address: Address
+    protocol: str = 'console'
     dialect: str = 'classic'
     user: str = 'admin'
     mode: int = 0o600
@@ -378,7 +384,8 @@ class _Reader:
             for key in _FOR_UNIX_SOCKETS:
                 if key in node.value:
                     self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
-        found.pop('protocol', None)
+        if found.get('protocol') == 'binary':
+            found.setdefault('user', 'guest')
         if found.get('peers') and address.path:
             found['peers'] = self.uids(node.value['peers'], found['peers'])
         listener = ListenerConfig(**found)

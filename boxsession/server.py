@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -19,12 +20,13 @@ from boxsession.access import Level
 from boxsession.accounts import Accounts
 from boxsession.address import Address, peer_text
 from boxsession.audit import Audit
+from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
+from boxsession.console import ConsoleConnection
 from boxsession.errors import BoxsessionError, ConfigError, ScriptError
 from boxsession.listener import Listener, peer_uid
 from boxsession.lua.runtime import Runtime
 from boxsession.monitor import Monitor
-from boxsession.protocol.console import ConsoleProtocol
 from boxsession.protocol.greeting import console_greeting
 from boxsession.services import Services
 from boxsession.session import Session, Sessions
@@ -42,7 +44,7 @@ _IDLE_LOOK_SECONDS = 1.0
 _KEPT_PLACES = 3
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
-_UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds')
+_UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
 
 _REFUSED = '---\n- error: %s\n...\n'
 _FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\n...\n")
@@ -91,11 +93,17 @@ class Console:
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
         self._connections: dict[Any, Connection] = {}       # by greenlet
+        self._instance = str(uuid.uuid4())
         self._accepting = False
         self._idle_watch: gevent.Greenlet | None = None
         self._monitor: Monitor | None = None
         self._stopped = Event()
         self._stopped.set()
+
+    @property
+    def listeners(self) -> list[Listener]:
+        """Those that listen."""
+        return list(self._listeners)
 
     @property
     def addresses(self) -> list[Address]:
@@ -149,7 +157,7 @@ class Console:
         self._monitor.start()
         for listener in self._listeners:
             listener.start()
-            log.debug('listening: console %s', listener.address)
+            log.debug('listening: %s %s', listener.config.protocol, listener.address)
 
     def _check_users(self, config):
         """Sessions begin as somebody who is there, and nobody runs code whom nobody knows."""
@@ -232,6 +240,13 @@ class Console:
         """The connection whose own greenlet it is."""
         return self._connections.get(greenlet)
 
+    def connection_of_session(self, session: Session | None) -> Connection | None:
+        """The connection of a live session."""
+        for connection in self._connections.values():
+            if connection.session is session:
+                return connection
+        return None
+
     def stop(self) -> None:
         """Accepts no more, lets running statements finish for limits.drain_seconds, ends all sessions.
 
@@ -294,7 +309,8 @@ class Console:
             self._runtime.hits['limits.sessions'] += 1
             log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions))
             try:
-                sock.send(_FULL % limit)
+                if listener.config.protocol == 'console':
+                    sock.send(_FULL % limit)
             except OSError:
                 pass
             sock.close()
@@ -327,13 +343,15 @@ class Console:
         if problem:
             log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem)
             try:
-                sock.send((_REFUSED % f"'{problem}'").encode())
+                if listener.config.protocol == 'console':
+                    sock.send((_REFUSED % f"'{problem}'").encode())
             except OSError:
                 pass
             sock.close()
             return
         session = self.sessions.create(peer=peer_text(peer), fd=sock.fileno(), user=name, uid=user.id,
-                                       dialect=listener.config.dialect, listener=str(listener.address))
+                                       dialect=listener.config.dialect, listener=str(listener.address),
+                                       type=listener.config.protocol)
         connection = self._connect(sock, session, tunnel is not None or not isinstance(peer, tuple)
                                    or Address(host=peer[0]).is_local)
         greenlet = getcurrent()
@@ -361,8 +379,11 @@ class Console:
         return min(_KEPT_PLACES, limit // 4)
 
     def _connect(self, sock, session: Session, is_private: bool) -> Connection:
-        protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
-        connection = Connection(sock, session, protocol, self._runtime, greeting=console_greeting(__version__),
-                                audit=self.audit, is_private=is_private)
+        if session.type == 'binary':
+            connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
+                                          instance=self._instance)
+        else:
+            connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
+                                           greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection

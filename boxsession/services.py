@@ -14,10 +14,11 @@ from gevent import getcurrent
 
 from boxsession import config as settings
 from boxsession import logs
-from boxsession.access import OPERATIONS
+from boxsession.access import GUEST
 from boxsession.address import Address
-from boxsession.auth import password_hash
-from boxsession.errors import ConfigError, ListenError, StatementError, StoreError
+from boxsession.auth import password_hash, password_matches, throttled_address
+from boxsession.errors import ClientError, ConfigError, ListenError, StatementError, StoreError
+from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
 from boxsession.remote import RemoteConsole
 from boxsession.session import current_session
 
@@ -29,6 +30,9 @@ _LISTEN_USAGE = 'Usage: console.listen("[host:]port")'
 # How long kill() waits for those it ends, unless it is told.
 _KILL_SECONDS = 5.0
 _NAME_LENGTH = 64
+# How many arguments a function of box.schema looks at.
+_ARGUMENTS = {'create': 2, 'drop': 2, 'exists': 1, 'passwd': 2, 'info': 1, 'grant': 5, 'revoke': 5, 'enable': 1,
+              'disable': 1}
 _CONNECT_USAGE = 'Usage: console.connect("[login:password@][host:]port")'
 
 
@@ -105,20 +109,22 @@ class Services:
 
     def access(self, operation: str, uid: int, count: int, *arguments):
         """Does what box.schema has, for a user; see `boxsession.access`."""
-        arguments = (*arguments, *[None] * count)[:int(count)]
+        # What is given besides is not looked at, as in Tarantool.
+        arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
         try:
-            result = self._console.accounts.perform(operation, uid, arguments)
+            result, has_changed = self._console.accounts.perform(operation, uid, arguments)
         except StoreError as error:
             raise StatementError(str(error)) from None
-        if OPERATIONS[operation]:
+        if has_changed:
             # The only argument of passwd is a password.
             name = arguments[0] if len(arguments) > 1 or arguments and operation != 'user_passwd' else None
             operation = operation.replace('_', '.')
+            name = name if name is None else str(name)[:_NAME_LENGTH]
             log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), _caller_id())
             session = current_session()
             if session is not None:
-                self._console.audit.event('access', session, operation=operation, name=name if name is None else str(name))
-        return result
+                self._console.audit.event('access', session, operation=operation, name=name)
+        return result if result is not None else has_changed
 
     def password_hash(self, password: str | bytes) -> str:
         """What is kept of a password."""
@@ -137,26 +143,41 @@ class Services:
         return {'uid': user.id, 'user': user.name}
 
     def login(self, name: str | bytes, password: str | bytes) -> dict:
-        """Who the calling session is with this password, or the problem. Waits, where there were failures before."""
-        connection = self._console.connection_of(getcurrent())
+        """Who the calling session is with this password; nothing for a wrong one. Waits, where there were failures."""
+        connection = self._console.connection_of_session(current_session())
         if connection is None:
             raise StatementError('\\login: there is no session here')
         if not connection.is_private:
             raise StatementError('\\login: here the password could be read on its way: use TLS, a unix socket, or a '
                                  'connection from this machine')
+        return self._log_in(name, connection.session, lambda kept: password_matches(password, kept))
+
+    def login_by_scramble(self, name: str | bytes, method: str | bytes, scramble: str | bytes) -> dict:
+        """The same, by what a client of the binary protocol has made of the password."""
+        session = current_session()
+        if isinstance(scramble, str):
+            scramble = scramble.encode(errors='surrogateescape')
+        if name == 'guest' and not method and not scramble:
+            return {'uid': GUEST, 'user': 'guest'}
+        if method != 'chap-sha1' or len(scramble) != SCRAMBLE_BYTES:
+            raise ClientError('INVALID_MSGPACK', 'invalid scramble size')
+        salt = self._console.connection_of_session(session).salt
+        return self._log_in(name, session, lambda kept: scramble_matches(scramble, salt, kept))
+
+    def _log_in(self, name, session, matches):
         name = name if isinstance(name, str) else name.decode(errors='replace')
-        accounts, session = self._console.accounts, connection.session
-        address = session.peer.rpartition(':')[0]
+        accounts = self._console.accounts
+        address = throttled_address(session.peer)
         gevent.sleep(accounts.seconds_to_wait(name, address))
         try:
-            user = accounts.authenticate(name, password, address)
+            user = accounts.authenticate(name, address, matches)
         except StoreError as error:
             raise StatementError(str(error)) from None
         if user is None:
             log.warning('session %d from %s failed to log in as %r', session.id, session.peer, name)
             self._console.count('failed_logins')
             self._console.audit.event('login', session, name=name, ok=False)
-            return {'problem': f"Incorrect password supplied for user '{name}'"}
+            return {}
         return {'uid': user.id, 'user': user.name}
 
     def become(self, uid: int, has_logged_in: bool) -> None:

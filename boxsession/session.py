@@ -26,7 +26,7 @@ class Session:
     user: str                       # who its statements run as
     uid: int                        # that user's id: names may be given anew, ids are not
     dialect: str                    # 'classic' or 'tarantool', the listener's choice
-    type: str = 'console'
+    type: str = 'console'           # or 'binary': what is spoken
     listener: str = ''              # the address that it came by
     name: str = ''                  # what its user says it is for
     login: str = ''                 # who logged in, whoever its statements run as since
@@ -40,10 +40,11 @@ class Sessions:
         self._last_id = 0
         self._live: dict[int, Session] = {}
 
-    def create(self, *, peer: str, fd: int, user: str, uid: int, dialect: str, listener: str = '') -> Session:
+    def create(self, *, peer: str, fd: int, user: str, uid: int, dialect: str, listener: str = '',
+               type: str = 'console') -> Session:
         """Begins a session under the next id."""
         self._last_id += 1
-        session = Session(self._last_id, peer, fd, user, uid, dialect, listener=listener, login=user)
+        session = Session(self._last_id, peer, fd, user, uid, dialect, type=type, listener=listener, login=user)
         self._live[session.id] = session
         return session
 

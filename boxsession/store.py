@@ -46,12 +46,13 @@ class MemoryStore:
         """See `Store.refresh`."""
         return False
 
-    def transact(self, operation: Callable[[Access], Any]) -> Any:
+    def transact(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
         """See `Store.transact`."""
         changed = self.access.copy()
         result = operation(changed)
+        has_changed = changed.rows() != self.access.rows()
         self.access = changed
-        return result
+        return result, has_changed
 
     def close(self) -> None:
         """Nothing to give back."""
@@ -162,8 +163,9 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f'{self._path}: cannot be read: {error}') from None
 
-    def transact(self, operation: Callable[[Access], Any]) -> Any:
-        """Runs an operation on a copy of what is stored, and stores what it made of it; gives what it returned.
+    def transact(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
+        """Runs an operation on a copy of what is stored, and stores what it made of it; gives what it returned, and whether
+        anything has changed.
 
         Raises:
             StoreError: it cannot be stored. Nothing has changed.
@@ -177,7 +179,9 @@ class Store:
                     self._load()
                 changed = self.access.copy()
                 result = operation(changed)
-                self._write(self.access.rows(), changed.rows())
+                before, after = self.access.rows(), changed.rows()
+                if before != after:
+                    self._write(before, after)
                 db.execute('COMMIT')
             except BaseException:
                 if db.in_transaction:
@@ -186,7 +190,7 @@ class Store:
         except sqlite3.Error as error:
             raise StoreError(f'cannot be stored, and was not done: {error} ({self._path})') from None
         self.access = changed
-        return result
+        return result, before != after
 
     def close(self) -> None:
         """Gives the file back."""

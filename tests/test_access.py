@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from test_differential import same
 
 from boxsession.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level
-from boxsession.auth import Throttle, password_hash, password_matches
+from boxsession.auth import Throttle, password_hash, password_matches, throttled_address
 from boxsession.errors import ClientError
 
 # Asked one after the other, of Tarantool and of us. `S` is box.session.su, for what a user is told.
@@ -251,7 +251,7 @@ def test_passwords():
 
 
 def test_failures_make_the_next_attempt_wait():
-    throttle = Throttle(first=1, longest=30, forget=900, most=3)
+    throttle = Throttle(first=1, longest=30, forget=900, most=8)
     assert [0, 1, 3, 7, 15] == [throttle.seconds_to_wait('ann', 'a', 0) for _ in range(5)]
     assert 0 == throttle.seconds_to_wait('ann', 'b', 0)
     assert 0 == throttle.seconds_to_wait('bob', 'a', 0)
@@ -262,9 +262,25 @@ def test_failures_make_the_next_attempt_wait():
     assert 0 == throttle.seconds_to_wait('ann', 'a', 62)
     assert 1 == throttle.seconds_to_wait('ann', 'a', 62)
     assert 0 == throttle.seconds_to_wait('ann', 'a', 2000)
-    for number in range(3):
+    for number in range(8):
         throttle.seconds_to_wait(f'user {number}', 'a', 2000)
     assert 0 == throttle.seconds_to_wait('ann', 'a', 2000)        # it had to make room
+
+
+def test_many_names_from_one_address_make_it_wait():
+    throttle = Throttle(first=1, longest=30, free=10)
+    assert [0] * 11 + [1, 3, 7, 15] == [throttle.seconds_to_wait(f'user {number}', 'a', 0) for number in range(15)]
+    assert 0 == throttle.seconds_to_wait('ann', 'b', 0)
+    throttle.succeeded('ann', 'a')
+    assert 0 == throttle.seconds_to_wait('bob', 'a', 0)
+
+
+@pytest.mark.parametrize(('peer', 'address'), [
+    ('127.0.0.1:5', 'loopback'), ('127.3.2.1:5', 'loopback'), ('[::1]:5', 'loopback'), ('[::ffff:127.0.0.1]:5', 'loopback'),
+    ('10.0.0.1:5', '10.0.0.1'), ('[2001:db8::1:2:3:4]:5', '2001:db8::/64'), ('[fe80::1%eth0]:5', 'fe80::/64'),
+    ('unix/:(socket)', 'unix/')])
+def test_what_attempts_are_counted_by(peer, address):
+    assert address == throttled_address(peer)
 
 
 @pytest.mark.parametrize('statement', ["box.schema.user.grant('admin', 'super')",

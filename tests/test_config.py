@@ -44,7 +44,7 @@ def problems(tmp_path, text):
     ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is no address: expected 'host:port', '[v6]:port' or 'unix:P"),
     ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is no address: ports go up to 65535"),
     ('listen:\n- address: 127.0.0.1:0\n  dialect: new', "3: `dialect` is new: expected classic or tarantool"),
-    ('listen:\n- address: 127.0.0.1:0\n  protocol: binary', "3: `protocol` is binary: expected console"),
+    ('listen:\n- address: 127.0.0.1:0\n  protocol: http', '3: `protocol` is http: expected console or binary'),
     ('listen:\n- address: 127.0.0.1:0\n  user: 7', '3: `user` is 7: expected text'),
     ('listen:\n- address: 127.0.0.1:0\n  tls: {}', '3: `tls` is a mapping: expected the files of a certificate'),
     ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: a, key: 5}', '3: `tls` is a mapping: expected the files'),

@@ -281,3 +281,12 @@ def test_sessions_over_the_limit_are_told(console, connect):
         again = connect(served, greeting=False)
         if again.read(3) != b'---':
             break
+
+
+@pytest.mark.parametrize('request_line', ['GET / HTTP/1.1', 'POST /x HTTP/1.0', 'OPTIONS * HTTP/1.1', 'PRI * HTTP/2.0'])
+def test_a_web_page_runs_nothing(console, connect, request_line):
+    served = console()
+    page, admin = connect(served), connect(served)
+    page.send(f'{request_line}\r\nHost: x\r\nContent-Length: 9\r\n\r\nowned = 1\r\n')
+    assert b'---\n- error: this is no HTTP server\n...\n' == page.read_to_end()
+    assert admin.value('owned') is None

@@ -10,11 +10,13 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
      'output.reader', 'output.limits', 'auth'},
-    {'protocol.console', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config', 'access', 'audit'},
-    {'output', 'lua', 'logs', 'monitor', 'remote', 'store', 'tls'},
+    {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
+     'access', 'audit'},
+    {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
     {'accounts', 'listener'},
     {'lua.runtime'},
     {'connection', 'services'},
+    {'console', 'binary'},
     {'server'},
     {'', 'cli'},
     {'__main__'},
@@ -22,14 +24,17 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'lua.runtime', 'connection', 'listener', 'monitor', 'remote', 'server', 'services',
+    'gevent': {'session', 'lua.runtime', 'connection', 'binary', 'listener', 'monitor', 'remote',
+               'server', 'services',
                'cli', 'accounts', 'tls'},
-    'sqlite3': {'store'},
+    'sqlite3': {'store'}, 'msgpack': {'protocol.iproto'},
     'argparse': {'cli'},
-    'logging': {'audit', 'tls', 'lua.runtime', 'connection', 'listener', 'monitor', 'server', 'services', 'logs'},
+    'logging': {'audit', 'tls', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
+        'services',
+                'logs'},
 }
-PURE = {'access', 'auth', 'protocol.console', 'protocol.telnet', 'protocol.greeting', 'output',
-        'output.limits', 'output.yaml', 'output.lua',
+PURE = {'access', 'auth', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
+        'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 

@@ -126,7 +126,7 @@ class TestLogin:
             listed = []
             while not any(entry['state'] == 'running' and entry['user'] == 'guest' for entry in listed):
                 listed = admin.value('box.session.list()')
-        assert "'\\\\login ops ***'" in repr(listed) and 'Tr0ub4dor' not in repr(listed)
+        assert '*** (it may hold a password)' in repr(listed) and 'Tr0ub4dor' not in repr(listed)
         for statement in ("box.schema.user.create('ann', {password = 'Tr0ub4dor'})",
                           "box.schema.user.passwd('ann', 'Tr0ub4dor')", 'box.schema.user.passwd("Tr0ub4dor")',
                           "box.schema.user.passwd('nobody', [[Tr0ub4dor]])", "box.schema.user.passwd('ann', 'Tr0ub4dor",
@@ -134,6 +134,8 @@ class TestLogin:
                           "require('console').connect('ann:Tr0ub4dor@127.0.0.1:1')"):
             admin.reply(statement)
         guest.document()
+        for statement in ('\\ login ops Tr0ub4dor', '\\LOGIN ops Tr0ub4dor', '\\\\login ops Tr0ub4dor'):
+            admin.reply(statement)
         assert 'Tr0ub4dor' not in caplog.text
         assert 'Tr0ub4dor' not in (tmp_path / 'audit').read_text()
 

@@ -17,7 +17,7 @@ function get_config() return config end
 function boom() error({config = config}) end
 function peek() return tostring(box.session.storage.trap) end
 function keep_going() coroutine.yield() pwned = true end
-string.leak = function() return secret end
+string.leak = function() return secret end string.motd = 's3cret' string[1] = nil
 channel = require('fiber').channel(1)
 if box.schema.user.exists('mole') then box.schema.user.drop('mole') end
 if box.schema.role.exists('mole') then box.schema.role.drop('mole') end
@@ -67,6 +67,7 @@ READS = {
     'unpack': "unpack({_G['secret']})",
     'the scope of the session': '\\set scope session\nsecret',
     'a varargs call': '(function(...) return ... end)(secret)',
+    'a table behind an inherited string': "(('motd'):gsub('.+', setmetatable({}, {__index = ''})))",
     'a default in a loop': 'for _, v in ipairs({secret}) do return v end',
 }
 
@@ -170,6 +171,21 @@ WRITES = {
         TRAP + '\n\\quit', "box.schema.user.exists('mole')"),
     'a reader of everything': ("local t = setmetatable({}, {__newindex = _G}) t.secret = 'x'", "secret == 'x'"),
     'unset': ('secret = nil', 'secret == nil'),
+    'a serializer of what is seen': (
+        "setmetatable({config}, {__serialize = function(s) s[1].limit = 2 return 1 end})", 'config.limit == 2'),
+    'a call in a serializer': ("setmetatable({config}, {__serialize = function(s) s[1].action() return 1 end})", 'pwned'),
+    'a serializer for json': (
+        "require('json').encode(setmetatable({config}, {__serialize = function(s) s[1].limit = 2 return 1 end}))",
+        'config.limit == 2'),
+    'a serializer for yaml': (
+        "require('yaml').encode(setmetatable({config}, {__serialize = function(s) s[1].limit = 2 return 1 end}))",
+        'config.limit == 2'),
+    'a serializer of what is pushed': (
+        "box.session.push(setmetatable({config}, {__serialize = function(s) s[1].limit = 2 return 1 end}))",
+        'config.limit == 2'),
+    'what pairs gives': ('local _, t = pairs(string) t.own = 1', 'string.own == 1'),
+    'what pairs gives of a view': ('local _, t = pairs(config) t.limit = 2', 'config.limit == 2'),
+    'table.insert into a library': ('table.insert(string, 1)', 'string[1] == 1'),
 }
 NOT_FOR_READERS = {'a hook'}        # what has no proof but that it does not raise
 
@@ -286,3 +302,79 @@ def test_nothing_of_others_is_changed(world, attempt):
     assert worked(world, 'admin', attempt), 'it does not work without a sandbox either'
     assert not worked(world, 'guest', attempt)
     assert not worked(world, 'reader', attempt)
+
+
+# What one restricted session may try on what all restricted sessions have.
+SHARED = [
+    'local _, t = pairs(string) t.len = 7', 'table.insert(table, 7)', 'table.insert(string, 1, 7)',
+    'table.move({7}, 1, 1, 1, math)',
+    "rawset(string, 'len', 7)", 'local _, t = pairs(box.schema.user) t.passwd = 7', "table.sort(string, function() end)",
+    "setmetatable(string, {__index = function() return 7 end})", "getmetatable(box.session).own = 7", 'box.session.id = 7',
+    "require('json').encode = 7", 'local f = next(string) string[f] = 7', 'table.remove(table)',
+    "for k in pairs(box.error) do box.error[k] = 7 end", "box.info.version = 7", "string.format = 7",
+]
+UNCHANGED = ("#string, #table, #math, ('abc'):len(), string.len('abc'), type(box.schema.user.passwd), "
+             "rawget(string, 'own'), type(box.session.id()), type(require('json').encode), type(box.info.version), "
+             "string.format('%d', 1)")
+
+
+@pytest.mark.parametrize('who', ['guest', 'reader'])
+def test_restricted_sessions_cannot_prepare_anything_for_each_other(world, who):
+    world.prepare()
+    world.attack(who, '\n'.join(SHARED))
+    world.leave()
+    for other in ('guest', 'reader'):
+        shown = world.attack(other, UNCHANGED)
+        world.leave()
+        assert (b"---\n- 0\n- 0\n- 0\n- 3\n- 3\n- function\n- null\n- number\n- function\n- string\n- '1'\n...\n"
+                ) == shown
+
+
+def test_a_change_of_rights_opens_no_way(world):
+    """Somebody with all rights looks at a guest's thing while a guest makes rights change."""
+    world.prepare()
+    world.admin.reply("box.schema.user.create('mole') box.schema.user.grant('mole', 'execute', 'universe')")
+    guest, other = (Client(world.console.addresses[1]) for _ in range(2))
+    mole = Client(world.console.addresses[0])
+    mole.reply("box.session.su('mole')")
+    before = world.console.accounts.access.user('mole').hash
+    guest.reply("box.session.storage.trap = setmetatable({}, {__tostring = function() "
+                "box.schema.user.passwd('owned') return 'x' end})")
+    mole.send("waits = true require('fiber').sleep(0.2) look()\n")
+    while not world.admin.value('waits == true'):
+        pass
+    other.reply("box.schema.user.drop('nosuch', {if_exists = true})")
+    other.reply("box.schema.user.passwd('x')")
+    world.admin.reply("box.schema.role.create('mole') waits = nil")
+    mole.document()
+    assert before == world.console.accounts.access.user('mole').hash
+    for client in (guest, other, mole):
+        client.close()
+
+
+def test_rights_that_go_are_gone_for_what_runs_and_what_was_kept(world):
+    world.prepare()
+    reader = Client(world.console.addresses[2])
+    reader.reply('box.session.storage.kept = config')
+    reader.send("local t = os.clock() while os.clock() < t + 0.3 do local _ = config.limit end return config.limit\n")
+    world.admin.reply("box.schema.user.drop('nosuch', {if_exists = true}) box.schema.role.create('mole')")
+    assert b'---\n- 1\n...\n' == reader.document()         # a change that is not theirs changes nothing for them
+    world.admin.reply("box.schema.user.revoke('reader', 'read', 'universe')")
+    try:
+        for statement in ('box.session.storage.kept.limit', 'hold(box.session.storage.kept)', 'box.session.storage.kept'):
+            assert "Read access to universe '' is denied for user 'reader'" == reader.error(statement)
+    finally:
+        world.admin.reply("box.schema.user.grant('reader', 'read', 'universe')")
+        reader.close()
+
+
+@pytest.mark.parametrize('statement', [
+    "box.error.new('T', '%s', 'aaa' .. ('a'):rep(1e6)):match(('a?'):rep(5e5))",
+    "('a'):rep(2e5):split(('a'):rep(1e5) .. 'b')",
+    "box.schema.user.exists({1, 2, 3, {}})", 'box.schema.user.info(print)', "box.schema.user.create(('x'):rep(1e6))",
+    "box.schema.user.grant('guest', 'read', {})", "box.schema.user.create('a', {}, 'c', 'd')"])
+def test_nothing_breaks(world, statement):
+    guest = Client(world.console.addresses[1])
+    assert 'Error' not in str(guest.values(statement))         # of Python
+    assert 2 == guest.value('1 + 1')
+    guest.close()

@@ -179,3 +179,10 @@ def test_what_fails_in_the_middle_of_many_pieces(client):
     assert b'true;' == client.read_until(b';')
     client.send('1, list, 2\n')
     assert b'1, {error = "console: exception while formatting output: \\"no\\""}, 2;' == client.read_until(b';')
+
+
+def test_long_text_quoted(client):
+    client.reply(r"""text = ('xxxxx"x\0x\1' .. '5\n'):rep(6000)""")
+    assert [True] == client.values("loadstring('return ' .. string.format('%q', text))() == text")
+    client.reply(r"text = ('x'):rep(2^16 - 1) .. '\1' .. '5'")
+    assert [True] == client.values("loadstring('return ' .. string.format('%q', text))() == text")

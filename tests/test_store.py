@@ -29,7 +29,8 @@ def path(tmp_path):
 
 def test_what_is_stored_is_found(path):
     store = Store(path)
-    store.transact(lambda access: access.user_create(ADMIN, 'ann', {'password': 'x'}))
+    assert (None, True) == store.transact(lambda access: access.user_create(ADMIN, 'ann', {'password': 'x'}))
+    assert (None, False) == store.transact(lambda access: access.user_create(ADMIN, 'ann', {'if_not_exists': True}))
     store.transact(lambda access: access.func_create(ADMIN, 'f', {'setuid': True}))
     store.transact(lambda access: access.user_grant(ADMIN, 'ann', 'execute', 'function', 'f'))
     rows = store.access.rows()

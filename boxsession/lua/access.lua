@@ -8,8 +8,8 @@ local raw, task = internal.raw, internal.task
 local co_resume, co_running, co_status, error, next, select, type = raw.co_resume, raw.co_running, raw.co_status, raw.error,
     raw.next, raw.select, raw.type
 local credentials, current = task.credentials, task.current
-local find_rights, become, find_su, check_login = internal.service('rights'), internal.service('become'),
-    internal.service('su'), internal.service('login')
+local find_rights, become, find_su, check_login, check_scramble = internal.service('rights'), internal.service('become'),
+    internal.service('su'), internal.service('login'), internal.service('login_by_scramble')
 local session = _G.box.session
 
 local access = {}
@@ -71,22 +71,23 @@ function access.need_full(name)
     end
 end
 
--- Rights have changed: all who are not admin find theirs anew, and have the least until then.
+-- Rights have changed: all who are not admin find theirs anew in front of their next statement. Until then the level is what
+-- the running one began with.
 function access.changed()
     known = {}
     task.lock()
     for _, record in next, internal.sessions do
         if record.uid ~= ADMIN then
-            record.scope, record.level = STALE, SANDBOX
+            record.scope = STALE
         end
     end
     task.unlock()
 end
 
--- Whether what runs now may use what is everybody's.
+-- Whether what runs now may use what is everybody's: as it began, or as rights are by now.
 function access.is_full()
-    local who = effective()
-    return who.trusted or current().session.level == FULL
+    local who, record = effective(), current().session
+    return who.trusted or record.level == FULL or rights(record.uid).level == FULL
 end
 
 -- Another user's code ---------------------------------------------------------------------------------------------------
@@ -190,21 +191,29 @@ function session.su(...)
     if count > 1 then
         return run_as({uid = found.uid, user = found.user, trusted = access.is_full()}, func, select(3, ...))
     end
-    if record.type ~= 'console' then
+    if record.id == 0 then
         return error('session.su(): there is no session here', 0)
     end
     turn_into(record, found.uid, found.user, false)
 end
 
--- Makes the session that of who knows the password.
-function access.login(name, password)
+-- Makes the session that of who has proved who it is; `found` says who, nothing for a wrong password.
+local function log_in(name, found)
     local record = current().session
-    local found = check_login(name, password)
     access.run_triggers('on_auth', found.uid, name, found.uid ~= nil)
     if not found.uid then
-        return error(found.problem, 0)
+        return internal.raise('PASSWORD_MISMATCH', name)
     end
     record.login = found.uid
     turn_into(record, found.uid, found.user, true)
     return true
+end
+
+function access.login(name, password)
+    return log_in(name, check_login(name, password))
+end
+
+-- The same, by what the binary protocol sends.
+function access.login_by_scramble(name, method, scramble)
+    return log_in(name, check_scramble(name, method or '', scramble or ''))
 end

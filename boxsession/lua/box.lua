@@ -102,7 +102,7 @@ end
 
 -- The number of the request that is being served, which only the binary protocol has.
 function session.sync()
-    return session_of_caller().sync or 0
+    return current().sync or 0
 end
 
 function session.type()
@@ -120,6 +120,10 @@ function session.push(...)
         return error('Usage: box.session.push(data)', 0)
     end
     local me = session_of_caller()
+    if me.type == 'binary' and current().sync and current().sync ~= 0 then
+        task.block(PUSH, raw.sub(internal.pack_values((...)), 2))
+        return true
+    end
     if me.type ~= 'console' then
         return nil, "Session '" .. me.type .. "' does not support push()"
     end
@@ -330,8 +334,8 @@ end
 
 -- Life of a session ---------------------------------------------------------------------------------------------------
 
-function internal.session_new(id, fd, peer, user, uid, dialect)
-    local record = {id = id, fd = fd, peer = peer, user = user, uid = uid, login = uid, dialect = dialect, type = 'console',
+function internal.session_new(id, fd, peer, user, uid, dialect, kind)
+    local record = {id = id, fd = fd, peer = peer, user = user, uid = uid, login = uid, dialect = dialect, type = kind,
                     output = internal.default_output(), eos = ';', delimiter = '', chosen_scope = false}
     internal.access.begin(record)
     sessions[id] = record

@@ -45,6 +45,7 @@ local TEMPLATES = {}
 for _, row in next, CODES do
     TEMPLATES[row[1]] = row[2]
 end
+local ACCESS_DENIED = 42
 local UNKNOWN_TEMPLATE = 'Unknown error'
 
 -- Error objects: opaque, their fields in a table that only this file has.
@@ -79,6 +80,11 @@ local function message_of(object)
 end
 meta.__tostring, meta.__serialize = message_of, message_of
 
+-- What an error object tells: code, type, message and, of a denial, what was denied; nil for other values.
+function internal.error_fields(object)
+    return raw.debug_getmetatable(object) == meta and fields_of[object] or nil
+end
+
 local function remember(object)
     task.current().last_error = object
     return object
@@ -97,8 +103,9 @@ function methods.unpack(object)
     return copy
 end
 
+local match = string.match      -- the one for users, which is interrupted
 function methods.match(object, ...)
-    return raw.match(message_of(object), ...)
+    return match(message_of(object), ...)
 end
 
 local function is_error(value)
@@ -136,7 +143,14 @@ local function build(first, ...)
         if count == 0 and raw.find(text, '%s', 1, true) then
             return nil
         end
-        return make(first, 'ClientError', fill(text, strings(count, ...)))
+        local made = make(first, first == ACCESS_DENIED and 'AccessDeniedError' or 'ClientError',
+                          fill(text, strings(count, ...)))
+        if first == ACCESS_DENIED then
+            local privilege, kind, name = ...
+            local fields = fields_of[made]
+            fields.access_type, fields.object_type, fields.object_name = privilege, kind, name
+        end
+        return made
     elseif kind == 'string' and count > 0 then
         return make(0, first, fill(tostring((...)), select(2, ...)))
     end

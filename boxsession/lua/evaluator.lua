@@ -240,8 +240,8 @@ local function perform(me, operation, text)
     return reply_with_error(me, out)
 end
 
-local function session_main(id, fd, peer, user, uid, dialect)
-    local me = task.new_record({session = internal.session_new(id, fd, peer, user, uid, dialect)})
+local function session_main(id, fd, peer, user, uid, dialect, kind)
+    local me = task.new_record({session = internal.session_new(id, fd, peer, user, uid, dialect, kind)})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, text = yield(me.fid .. '')

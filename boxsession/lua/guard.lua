@@ -60,10 +60,14 @@ end
 
 -- LuaJIT reads binary digits, and no number in a text with a zero byte.
 local BITS_MAX = 64
+local NUMBER_MAX = 2^16
 function _G.tonumber(...)
     local text, base = ...
     if type(text) ~= 'string' then
         return blame(tonumber, ...)
+    end
+    if type((...)) == 'string' and #(...) > NUMBER_MAX then
+        return nil
     end
     local number = blame(tonumber, ...)
     if find(text, '\0', 1, true) then
@@ -336,14 +340,32 @@ local function padded(spec, text)
     return find(flags, '-', 1, true) and text .. raw.rep(' ', missing) or raw.rep(' ', missing) .. text
 end
 
-local function quoted(text)
+local function quoted_piece(text)
     text = gsub(gsub(text, '[\\"]', '\\%0'), '\n', '\\\n')
     text = gsub(text, '([%z\1-\9\11-\31\127])%f[%d]', function(letter)
         return format('\\%03d', raw.byte(letter))
     end)
-    return '"' .. gsub(text, '[%z\1-\9\11-\31\127]', function(letter)
+    return (gsub(text, '[%z\1-\9\11-\31\127]', function(letter)
         return '\\' .. raw.byte(letter)
-    end) .. '"'
+    end))
+end
+
+-- In steps, since gsub is not interrupted. What a control character becomes depends on the letter behind it: each step sees
+-- one letter more, and gives it back.
+local QUOTE_STEP = 2^16
+local function quoted(text)
+    if #text <= QUOTE_STEP then
+        return '"' .. quoted_piece(text) .. '"'
+    end
+    local pieces = {}
+    for from = 1, #text, QUOTE_STEP do
+        local following = sub(text, from + QUOTE_STEP, from + QUOTE_STEP)
+        local is_digit = find(following, '%d')
+        local piece = quoted_piece(sub(text, from, from + QUOTE_STEP - 1) .. (is_digit and following or ''))
+        pieces[#pieces + 1] = is_digit and sub(piece, 1, -2) or piece
+        internal.look()
+    end
+    return '"' .. concat(pieces) .. '"'
 end
 
 local function formatted_piece(piece, number, count, value)

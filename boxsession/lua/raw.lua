@@ -17,7 +17,7 @@ local raw = {
     floor = math.floor, huge = math.huge, max = math.max,
     co_create = coroutine.create, co_resume = coroutine.resume, co_running = coroutine.running,
     co_status = coroutine.status, co_yield = coroutine.yield,
-    getregistry = debug.getregistry, sethook = debug.sethook, traceback = debug.traceback, debug_getmetatable = debug.getmetatable,
+    getregistry = debug.getregistry, getinfo = debug.getinfo, sethook = debug.sethook, traceback = debug.traceback, debug_getmetatable = debug.getmetatable,
     clock = os.clock, date = os.date, time = os.time,
 }
 internal.raw = raw

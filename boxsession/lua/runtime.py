@@ -37,7 +37,7 @@ from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
 from boxsession.session import Session, current_session, enter_session
 
-__all__ = ['Evaluator', 'Host', 'Runtime', 'StatementCancelled']
+__all__ = ['Evaluator', 'Host', 'Requests', 'Runtime', 'StatementCancelled']
 
 _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE, _LAST_ERROR = 1, 2, 3, 4, 5, 6, 7, 8
 
@@ -211,6 +211,7 @@ class Runtime:
             'schema': (),
             'modules': (clock_port,),
             'uuid': (text_port(_random),),
+            'extension': (),
             'serializer': (),
             'json': (),
             'yaml_module': (formatting_port(reply_document, self._patience),
@@ -221,6 +222,7 @@ class Runtime:
             'commands': (_Port(self._control),),
             'sandbox': (),
             'evaluator': (text_port(self._reason),),
+            'requests': (text_port(self._reason),),
         }
         for name, arguments in ports.items():
             source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
@@ -232,6 +234,7 @@ class Runtime:
         self._session_main = internal[b'session_main']
         self._script_main = internal[b'script_main']
         self._fiber_main = internal[b'fiber_main']
+        self._request_main = internal[b'request_main']
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         self._fiber_main.coroutine(0)
 
@@ -240,6 +243,10 @@ class Runtime:
     def evaluator(self, session: Session, host: Host) -> Evaluator:
         """The evaluator of a session, for the calling greenlet only."""
         return Evaluator(self, session, host)
+
+    def requests(self, session: Session, host: Host) -> Requests:
+        """What runs requests of a session, one at a time, for the calling greenlet only."""
+        return Requests(self, session, host)
 
     def run_script(self, text: bytes, name: str) -> None:
         """Runs a script as admin, without a session. It may wait; the caller waits with it.
@@ -653,7 +660,7 @@ class Evaluator:
         memory.lift()
         coroutine = runtime._session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.uid,
-            session.dialect.encode())
+            session.dialect.encode(), session.type.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
         runtime._tasks[self._fid] = self.task
         self._send = coroutine.send         # what it replaces is released while there is room
@@ -739,3 +746,56 @@ class Evaluator:
         if task.raised is not None:
             task.raise_kept()
         return reply
+
+
+class Requests:
+    """Runs requests of one session, one after the other. Made, used and closed by one greenlet; a session has several."""
+
+    EVAL, CALL, LOGIN = 1, 2, 3
+
+    __slots__ = ('task', '_runtime', '_memory', '_send', '_used')
+
+    def __init__(self, runtime: Runtime, session: Session, host: Host):
+        self.task = Task(host, _STATEMENTS)
+        self._runtime = runtime
+        self._memory = memory = runtime._memory
+        memory.lift()
+        coroutine = runtime._request_main.coroutine(session.id)
+        self.task.fid = int(coroutine.send(None))
+        runtime._tasks[self.task.fid] = self.task
+        self._send = coroutine.send
+        self._used = memory.used
+        memory.keep()
+
+    def run(self, operation: int, name: bytes, arguments: bytes, sync: int) -> bytes:
+        """Evaluates an expression, or calls a function, with packed arguments: '=' and packed results, or '!' and a packed
+        list of an error's type, code, message and what was denied."""
+        task, runtime, memory = self.task, self._runtime, self._memory
+        task.killed = False
+        task.deadline = 0.0
+        if task.is_heavy or task.is_new:
+            runtime.wait_for_turn(task)
+        size = len(name) + len(arguments)
+        if self._used() + size > memory.ample:
+            operation = runtime._prepare(task, operation, size)
+        runtime.inside = task
+        reply = self._send((operation, name, arguments, sync))
+        if memory.lifted or task.is_tight:
+            task.is_tight = False
+            memory.keep()
+        if task.raised is not None:
+            task.raise_kept()
+        return reply
+
+    def close(self) -> None:
+        """Ends the task on the Lua side."""
+        runtime = self._runtime
+        if runtime._tasks.pop(self.task.fid, None) is not None:
+            # The coroutine's end and release touch Lua, which must not find the memory full.
+            self._memory.lift()
+            try:
+                self._send((0, b'', b'', 0))
+            except StopIteration:
+                pass
+            self._send = None
+            self._memory.keep()

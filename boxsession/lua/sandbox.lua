@@ -12,7 +12,7 @@ local raw, task, access = internal.raw, internal.task, internal.access
 local error, getmetatable, newproxy, next, rawget, rawset, select, setfenv, setmetatable, tostring, type =
     raw.error, raw.debug_getmetatable, raw.newproxy, raw.next, raw.rawget, raw.rawset, raw.select, raw.setfenv,
     raw.setmetatable, raw.tostring, raw.type
-local gmatch, concat, find, getfenv = raw.gmatch, raw.concat, raw.find, raw.getfenv
+local gmatch, concat, find, getfenv, getinfo = raw.gmatch, raw.concat, raw.find, raw.getfenv, raw.getinfo
 local NULL, cdata = internal.NULL, internal.cdata
 local current, deny, effective = task.current, access.deny, access.effective
 local READ = access.READ
@@ -46,7 +46,7 @@ end
 
 -- What a view shows, for who may still read it.
 local function target_of(view)
-    if current().session.level ~= READ then
+    if access.rights(current().session.uid).level < READ then
         return deny('Read', 'universe', '')
     end
     return targets[view][1]
@@ -97,40 +97,70 @@ function view_meta.__tostring(view)
     return type(targets[view][1]) .. ': a view of ' .. targets[view][2]
 end
 
--- Values with what they show in the place of views, for what looks at plain tables; own tables are copied for that.
-local function reveal(value, copies)
-    if is_view(value) then
-        return target_of(value)
-    elseif type(value) ~= 'table' then
-        return value
-    elseif copies[value] then
-        return copies[value]
+-- What a view shows as plain data: no function of anybody's is called on the way, nor can it be afterwards.
+local function bare_copy(value, copies)
+    local kind = type(value)
+    if kind == 'table' then
+        local copy = copies[value]
+        if not copy then
+            copy = {}
+            copies[value] = copy
+            for key, item in next, value do
+                copy[bare_copy(key, copies)] = bare_copy(item, copies)
+            end
+        end
+        return copy
+    elseif kind == 'userdata' and not cdata[value] then
+        return 'userdata'
     end
-    local copy = {}
-    copies[value] = copy
-    for key, item in next, value do
-        copy[reveal(key, copies)] = reveal(item, copies)
-    end
-    return setmetatable(copy, getmetatable(value))
+    return value
 end
 
-local function revealed(count, value, ...)
+-- Values as plain data, for what writes them: own tables say how they are shown before any view is looked into.
+local SHAPES = {list = {__serialize = 'seq'}, map = {__serialize = 'map'}, sequence = {__serialize = 'sequence'},
+                mapping = {__serialize = 'mapping'}}
+local function reveal(value, copies)
+    local resolved, kind, flow = value, nil, nil
+    if type(value) == 'table' then
+        resolved, kind, flow = internal.tagged.resolve(value)
+    end
+    if is_view(resolved) then
+        return bare_copy(target_of(resolved), copies)
+    elseif type(resolved) ~= 'table' then
+        return resolved
+    elseif copies[resolved] then
+        return copies[resolved]
+    end
+    local copy = {}
+    copies[resolved] = copy
+    for key, item in next, resolved do
+        copy[reveal(key, copies)] = reveal(item, copies)
+    end
+    if kind then
+        setmetatable(copy, SHAPES[kind == 'list' and (flow and 'list' or 'sequence') or flow and 'map' or 'mapping'])
+    end
+    return copy
+end
+
+local function revealed(copies, count, value, ...)
     if count == 0 then
         return
     end
-    return reveal(value, {}), revealed(count - 1, ...)
+    return reveal(value, copies), revealed(copies, count - 1, ...)
 end
 
 -- What a restricted session shows.
 function internal.revealed(...)
-    return revealed(select('#', ...), ...)
+    return revealed({}, select('#', ...), ...)
 end
 
 -- Copies across the border ------------------------------------------------------------------------------------------------
 
 local DEEPEST = 100
 local function copied(value, copies, depth)
-    value = bare(value)
+    if is_view(value) then
+        value = target_of(value)
+    end
     local kind = type(value)
     if kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
         return error('cannot pass a ' .. kind .. ' between a granted function and who calls it', 0)
@@ -203,10 +233,18 @@ local function call_granted(name, ...)
     if type(func) ~= 'function' then
         return internal.raise('NO_SUCH_PROC', name)
     end
-    local who = as or effective()
-    return results(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true}, func,
+    local who, me = as or effective(), current()
+    local last_error = me.last_error
+    local function finish(...)
+        -- What it caught itself is not the caller's to see.
+        me.last_error = last_error
+        return results(...)
+    end
+    return finish(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true}, func,
                                   all_copied({}, select('#', ...), ...)))
 end
+
+internal.call_granted = call_granted
 
 -- Library --------------------------------------------------------------------------------------------------------------
 
@@ -309,10 +347,15 @@ function library.table.concat(...)
     return plain_concat(...)
 end
 
-for _, name in raw.ipairs({'insert', 'remove', 'sort'}) do
+-- Tables that cannot be changed, by what reads or writes them raw neither.
+local fixed = setmetatable({}, {__mode = 'k'})
+local function is_fixed(value)
+    return is_view(value) or type(value) == 'table' and fixed[value] ~= nil
+end
+for _, name in raw.ipairs({'insert', 'remove', 'sort', 'move'}) do
     local change = library.table[name]
     library.table[name] = function(...)
-        if is_view((...)) then
+        if is_fixed((...)) or is_fixed((select(5, ...))) then
             return no_write()
         end
         return change(...)
@@ -377,7 +420,8 @@ for name, func in next, library.string do
 end
 local environments = setmetatable({}, {__mode = 'k'})
 local function find_method(_, key)
-    if environments[getfenv(2)] then
+    -- A function of C (gsub, which looks into a table) may be anybody's tool.
+    if environments[getfenv(2)] or getinfo(2, 'S').what == 'C' and not access.is_full() then
         return methods[key]
     end
     return strings[key]
@@ -406,8 +450,6 @@ local modules = {
 
 -- The library as restricted code finds it ---------------------------------------------------------------------------------
 
--- Tables that cannot be changed, also not by rawset().
-local fixed = setmetatable({}, {__mode = 'k'})
 local function fix(list, set)
     for key, value in next, list do
         if type(value) == 'table' then
@@ -433,17 +475,17 @@ function basic.rawget(list, key)
     return plain_rawget(type(list) == 'table' and fixed[list] or list, key)
 end
 
-local plain_step = basic.next
-local function fixed_pairs(view_pairs)
-    return function(...)
-        local list = ...
-        if type(list) == 'table' and fixed[list] then
-            return plain_step, fixed[list], nil
-        end
-        return view_pairs(...)
-    end
+local view_pairs = basic.pairs
+local function fixed_step(front, key)
+    return next(fixed[front], key)
 end
-basic.pairs = fixed_pairs(basic.pairs)
+function basic.pairs(...)
+    local list = ...
+    if type(list) == 'table' and fixed[list] then
+        return fixed_step, list, nil
+    end
+    return view_pairs(...)
+end
 
 local SESSION = {'id', 'exists', 'sync', 'type', 'user', 'effective_user', 'uid', 'euid', 'su', 'name'}
 local plain_session, plain_error = box.session, box.error

@@ -2,7 +2,29 @@
 local internal = ...
 local raw, access = internal.raw, internal.access
 local error, select, type = raw.error, raw.select, raw.type
+local TEXT_MAX, ARGUMENTS = 2^16, 5
 local ask, hash = internal.service('access'), internal.service('password_hash')
+
+-- Names and texts only, and small tables of them.
+local OPTIONS_MAX = 16
+local function check(value, depth)
+    local kind = type(value)
+    if kind == 'table' and depth == 0 then
+        local count = 0
+        for key, item in raw.next, value do
+            check(key, 1)
+            check(item, 1)
+            count = count + 1
+            if count > OPTIONS_MAX then
+                return error('Illegal parameters, too many options', 0)
+            end
+        end
+    elseif kind == 'string' and #value > TEXT_MAX then
+        return error('Illegal parameters, a text is too long', 0)
+    elseif kind ~= 'nil' and kind ~= 'string' and kind ~= 'number' and kind ~= 'boolean' and value ~= internal.NULL then
+        return error('Illegal parameters, a ' .. kind .. ' is no name', 0)
+    end
+end
 
 local schema = {user = {}, role = {}, func = {}}
 
@@ -10,12 +32,18 @@ local schema = {user = {}, role = {}, func = {}}
 local function operation(kind, verb, changes)
     local name = kind .. '_' .. verb
     schema[kind][verb] = function(...)
-        local answer = ask(name, access.effective().uid, select('#', ...), ...)
-        if changes then
-            access.changed()
-            return
+        local count = select('#', ...)
+        count = count < ARGUMENTS and count or ARGUMENTS
+        for index = 1, count do
+            check((select(index, ...)), 0)
         end
-        return answer
+        local answer = ask(name, access.effective().uid, count, ...)
+        if not changes then
+            return answer
+        end
+        if answer then
+            access.changed()
+        end
     end
 end
 for kind, verbs in raw.next, {user = {'create', 'drop', 'passwd', 'grant', 'revoke', 'enable', 'disable'},

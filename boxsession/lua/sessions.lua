@@ -30,7 +30,7 @@ function session.name(text)
         if type(text) ~= 'string' then
             return error('Usage: box.session.name(text)', 0)
         end
-        if me.type ~= 'console' then
+        if me.id == 0 then
             return error('box.session.name(): there is no session here', 0)
         end
         me.name = rename(text)

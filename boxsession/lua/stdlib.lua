@@ -5,6 +5,7 @@ local byte, char, error, find, floor, format, getmetatable, gsub, max, next, raw
     tonumber, type = raw.byte, raw.char, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
     raw.gsub, raw.max, raw.next, raw.rawget, string.rep, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local raw_frexp = math.frexp
+local find_text = string.find          -- the one for users, which is interrupted
 local string, table, os = string, table, os
 
 -- string --------------------------------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ function string.split(text, separator, most)
         local start, stop
         if not most or count < most then
             if separator then
-                start, stop = find(text, separator, from, true)
+                start, stop = find_text(text, separator, from, true)
             else
                 start, stop = find(text, '%s+', from)
             end

@@ -194,6 +194,10 @@ end
 
 -- Functions, coroutines and objects. An object's __serialize is asked, and what it raises is shown in its place.
 local function tag_object(out, value, references)
+    local digits = type(value) == 'userdata' and internal.extension.number(value)
+    if digits then
+        return tag_text(out, 'n', digits)
+    end
     local meta = type(value) == 'userdata' and getmetatable(value)
     local serialize = meta and rawget(meta, '__serialize')
     if serialize then

@@ -15,6 +15,13 @@ local function from_bytes(bytes)
     return object
 end
 
+internal.uuid_of = from_bytes
+
+-- The bytes of an object that is a uuid, nil for others.
+function internal.uuid_bytes(object)
+    return raw.debug_getmetatable(object) == meta and state_of(object) or nil
+end
+
 local function text_of(bytes)
     return (format(rep('%02x', 4) .. rep('-' .. rep('%02x', 2), 3) .. '-' .. rep('%02x', 6), byte(bytes, 1, 16)))
 end

@@ -9,6 +9,7 @@ It is the grammar between boxsession/lua/tagged.lua and the formatters beside th
     M (key value)... }      a map           m (key value)... }  one to be written in flow style
     &<length>:<name>        names the list or map that follows
     *<length>:<name>        the list or map of that name again
+    I<length>:<digits>      a whole number that Lua has no room for     E<length>:<code><bytes>  an extension value
 
     X                       the output was cut here, after a value
 
@@ -22,7 +23,7 @@ __all__ = ['Token', 'tokens']
 
 Token = tuple[str, bytes]
 
-_WITH_TEXT = frozenset(b'nsq&*')
+_WITH_TEXT = frozenset(b'nsq&*IE')
 
 
 def tokens(data: bytes, start: int = 0) -> Iterator[Token]:

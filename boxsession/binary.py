@@ -1,0 +1,392 @@
+"""A client of the binary protocol: requests of one connection run side by side, each answered when it is done.
+
+Requests are run by workers: greenlets that take one request after the other, as long as none waits. When one waits, or
+loses its turn, and more has come, another worker goes on with that. So requests that are done at once cost no switch, and
+their answers go out in one write.
+"""
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import gevent
+from gevent import get_hub, getcurrent
+from gevent.event import Event
+
+from boxsession.audit import Audit
+from boxsession.connection import BATCH_BYTES, Connection, shown
+from boxsession.lua.packing import pack_values, unpack_values
+from boxsession.lua.runtime import Requests, Runtime
+from boxsession.protocol import iproto
+from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
+from boxsession.session import Session, enter_session
+
+__all__ = ['BinaryConnection']
+
+log = logging.getLogger('boxsession')
+
+_READ_BYTES = 65536
+_SALT_BYTES = 32
+# What clients look for; the version is that of the server whose behaviour is kept.
+_SERVER_VERSION = '2.6.0'
+_PROC_LUA, _NO_SUCH_SPACE, _PASSWORD_MISMATCH, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 47, 48, 20
+# Clients read the schema when they connect: there is none.
+_SCHEMA_SPACES = range(272, 400)
+_EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL}
+
+
+class _Worker:
+    """The host of a task that runs requests."""
+
+    __slots__ = ('connection', 'greenlet', 'requests', 'sync', 'name', 'pausing')
+
+    def __init__(self, connection: BinaryConnection):
+        self.connection = connection
+        self.greenlet = None
+        self.requests: Requests | None = None
+        self.sync = 0
+        self.name: bytes | None = None          # of the request under way
+        self.pausing = False                    # between two requests, in favour of other sessions
+
+    def push(self, tagged: bytes) -> None:
+        self.connection.send_push(self.sync, tagged)
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        pass
+
+    def control(self, command: str) -> None:
+        pass
+
+    def switching_out(self) -> None:
+        self.connection.worker_waits(self)
+
+    def running(self) -> str:
+        return f'session {self.connection.session.id}: {shown(self.name or b"")!r}'
+
+
+class BinaryConnection(Connection):
+    """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
+
+    __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
+                 '_sender')
+
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
+        super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
+        self._protocol = IprotoProtocol()
+        self.salt = os.urandom(_SALT_BYTES)     # what scrambles of passwords are made with
+        self._instance = instance
+        self._idle: list[_Worker] = []
+        self._busy: set[_Worker] = set()
+        self._most = 0                          # requests at a time; 0 for no limit
+        self._ended = False                     # the client sends no more
+        self._done = Event()                    # the session is to end
+        self._sent = Event()                    # nobody is in the middle of sending
+        self._sent.set()
+        self._sender = None                     # who is
+
+    # The session
+
+    def _open(self) -> bool:
+        if self._audit is not None:
+            self._audit.event('start', self.session)
+        self._out.append(iproto.greeting(_SERVER_VERSION, self._instance, self.salt))
+        refusal = self._evaluator.connect()
+        if refusal:
+            # As in Tarantool, the first request would be answered with it; nobody waits for one here.
+            self._ending = 'refused by on_connect'
+            message = self._evaluator.last_error().decode(errors='replace') or 'on_connect failed'
+            self._put(iproto.error(0, _PROC_LUA, message, 'LuajitError'))
+            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer, message)
+        self._flush()
+        return not refusal
+
+    def _serve(self, hub) -> None:
+        self._runtime.inside = None
+        # Nothing is to be missed that came while on_connect ran.
+        self._waiting = True
+        self._more()
+        self._done.wait()
+        self._waiting = False
+        self._watch(False)
+        self._end_workers()
+        if self._farewell:
+            self._put(iproto.error(0, _PROC_LUA, self._farewell, 'LuajitError'))
+        self._send_now()
+
+    def _end_workers(self):
+        for worker in self._busy:
+            self._runtime.cancel(worker.requests.task, self._farewell)
+        workers = [*self._idle, *self._busy]
+        self._over = True
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            get_hub().loop.run_callback(worker.greenlet.switch)
+        gevent.joinall([worker.greenlet for worker in workers])
+
+    def _wake(self) -> None:
+        if self._draining or self._over:
+            self._end_if_done()
+
+    def _end_if_done(self):
+        if self._over or (self._ended or self._draining) and not self._busy:
+            self._done.set()
+
+    # Input
+
+    def _readable(self) -> None:
+        """In the hub: the client has sent something, or has left."""
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._ending = f'connection lost: {error}'
+            self._lost()
+            return
+        if not data:
+            self._ended = True
+            self._stop_reading()
+            self._end_if_done()
+            return
+        self._bytes_in += len(data)
+        self._active = time.monotonic()
+        self._protocol.receive_data(data)
+        self._more()
+
+    def _lost(self) -> None:
+        super()._lost()
+        self._done.set()
+
+    def _more(self) -> None:
+        """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
+        if not self._protocol.buffered_bytes or self._over:
+            return
+        if self._idle:
+            worker = self._idle.pop()
+            self._busy.add(worker)
+            worker.greenlet.switch()
+        elif not self._most or len(self._busy) < self._most:
+            worker = _Worker(self)
+            self._busy.add(worker)
+            worker.greenlet = gevent.Greenlet(self._work, worker)
+            worker.greenlet.start()
+        else:
+            self._watch(False)
+
+    def worker_waits(self, worker: _Worker) -> None:
+        """A request lets others run: what was answered goes out, and what came goes on elsewhere."""
+        if not self._sending:
+            try:
+                rest = self._send_now()
+            except OSError:
+                self._lost()
+                return
+            if rest:
+                self._out.insert(0, bytes(rest))
+                self._out_bytes += len(rest)
+        if not worker.pausing and self._protocol.buffered_bytes:
+            get_hub().loop.run_callback(self._more)
+
+    # Workers
+
+    def _work(self, worker):
+        enter_session(self.session)
+        hub, runtime = get_hub(), self._runtime
+        next_event = self._protocol.next_event
+        try:
+            worker.requests = runtime.requests(self.session, worker)
+            run = 0
+            while not self._over:
+                if runtime.has_ticked and run > 1 and runtime.batch_is_over():
+                    worker.pausing = True
+                    runtime.take_turn(worker.requests.task)
+                    worker.pausing = False
+                    run = 0
+                event = next_event()
+                if event is NEED_DATA:
+                    self._flush_answers()
+                    self._busy.discard(worker)
+                    self._end_if_done()
+                    if self._over or self._done.is_set():
+                        break
+                    if not self._reading and not self._ended:
+                        self._watch(True)
+                    self._idle.append(worker)
+                    runtime.inside = None
+                    hub.switch()
+                    run = 0
+                    if self._over:
+                        break
+                    runtime.begin_slice(time.monotonic())
+                    continue
+                run += 1
+                self._handle(worker, event)
+                if self._out_bytes > BATCH_BYTES:
+                    self._flush_answers()
+        except OSError as error:
+            self._ending = f'connection lost: {error}'
+            log.info('session %d: connection lost: %s', self.session.id, error)
+            self._lost()
+        except Exception:
+            self._ending = 'failed'
+            log.exception('session %d: failed', self.session.id)
+            self._over = True
+            self._done.set()
+        finally:
+            self._busy.discard(worker)
+            worker.requests.close()
+            self._end_if_done()
+
+    def _flush_answers(self) -> None:
+        """Sends everything. One worker at a time is in the middle of that; the others wait for it."""
+        while self._sending:
+            self._sent.wait()
+        if not self._out:
+            return
+        self._sender = getcurrent()
+        self._sent.clear()
+        try:
+            self._flush()
+        finally:
+            self._sender = None
+            self._sent.set()
+
+    def _put(self, data: bytes) -> None:
+        self._out.append(data)
+        self._out_bytes += len(data)
+
+    def _stop_sending(self) -> None:
+        if self._sender is not None:
+            self._sender.throw(ConnectionAbortedError(self._farewell))
+
+    def _handle(self, worker, event) -> None:
+        kind = type(event)
+        if kind is Request:
+            self._statements += 1
+            operation = _EVAL_OR_CALL.get(event.type)
+            if operation is not None:
+                answer = self._run(worker, operation, event)
+            else:
+                answer = self._answer(worker, event)
+            self._put(answer)
+        elif kind is BadRequest:
+            self._put(iproto.error(event.sync, event.code, event.message))
+        elif kind is BadFrame:
+            self._ending = event.message
+            self._put(iproto.error(0, event.code, event.message))
+            self._flush_answers()
+            self._ended = True
+            self._stop_reading()
+
+    def _run(self, worker, operation, request) -> bytes:
+        sync, audit = request.sync, self._audit
+        try:
+            arguments = pack_values(request.arguments)
+        except (ValueError, RecursionError) as error:
+            return iproto.error(sync, _INVALID_MSGPACK, f'Invalid MsgPack - {error}')
+        if audit is not None and audit.refuses:
+            return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
+                                                 '(audit.required)', 'LuajitError')
+        worker.sync, worker.name = sync, request.name
+        self._running = request.name
+        user, began = self.session.user, time.monotonic() if audit is not None else 0.0
+        reply = worker.requests.run(operation, request.name, arguments, sync)
+        worker.name = None
+        self._running = next((other.name for other in self._busy if other.name is not None), None)
+        problem = b''
+        if reply[0] == 61:                  # '='
+            answer = self._results(request, reply)
+        else:
+            kind, code, message, access = unpack_values(reply[1:])
+            problem = message.encode(errors='surrogateescape')
+            answer = iproto.error(sync, code, message, kind, access or None)
+        if audit is not None and not audit.statement(self.session, user, request.name, problem, time.monotonic() - began):
+            return iproto.error(sync, _PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
+                                'LuajitError')
+        return answer
+
+    def _results(self, request, reply) -> bytes:
+        limit = self._runtime.output_bytes
+        if limit and len(reply) > limit:
+            self._runtime.hits['limits.output_bytes'] += 1
+            return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
+                                                         '(limits.output_bytes)', 'LuajitError')
+        try:
+            values = unpack_values(reply[1:])
+            if request.type == iproto.CALL_16:
+                values = [value if isinstance(value, (list, dict)) else [value] for value in values]
+            return iproto.ok(request.sync, values)
+        except ValueError as error:
+            return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
+
+    def _answer(self, worker, request) -> bytes:
+        sync, kind = request.sync, request.type
+        if kind == iproto.PING:
+            return iproto.ok(sync)
+        if kind == iproto.ID:
+            return iproto.id_answer(sync)
+        if kind == iproto.AUTH:
+            return self._authenticate(worker, request)
+        if kind == iproto.SELECT:
+            if request.space in _SCHEMA_SPACES:
+                return iproto.ok(sync, [])
+            return iproto.error(sync, _NO_SUCH_SPACE, f"Space '{request.space}' does not exist")
+        if kind == iproto.WATCH:
+            return iproto.event(request.name)
+        if kind == iproto.UNWATCH:
+            return b''
+        return iproto.error(sync, _UNKNOWN_REQUEST, f'Unknown request type {kind}')
+
+    def _authenticate(self, worker, request) -> bytes:
+        arguments = request.arguments[:2]
+        if not all(type(argument) is bytes for argument in arguments):
+            return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
+        worker.name = b'AUTH'
+        reply = worker.requests.run(Requests.LOGIN, request.name, pack_values(arguments), request.sync)
+        worker.name = None
+        if reply[0] == 61:
+            return iproto.ok(request.sync)
+        kind, code, message, access = unpack_values(reply[1:])
+        return iproto.error(request.sync, code, message, kind, access or None)
+
+    # The session's host: what its triggers do
+
+    def push(self, tagged: bytes) -> None:
+        pass
+
+    def send_push(self, sync: int, packed: bytes) -> None:
+        """Sends what a request pushes, under its number."""
+        [value] = unpack_values(packed)
+        self._put(iproto.push(sync, value))
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        pass
+
+    def control(self, command: str) -> None:
+        pass
+
+    # The server's side
+
+    def _cancel_running(self, reason: str) -> None:
+        for worker in self._busy:
+            if worker.requests is not None:
+                self._runtime.cancel(worker.requests.task, reason)
+        super()._cancel_running(reason)
+
+    def kill(self, reason: str) -> None:
+        """Ends the session, whatever it does. Callable from any greenlet."""
+        super().kill(reason)
+        self._done.set()
+
+    def idle_seconds(self, now: float) -> float:
+        """For how long the client has sent nothing; 0 while a request runs."""
+        return now - self._active if self._waiting and not self._busy else 0.0
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Takes the settings in force, by dotted name."""
+        super().configure(settings)
+        self._most = settings['limits.requests']
+        self._protocol.max_request_bytes = settings['limits.request_bytes']

@@ -1,0 +1,309 @@
+"""A client of the text console: the read-eval-print loop between its socket and the evaluator.
+
+Data flows one way: socket, protocol, evaluator, output, socket. The greenlet reads only while nothing runs; while a
+statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-C is seen.
+"""
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from boxsession.audit import Audit, redacted
+from boxsession.connection import BATCH_BYTES, Connection
+from boxsession.lua.runtime import Runtime, StatementCancelled
+from boxsession.output import push_document, reply_document
+from boxsession.protocol.console import (
+    NEED_DATA,
+    Cancelled,
+    ConsoleProtocol,
+    End,
+    More,
+    Quit,
+    Statement,
+    TooLong,
+    Unfinished,
+)
+from boxsession.remote import RemoteClosed, RemoteConsole
+from boxsession.session import Session
+
+__all__ = ['ConsoleConnection']
+
+log = logging.getLogger('boxsession')
+
+_READ_BYTES = 16384
+# While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
+_READ_AHEAD_BYTES = 1 << 18
+
+# How a request of HTTP begins.
+_HTTP = re.compile(rb'[A-Z]+ \S+ HTTP/\d')
+
+_PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
+
+
+class ConsoleConnection(Connection):
+    """Serves one client of a text console."""
+
+    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early')
+
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, greeting: bytes):
+        super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
+        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
+        self._greeting = greeting
+        self._remote: RemoteConsole | None = None       # where statements go, when not here
+        self._prompt = False
+        self._early: list[bytes] | None = []    # what is pushed before the greeting is out
+
+    def _open(self) -> bool:
+        if self._audit is not None:
+            self._audit.event('start', self.session)
+        refusal = self._evaluator.connect()
+        if refusal:
+            self._ending = 'refused by on_connect'
+            refusal = reply_document(refusal)
+            self._put(refusal)
+            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
+                        refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
+        else:
+            early, self._early = self._early, None
+            self._put(self._greeting)
+            for document in early:
+                self._put(document)
+        self._flush()
+        return not refusal
+
+    def _serve(self, hub) -> None:
+        protocol, out, runtime = self._protocol, self._out, self._runtime
+        next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
+        run = 0                     # statements since the event loop was last visited
+        while True:
+            if runtime.has_ticked and run > 1 and runtime.batch_is_over():
+                runtime.take_turn(self._evaluator.task)
+                run = 0
+            event = next_event()
+            if type(event) is Statement:
+                if self._remote is not None:
+                    self._ask_remote(event)
+                    continue
+                if not self._statements and _HTTP.match(event.text):
+                    # A page in somebody's browser can send one anywhere; what follows it is not to be run.
+                    log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
+                    self._farewell = self._farewell or 'this is no HTTP server'
+                    break
+                run += 1
+                self._running = event.text
+                reply = statement(event.text, event.may_continue) if self._audit is None else self._audited(event)
+                self._statements += 1
+                if self._over:
+                    break
+                if reply:
+                    # Final text opens with a printable byte, a tagged string with a control character.
+                    if reply[0] < 32:
+                        reply = self._formatted(reply)
+                        runtime.has_ticked = True
+                    self._running = None
+                    out.append(reply)
+                    self._out_bytes += len(reply)
+                    if self._out_bytes > BATCH_BYTES:
+                        self._flush()
+                else:
+                    self._running = None
+                    protocol.hold(event)
+                if self._prompt:
+                    self._put_prompt()
+            elif event is NEED_DATA:
+                if out:
+                    self._flush()
+                if self._draining:
+                    break
+                if not self._reading:
+                    self._end_probe()
+                    self._watch(True)
+                self._waiting = True
+                runtime.inside = None
+                hub.switch()
+                self._waiting = False
+                run = 0
+                if self._draining or self._over:
+                    break
+                self._active = now = monotonic()
+                runtime.begin_slice(now)
+                self._read(idle=True)
+            elif type(event) is More:
+                if self._prompt:
+                    self._put(_PROMPT_MORE)
+            elif not self._answer(event):
+                break
+            elif self._prompt:
+                self._put_prompt()
+        if self._farewell:
+            self._put(reply_document(self._evaluator.error(self._farewell)))
+            self._send_now()
+        else:
+            self._flush()
+
+    def _audited(self, event: Statement) -> bytes:
+        """Runs a statement and records it before its reply can leave."""
+        audit, evaluator, user = self._audit, self._evaluator, self.session.user
+        if audit.refuses:
+            return evaluator.error('the audit file cannot be written: no statement is run until it can (audit.required)')
+        began = time.monotonic()
+        try:
+            reply = evaluator.statement(event.text, event.may_continue)
+        except BaseException as error:          # the client is gone, or the server ends
+            audit.statement(self.session, user, event.text, f'{type(error).__name__}: {error}'.encode(),
+                            time.monotonic() - began)
+            raise
+        if reply and not audit.statement(self.session, user, event.text, evaluator.last_error(), time.monotonic() - began):
+            return evaluator.error('the statement ran, but the audit file cannot be written (audit.required)')
+        return reply
+
+    def _formatted(self, tagged: bytes) -> bytes:
+        """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
+        limits = self._runtime.output_limits
+        cuts = limits.cuts
+        try:
+            document = reply_document(tagged, limits)
+        except StatementCancelled:
+            return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
+        if limits.cuts > cuts:
+            self._runtime.hits['limits.output_bytes'] += 1
+        return document
+
+    def _put_prompt(self) -> None:
+        if self._protocol.holds_statement:
+            self._put(_PROMPT_MORE)
+        elif self._remote is not None:
+            self._put(f'{self._remote.address}> '.encode())
+        else:
+            self._put(_PROMPT)
+
+    def _answer(self, event) -> bool:
+        """Answers an event that is no statement to run; False when it ends the session."""
+        if isinstance(event, Quit) and self._remote is not None:
+            self._leave_remote()
+            return True
+        if isinstance(event, (End, Quit)):
+            return False
+        if isinstance(event, TooLong):
+            self._runtime.hits['limits.statement_bytes'] += 1
+            message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
+        elif isinstance(event, Unfinished):
+            text = event.text[:80].decode(errors='backslashreplace')
+            message = f'the input ended inside a statement, which was not run: {text}'
+        else:
+            assert isinstance(event, Cancelled)
+            if event.may_continue and self._evaluator.is_incomplete(event.text):
+                self._protocol.hold(event)
+                return True
+            message = 'the statement was cancelled'
+        self._put(reply_document(self._evaluator.error(message)))
+        return True
+
+    # Another console (console.connect)
+
+    def go_remote(self, remote: RemoteConsole) -> None:
+        """From the next statement on, this session's statements are run by `remote`."""
+        if self._remote is not None:
+            self._remote.close()
+        self._remote = remote
+
+    def _ask_remote(self, event: Statement) -> None:
+        if event.may_continue and self._evaluator.is_incomplete(event.text):
+            self._protocol.hold(event)
+        else:
+            self._running = event.text
+            self._statements += 1
+            if self._audit is not None:
+                self._audit.event('statement', self.session, remote=str(self._remote.address), ok=None,
+                                  statement=redacted(event.text))
+            try:
+                for piece in self._remote.ask(event.text):
+                    self._put(piece)
+                    self._flush()
+            except RemoteClosed as error:
+                self._put(reply_document(self._evaluator.error(str(error))))
+                self._leave_remote()
+            finally:
+                self._running = None
+        if self._prompt:
+            self._put_prompt()
+
+    def _leave_remote(self) -> None:
+        remote, self._remote = self._remote, None
+        remote.close()
+        self._evaluator.left_remote()
+
+    def _close(self) -> None:
+        if self._remote is not None:
+            self._remote.close()
+        super()._close()
+
+    # Input
+
+    def _lost(self) -> None:
+        super()._lost()
+        if self._remote is not None:
+            self._remote.abort()
+
+    def _read(self, idle: bool = False) -> None:
+        try:
+            data = self._sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        self._bytes_in += len(data)
+        protocol = self._protocol
+        if not data:
+            protocol.receive_eof()
+            self._stop_reading()
+            return
+        if protocol.receive_data(data):
+            if idle and self._prompt:
+                self._put(b'\n')                # the line that was dropped ends here
+                self._put_prompt()
+            if not idle:
+                self.cancel()
+        answers = protocol.data_to_send()
+        if answers:
+            self._put(answers)
+        if not idle and protocol.buffered_bytes > _READ_AHEAD_BYTES:
+            self._stop_reading()
+
+    # The evaluator's host
+
+    def push(self, tagged: bytes) -> None:
+        document = push_document(tagged, self._runtime.output_limits)
+        if self._early is None:
+            self._put(document)
+        else:
+            self._early.append(document)        # on_connect runs: the greeting comes first
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        self._protocol.delimiter = delimiter
+
+    def control(self, command: str) -> None:
+        name, _, value = command.partition('=')
+        if name == 'quit':
+            self._over = True
+        elif name == 'continuation':
+            self._protocol.continuation = value
+        elif name == 'prompt':
+            self._prompt = value == 'on'
+
+    # The server's side
+
+    def _cancel_running(self, reason: str) -> None:
+        if self._remote is None:
+            super()._cancel_running(reason)
+        elif self._over:
+            self._remote.abort()
+        elif self._running is not None:
+            # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
+            self._remote.cancel()
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Takes the settings in force, by dotted name."""
+        super().configure(settings)
+        self._protocol.max_statement_bytes = settings['limits.statement_bytes']
