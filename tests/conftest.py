@@ -15,6 +15,7 @@ from client import Client
 from tarantool import Tarantool
 
 from boxsession import Console
+from boxsession.address import Address
 
 PROJECT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 60
@@ -87,6 +88,12 @@ def tarantool(tmp_path_factory):
     started = Tarantool(tmp_path_factory.mktemp('tarantool'))
     yield started
     started.stop()
+
+
+@pytest.fixture(scope='module')
+def tarantool_binary(tarantool):
+    """Where the real Tarantool speaks the binary protocol."""
+    return Address(host='127.0.0.1', port=tarantool.binary_port)
 
 
 class Served:

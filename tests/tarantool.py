@@ -10,22 +10,27 @@ START_SECONDS = 20
 _SCRIPT = '''
 -- Lua output of 2.6.0 goes wrong once its serializer's settings are collected.
 collectgarbage('stop')
-box.cfg{log = '%(folder)s/log', wal_mode = 'none', memtx_memory = 33554432, work_dir = '%(folder)s'}
+box.cfg{listen = '127.0.0.1:%(binary)d', log = '%(folder)s/log',
+        wal_mode = 'none', memtx_memory = 33554432, work_dir = '%(folder)s'}
+box.schema.user.grant('guest', 'execute', 'universe')
+box.schema.user.create('ops', {password = 'pass'}) box.schema.user.grant('ops', 'execute', 'universe')
+function echo(...) return ... end
 require('console').listen('127.0.0.1:%(port)d')
 '''
 
 
 class Tarantool:
-    """A `tarantool` process. `address` is where its text console listens."""
+    """A `tarantool` process: `address` is where its text console listens, `binary_port` where its binary protocol does."""
 
     def __init__(self, folder):
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(('127.0.0.1', 0))
-            port = probe.getsockname()[1]
+        with socket.socket() as probe, socket.socket() as second:
+            for sock in (probe, second):
+                sock.bind(('127.0.0.1', 0))
+            port, self.binary_port = probe.getsockname()[1], second.getsockname()[1]
         self.address = f'127.0.0.1:{port}'
         script = folder / 'init.lua'
-        script.write_text(_SCRIPT % {'folder': folder, 'port': port})
+        script.write_text(_SCRIPT % {'folder': folder, 'port': port, 'binary': self.binary_port})
         with open(folder / 'output', 'wb') as output:
             self.process = subprocess.Popen(['tarantool', str(script)], stdout=output, stderr=output,
                                             stdin=subprocess.DEVNULL, cwd=folder)

@@ -157,8 +157,21 @@ local function pack(...)
     return concat(out)
 end
 
+-- Below it a whole number's text is its digits.
+local SHORT = 1e14
+
 -- Results of a request, packed behind '='.
 function internal.pack_values(...)
+    if select('#', ...) == 1 then
+        local value = ...
+        local kind = type(value)
+        if kind == 'string' then
+            return '=Ls' .. #value .. ':' .. value .. ']'
+        elseif kind == 'number' and value % 1 == 0 and value < SHORT and value > -SHORT then
+            local text = value .. ''
+            return '=Ln' .. #text .. ':' .. text .. ']'
+        end
+    end
     local out = {'=L', deepest = DEEPEST_RESULT}
     for index = 1, select('#', ...) do
         pack_value(out, (select(index, ...)), 0)
@@ -169,6 +182,9 @@ end
 
 -- The values of a packed list, as so many values.
 function internal.unpack_list(packed)
+    if packed == 'L]' then
+        return
+    end
     local list, count, at, value = {}, 0, 2, nil
     while byte(packed, at) ~= 93 do         -- ']'
         value, at = unpack_value(packed, at)

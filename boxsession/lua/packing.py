@@ -7,7 +7,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from boxsession.output.tagged import tokens
 from boxsession.protocol.iproto import Extension
 
 __all__ = ['pack_values', 'unpack_values']
@@ -16,7 +15,8 @@ __all__ = ['pack_values', 'unpack_values']
 _EXACT_MAX = 2 ** 53
 _WIDE_MIN, _WIDE_END = -2 ** 63, 2 ** 64
 _NONE, _TRUE, _FALSE, _NULL = b'N', b't', b'f', b'Z'
-_CONSTANTS = {'N': None, 'Z': None, 't': True, 'f': False}
+_CONSTANTS = {78: None, 90: None, 116: True, 102: False}
+_WITH_TEXT = frozenset(b'nsIE')
 _NOTHING = b'L]'
 
 
@@ -68,36 +68,37 @@ def _pack(out, value, null=_NULL):
 
 def unpack_values(packed: bytes) -> list[Any]:
     """The values that Lua packed: as pack_values() takes them, but strings as str, with what is not UTF-8 as surrogates."""
-    stream = tokens(packed)
-    return _unpack(next(stream), stream)
+    return _unpack(packed, 0)[0]
 
 
-def _unpack(token, stream):
-    mark, data = token
-    if mark == 's':
-        return data.decode(errors='surrogateescape')
-    if mark == 'n':
-        return _number(data)
-    if mark == 'L':
+def _unpack(packed, at):
+    """The value at `at`, and where it ends."""
+    mark = packed[at]
+    if mark in _WITH_TEXT:
+        colon = packed.index(b':', at)
+        stop = colon + 1 + int(packed[at + 1:colon])
+        text = packed[colon + 1:stop]
+        if mark == 110:                             # n
+            return _number(text), stop
+        if mark == 115:                             # s
+            return text.decode(errors='surrogateescape'), stop
+        return int(text) if mark == 73 else Extension(text[0], text[1:]), stop
+    at += 1
+    if mark == 76:                                  # L
         items = []
-        for inner in stream:
-            if inner[0] == ']':
-                return items
-            items.append(_unpack(inner, stream))
-    if mark == 'M':
+        while packed[at] != 93:
+            item, at = _unpack(packed, at)
+            items.append(item)
+        return items, at + 1
+    if mark == 77:                                  # M
         mapping = {}
-        for inner in stream:
-            if inner[0] == '}':
-                return mapping
-            key = _unpack(inner, stream)
+        while packed[at] != 125:
+            key, at = _unpack(packed, at)
             if isinstance(key, (list, dict)):
                 raise ValueError('a table cannot be a key')
-            mapping[key] = _unpack(next(stream), stream)
-    if mark == 'I':
-        return int(data)
-    if mark == 'E':
-        return Extension(data[0], data[1:])
-    return _CONSTANTS[mark]
+            mapping[key], at = _unpack(packed, at)
+        return mapping, at + 1
+    return _CONSTANTS[mark], at
 
 
 def _number(digits):

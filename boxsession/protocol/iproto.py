@@ -74,6 +74,10 @@ class BadFrame:
     message: str
 
 
+# How many bytes follow the first of an unsigned integer.
+_WIDTHS = {0xcc: 1, 0xcd: 2, 0xce: 4, 0xcf: 8}
+
+
 class IprotoProtocol:
     """One client's side of the binary protocol.
 
@@ -143,6 +147,21 @@ class IprotoProtocol:
         return BadFrame(_INVALID_MSGPACK, message)
 
     def _request(self, frame):
+        # The common case: a header as all connectors write it, {type, sync}, and one map behind it.
+        if frame[:2] == b'\x82\x00' and len(frame) > 5 and frame[2] < 0x80 and frame[3] == 1:
+            first = frame[4]
+            body = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
+            if body < len(frame):
+                sync = first if body == 5 else int.from_bytes(frame[5:body], 'big')
+                try:
+                    fields = msgpack.unpackb(frame[body:], raw=True, strict_map_key=False)
+                except (msgpack.UnpackException, ValueError, TypeError, RecursionError):
+                    fields = None
+                if type(fields) is dict:
+                    return _checked(frame[2], sync, fields)
+        return self._uncommon_request(frame)
+
+    def _uncommon_request(self, frame):
         unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(frame) or 1)
         unpacker.feed(frame)
         sync, header = 0, None

@@ -1,0 +1,529 @@
+"""The binary protocol from outside: requests, their sync, values, rights, limits and faults."""
+from __future__ import annotations
+
+import json
+import struct
+import uuid
+
+import gevent
+import msgpack
+import pytest
+from client import Client
+from conftest import need
+from gevent import socket
+from iproto_client import (
+    AUTH,
+    CALL,
+    CALL_16,
+    EVAL,
+    EVENT,
+    ID,
+    MESSAGE,
+    PING,
+    PUSH,
+    SELECT,
+    STACK,
+    UNWATCH,
+    WATCH,
+    BinaryClient,
+)
+
+from boxsession import Console
+
+INIT = """
+box.schema.user.grant('guest', 'execute', 'universe')
+box.schema.user.create('ops', {password = 'pass'}) box.schema.user.grant('ops', 'execute', 'universe')
+box.schema.user.create('low', {password = 'pass'})
+function echo(...) return ... end
+function who() return box.session.user(), box.session.effective_user() end
+tools = {add = function(a, b) return a + b end, factor = 3}
+function tools:times(n) return self.factor * n end
+box.schema.func.create('echo') box.schema.user.grant('low', 'execute', 'function', 'echo')
+box.schema.func.create('who', {setuid = true}) box.schema.user.grant('low', 'execute', 'function', 'who')
+box.schema.func.create('tools.add') box.schema.user.grant('low', 'execute', 'function', 'tools.add')
+"""
+
+
+@pytest.fixture
+def start(tmp_path):
+    """A factory of consoles with a binary listener and a text one: start(limits={...}, ...)."""
+    started = []
+
+    def make(init='', **config):
+        path = tmp_path / 'init.lua'
+        path.write_text(INIT + init)
+        config['limits'] = {'drain_seconds': 0.5, **config.get('limits', {})}
+        console = Console([{'address': '127.0.0.1:0', 'protocol': 'binary'}, '127.0.0.1:0'],
+                          config={**config, 'init': str(path)})
+        console.start()
+        started.append(console)
+        return console
+
+    yield make
+    for console in started:
+        console.stop()
+
+
+@pytest.fixture
+def connect():
+    clients = []
+
+    def open_client(console):
+        clients.append(BinaryClient(console.addresses[0]))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def admin(start):
+    clients = []
+
+    def open_client(console):
+        clients.append(Client(console.addresses[1]))
+        return clients[-1]
+
+    yield open_client
+    for client in clients:
+        client.close()
+
+
+def wait_until(condition):
+    with gevent.Timeout(10):
+        while not condition():
+            gevent.sleep(0.005)
+
+
+def test_the_greeting(start, connect):
+    console = start()
+    one, two = connect(console), connect(console)
+    first, second = one.greeting.split(b'\n')[:2]
+    assert 63 == len(first) == len(second)
+    name, version, kind, instance = first.split()
+    assert (b'Tarantool', b'2.6.0', b'(Binary)') == (name, version, kind)
+    assert uuid.UUID(instance.decode()).version == 4
+    assert one.greeting[:64] == two.greeting[:64] and one.greeting[64:] != two.greeting[64:]
+
+
+def test_requests(start, connect):
+    client = connect(start())
+    assert {} == client.ask(PING)
+    assert [1, None, 'x'] == client.eval('return 1, nil, "x"')
+    assert [] == client.eval('x = 5')
+    assert [5] == client.eval('return x')
+    assert [1, 'a', [1], {'k': 2}, 1.5, True, None, 7] == client.eval('return ...', 1, 'a', [1], {'k': 2}, 1.5, True,
+    None, 7)
+    assert [3] == client.call('tools.add', 1, 2)
+    assert [12] == client.call('tools:times', 4)
+    assert [[1], [2, 3], ['x']] == client.call('echo', 1, [2, 3], 'x', kind=CALL_16)
+    assert [['binary', 'guest', True]] == [client.eval(
+        'return box.session.type(), box.session.user(), box.session.peer() ~= nil')]
+    assert {0x54: 3, 0x55: [3]} == client.ask(ID, {0x54: 3, 0x55: []})
+    for space in (281, 289, 277):
+        assert {0x30: []} == client.ask(SELECT, {0x10: space, 0x11: 0, 0x12: 100, 0x13: 0, 0x14: 2, 0x20: []})
+    assert "Space '512' does not exist" == client.ask(SELECT, {0x10: 512, 0x20: []})[MESSAGE]
+    header_of_event = (client.send(WATCH, {0x57: 'box.id'}), client.receive())[1]
+    assert EVENT == header_of_event[0][0] and {0x57: 'box.id'} == header_of_event[1]
+    client.send(UNWATCH, {0x57: 'box.id'})
+    assert {} == client.ask(PING)
+
+
+@pytest.mark.parametrize('kind', [0, 2, 3, 4, 5, 9, 11, 14, 65, 66, 200, 1000])
+def test_what_is_not_there(start, connect, kind):
+    client = connect(start())
+    answer = client.ask(kind, {})
+    assert f'Unknown request type {kind}' == answer[MESSAGE]
+    assert 48 == answer[STACK][0][0][5]
+    assert {} == client.ask(PING)
+
+
+ERRORS = [
+    ('error("x")', 'eval:1: x', 'LuajitError', 32), ('error({})', 'table: ', 'LuajitError', 32),
+    ('error()', 'nil', 'LuajitError', 32), ('x y', "eval:1: '=' expected near 'y'", 'LuajitError', 32),
+    ('box.error(box.error.NO_SUCH_USER, "u")', "User 'u' is not found", 'ClientError', 45),
+    ('error(setmetatable({}, {__tostring = function() return "tt" end}))', 'tt', 'LuajitError', 32),
+    ('return print', "unsupported Lua type 'function'", 'LuajitError', 32),
+    ('local t = {} t.t = t return t', 'Too high nest level - 129', 'LuajitError', 32),
+]
+
+
+@pytest.mark.parametrize(('expression', 'message', 'kind', 'code'), ERRORS)
+def test_errors(start, connect, expression, message, kind, code):
+    client = connect(start())
+    sync = client.send(EVAL, {0x27: expression, 0x21: []})
+    header, answer = client.receive()
+    assert 0x8000 | code == header[0] and sync == header[1]
+    assert answer[MESSAGE].startswith(message)
+    [detail] = answer[STACK][0]
+    assert (kind, code, answer[MESSAGE], 0) == (detail[0], detail[5], detail[3], detail[4])
+
+
+def test_what_is_missing_or_wrong(start, connect):
+    client = connect(start())
+    for kind, body, message in [
+            (EVAL, {0x21: []}, "Missing mandatory field 'expression' in request"),
+            (EVAL, {0x27: 5}, 'Invalid MsgPack - packet body'), (EVAL, {0x27: 'x', 0x21: 5},
+            'Invalid MsgPack - packet body'),
+            (EVAL, None, 'Invalid MsgPack - missing request body'), (CALL, {},
+            "Missing mandatory field 'function name' in request"),
+            (SELECT, {}, "Missing mandatory field 'space id' in request"),
+            (AUTH, {}, "Missing mandatory field 'user name' in request"),
+            (AUTH, {0x23: 'ops', 0x21: ['pap', 'x']}, 'Invalid MsgPack - invalid scramble size'),
+            (AUTH, {0x23: 'ops', 0x21: ['chap-sha1', 5]}, 'Invalid MsgPack - authentication request body'),
+            (CALL, {0x22: 'nosuch'}, "Procedure 'nosuch' is not defined"),
+            (CALL, {0x22: 'string.nosuch'}, "Procedure 'string.nosuch' is not defined"),
+            (CALL, {0x22: 'tools'}, "Procedure 'tools' is not defined"), (CALL, {0x22: ''}, "Procedure '' is not defined")]:
+        assert message == client.ask(kind, body)[MESSAGE]
+    assert {} == client.ask(PING)
+
+
+class TestSync:
+    def test_it_is_the_requests_own(self, start, connect):
+        """1,000 requests of one connection, some of which wait: each sees its own number, before and behind its wait."""
+        client = connect(start())
+        expression = '''local before, wait = box.session.sync(), ...
+            if wait > 0 then require('fiber').sleep(wait) end
+            return before, box.session.sync(), coroutine.wrap(function() return box.session.sync() end)()'''
+        frames, wanted = [], set()
+        for number in range(1, 1001):
+            sync = number * 7919
+            wanted.add(sync)
+            frames.append(client.frame({0: EVAL, 1: sync}, {0x27: expression, 0x21: [0.001 * (number % 5)]}))
+        writer = gevent.spawn(client.sock.sendall, b''.join(frames))
+        order = []
+        for _ in range(1000):
+            header, answer = client.receive()
+            assert [header[1]] * 3 == answer[0x30]
+            order.append(header[1])
+        writer.get()
+        assert wanted == set(order) and sorted(order) != order
+        assert [0] == client.eval("local s require('fiber').create(function() s = box.session.sync() end) return s")
+
+    def test_answers_come_in_the_order_in_which_they_are_done(self, start, connect):
+        client = connect(start())
+        slow = client.send(EVAL, {0x27: "require('fiber').sleep(0.1) return box.session.sync()"})
+        quick = client.send(EVAL, {0x27: 'return box.session.sync()'})
+        assert [quick, slow] == [client.receive()[0][1] for _ in range(2)]
+
+    def test_a_push_has_it(self, start, connect):
+        client = connect(start())
+        one = client.send(EVAL, {0x27: "box.session.push(1) require('fiber').sleep(0.05) box.session.push({2}) return 3"})
+        two = client.send(EVAL, {0x27: 'return box.session.push("x")'})
+        found = [client.receive() for _ in range(5)]
+        assert [(PUSH, one, [1]), (PUSH, two, ['x']), (0, two, [True]), (PUSH, one, [[2]]), (0, one, [3])] == [
+            (header[0], header[1], body[0x30]) for header, body in found]
+
+    def test_nobody_pushes_without_a_request(self, start, connect):
+        client = connect(start())
+        assert [None, "Session 'binary' does not support push()"] == client.eval(
+            "local a, b require('fiber').create(function() a, b = box.session.push(1) end) return a, b")
+
+
+class TestValues:
+    @pytest.mark.parametrize('value', [
+        0, -1, 127, 128, -32, -33, 65536, 2**31, 2**53, -2**53, 2**53 + 1, 2**63, 2**64 - 1, -2**63, 0.5, -0.1, 1e100,
+        1e300, '',
+        'é', 'a' * 70000, True, False, None, [], [[[]]], {'a': {'b': [1]}}, {1: 'a', 100: 'b'}, [None, 1], {'x': None}])
+    def test_there_and_back(self, start, connect, value):
+        client = connect(start())
+        got = client.call('echo', value)
+        if value == {'x': None}:
+            value = {'x': None} if got == [{'x': None}] else {}
+        assert [value] == got and repr(value) == repr(got[0])
+
+    def test_bytes_pass_unharmed(self, start, connect):
+        client = connect(start())
+        data = bytes(range(256))
+        [got] = client.call('echo', data)
+        assert data == got.encode(errors='surrogateescape')
+        assert [256] == client.eval('return #...', data)
+
+    def test_wide_numbers_show_themselves(self, start, connect):
+        client = connect(start())
+        assert ['9223372036854775808ULL', 'cdata', '-9223372036854775808LL'] == client.eval(
+            'local a, b = ... return tostring(a), type(a), tostring(b)', 2**63, -2**63)
+        assert [True, False] == client.eval('local a, b, c = ... return a == b, a == c', 2**63, 2**63, 2**63 + 1)
+
+    @pytest.mark.parametrize(('code', 'data', 'text'), [
+        (1, b'\x02\x15\x0c', '1.50'), (1, b'\x03\x1d', '-0.001'), (1, b'\x00\x0c', '0'), (1, b'\xd0\xfe\x1c', '100'),
+        (2, uuid.UUID('d1f0b3ce-1111-2222-3333-444455556666').bytes, 'd1f0b3ce-1111-2222-3333-444455556666'),
+        (4, struct.pack('<q', 0), '1970-01-01T00:00:00Z'),
+        (4, struct.pack('<qihh', 1700000000, 500000000, 120, 0), '2023-11-15T00:13:20.5+0200'), (6, b'\x00', 'interval'),
+        (77, b'xyz', 'extension'), (2, b'short', 'extension'), (1, b'', 'extension'), (4, b'1', '1970-01-01T00:00:49Z')])
+    def test_extensions(self, start, connect, code, data, text):
+        client = connect(start())
+        value = msgpack.ExtType(code, data)
+        assert [value, text] == client.eval('local value = ... return value, tostring(value)', value)
+
+    def test_as_the_console_shows_them(self, start, connect, admin):
+        console = start()
+        connect(console).eval('kept = {...}', 2**64 - 1, msgpack.ExtType(1, b'\x02\x15\x0c'))
+        assert b'---\n- - 18446744073709551615\n  - 1.50\n...\n' == admin(console).reply('kept')
+
+    def test_tables(self, start, connect):
+        client = connect(start())
+        assert [[1, None, 3], {1: 1, 100: 1}, {1.5: 2}, {1: 1}, [], {}] == client.eval(
+            'return {[1] = 1, [3] = 3}, {[1] = 1, [100] = 1}, {[1.5] = 2}, setmetatable({1}, {__serialize = "map"}), {}, '
+            'setmetatable({}, {__serialize = "map"})')
+        assert ["User 'u' is not found"] == client.eval("return box.error.new(box.error.NO_SUCH_USER, 'u')")
+
+
+class TestRights:
+    def test_login(self, start, connect):
+        client = connect(start())
+        client.eval('box.session.storage.kept = 1')
+        assert "Incorrect password supplied for user 'ops'" == client.login('ops', 'no')
+        assert ['guest'] == client.eval('return box.session.user()')
+        assert client.login('ops', 'pass') is None
+        assert ['ops', 'ops', 1] == client.eval(
+            'return box.session.user(), box.session.effective_user(), box.session.storage.kept')
+        assert "Incorrect password supplied for user 'nobody'" == client.login('nobody', 'x')
+        assert client.ask(AUTH, {0x23: 'guest', 0x21: []}) == {}
+        assert ['guest'] == client.eval('return box.session.user()')
+
+    def test_who_may_not_evaluate(self, start, connect):
+        client = connect(start())
+        assert client.login('low', 'pass') is None
+        answer = client.ask(EVAL, {0x27: 'return 1', 0x21: []})
+        assert "Execute access to universe '' is denied for user 'low'" == answer[MESSAGE]
+        [detail] = answer[STACK][0]
+        assert ('AccessDeniedError', 42, {'access_type': 'Execute', 'object_type': 'universe', 'object_name': ''}) == (
+            detail[0], detail[5], detail[6])
+        assert [1, [2]] == client.call('echo', 1, [2])
+        assert ['low', 'admin'] == client.call('who')
+        assert [3] == client.call('tools.add', 1, 2)
+        for name in ('nosuch', 'tools.factor', 'box.session.user', 'tools:times', 'print', 'echo.x'):
+            assert f"Execute access to function '{name}' is denied for user 'low'" == client.call(name)
+
+    def test_triggers(self, start, connect, admin):
+        console = start('''told = {}
+            for _, event in ipairs{'on_connect', 'on_auth', 'on_disconnect', 'on_access_denied'} do
+                box.session[event](function(...)
+                    if box.session.type() == 'binary' then
+                        table.insert(told, {event, box.session.user(), box.session.effective_user(), ...})
+                    end
+                end)
+            end''')
+        client = connect(console)
+        client.login('low', 'pass')
+        client.eval('return 1')
+        client.close()
+        text = admin(console)
+        wait_until(lambda: console.sessions and len(console.sessions) == 1)
+        assert [['on_connect', 'guest', 'admin'], ['on_auth', 'guest', 'admin', 'low', True],
+                ['on_access_denied', 'low', 'admin', 'Execute', 'universe', None], ['on_disconnect', 'low', 'admin']
+                ] == text.value('told')
+
+    def test_on_connect_that_refuses(self, start, connect):
+        client = connect(start("box.session.on_connect(function() error('go away', 0) end)"))
+        header, answer = client.receive()
+        assert 0x8020 == header[0] and 'go away' in answer[MESSAGE]
+        assert client.at_end()
+
+
+class TestLimitsAndFaults:
+    def test_an_endless_request_stops_nobody(self, start, connect, admin):
+        console = start()
+        client, text = connect(console), admin(console)
+        sync = client.send(EVAL, {0x27: 'while true do end'})
+        assert {} == client.ask(PING)
+        assert [5] == client.eval('return 5')
+        [shown] = text.value("box.session.list({type = 'binary'})")
+        assert 'while true do end' == shown['statement'] and 'running' == shown['state']
+        assert text.value(f"box.session.cancel({shown['id']})") is True
+        header, answer = client.receive()
+        assert sync == header[1] and 'the statement was cancelled by session' in answer[MESSAGE]
+        assert [6] == client.eval('return 6')
+
+    def test_seconds(self, start, connect):
+        client = connect(start(limits={'statement_seconds': 0.1}))
+        assert 'it ran for 0.1 seconds (limits.statement_seconds)' in client.eval('while true do end')
+        assert 'it ran for 0.1 seconds (limits.statement_seconds)' in client.eval("require('fiber').sleep(100)")
+        assert [1] == client.eval('return 1')
+
+    def test_memory(self, start, connect):
+        client = connect(start(limits={'lua_memory_bytes': 1 << 24}))
+        assert 'not enough memory' == client.eval("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end")
+        assert [1] == client.eval('return 1')
+
+    def test_a_result_that_is_too_long(self, start, connect):
+        client = connect(start(limits={'output_bytes': 5000}))
+        assert 'the result is too long: more than 5000 bytes' in client.eval("return ('x'):rep(6000)")
+        assert [1] == client.eval('return 1')
+
+    def test_requests_at_a_time(self, start, connect):
+        client = connect(start(limits={'requests': 3}))
+        for _ in range(10):
+            client.send(EVAL, {0x27: '''running = (running or 0) + 1 most = math.max(most or 0, running)
+                require('fiber').sleep(0.01) running = running - 1'''})
+        for _ in range(10):
+            client.receive()
+        assert [3] == client.eval('return most')
+
+    def test_kill(self, start, connect, admin):
+        console = start()
+        client, text = connect(console), admin(console)
+        client.send(EVAL, {0x27: 'while true do end'})
+        client.send(EVAL, {0x27: "require('fiber').sleep(100)"})
+        wait_until(lambda: text.value("#box.session.list({type = 'binary', state = 'running'})") == 1)
+        assert 1 == text.value("box.session.kill({type = 'binary'})")
+        messages = []
+        with pytest.raises((EOFError, ConnectionError)):
+            while True:
+                messages.append(client.receive()[1][MESSAGE])
+        assert messages and all('killed by session' in message for message in messages)
+
+    @pytest.mark.parametrize('how', ['close', 'reset', 'half-close'])
+    def test_the_client_vanishes(self, start, connect, admin, how):
+        console = start('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)')
+        client, text = connect(console), admin(console)
+        for _ in range(5):
+            client.send(EVAL, {0x27: "require('fiber').sleep(0.1) done = (done or 0) + 1 return done"})
+        wait_until(lambda: text.value("#box.session.list({state = 'running', type = 'binary'})") == 1)
+        if how == 'reset':
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            client.close()
+        elif how == 'close':
+            client.close()
+        else:
+            client.sock.shutdown(socket.SHUT_WR)
+            assert [[n] for n in range(1, 6)] == [client.receive()[1][0x30] for _ in range(5)]
+            assert client.at_end()
+        wait_until(lambda: len(console.sessions) == 1)
+        assert 1 == text.value('ended')
+
+    def test_a_client_that_never_reads(self, start, connect, admin):
+        console = start(limits={'send_seconds': 0.3})
+        client, text = connect(console), admin(console)
+        for _ in range(20):
+            client.send(EVAL, {0x27: "return ('x'):rep(3e6)"})
+        assert 2 == text.value('1 + 1')
+        wait_until(lambda: len(console.sessions) == 1)
+
+    def test_drain(self, start, connect):
+        console = start(limits={'drain_seconds': 5})
+        client = connect(console)
+        sync = client.send(EVAL, {0x27: "require('fiber').sleep(0.1) return 7"})
+        wait_until(lambda: any(c.describe()['state'] == 'running' for c in console.connections()))
+        stopping = gevent.spawn(console.stop)
+        header, answer = client.receive()
+        assert (sync, [7]) == (header[1], answer[0x30])
+        assert client.at_end()
+        stopping.get(timeout=10)
+
+    def test_audit(self, start, connect, tmp_path):
+        client = connect(start(audit={'file': str(tmp_path / 'audit')}))
+        client.login('ops', 'pass')
+        client.eval("error('no', 0)")
+        client.call('echo', 1)
+        entries = [json.loads(line) for line in (tmp_path / 'audit').read_text().splitlines()]
+        assert [('start', None, None), ('login', None, None), ('statement', "error('no', 0)", 'no'),
+                ('statement', 'echo', None)] == [
+            (entry['event'], entry.get('statement'), entry.get('error')) for entry in entries]
+
+    def test_a_tight_pipeline(self, start, connect):
+        client = connect(start())
+        count = 5000
+        data = b''.join(client.frame({0: EVAL, 1: n}, {0x27: 'return ...', 0x21: [n]}) for n in range(count))
+        writer = gevent.spawn(client.sock.sendall, data)
+        seen = set()
+        for _ in range(count):
+            header, answer = client.receive()
+            assert [header[1]] == answer[0x30]
+            seen.add(header[1])
+        assert set(range(count)) == seen
+        writer.get()
+
+
+DEEP = b'\x91' * 10000 + b'\xc0'
+FRAMES = {
+    'no length': b'\xff\xff\xff', 'a length over the limit': b'\xce\xff\xff\xff\xff',
+    'a length of 64 bits': b'\xcf' + b'\xff' * 8,
+    'an empty frame': b'\x00', 'no map': b'\x01\x01', 'a map cut off': b'\x02\x82\x00',
+    'a type that is text': b'\x05\x81\x00\xa2xx',
+    'a sync below zero': b'\x05\x82\x00\x40\x01\xff', 'a key that is text': b'\x04\x81\xa1x\x01',
+    'garbage': b'\x02\xc1\xc1',
+    'nested deep': b'\xce' + len(DEEP).to_bytes(4, 'big') + DEEP,
+}
+BODIES = {
+    'no map': b'\x01', 'a map cut off': b'\x82\x27', 'more than a map': b'\x80\x80', 'nested deep': b'\x81\x21' + DEEP,
+    'garbage': b'\xc1', 'keys of all kinds': msgpack.packb({0x27: 'x', 'a': 1, 1.5: 2, b'x': 3, -1: None}),
+    'a key that is a list': b'\x81\x91\x01\x01', 'an argument with a key that is nan': msgpack.packb(
+        {0x27: 'return 1', 0x21: [{float('nan'): 1}]}), 'an argument with no key': msgpack.packb({0x27: 'return 1',
+        0x21: [{None: 1}]}),
+}
+
+
+@pytest.mark.parametrize('name', FRAMES)
+def test_what_is_no_frame_ends_only_its_connection(start, connect, name):
+    console = start()
+    client, other = connect(console), connect(console)
+    client.sock.sendall(FRAMES[name])
+    header, answer = client.receive()
+    assert 0x8014 == header[0]
+    assert answer[MESSAGE].startswith(('Invalid MsgPack - ', 'the request is too long: '))
+    assert client.at_end()
+    assert {} == other.ask(PING)
+
+
+@pytest.mark.parametrize('name', BODIES)
+def test_what_is_no_request_ends_nothing(start, connect, name):
+    client = connect(start())
+    payload = msgpack.packb({0: EVAL, 1: 9}) + BODIES[name]
+    client.sock.sendall(b'\xce' + len(payload).to_bytes(4, 'big') + payload)
+    header, _ = client.receive()
+    assert header[0] & 0x8000 and 9 == header[1]
+    assert {} == client.ask(PING)
+
+
+def test_a_frame_byte_by_byte(start, connect):
+    client = connect(start())
+    for byte in client.frame({0: EVAL, 1: 5}, {0x27: 'return 5'}):
+        client.sock.sendall(bytes([byte]))
+        gevent.sleep(0)
+    assert 5 == client.receive()[0][1]
+
+
+def test_from_a_text_console_of_the_same_server(start, connect, admin):
+    console = start()
+    client, text = connect(console), admin(console)
+    client.eval('shared = 1')
+    assert 1 == text.value('shared')
+    assert {'console', 'binary'} == {shown['type'] for shown in text.value('box.session.list()')}
+
+
+@need('tarantool')
+def test_answers_as_tarantool_does(start, connect, tarantool_binary):
+    """The same requests to a real one: the same answers, but for where in its sources an error was made."""
+    ours, theirs = connect(start()), BinaryClient(tarantool_binary)
+
+    def plain(answer):
+        header, body = answer
+        for detail in body.get(STACK, {}).get(0, []):
+            detail[1] = detail[2] = None
+        return header[0], header[1], body
+    requests = [(PING, None), (PING, {}), *((EVAL, {0x27: expression, 0x21: []}) for expression, *_ in ERRORS
+                                           if 'error({})' not in expression)]
+    requests += [(EVAL, {0x27: 'return ...', 0x21: values}) for values in
+                 ([], [1, 'a', None, [1], {'k': 2}, 1.5, True], [2**63, -2**63, 2**53, 1e100], [[None, 1], []])]
+    requests += [(kind, {0x22: name, 0x21: arguments}) for kind in (CALL, CALL_16) for name, arguments in (
+        ('echo', [1, 2]), ('echo', []), ('echo', [[1, 2]]), ('nosuch', []), ('math.abs', [-3]), ('string:x', []), ('', []),
+        ('error', ['boom']), ('box.session.sync', []), ('box.session.nosuch', []))]
+    requests += [(EVAL, None), (EVAL, {}), (EVAL, {0x27: 5}), (EVAL, {0x27: 'x', 0x21: 5}), (CALL, {}), (SELECT, {}),
+    (AUTH, {}),
+                 (SELECT, {0x10: 512, 0x11: 0, 0x12: 1, 0x13: 0, 0x14: 2, 0x20: []}), (14, {}), (200, {}),
+                 (AUTH, {0x23: 'guest', 0x21: []}), (AUTH, {0x23: 'ops', 0x21: ['chap-sha1', 'x']})]
+    try:
+        for kind, body in requests:
+            ours.send(kind, body, sync=77)
+            theirs.send(kind, body, sync=77)
+            want, got = plain(theirs.receive()), plain(ours.receive())
+            assert want == got, (kind, body)
+        for client in (ours, theirs):
+            client.send(EVAL, {0x27: 'box.session.push({5}) return 6', 0x21: []}, sync=78)
+        for _ in range(2):
+            assert plain(theirs.receive()) == plain(ours.receive())
+    finally:
+        theirs.close()
