@@ -1,10 +1,10 @@
 """The binary protocol: EVAL and CALL of one scalar, against a Tarantool in the same run.
 
-usage: python benchmarks/binary.py [--rounds N] [--seconds S] [--only CASE]
+usage: python benchmarks/binary.py [--rounds N] [--seconds S] [--only CASE] [--smoke]
 
 The client is the same for both, and owes nothing to any connector: it sends frames that were made before, so many in flight
 on each of so many connections, and counts what comes back. A row for each case: requests a second, and the ratio to
-Tarantool (the median of the rounds). Without Tarantool there is no ratio. Exit code 1 where a ratio is below the wanted one.
+Tarantool (the median of the rounds). Without Tarantool there is no ratio. Exit code 1 where one is below the wanted one.
 """
 from __future__ import annotations
 
@@ -128,6 +128,7 @@ def main():
     options.add_argument('--rounds', type=int, default=5)
     options.add_argument('--seconds', type=float, default=0.5, help='for each server in each round')
     options.add_argument('--only', default='', help='cases whose name holds this')
+    options.add_argument('--smoke', action='store_true', help='whether it runs at all: no ratio is wanted')
     options = options.parse_args()
     failed = False
     with tempfile.TemporaryDirectory() as folder:
@@ -150,7 +151,7 @@ def main():
                 row = f'{title:<36} {statistics.median(rates):>10,.0f}/s'
                 if ratios:
                     ratio = statistics.median(ratios)
-                    failed |= ratio < wanted
+                    failed |= ratio < wanted and not options.smoke
                     row += f'   {ratio:.2f} of tarantool' + (f'   wanted {wanted}' if wanted else '')
                 print(row, flush=True)
         finally:

@@ -12,7 +12,7 @@ from pathlib import Path
 import gevent
 import pytest
 from client import Client
-from tarantool import Tarantool
+from real_tarantool import Tarantool
 
 from boxsession import Console
 from boxsession.address import Address

@@ -215,6 +215,12 @@ class TestSync:
         assert [(PUSH, one, [1]), (PUSH, two, ['x']), (0, two, [True]), (PUSH, one, [[2]]), (0, one, [3])] == [
             (header[0], header[1], body[0x30]) for header, body in found]
 
+    def test_zero_is_a_number_too(self, start, connect):
+        client = connect(start())
+        client.send(EVAL, {0x27: 'return box.session.push(1), box.session.sync()'}, sync=0)
+        assert [(PUSH, 0, [1]), (0, 0, [True, 0])] == [
+            (header[0], header[1], body[0x30]) for header, body in (client.receive() for _ in range(2))]
+
     def test_nobody_pushes_without_a_request(self, start, connect):
         client = connect(start())
         assert [None, "Session 'binary' does not support push()"] == client.eval(

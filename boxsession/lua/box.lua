@@ -120,7 +120,7 @@ function session.push(...)
         return error('Usage: box.session.push(data)', 0)
     end
     local me = session_of_caller()
-    if me.type == 'binary' and current().sync and current().sync ~= 0 then
+    if me.type == 'binary' and current().sync then
         task.block(PUSH, raw.sub(internal.pack_values((...)), 2))
         return true
     end

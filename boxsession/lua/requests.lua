@@ -147,7 +147,7 @@ local function request(me, operation, name, arguments, sync)
             chunks[me.text] = nil
         end
     end
-    me.sync = 0
+    me.sync = false
     if ok then
         return out
     end
@@ -155,7 +155,7 @@ local function request(me, operation, name, arguments, sync)
 end
 
 function internal.request_main(id)
-    local me = task.new_record({session = internal.sessions[id], sync = 0})
+    local me = task.new_record({session = internal.sessions[id], sync = false})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, name, arguments, sync = yield(me.fid .. '')
