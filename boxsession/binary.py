@@ -291,11 +291,9 @@ class BinaryConnection(Connection):
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                  '(audit.required)', 'LuajitError')
         worker.sync, worker.name = sync, request.name
-        self._running = request.name
         user, began = self.session.user, time.monotonic() if audit is not None else 0.0
         reply = worker.requests.run(operation, request.name, arguments, sync)
         worker.name = None
-        self._running = next((other.name for other in self._busy if other.name is not None), None)
         problem = b''
         if reply[0] == 61:                  # '='
             answer = self._results(request, reply)
@@ -369,6 +367,9 @@ class BinaryConnection(Connection):
         pass
 
     # The server's side
+
+    def _under_way(self) -> bytes | None:
+        return next((worker.name for worker in self._busy if worker.name is not None), None)
 
     def _cancel_running(self, reason: str) -> None:
         for worker in self._busy:

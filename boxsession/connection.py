@@ -255,7 +255,11 @@ class Connection:
     def cancel(self, reason: str = '') -> bool:
         """Cancels what the session runs; False when it runs nothing."""
         self._cancel_running(reason)
-        return self._running is not None
+        return self._under_way() is not None
+
+    def _under_way(self) -> bytes | None:
+        """The statement that runs, or one of those."""
+        return self._running
 
     def _cancel_running(self, reason: str) -> None:
         if self._evaluator is not None:
@@ -283,11 +287,12 @@ class Connection:
         """What box.session.list() shows of the session."""
         session = self.session
         now = time.monotonic()
-        state = 'sending' if self._sending else 'running' if self._running is not None else 'idle'
+        running = self._under_way()
+        state = 'sending' if self._sending else 'running' if running is not None else 'idle'
         return {'id': session.id, 'user': session.user, 'peer': session.peer, 'type': session.type,
                 'listener': session.listener, 'name': session.name,
                 'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
-                'state': state, 'statement': shown(self._running or b''),
+                'state': state, 'statement': shown(running or b''),
                 'statements': self._statements, 'bytes_in': self._bytes_in, 'bytes_out': self._bytes_out}
 
     def configure(self, settings: Mapping[str, Any]) -> None:

@@ -23,7 +23,7 @@ __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extensi
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH = 1, 6, 7, 8, 10, 64, 73, 74, 75
 _EVENT, _PUSH, _ERROR_BIT = 76, 128, 0x8000
 
-_TYPE, _SYNC, _SCHEMA_VERSION = 0, 1, 5
+_TYPE, _SYNC = 0, 1
 _SPACE_ID, _TUPLE, _FUNCTION, _USER, _EXPRESSION = 0x10, 0x21, 0x22, 0x23, 0x27
 _DATA, _MESSAGE, _ERROR_STACK = 0x30, 0x31, 0x52
 _VERSION, _FEATURES, _EVENT_KEY, _EVENT_DATA = 0x54, 0x55, 0x57, 0x58
@@ -31,8 +31,6 @@ _VERSION, _FEATURES, _EVENT_KEY, _EVENT_DATA = 0x54, 0x55, 0x57, 0x58
 _ID_ANSWER = {_VERSION: 3, _FEATURES: [3]}
 
 _INVALID_MSGPACK, _MISSING_FIELD = 20, 69
-# The schema never changes: there are no spaces.
-_SCHEMA = 1
 SCRAMBLE_BYTES = 20
 
 Extension = msgpack.ExtType
@@ -214,8 +212,9 @@ _pack = msgpack.Packer(use_bin_type=True, unicode_errors='surrogateescape', auto
 
 
 def _frame(kind, sync, body) -> bytes:
-    payload = _pack({_TYPE: kind, _SYNC: sync, _SCHEMA_VERSION: _SCHEMA}) + body
-    return b'\xce' + len(payload).to_bytes(4, 'big') + payload
+    # {type, sync, schema version}
+    payload = b'\x83\x00%s\x01%s\x05\x01%s' % (_pack(kind), _pack(sync), body)
+    return b'\xce%s%s' % (len(payload).to_bytes(4, 'big'), payload)
 
 
 _EMPTY = _pack({})
