@@ -19,10 +19,13 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 
 import gevent  # noqa: E402
 from client import Client  # noqa: E402
+from iproto_client import DATA, EVAL, BinaryClient  # noqa: E402
 
 from boxsession import Console  # noqa: E402
 
 CLIENTS = 100
+# Besides: of the binary protocol, and in the sandbox.
+BINARY_CLIENTS, GUESTS = 10, 10
 MEBIBYTE = 1 << 20
 
 # (statement, what it gives): {n} is a number.
@@ -59,7 +62,8 @@ class Soak:
         self.rng = random.Random(seed)
         self.end = time.monotonic() + seconds
         self.counts = dict.fromkeys(('sessions', 'statements', 'cancels', 'nasty', 'kills', 'vanished'), 0)
-        self.console = Console('127.0.0.1:0', expose={'echo': lambda value: gevent.sleep(0.001) or value,
+        self.console = Console(['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'},
+                                {'address': '127.0.0.1:0', 'user': 'guest'}], expose={'echo': lambda value: gevent.sleep(0.001) or value,
                                                       'echo_slowly': gevent.sleep},
                                config={'limits': {'slice_ms': 2, 'statement_seconds': 20, 'send_seconds': 2,
                                                   'lua_memory_bytes': 128 * MEBIBYTE, 'drain_seconds': 5}})
@@ -120,6 +124,70 @@ class Soak:
         elif how == 3:
             client.send('half a statement')
 
+    def binary_client(self, seed):
+        """Several requests at a time, of which one may be endless; then it leaves, one way or another."""
+        rng = random.Random(seed)
+        while time.monotonic() < self.end:
+            self.counts['sessions'] += 1
+            client = None
+            try:
+                client = BinaryClient(self.console.addresses[1])
+                for _ in range(rng.randrange(1, 20)):
+                    wanted = {client.send(EVAL, {0x27: "local n, wait = ... if wait then require('fiber').sleep(wait) end "
+                                                       'return n, box.session.sync()', 0x21: [number, *wait]}): number
+                              for number, wait in ((rng.randrange(1000), rng.choice([[], [0.001], [0]])) for _ in range(8))}
+                    while wanted:
+                        header, body = client.receive()
+                        number = wanted.pop(header[1])
+                        if body.get(DATA) != [number, header[1]] and 'not enough memory' not in str(body) and (
+                                'killed' not in str(body)):
+                            raise AssertionError(f'{number} gave {body}')
+                        self.counts['statements'] += 1
+                if rng.random() < 0.3:
+                    client.send(EVAL, {0x27: rng.choice(ENDLESS)})
+                    client.reset()          # a close() alone would be a half-close to the server, which goes on for that
+                    self.counts['vanished'] += 1
+                elif rng.random() < 0.3:
+                    client.sock.sendall(rng.randbytes(100))
+                    self.counts['nasty'] += 1
+            except (EOFError, OSError):
+                if not self.killed:
+                    raise
+            finally:
+                if client is not None:
+                    client.close()
+
+    def guest(self, seed):
+        """In the sandbox: what is allowed, and what is not."""
+        rng = random.Random(seed)
+        while time.monotonic() < self.end:
+            self.counts['sessions'] += 1
+            client = None
+            try:
+                client = Client(self.console.addresses[2])
+                for _ in range(rng.randrange(1, 20)):
+                    number = rng.randrange(1000)
+                    reply = client.value(rng.choice([
+                        f'{number}', f"mine = {number} require('fiber').sleep(0.001) return mine", f'(("{number}"):rep(1)) + 0',
+                        f'box.session.storage.n = {number} return box.session.storage.n']))
+                    if reply != number and not any(text in str(reply) for text in ('not enough memory', 'killed')):
+                        raise AssertionError(f'{number} gave {reply}')
+                    if 'killed' in str(reply):
+                        raise EOFError
+                    reply = str(client.values(rng.choice(['secret()', 'box.cfg{}', '_G.nosuch', "box.session.su('admin')"])))
+                    if not any(text in reply for text in ('denied', 'not enough memory', 'killed')):
+                        raise AssertionError(f'a guest got {reply}')
+                    self.counts['statements'] += 2
+                client.send(rng.choice(NASTY + ENDLESS) + '\n')
+                client.reset()
+                self.counts['vanished'] += 1
+            except (EOFError, OSError):
+                if not self.killed:
+                    raise
+            finally:
+                if client is not None:
+                    client.close()
+
     killed = False
 
     def client(self, seed):
@@ -146,6 +214,8 @@ class Soak:
         self.warm_up()
         files, greenlets, memory = self.left()
         started = [gevent.spawn(self.client, self.rng.random()) for _ in range(CLIENTS)]
+        started += [gevent.spawn(self.binary_client, self.rng.random()) for _ in range(BINARY_CLIENTS)]
+        started += [gevent.spawn(self.guest, self.rng.random()) for _ in range(GUESTS)]
         started.append(gevent.spawn(self.killer))
         gevent.joinall(started, raise_error=True)
         with gevent.Timeout(30, AssertionError('sessions are left')):
