@@ -178,15 +178,7 @@ class BinaryConnection(Connection):
 
     def worker_waits(self, worker: _Worker) -> None:
         """A request lets others run: what was answered goes out, and what came goes on elsewhere."""
-        if not self._sending:
-            try:
-                rest = self._send_now()
-            except OSError:
-                self._lost()
-                return
-            if rest:
-                self._out.insert(0, bytes(rest))
-                self._out_bytes += len(rest)
+        self.switching_out()
         if not worker.pausing and self._protocol.buffered_bytes:
             get_hub().loop.run_callback(self._more)
 

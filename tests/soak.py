@@ -63,7 +63,8 @@ class Soak:
         self.end = time.monotonic() + seconds
         self.counts = dict.fromkeys(('sessions', 'statements', 'cancels', 'nasty', 'kills', 'vanished'), 0)
         self.console = Console(['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'},
-                                {'address': '127.0.0.1:0', 'user': 'guest'}], expose={'echo': lambda value: gevent.sleep(0.001) or value,
+                                {'address': '127.0.0.1:0', 'user': 'guest'}],
+                                expose={'echo': lambda value: gevent.sleep(0.001) or value,
                                                       'echo_slowly': gevent.sleep},
                                config={'limits': {'slice_ms': 2, 'statement_seconds': 20, 'send_seconds': 2,
                                                   'lua_memory_bytes': 128 * MEBIBYTE, 'drain_seconds': 5}})
@@ -168,13 +169,15 @@ class Soak:
                 for _ in range(rng.randrange(1, 20)):
                     number = rng.randrange(1000)
                     reply = client.value(rng.choice([
-                        f'{number}', f"mine = {number} require('fiber').sleep(0.001) return mine", f'(("{number}"):rep(1)) + 0',
+                        f'{number}', f"mine = {number} require('fiber').sleep(0.001) return mine",
+                        f'(("{number}"):rep(1)) + 0',
                         f'box.session.storage.n = {number} return box.session.storage.n']))
                     if reply != number and not any(text in str(reply) for text in ('not enough memory', 'killed')):
                         raise AssertionError(f'{number} gave {reply}')
                     if 'killed' in str(reply):
                         raise EOFError
-                    reply = str(client.values(rng.choice(['secret()', 'box.cfg{}', '_G.nosuch', "box.session.su('admin')"])))
+                    reply = str(client.values(rng.choice(['secret()', 'box.cfg{}', '_G.nosuch',
+                    "box.session.su('admin')"])))
                     if not any(text in reply for text in ('denied', 'not enough memory', 'killed')):
                         raise AssertionError(f'a guest got {reply}')
                     self.counts['statements'] += 2

@@ -20,6 +20,24 @@ local BACKSLASH = 92
 local CACHED_LENGTH, CACHE_SIZE = 512, 1024
 local chunks, cached = task.chunks, 0
 
+local function keep_chunk(key, chunk)
+    if #key <= CACHED_LENGTH then
+        if cached >= CACHE_SIZE then
+            -- In one step: who had a turn in the middle would put in what `next` then does not know.
+            task.lock()
+            for known in next, chunks do
+                chunks[known] = nil
+            end
+            cached = 0
+            task.unlock()
+        end
+        chunks[key] = chunk
+        cached = cached + 1
+    end
+    return chunk
+end
+internal.keep_chunk = keep_chunk
+
 local EARLY_END = " near '<eof>'"
 local function ends_too_early(message)
     return sub(message, -#EARLY_END) == EARLY_END
@@ -51,20 +69,7 @@ local function compile(text)
     if not chunk then
         return nil, message, unfinished
     end
-    if #text <= CACHED_LENGTH then
-        if cached >= CACHE_SIZE then
-            -- In one step: who had a turn in the middle would put in what `next` then does not know.
-            task.lock()
-            for known in next, chunks do
-                chunks[known] = nil
-            end
-            cached = 0
-            task.unlock()
-        end
-        chunks[text] = chunk
-        cached = cached + 1
-    end
-    return chunk
+    return keep_chunk(text, chunk)
 end
 
 local function show(me, ...)

@@ -4,9 +4,8 @@
 -- string: '=' and the packed results, or '!' and a packed list {kind, code, message, access} of what it raised.
 local internal, REASON = ...
 local raw, task, access = internal.raw, internal.task, internal.access
-local byte, collectgarbage, error, find, getfenv, gmatch, match, next, select, sub, tostring, type, yield = raw.byte,
-    raw.collectgarbage, raw.error, raw.find, raw.getfenv, raw.gmatch, raw.match, raw.next, raw.select, raw.sub, raw.tostring,
-    raw.type, raw.co_yield
+local collectgarbage, error, getfenv, gmatch, match, sub, type, yield = raw.collectgarbage, raw.error, raw.getfenv,
+    raw.gmatch, raw.match, raw.sub, raw.type, raw.co_yield
 local pack, unpack_list, load_text = internal.pack_values, internal.unpack_list, internal.load_text
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
 local globals = _G
@@ -15,8 +14,7 @@ local FULL = access.FULL
 local EVAL, CALL, LOGIN = 1, 2, 3
 
 -- Compiled expressions, beside the consoles' statements; see evaluator.lua for why one is taken out when it waits.
-local CACHED_LENGTH, CACHE_SIZE = 512, 1024
-local chunks, cached = task.chunks, 0
+local chunks, keep_chunk = task.chunks, internal.keep_chunk
 local PREFIX = '\0eval\0'
 
 local function compile(key, text)
@@ -24,19 +22,7 @@ local function compile(key, text)
     if not chunk then
         return error(message, 0)
     end
-    if #text <= CACHED_LENGTH then
-        if cached >= CACHE_SIZE then
-            task.lock()
-            for known in next, chunks do
-                chunks[known] = nil
-            end
-            cached = 0
-            task.unlock()
-        end
-        chunks[key] = chunk
-        cached = cached + 1
-    end
-    return chunk
+    return keep_chunk(key, chunk)
 end
 
 local function level_of(session)
