@@ -105,7 +105,7 @@ class BinaryConnection(Connection):
 
     def _serve(self, hub) -> None:
         self._runtime.inside = None
-        # Nothing is to be missed that came while on_connect ran.
+        # What came while on_connect ran has waited for its end.
         self._waiting = True
         self._more()
         self._done.wait()
@@ -162,7 +162,7 @@ class BinaryConnection(Connection):
 
     def _more(self) -> None:
         """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
-        if not self._protocol.buffered_bytes or self._over:
+        if not self._protocol.buffered_bytes or self._over or not self._waiting:
             return
         if self._idle:
             worker = self._idle.pop()
@@ -229,7 +229,8 @@ class BinaryConnection(Connection):
             self._done.set()
         finally:
             self._busy.discard(worker)
-            worker.requests.close()
+            if worker.requests is not None:
+                worker.requests.close()
             self._end_if_done()
 
     def _flush_answers(self) -> None:

@@ -322,6 +322,16 @@ class TestRights:
                 ['on_access_denied', 'low', 'admin', 'Execute', 'universe', None], ['on_disconnect', 'low', 'admin']
                 ] == text.value('told')
 
+    def test_nothing_runs_before_on_connect_has_ended(self, start, connect, admin):
+        console = start('''box.session.on_connect(function()
+            if box.session.type() == 'binary' then require('fiber').sleep(0.1) error('go away', 0) end
+        end)''')
+        client = connect(console)
+        client.send(EVAL, {0x27: 'ran = true'})
+        header, answer = client.receive()
+        assert 'go away' in answer[MESSAGE] and client.at_end()
+        assert admin(console).value('ran') is None
+
     def test_on_connect_that_refuses(self, start, connect):
         client = connect(start("box.session.on_connect(function() error('go away', 0) end)"))
         header, answer = client.receive()
