@@ -21,7 +21,7 @@ __all__ = ['Audit', 'redacted']
 log = logging.getLogger('boxsession')
 
 # Where one of these stands, any text may be a password.
-_SECRET = re.compile(rb'passw|\\\s*login|login\s*[=(]|:[^@\s/]+@', re.IGNORECASE)
+_SECRET = re.compile(rb'passw|\\\s*login|login\s*[=(]|:[^@\s]+@', re.IGNORECASE)
 _HIDDEN = '*** (it may hold a password)'
 
 

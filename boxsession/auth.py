@@ -84,4 +84,6 @@ class Throttle:
     def succeeded(self, user: str, address: str) -> None:
         """Forgets the failures of a user at an address."""
         self._failures.pop((user, address), None)
-        self._failures.pop(('', address), None)
+        count, not_before = self._failures.get(('', address), (0, 0.0))
+        if count:
+            self._failures['', address] = count - 1, not_before         # this one was no failure

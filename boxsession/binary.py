@@ -19,7 +19,7 @@ from gevent.event import Event
 from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection, shown
 from boxsession.lua.packing import pack_values, unpack_values
-from boxsession.lua.runtime import Requests, Runtime
+from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
 from boxsession.session import Session, enter_session
@@ -30,6 +30,8 @@ log = logging.getLogger('boxsession')
 
 _READ_BYTES = 65536
 _SALT_BYTES = 32
+# Between requests that run nothing, the clock is looked at so often.
+_LOOK_EVERY = 64
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _PASSWORD_MISMATCH, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 47, 48, 20
@@ -51,8 +53,8 @@ class _Worker:
         self.name: bytes | None = None          # of the request under way
         self.pausing = False                    # between two requests, in favour of other sessions
 
-    def push(self, tagged: bytes) -> None:
-        self.connection.send_push(self.sync, tagged)
+    def push(self, tagged: bytes) -> bytes | None:
+        return self.connection.send_push(self.sync, tagged)
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass
@@ -71,7 +73,7 @@ class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
-                 '_sender')
+                 '_sender', '_authenticating')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
@@ -86,6 +88,7 @@ class BinaryConnection(Connection):
         self._sent = Event()                    # nobody is in the middle of sending
         self._sent.set()
         self._sender = None                     # who is
+        self._authenticating = False            # what came behind an AUTH waits for its end
 
     # The session
 
@@ -107,7 +110,7 @@ class BinaryConnection(Connection):
         self._runtime.inside = None
         # What came while on_connect ran has waited for its end.
         self._waiting = True
-        self._more()
+        hub.loop.run_callback(self._more)
         self._done.wait()
         self._waiting = False
         self._watch(False)
@@ -117,8 +120,7 @@ class BinaryConnection(Connection):
         self._send_now()
 
     def _end_workers(self):
-        for worker in self._busy:
-            self._runtime.cancel(worker.requests.task, self._farewell)
+        self._cancel_running(self._farewell)
         workers = [*self._idle, *self._busy]
         self._over = True
         idle, self._idle = self._idle, []
@@ -162,7 +164,7 @@ class BinaryConnection(Connection):
 
     def _more(self) -> None:
         """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
-        if not self._protocol.buffered_bytes or self._over or not self._waiting:
+        if not self._protocol.buffered_bytes or self._over or not self._waiting or self._authenticating:
             return
         if self._idle:
             worker = self._idle.pop()
@@ -192,7 +194,7 @@ class BinaryConnection(Connection):
             worker.requests = runtime.requests(self.session, worker)
             run = 0
             while not self._over:
-                if runtime.has_ticked and run > 1 and runtime.batch_is_over():
+                if run > 1 and (runtime.has_ticked or not run % _LOOK_EVERY) and runtime.batch_is_over():
                     worker.pausing = True
                     runtime.take_turn(worker.requests.task)
                     worker.pausing = False
@@ -276,10 +278,15 @@ class BinaryConnection(Connection):
 
     def _run(self, worker, operation, request) -> bytes:
         sync, audit = request.sync, self._audit
+        worker.name, worker.pausing = request.name, True
         try:
-            arguments = pack_values(request.arguments)
-        except (ValueError, RecursionError) as error:
+            arguments = pack_values(request.arguments, self._runtime.pause)
+        except (ValueError, RecursionError, OverflowError) as error:
             return iproto.error(sync, _INVALID_MSGPACK, f'Invalid MsgPack - {error}')
+        except StatementCancelled:
+            return iproto.error(sync, _PROC_LUA, worker.requests.task.reason or 'the request was cancelled', 'LuajitError')
+        finally:
+            worker.name, worker.pausing = None, False
         if audit is not None and audit.refuses:
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                  '(audit.required)', 'LuajitError')
@@ -310,7 +317,7 @@ class BinaryConnection(Connection):
             if request.type == iproto.CALL_16:
                 values = [value if isinstance(value, (list, dict)) else [value] for value in values]
             return iproto.ok(request.sync, values)
-        except ValueError as error:
+        except (ValueError, TypeError, OverflowError) as error:
             return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
 
     def _answer(self, worker, request) -> bytes:
@@ -335,9 +342,11 @@ class BinaryConnection(Connection):
         arguments = request.arguments[:2]
         if not all(type(argument) is bytes for argument in arguments):
             return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
-        worker.name = b'AUTH'
-        reply = worker.requests.run(Requests.LOGIN, request.name, pack_values(arguments), request.sync)
-        worker.name = None
+        worker.name, self._authenticating = b'AUTH', True
+        try:
+            reply = worker.requests.run(Requests.LOGIN, request.name, pack_values(arguments), request.sync)
+        finally:
+            worker.name, self._authenticating = None, False
         if reply[0] == 61:
             return iproto.ok(request.sync)
         kind, code, message, access = unpack_values(reply[1:])
@@ -348,10 +357,16 @@ class BinaryConnection(Connection):
     def push(self, tagged: bytes) -> None:
         pass
 
-    def send_push(self, sync: int, packed: bytes) -> None:
-        """Sends what a request pushes, under its number."""
-        [value] = unpack_values(packed)
-        self._put(iproto.push(sync, value))
+    def send_push(self, sync: int, packed: bytes) -> bytes | None:
+        """Sends what a request pushes, under its number; gives the error's text for what has no form in msgpack."""
+        try:
+            [value] = unpack_values(packed)
+            self._put(iproto.push(sync, value))
+        except (ValueError, TypeError, OverflowError) as error:
+            return str(error).encode()
+        if self._out_bytes > BATCH_BYTES:
+            self._flush_answers()
+        return None
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass

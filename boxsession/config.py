@@ -177,7 +177,7 @@ SETTINGS = (
     Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
-    Setting('limits.request_bytes', 16777216, _whole('a whole number of bytes, 256 or more, or 0', 256),
+    Setting('limits.request_bytes', 1048576, _whole('a whole number of bytes, 256 or more, or 0', 256),
             'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.requests', 768, _whole(),
             'Requests of one binary connection that run at a time; what more comes waits. 0 for no limit.', is_live=True),

@@ -40,7 +40,7 @@ class Connection:
     __slots__ = ('session', '_sock', '_runtime', '_evaluator', '_send_seconds', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
-                 '_bytes_out', '_active', '_audit', 'is_private', '_ending')
+                 '_bytes_out', '_active', '_audit', 'is_private', '_ending', '_writer')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool):
         self.session = session
@@ -59,6 +59,7 @@ class Connection:
         self._over = False                      # the client said goodbye, or cannot be reached any more
         self._out: list[bytes] = []             # replies that have not been sent
         self._out_bytes = 0
+        self._writer = None                     # tells when the client takes more, while nobody waits for that
         self._probe = None                      # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
         self._farewell = ''                     # why the session is ended from outside
@@ -96,6 +97,7 @@ class Connection:
                 self._audit.event('end', self.session, reason=self._farewell or self._ending)
             self._watch(False)
             self._watcher.close()
+            self._end_writer()
             self._sock.close()
 
     def _close(self) -> None:
@@ -186,6 +188,7 @@ class Connection:
 
     def _send_slowly(self, rest: memoryview) -> None:
         self._sending = True
+        self._end_writer()
         hub = get_hub()
         watcher = hub.loop.io(self._sock.fileno(), _WRITE)
         try:
@@ -233,6 +236,21 @@ class Connection:
         if rest:
             self._out.append(bytes(rest))
             self._out_bytes = len(rest)
+            if self._writer is None:
+                self._writer = get_hub().loop.io(self._sock.fileno(), _WRITE)
+                self._writer.start(self._writable)
+
+    def _writable(self) -> None:
+        """In the hub: the client takes more of what was said before a wait."""
+        self._end_writer()
+        if not self._over:
+            self.switching_out()
+
+    def _end_writer(self) -> None:
+        if self._writer is not None:
+            self._writer.stop()
+            self._writer.close()
+            self._writer = None
 
     def running(self) -> str:
         """What the session runs, in words for the log."""

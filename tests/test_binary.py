@@ -257,11 +257,31 @@ class TestValues:
         (2, uuid.UUID('d1f0b3ce-1111-2222-3333-444455556666').bytes, 'd1f0b3ce-1111-2222-3333-444455556666'),
         (4, struct.pack('<q', 0), '1970-01-01T00:00:00Z'),
         (4, struct.pack('<qihh', 1700000000, 500000000, 120, 0), '2023-11-15T00:13:20.5+0200'), (6, b'\x00', 'interval'),
-        (77, b'xyz', 'extension'), (2, b'short', 'extension'), (1, b'', 'extension'), (4, b'1', '1970-01-01T00:00:49Z')])
+        (1, b'\x00\xab\xcd\xef\x1c', 'extension'), (1, b'\x00' + b'\x11' * 100 + b'\x1c', 'extension'), (0, b'a',
+        'extension'),
+        (4, struct.pack('<q', -1), '1969-12-31T23:59:59Z'), (77, b'xyz', 'extension'), (2, b'short', 'extension'), (1,
+        b'', 'extension'), (4, b'1', '1970-01-01T00:00:49Z')])
     def test_extensions(self, start, connect, code, data, text):
         client = connect(start())
         value = msgpack.ExtType(code, data)
         assert [value, text] == client.eval('local value = ... return value, tostring(value)', value)
+
+    def test_the_time_of_msgpack(self, start, connect):
+        client = connect(start())
+        value = msgpack.Timestamp(1700000000, 5)
+        assert [value] == client.eval('return ...', value)
+
+    @pytest.mark.parametrize('expression', [
+        'box.error{code = 0.5}', 'box.error{code = 0/0}', 'box.error{code = 2^70}', 'box.error{code = -5}',
+        'box.error{code = 1, type = setmetatable({}, {__tostring = function() return print end})}',
+        'box.error{reason = setmetatable({}, {__tostring = function() return 5 end})}',
+        'box.session.push({[{1}] = 2})', 'box.session.push(print)', 'return {[{1}] = 2}', 'error(coroutine.create(print))'])
+    def test_what_has_no_form_is_an_error_and_ends_nothing(self, start, connect, expression):
+        client = connect(start())
+        sync = client.send(EVAL, {0x27: expression})
+        header, _ = client.receive()
+        assert header[0] & 0x8000 and 0 <= header[0] & 0x7fff and sync == header[1]
+        assert [1] == client.eval('return 1')
 
     def test_as_the_console_shows_them(self, start, connect, admin):
         console = start()
@@ -302,6 +322,20 @@ class TestRights:
         assert [3] == client.call('tools.add', 1, 2)
         for name in ('nosuch', 'tools.factor', 'box.session.user', 'tools:times', 'print', 'echo.x'):
             assert f"Execute access to function '{name}' is denied for user 'low'" == client.call(name)
+
+    def test_what_comes_behind_a_login_waits_for_it(self, start, connect):
+        client = connect(start())
+        client.send(AUTH, {0x23: 'ops', 0x21: ['chap-sha1', client.scramble('wrong')]})
+        client.send(AUTH, {0x23: 'ops', 0x21: ['chap-sha1', client.scramble('pass')]})      # waits
+        client.send(EVAL, {0x27: 'return box.session.user()'})
+        answers = [client.receive() for _ in range(3)]
+        assert [1, 2, 3] == [header[1] for header, _ in answers]
+        assert ['ops'] == answers[2][1][0x30]
+
+    def test_rights_come_before_arguments(self, start, connect):
+        client = connect(start())
+        client.login('low', 'pass')
+        assert "Execute access to function 'x' is denied for user 'low'" == client.call('x', *[[]] * 200000)
 
     def test_triggers(self, start, connect, admin):
         console = start('''told = {}
@@ -352,6 +386,34 @@ class TestLimitsAndFaults:
         header, answer = client.receive()
         assert sync == header[1] and 'the statement was cancelled by session' in answer[MESSAGE]
         assert [6] == client.eval('return 6')
+
+    def test_a_cancel_while_arguments_are_read(self, start, connect, admin):
+        console = start(limits={'request_bytes': 0})
+        client, text = connect(console), admin(console)
+        client.send(EVAL, {0x27: 'while true do end', 0x21: [msgpack.ExtType(1,
+        b'\x00' + b'\x11' * 3000000 + b'\x1c')] * 4})
+
+        def is_running():
+            return any(connection.describe()['state'] == 'running' for connection in console.connections()
+                       if connection.session.type == 'binary')
+        wait_until(is_running)
+        while is_running():
+            text.reply("for _, s in ipairs(box.session.list{type = 'binary'}) do box.session.cancel(s.id) end")
+        assert 'cancelled' in client.receive()[1][MESSAGE]
+        assert [1] == client.eval('return 1')
+
+    def test_what_is_said_before_a_wait_arrives_then(self, start, connect):
+        client = connect(start())
+        client.send(EVAL, {0x27: "box.session.push(('x'):rep(8e6)) require('fiber').sleep(1000)"})
+        header, body = client.receive()
+        assert PUSH == header[0] and 8000000 == len(body[0x30][0])
+
+    def test_pushes_that_nobody_reads(self, start, connect, admin):
+        console = start(limits={'send_seconds': 0.3})
+        client, text = connect(console), admin(console)
+        client.send(EVAL, {0x27: "for i = 1, 1000 do box.session.push(('x'):rep(1e6)) end"})
+        wait_until(lambda: len(console.sessions) == 1)
+        assert 1 == text.value('box.info.limits.send_seconds')
 
     def test_seconds(self, start, connect):
         client = connect(start(limits={'statement_seconds': 0.1}))

@@ -283,6 +283,12 @@ def test_sessions_over_the_limit_are_told(console, connect):
             break
 
 
+def test_what_is_said_before_a_wait_arrives_then(console, connect):
+    client = connect(console())
+    client.send("box.session.push(('x'):rep(8e6)) require('fiber').sleep(1000)\n")
+    assert len(client.document()) > 8e6
+
+
 @pytest.mark.parametrize('request_line', ['GET / HTTP/1.1', 'POST /x HTTP/1.0', 'OPTIONS * HTTP/1.1', 'PRI * HTTP/2.0'])
 def test_a_web_page_runs_nothing(console, connect, request_line):
     served = console()

@@ -312,6 +312,7 @@ SHARED = [
     "setmetatable(string, {__index = function() return 7 end})", "getmetatable(box.session).own = 7", 'box.session.id = 7',
     "require('json').encode = 7", 'local f = next(string) string[f] = 7', 'table.remove(table)',
     "for k in pairs(box.error) do box.error[k] = 7 end", "box.info.version = 7", "string.format = 7",
+    "rawset(box.info(), 'version', 7)", 'box.info().own = 7',
 ]
 UNCHANGED = ("#string, #table, #math, ('abc'):len(), string.len('abc'), type(box.schema.user.passwd), "
              "rawget(string, 'own'), type(box.session.id()), type(require('json').encode), type(box.info.version), "

@@ -121,7 +121,10 @@ function session.push(...)
     end
     local me = session_of_caller()
     if me.type == 'binary' and current().sync then
-        task.block(PUSH, raw.sub(internal.pack_values((...)), 2))
+        local problem = task.block(PUSH, raw.sub(internal.pack_values((...)), 2))
+        if type(problem) == 'string' then
+            return error(problem, 0)
+        end
         return true
     end
     if me.type ~= 'console' then

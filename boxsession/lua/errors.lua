@@ -112,10 +112,16 @@ local function is_error(value)
     return type(value) == 'userdata' and fields_of[value] ~= nil and raw.debug_getmetatable(value) == meta
 end
 
+-- A value's text, whatever its __tostring says.
+local function text_of(value)
+    local text = tostring(value)
+    return type(text) == 'string' and text or type(text)
+end
+
 local function from_table(value)
-    local reason = value.reason
-    return make(type(value.code) == 'number' and value.code or 0, value.type and tostring(value.type) or 'ClientError',
-                reason == nil and '' or tostring(reason))
+    local reason, kind = value.reason, value.type
+    return make(type(value.code) == 'number' and value.code or 0, kind and text_of(kind) or 'ClientError',
+                reason == nil and '' or text_of(reason))
 end
 
 local function fill(text, ...)

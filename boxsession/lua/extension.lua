@@ -2,14 +2,17 @@
 -- Objects that show themselves as Tarantool shows them, compare by value, and go back as they came.
 local internal = ...
 local raw = internal.raw
-local byte, char, concat, date, floor, format, gsub, rep, sub, tonumber, type = raw.byte, raw.char, raw.concat, raw.date,
-    raw.floor, raw.format, raw.gsub, raw.rep, raw.sub, raw.tonumber, raw.type
+local byte, char, concat, date, find, floor, format, gsub, rep, sub = raw.byte, raw.char, raw.concat, raw.date, raw.find,
+    raw.floor, raw.format, raw.gsub, raw.rep, raw.sub
 local cdata = internal.cdata
 
 local extension = {}
 internal.extension = extension
 
-local INTEGER, DECIMAL, UUID, ERROR, DATETIME, INTERVAL = 0, 1, 2, 3, 4, 6
+local DECIMAL, UUID, ERROR, DATETIME, INTERVAL = 1, 2, 3, 4, 6
+local INTEGER = 'integer'           -- ours: no code of msgpack's
+-- What is longer has no text of its own.
+local SHOWN_MAX = 64
 
 -- What is told of each kind: whether it is written as a number, and how its text is made of its bytes.
 local kinds = {}
@@ -60,7 +63,11 @@ kinds[DECIMAL] = function(data)
     end
     local sign = digits[#digits]
     digits[#digits] = nil
-    local text = gsub(concat(digits), '^0+', '')
+    local text = concat(digits)
+    if find(text, '%D') then
+        return nil
+    end
+    text = gsub(text, '^0+', '')
     if scale > 0 then
         text = rep('0', scale + 1 - #text) .. text
         text = sub(text, 1, -scale - 1) .. '.' .. sub(text, -scale)
@@ -74,12 +81,15 @@ kinds[DECIMAL] = function(data)
 end
 
 local function little_endian(data, from, count, signed)
-    local value = 0
-    for index = from + count - 1, from, -1 do
+    local last = from + count - 1
+    local value = byte(data, last) or 0
+    if signed and value >= 128 then
+        value = value - 256
+    end
+    for index = last - 1, from, -1 do
         value = value * 256 + (byte(data, index) or 0)
     end
-    local limit = 2^(8 * count)
-    return signed and value >= limit / 2 and value - limit or value
+    return value
 end
 
 -- Seconds since the epoch, then, if given, nanoseconds and minutes east of Greenwich.
@@ -109,10 +119,10 @@ function extension.object(code, data)
     if code == UUID and #data == 16 then
         return internal.uuid_of(data)
     end
-    local kind = kinds[code]
-    local ok, text
+    local kind = #data <= SHOWN_MAX and kinds[code]
+    local ok, text = false, nil
     if kind then
-        ok, text = raw.pcall(kind, data)
+        ok, text = internal.task.protected(kind, data)
     end
     return object_of(code, data, ok and text or 'extension')
 end

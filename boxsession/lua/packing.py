@@ -5,9 +5,10 @@ Values are as msgpack gives them: None, bool, int of up to 64 bits, float, bytes
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
-from boxsession.protocol.iproto import Extension
+from boxsession.protocol.iproto import Extension, Timestamp
 
 __all__ = ['pack_values', 'unpack_values']
 
@@ -18,10 +19,13 @@ _NONE, _TRUE, _FALSE, _NULL = b'N', b't', b'f', b'Z'
 _CONSTANTS = {78: None, 90: None, 116: True, 102: False}
 _WITH_TEXT = frozenset(b'nsIE')
 _NOTHING = b'L]'
+_PAUSE_EVERY = 1000
+# msgpack's own extension, whose code is -1.
+_TIMESTAMP = 255
 
 
-def pack_values(values) -> bytes:
-    """A list of values.
+def pack_values(values, pause: Callable[[], None] = lambda: None) -> bytes:
+    """A list of values; `pause` is called now and then.
 
     Raises:
         ValueError: there is something that cannot be a key in Lua.
@@ -30,12 +34,12 @@ def pack_values(values) -> bytes:
         return _NOTHING
     out = [b'L']
     for value in values:
-        _pack(out, value, _NONE)
+        _pack(out, value, pause, _NONE)
     out.append(b']')
     return b''.join(out)
 
 
-def _pack(out, value, null=_NULL):
+def _pack(out, value, pause, null=_NULL):
     kind = type(value)
     if kind is bytes:
         out.append(b's%d:%s' % (len(value), value))
@@ -51,19 +55,24 @@ def _pack(out, value, null=_NULL):
         out.append(_TRUE if value else _FALSE)
     elif kind is list:
         out.append(b'L')
-        for item in value:
-            _pack(out, item)
+        for number, item in enumerate(value, 1):
+            _pack(out, item, pause)
+            if not number % _PAUSE_EVERY:
+                pause()
         out.append(b']')
     elif kind is dict:
         out.append(b'M')
         for key, item in value.items():
             if key is None or key != key:
                 raise ValueError('nil or nan cannot be a key')
-            _pack(out, key)
-            _pack(out, item)
+            _pack(out, key, pause)
+            _pack(out, item, pause)
+            if not len(out) % _PAUSE_EVERY:
+                pause()
         out.append(b'}')
     else:
-        out.append(b'E%d:%c%s' % (len(value.data) + 1, value.code, value.data))
+        code, data = (value.code, value.data) if kind is Extension else (_TIMESTAMP, value.to_bytes())
+        out.append(b'E%d:%c%s' % (len(data) + 1, code, data))
 
 
 def unpack_values(packed: bytes) -> list[Any]:
@@ -82,7 +91,11 @@ def _unpack(packed, at):
             return _number(text), stop
         if mark == 115:                             # s
             return text.decode(errors='surrogateescape'), stop
-        return int(text) if mark == 73 else Extension(text[0], text[1:]), stop
+        if mark == 73:                              # I
+            return int(text), stop
+        if text[0] == _TIMESTAMP:
+            return Timestamp.from_bytes(text[1:]), stop
+        return Extension(text[0], text[1:]), stop
     at += 1
     if mark == 76:                                  # L
         items = []

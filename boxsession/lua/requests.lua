@@ -61,6 +61,8 @@ end
 
 local function call(me, name, arguments)
     if level_of(me.session) ~= FULL then
+        -- Before anything is made of what came with it.
+        internal.need_grant(name)
         return pack(internal.call_granted(name, unpack_list(arguments)))
     end
     local func, owner = find_function(name)
@@ -84,7 +86,7 @@ local function perform(me, operation, name, arguments)
 end
 
 local MESSAGE_MAX = 2^16
-local PROC_LUA = 32
+local PROC_LUA, CODE_MAX = 32, 0x7fff
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
         task.collect()
@@ -93,7 +95,11 @@ local function failure(me, value)
     local told = type(value) == 'userdata' and internal.error_fields(value)
     if told then
         me.failed = told.message
-        return '!' .. sub(pack(told.type, told.code, told.message, {access_type = told.access_type,
+        local code = told.code
+        if code % 1 ~= 0 or code < 0 or code > CODE_MAX then
+            code = PROC_LUA
+        end
+        return '!' .. sub(pack(told.type, code, told.message, {access_type = told.access_type,
                                object_type = told.object_type, object_name = told.object_name}), 2)
     end
     local message

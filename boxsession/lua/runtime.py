@@ -73,7 +73,7 @@ class StatementCancelled(BaseException):
 class Host(Protocol):
     """What a task's owner (a connection) does for it. None of these may raise."""
 
-    def push(self, tagged: bytes) -> None: ...
+    def push(self, tagged: bytes) -> bytes | None: ...      # an error's text
     def set_delimiter(self, delimiter: bytes) -> None: ...
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
@@ -516,11 +516,15 @@ class Runtime:
         if self.seconds.get(task.limit):
             timer = get_hub().loop.timer(max(0.0, self._seconds_left(task)))
             timer.start(self._overdue, task)
+        # If it waits, what the client is to get goes out first.
+        leaving = get_hub().loop.run_callback(task.host.switching_out) if task.host is not None else None
         try:
             answer = self._calls.call(request)
         except StatementCancelled:
             return False
         finally:
+            if leaving is not None:
+                leaving.stop()
             if timer is not None:
                 timer.stop()
                 timer.close()
@@ -531,10 +535,10 @@ class Runtime:
     def _push(self, tagged):
         task = getattr(getcurrent(), _TASK)
         try:
-            task.host.push(tagged)
+            problem = task.host.push(tagged)
         except StatementCancelled:
             return False
-        return not task.killed
+        return False if task.killed else self._if_there_is_room(problem) if problem else True
 
     def _count(self, what):
         self.hits[what.decode()] += 1

@@ -246,6 +246,13 @@ end
 
 internal.call_granted = call_granted
 
+-- Refuses a function that was not granted.
+function internal.need_grant(name)
+    if granted(name) == nil then
+        return deny('Execute', 'function', name)
+    end
+end
+
 -- Library --------------------------------------------------------------------------------------------------------------
 
 local library = {
@@ -545,8 +552,8 @@ end
 local information = {version = internal.version, package = 'boxsession', status = 'running'}
 local restricted_box = setmetatable({
     NULL = NULL, schema = schema, error = restricted_error,
-    info = setmetatable(information, {__call = function()
-        return information
+    info = setmetatable(information, {__call = function(front)
+        return front
     end}),
 }, {__index = guarded(function(_, key)
     if box_names[key] then

@@ -221,6 +221,7 @@ end
 -- again), and an eighth when the last instructions took long: then they are counted in smaller numbers. `current` is not
 -- believed: for the instructions between a port's return and the line that restores it, it is another task's.
 local LATE, OVER, LONG = 0.5, 0.25, 0.125
+local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
     if critical then
         return
@@ -261,9 +262,13 @@ local function hook()
     end
     me = fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
-    if fid and fid < 0 and me.user_code and not me.thrown then
-        me.killed, me.thrown = true, true
-        return error(KILL, 0)
+    if fid and fid < 0 and me.user_code then
+        -- Once, since it is on its way from then on; again where something has swallowed it.
+        me.killed, me.thrown = true, (me.thrown or 0) + 1
+        if me.thrown == 1 or me.thrown > THROWN_AGAIN then
+            me.thrown = 1
+            return error(KILL, 0)
+        end
     end
 end
 

@@ -17,7 +17,7 @@ from typing import Any
 import msgpack
 
 __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extension', 'ID', 'IprotoProtocol',
-           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'UNWATCH', 'WATCH', 'error', 'event',
+           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'Timestamp', 'UNWATCH', 'WATCH', 'error', 'event',
            'greeting', 'id_answer', 'ok', 'push', 'scramble_matches']
 
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH = 1, 6, 7, 8, 10, 64, 73, 74, 75
@@ -33,7 +33,7 @@ _ID_ANSWER = {_VERSION: 3, _FEATURES: [3]}
 _INVALID_MSGPACK, _MISSING_FIELD = 20, 69
 SCRAMBLE_BYTES = 20
 
-Extension = msgpack.ExtType
+Extension, Timestamp = msgpack.ExtType, msgpack.Timestamp
 
 
 class _NeedData:
@@ -146,11 +146,13 @@ class IprotoProtocol:
 
     def _request(self, frame):
         # The common case: a header as all connectors write it, {type, sync}, and one map behind it.
-        if frame[:2] == b'\x82\x00' and len(frame) > 5 and frame[2] < 0x80 and frame[3] == 1:
+        if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1:
             first = frame[4]
             body = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
-            if body < len(frame):
+            if body <= len(frame) and (body < len(frame) or frame[2] not in _FIELDS):
                 sync = first if body == 5 else int.from_bytes(frame[5:body], 'big')
+                if frame[2] not in _FIELDS:
+                    return Request(frame[2], sync)      # whatever comes with it is not looked at
                 try:
                     fields = msgpack.unpackb(frame[body:], raw=True, strict_map_key=False)
                 except (msgpack.UnpackException, ValueError, TypeError, RecursionError):
