@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import boxsession
+from boxsession.config import load
 
 PROJECT = Path(__file__).resolve().parent.parent
 PROMPT, MORE = 'tarantool> ', '         > '
@@ -85,3 +86,20 @@ def test_the_project_speaks_of_itself_alone():
     for path in PROJECT.rglob('*'):
         if path.suffix in {'.py', '.lua', '.rst', '.yml', '.service', '.sh', '.cfg', '.toml'} and '.venv' not in path.parts:
             assert not re.search(r'/(root|ho[m]e/\w+)/', path.read_text(errors='replace')), path
+
+
+def recipes():
+    """The config files that the pages show: (page, text)."""
+    for path in sorted((PROJECT / 'docs').glob('*.rst')):
+        for block in re.findall(r'::\n\n((?:    .*\n|\n)+)', path.read_text()):
+            text = '\n'.join(line[4:] for line in block.splitlines())
+            if text.lstrip().startswith(('listen:', 'store:', 'limits:')):
+                yield pytest.param(text, id=f'{path.name}:{text[:30]!r}')
+
+
+@pytest.mark.parametrize('text', list(recipes()))
+def test_a_recipe_is_a_config_file(tmp_path, text):
+    path = tmp_path / 'config.yml'
+    # Groups are of another machine.
+    path.write_text(re.sub('group: .*', 'group: 0', text))
+    assert load(path).listen

@@ -7,6 +7,7 @@ import pytest
 import replay
 import yaml
 
+pytestmark = pytest.mark.slow
 CASES = yaml.load((Path(__file__).parent / 'transcripts' / 'tarantool-2.6.yml').read_bytes(), yaml.CSafeLoader)
 
 @pytest.fixture(scope='module')

@@ -109,6 +109,8 @@ def _unpack(packed, at):
             key, at = _unpack(packed, at)
             if isinstance(key, (list, dict)):
                 raise ValueError('a table cannot be a key')
+            if key in mapping:                      # True is 1 in Python
+                raise ValueError(f'true and 1, or false and 0, cannot both be keys ({key})')
             mapping[key], at = _unpack(packed, at)
         return mapping, at + 1
     return _CONSTANTS[mark], at
