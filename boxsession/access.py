@@ -379,8 +379,6 @@ class Access:
     def _drop(self, kind, actor, name, options):
         options = _options(options, if_exists=bool)
         user = self._visible(actor, name, kind)
-        if name in ('public', 'super'):
-            user = self._by_name(name) if kind == 'role' else None
         if user is None:
             if options.get('if_exists'):
                 return
@@ -445,8 +443,8 @@ class Access:
             # A role alone.
             if privileges is None:
                 raise ClientError('PROC_LUA', "Usage: grant(name, privileges, object type [, object name])")
-            return privileges, 'execute', 'role', privileges, _options(name, **{flag: bool})
-        return None, privileges, kind, name, _options(options, **{flag: bool})
+            return 'execute', 'role', privileges, _options(name, **{flag: bool})
+        return privileges, kind, name, _options(options, **{flag: bool})
 
     def _need_to_grant(self, actor, grantee, kind, object_id, name):
         if not self._has(actor, 'write', 'universe', _UNIVERSE):
@@ -463,7 +461,7 @@ class Access:
             raise self.denied(actor, 'grant', kind, _text('' if name is None else name))
 
     def _grant(self, grantee, actor, *arguments):
-        role, privileges, kind, name, options = self._arguments(arguments, 'if_not_exists')
+        privileges, kind, name, options = self._arguments(arguments, 'if_not_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
         had = self._granted(grantee.id, kind, object_id)
@@ -479,7 +477,7 @@ class Access:
         self._put(grantee.id, kind, object_id, had | bits, actor)
 
     def _revoke(self, grantee, actor, *arguments):
-        role, privileges, kind, name, options = self._arguments(arguments, 'if_exists')
+        privileges, kind, name, options = self._arguments(arguments, 'if_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
         had = self._granted(grantee.id, kind, object_id)

@@ -34,7 +34,7 @@ _SALT_BYTES = 32
 _LOOK_EVERY = 64
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
-_PROC_LUA, _NO_SUCH_SPACE, _PASSWORD_MISMATCH, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 47, 48, 20
+_PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
 # Clients read the schema when they connect: there is none.
 _SCHEMA_SPACES = range(272, 400)
 _EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL}
@@ -279,6 +279,7 @@ class BinaryConnection(Connection):
     def _run(self, worker, operation, request) -> bytes:
         sync, audit = request.sync, self._audit
         worker.name, worker.pausing = request.name, True
+        worker.requests.task.killed = False     # that was the request before
         try:
             arguments = pack_values(request.arguments, self._runtime.pause)
         except (ValueError, RecursionError, OverflowError) as error:
@@ -292,8 +293,15 @@ class BinaryConnection(Connection):
                                                  '(audit.required)', 'LuajitError')
         worker.sync, worker.name = sync, request.name
         user, began = self.session.user, time.monotonic() if audit is not None else 0.0
-        reply = worker.requests.run(operation, request.name, arguments, sync)
-        worker.name = None
+        try:
+            reply = worker.requests.run(operation, request.name, arguments, sync)
+        except BaseException as error:          # the client is gone, or the server ends
+            if audit is not None:
+                audit.statement(self.session, user, request.name, f'{type(error).__name__}: {error}'.encode(),
+                                time.monotonic() - began)
+            raise
+        finally:
+            worker.name = None
         problem = b''
         if reply[0] == 61:                  # '='
             answer = self._results(request, reply)

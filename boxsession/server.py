@@ -137,7 +137,12 @@ class Console:
         except OSError as error:
             self.accounts.close()
             raise BoxsessionError(f'cannot open audit.file {config["audit.file"]}: {error.strerror}') from None
-        self._runtime = Runtime(facts, self._expose, Services(self).table())
+        try:
+            self._runtime = Runtime(facts, self._expose, Services(self).table())
+        except BaseException:           # what is exposed is wrong
+            self.accounts.close()
+            self.audit.close()
+            raise
         self.configure({})
         try:
             if config['init'] is not None:

@@ -2,8 +2,6 @@
 a plain socket whatever its client speaks."""
 from __future__ import annotations
 
-import logging
-
 import gevent
 from gevent import monkey, socket, ssl
 
@@ -11,8 +9,6 @@ from boxsession.config import TLSConfig
 from boxsession.errors import ListenError
 
 __all__ = ['TLSTunnel', 'tls_context']
-
-log = logging.getLogger('boxsession')
 
 _HANDSHAKE_SECONDS = 10
 # How long the last answer may take to reach a client after its session is over.

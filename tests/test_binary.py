@@ -416,6 +416,16 @@ class TestLimitsAndFaults:
         wait_until(lambda: len(console.sessions) == 1)
         assert 1 == text.value('box.info.limits.send_seconds')
 
+    def test_a_cancel_is_not_the_next_requests(self, start, connect, admin):
+        console = start()
+        client, text = connect(console), admin(console)
+        client.send(EVAL, {0x27: 'while true do end'})
+        wait_until(lambda: text.value("#box.session.list({type = 'binary', state = 'running'})") == 1)
+        text.reply("box.session.cancel(box.session.list({type = 'binary'})[1].id)")
+        assert 'cancelled' in client.receive()[1][MESSAGE]
+        many = list(range(5000))
+        assert [many] == client.eval('return ...', many)
+
     def test_seconds(self, start, connect):
         client = connect(start(limits={'statement_seconds': 0.1}))
         assert 'it ran for 0.1 seconds (limits.statement_seconds)' in client.eval('while true do end')
@@ -501,6 +511,17 @@ class TestLimitsAndFaults:
         assert [('start', None, None), ('login', None, None), ('statement', "error('no', 0)", 'no'),
                 ('statement', 'echo', None)] == [
             (entry['event'], entry.get('statement'), entry.get('error')) for entry in entries]
+
+    def test_what_failed_on_its_way_is_recorded(self, start, connect, tmp_path):
+        console = start(audit={'file': str(tmp_path / 'audit')})
+        client = connect(console)
+        client.send(EVAL, {0x27: "for i = 1, 400 do box.session.push(('x'):rep(1e6)) end"})
+        client.read(100)
+        client.reset()
+        wait_until(lambda: not console.sessions)
+        entries = [json.loads(line) for line in (tmp_path / 'audit').read_text().splitlines()]
+        assert ['start', 'statement', 'end'] == [entry['event'] for entry in entries]
+        assert not entries[1]['ok'] and entries[1]['error']
 
     def test_a_tight_pipeline(self, start, connect):
         client = connect(start())

@@ -29,7 +29,7 @@ DOORS = {
                'cli', 'accounts', 'tls'},
     'sqlite3': {'store'}, 'msgpack': {'protocol.iproto'},
     'argparse': {'cli'},
-    'logging': {'audit', 'tls', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
+    'logging': {'audit', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
         'services',
                 'logs'},
 }
