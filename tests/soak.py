@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
@@ -83,11 +84,23 @@ class Soak:
             raise AssertionError(f'{statement.format(n=number)} gave {reply}')
         self.counts['statements'] += 1
 
-    def session(self, rng):
+    @contextmanager
+    def connected(self, kind, number):
+        """A client of a listener; once an admin has killed somebody, it may find itself disconnected."""
         self.counts['sessions'] += 1
         client = None
         try:
-            client = Client(self.console.addresses[0])
+            client = kind(self.console.addresses[number])
+            yield client
+        except (EOFError, OSError):
+            if not self.killed:
+                raise
+        finally:
+            if client is not None:
+                client.close()
+
+    def session(self, rng):
+        with self.connected(Client, 0) as client:
             for _ in range(rng.randrange(1, 40)):
                 what = rng.random()
                 if what < 0.8:
@@ -105,12 +118,6 @@ class Soak:
                     self.counts['nasty'] += 1
                     break                   # what comes back is not known: this session only ends
             self.leave(client, rng)
-        except (EOFError, OSError):
-            if not self.killed:
-                raise
-        finally:
-            if client is not None:
-                client.close()
 
     def leave(self, client, rng):
         how = rng.randrange(5)
@@ -129,10 +136,7 @@ class Soak:
         """Several requests at a time, of which one may be endless; then it leaves, one way or another."""
         rng = random.Random(seed)
         while time.monotonic() < self.end:
-            self.counts['sessions'] += 1
-            client = None
-            try:
-                client = BinaryClient(self.console.addresses[1])
+            with self.connected(BinaryClient, 1) as client:
                 for _ in range(rng.randrange(1, 20)):
                     wanted = {client.send(EVAL, {0x27: "local n, wait = ... if wait then require('fiber').sleep(wait) end "
                                                        'return n, box.session.sync()', 0x21: [number, *wait]}): number
@@ -151,21 +155,12 @@ class Soak:
                 elif rng.random() < 0.3:
                     client.sock.sendall(rng.randbytes(100))
                     self.counts['nasty'] += 1
-            except (EOFError, OSError):
-                if not self.killed:
-                    raise
-            finally:
-                if client is not None:
-                    client.close()
 
     def guest(self, seed):
         """In the sandbox: what is allowed, and what is not."""
         rng = random.Random(seed)
         while time.monotonic() < self.end:
-            self.counts['sessions'] += 1
-            client = None
-            try:
-                client = Client(self.console.addresses[2])
+            with self.connected(Client, 2) as client:
                 for _ in range(rng.randrange(1, 20)):
                     number = rng.randrange(1000)
                     reply = client.value(rng.choice([
@@ -184,12 +179,6 @@ class Soak:
                 client.send(rng.choice(NASTY + ENDLESS) + '\n')
                 client.reset()
                 self.counts['vanished'] += 1
-            except (EOFError, OSError):
-                if not self.killed:
-                    raise
-            finally:
-                if client is not None:
-                    client.close()
 
     killed = False
 
