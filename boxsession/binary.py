@@ -29,6 +29,8 @@ __all__ = ['BinaryConnection']
 log = logging.getLogger('boxsession')
 
 _READ_BYTES = 65536
+# While nothing may run, this much is read ahead; the rest waits in the socket.
+_READ_AHEAD_BYTES = 1 << 20
 _SALT_BYTES = 32
 # Between requests that run nothing, the clock is looked at so often.
 _LOOK_EVERY = 64
@@ -156,6 +158,8 @@ class BinaryConnection(Connection):
         self._bytes_in += len(data)
         self._active = time.monotonic()
         self._protocol.receive_data(data)
+        if self._is_held and self._protocol.buffered_bytes > _READ_AHEAD_BYTES:
+            self._stop_reading()
         self._more()
 
     def _lost(self) -> None:
@@ -164,7 +168,7 @@ class BinaryConnection(Connection):
 
     def _more(self) -> None:
         """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
-        if not self._protocol.buffered_bytes or self._over or not self._waiting or self._authenticating:
+        if not self._protocol.buffered_bytes or self._over or self._is_held:
             return
         if self._idle:
             worker = self._idle.pop()
@@ -176,7 +180,12 @@ class BinaryConnection(Connection):
             worker.greenlet = gevent.Greenlet(self._work, worker)
             worker.greenlet.start()
         else:
-            self._watch(False)
+            self._stop_reading()
+
+    @property
+    def _is_held(self) -> bool:
+        """Whether what comes has to wait: for on_connect's end, or an AUTH's."""
+        return self._authenticating or not self._waiting
 
     def worker_waits(self, worker: _Worker) -> None:
         """A request lets others run: what was answered goes out, and what came goes on elsewhere."""
@@ -207,6 +216,7 @@ class BinaryConnection(Connection):
                     if self._over or self._done.is_set():
                         break
                     if not self._reading and not self._ended:
+                        self._end_probe()
                         self._watch(True)
                     self._idle.append(worker)
                     runtime.inside = None

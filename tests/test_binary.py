@@ -333,6 +333,20 @@ class TestRights:
         assert [1, 2, 3] == [header[1] for header, _ in answers]
         assert ['ops'] == answers[2][1][0x30]
 
+    def test_nobody_fills_the_memory_before_a_login_is_done(self, start, connect, admin):
+        console = start()
+        client, text = connect(console), admin(console)
+        for password in ('wrong', 'pass'):
+            client.send(AUTH, {0x23: 'ops', 0x21: ['chap-sha1', client.scramble(password)]})
+        ping = client.frame({0: PING, 1: 3})
+        flood = gevent.spawn(client.sock.sendall, ping * 2000000)
+        wait_until(lambda: text.value("box.session.list({type = 'binary'})[1].bytes_in") > 1000000)
+        assert 'guest' == text.value("box.session.list({type = 'binary'})[1].user")
+        assert text.value("box.session.list({type = 'binary'})[1].bytes_in") < 2000000
+        assert MESSAGE in client.receive()[1]
+        assert [2, 3, 3] == [client.receive()[0][1] for _ in range(3)]
+        flood.kill()
+
     def test_rights_come_before_arguments(self, start, connect):
         client = connect(start())
         client.login('low', 'pass')
