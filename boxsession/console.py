@@ -46,7 +46,7 @@ _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
-    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early')
+    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, greeting: bytes):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
@@ -54,6 +54,7 @@ class ConsoleConnection(Connection):
         self._greeting = greeting
         self._remote: RemoteConsole | None = None       # where statements go, when not here
         self._prompt = False
+        self._is_special = True                 # a statement is not only to be run: see _serve()
         self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _open(self) -> bool:
@@ -80,21 +81,30 @@ class ConsoleConnection(Connection):
         run = 0                     # statements since the event loop was last visited
         while True:
             if runtime.has_ticked and run > 1 and runtime.batch_is_over():
+                self._running = None
                 runtime.take_turn(self._evaluator.task)
                 run = 0
             event = next_event()
             if type(event) is Statement:
-                if self._remote is not None:
-                    self._ask_remote(event)
-                    continue
-                if not self._statements and _HTTP.match(event.text):
-                    # A page in somebody's browser can send one anywhere; what follows it is not to be run.
-                    log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
-                    self._farewell = self._farewell or 'this is no HTTP server'
-                    break
                 run += 1
-                self._running = event.text
-                reply = statement(event.text, event.may_continue) if self._audit is None else self._audited(event)
+                if self._is_special:
+                    if self._remote is not None:
+                        self._ask_remote(event)
+                        continue
+                    if not self._statements and _HTTP.match(event.text):
+                        # A page in somebody's browser can send one anywhere; what follows it is not to be run.
+                        log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
+                        self._farewell = self._farewell or 'this is no HTTP server'
+                        break
+                    self._running = event.text
+                    if self._audit is None:
+                        self._is_special = False
+                        reply = statement(event.text, event.may_continue)
+                    else:
+                        reply = self._audited(event)
+                else:
+                    self._running = event.text
+                    reply = statement(event.text, event.may_continue)
                 self._statements += 1
                 if self._over:
                     break
@@ -103,17 +113,17 @@ class ConsoleConnection(Connection):
                     if reply[0] < 32:
                         reply = self._formatted(reply)
                         runtime.has_ticked = True
-                    self._running = None
                     out.append(reply)
                     self._out_bytes += len(reply)
                     if self._out_bytes > BATCH_BYTES:
+                        self._running = None
                         self._flush()
                 else:
-                    self._running = None
                     protocol.hold(event)
                 if self._prompt:
                     self._put_prompt()
             elif event is NEED_DATA:
+                self._running = None
                 if out:
                     self._flush()
                 if self._draining:
@@ -208,7 +218,7 @@ class ConsoleConnection(Connection):
         """From the next statement on, this session's statements are run by `remote`."""
         if self._remote is not None:
             self._remote.close()
-        self._remote = remote
+        self._remote, self._is_special = remote, True
 
     def _ask_remote(self, event: Statement) -> None:
         if event.may_continue and self._evaluator.is_incomplete(event.text):

@@ -4,6 +4,8 @@ from __future__ import annotations
 import gevent
 import pytest
 
+from boxsession.lua import runtime
+
 
 def wait_for(client, expression):
     with gevent.Timeout(10):
@@ -243,3 +245,22 @@ class TestWhatAnAttackerFound:
         assert 'fiber is cancelled' == client.error("require('fiber').self():cancel()")
         assert client.values("require('fiber').sleep(0.001)") is None
         assert [10 ** 6] == client.values('local n = 0 for i = 1, 1e6 do n = n + 1 end return n')
+
+
+def test_who_holds_the_loop_by_single_operations_gets_fewer_turns(console, connect, monkeypatch):
+    # A copy of 10 MB takes longer on any machine; a ping, when it is unlucky.
+    monkeypatch.setattr(runtime, '_HELD_SECONDS', 0.001)
+    monkeypatch.setattr(runtime, '_MAKE_UP_SECONDS', 3.0)
+    monkeypatch.setattr(runtime, '_MAKE_UP', 1000)
+    served = console(limits={'slice_ms': 1})
+    client, bystander = connect(served), connect(served)
+    client.reply("n, big = 0, ('x'):rep(1e7)")
+    client.send('while true do local copy = big .. n n = n + 1 end\n')
+    for _ in range(100):
+        bystander.value('1')
+    done = bystander.value('n')
+    for _ in range(100):
+        bystander.value('1')
+    assert done == bystander.value('n')
+    client.send(b'\x03')
+    assert b'cancelled' in client.document()

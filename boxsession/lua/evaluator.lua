@@ -179,9 +179,16 @@ function internal.reply_to(text)
 end
 
 -- What Python adds to an operation when memory is short: it has lifted the limit, which user code is to find in its place;
--- or it wants the garbage collected first, too.
-local TIGHT, COLLECT, STACK_DEPTH = 16, 32, 40
+-- or it wants the garbage collected first, too. And where there is so much in memory that an instruction may take long.
+local TIGHT, COLLECT, CLOSELY, STACK_DEPTH = 16, 32, 64, 40
 local function make_ready(me, operation, text)
+    if operation >= CLOSELY then
+        task.look_closely(me)
+        operation = operation - CLOSELY
+    end
+    if operation < TIGHT then
+        return operation
+    end
     if operation >= COLLECT then
         operation = operation - COLLECT
         collectgarbage()

@@ -12,6 +12,8 @@ __all__ = ['UNLIMITED', 'Memory']
 UNLIMITED = 1 << 62
 # Room for what trusted code does with a statement and its error; for what lupa does with an answer. In bytes.
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
+# Where more than this is used, one instruction may take long: it can copy or compare so much.
+_LARGE = 1 << 24
 # Shares of the limit: where there is no longer room for anything that may come; where collecting cannot wait, and how
 # much more is used before it is done again; how much a statement may fill that began when there was enough.
 _AMPLE, _COLLECT, _COLLECT_AGAIN, _UNRESERVED = 0.85, 0.75, 0.05, 0.9
@@ -24,11 +26,12 @@ class Memory:
         lua: a lupa runtime whose allocator counts (`max_memory=0`).
     """
 
-    __slots__ = ('used', 'ample', 'collect_at', 'lifted', '_set', '_limit', '_in_force', '_collected')
+    __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', '_set', '_limit', '_in_force', '_collected')
 
     def __init__(self, lua):
         self.used = lua.get_memory_used     # () -> bytes, garbage included
         self.ample = UNLIMITED              # up to here there is room for whatever trusted code does with a statement
+        self.large = _LARGE                 # from here on tasks are watched closely; never more than `ample`
         self.collect_at = UNLIMITED         # from here on the garbage is collected out of turn
         self.lifted = False                 # whether more than the limit is in force
         self._set = lua.set_max_memory
@@ -39,9 +42,15 @@ class Memory:
     def limit(self, limit: int) -> None:
         """Sets the limit, in bytes; 0 for none. What is over it already may stay."""
         self._limit = limit
-        self.ample = limit * _AMPLE - _ROOM if limit else UNLIMITED
+        self.ample = self.ample_with(limit)
+        self.large = min(_LARGE, self.ample)
         self.collect_at = limit * _COLLECT if limit else UNLIMITED
         self.keep()
+
+    @staticmethod
+    def ample_with(limit: int) -> float:
+        """How much may be used, in bytes, for `ample` room under a limit."""
+        return limit * _AMPLE - _ROOM if limit else UNLIMITED
 
     def keep(self, with_reserve: bool = False) -> None:
         """Puts the limit in force: all of it, or what one may fill that leaves a reserve to those who come after."""

@@ -118,9 +118,13 @@ local function failure(me, value)
 end
 
 -- What Python adds to an operation when memory is short, as in evaluator.lua.
-local TIGHT, COLLECT, STACK_DEPTH = 16, 32, 40
+local TIGHT, COLLECT, CLOSELY, STACK_DEPTH = 16, 32, 64, 40
 
 local function request(me, operation, name, arguments, sync)
+    if operation >= CLOSELY then
+        task.look_closely(me)
+        operation = operation - CLOSELY
+    end
     if operation >= TIGHT then
         if operation >= COLLECT then
             operation = operation - COLLECT

@@ -45,7 +45,7 @@ _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE,
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What is added to an operation when memory is short, as evaluator.lua has it.
-_TIGHT, _COLLECT = 16, 32
+_TIGHT, _COLLECT, _CLOSELY = 16, 32, 64
 # How often in a row a turn is put off because somebody new has just run.
 _POSTPONED_MAX = 4
 # Of statements sent together: the time that all who were ready share, and what everybody has of his own.
@@ -53,6 +53,9 @@ _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 # Between two looks at the clock. What takes longer is looked at more often.
 _LONG_SECONDS = 0.01
+# Who held the loop longer than this by one operation waits so many times as long, at most, before it goes on, while others
+# are there: so what they notice is rare.
+_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS = 0.03, 15, 1.5
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -98,7 +101,7 @@ def _read_port(port, key):
         if task is None:
             log.exception('port failed outside any task')
         else:
-            task.killed = True
+            task.killed, task.is_clean = True, False
             task.raised = error
         return False
 
@@ -111,7 +114,7 @@ class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
     __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'reason', 'raised', 'waiter',
-                 'calling', 'limit', 'deadline')
+                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'not_before', 'visits')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -127,6 +130,10 @@ class Task:
         self.calling = False                        # inside an exposed Python function
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
+        self.not_before = 0.0                       # it has held the loop, and goes on no earlier than this, if not 0
+        self.visits = 0                             # how often the loop had resumed anybody when this one last began
+        self.is_watched = False                     # its instructions may take long: more of them are looked at
+        self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
 
     def raise_kept(self) -> None:
@@ -157,6 +164,7 @@ class Runtime:
         self._slice_end = 0.0           # when who runs now has run long enough
         self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
+        self._visits = 0                # how often anybody has been resumed by the event loop
         self.has_ticked = False         # whether more has run, since somebody last set this, than is nothing to speak of
         self._facts = facts
         self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
@@ -235,6 +243,8 @@ class Runtime:
         self._script_main = internal[b'script_main']
         self._fiber_main = internal[b'fiber_main']
         self._request_main = internal[b'request_main']
+        self._tell_ample = internal[b'take_ample'].coroutine()
+        self._tell_ample.send(None)
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         self._fiber_main.coroutine(0)
 
@@ -282,11 +292,19 @@ class Runtime:
 
     def limit_memory(self, limit: int) -> None:
         """Sets how much memory the Lua state may hold, in bytes; 0 for no limit. What is over it already may stay."""
+        self._memory.lift()
+        self._tell_ample.send(self._memory.ample_with(limit) / 1024)
         self._memory.limit(limit)
 
     def _prepare(self, task, operation, size):
-        """Memory is short: makes room for a statement of `size` bytes, and gives the operation that says so to Lua."""
-        task.is_tight = True
+        """There is much in memory: gives the operation that says so to Lua. Where memory is short, makes room for a statement
+        of `size` bytes first."""
+        if not task.is_watched:
+            task.is_watched = True
+            operation += _CLOSELY
+        if self._memory.used() + size <= self._memory.ample:
+            return operation
+        task.is_tight, task.is_clean = True, False
         collect = self._memory.is_time_to_collect(self._memory.used())
         self._memory.lift(4 * size)
         return operation + _TIGHT + (_COLLECT if collect else 0)
@@ -333,7 +351,7 @@ class Runtime:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
         if not task.killed:
             task.reason = reason
-        task.killed = True
+        task.killed, task.is_clean = True, False
         loop = get_hub().loop
         if task.waiter is not None:
             loop.run_callback(_wake, task, task.waiter)
@@ -354,16 +372,7 @@ class Runtime:
         else:
             if self.seconds.get(task.limit):
                 seconds = min(seconds, self._seconds_left(task))
-            waiter = task.waiter = Waiter()
-            timer = get_hub().loop.timer(seconds)
-            timer.start(waiter.switch, None)
-            self.inside = None
-            try:
-                waiter.get()
-            finally:
-                task.waiter = None
-                timer.stop()
-                timer.close()
+            self._wait(task, seconds)
         self._resumed(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
@@ -381,26 +390,59 @@ class Runtime:
         used = self._memory.used()
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
+        if used > self._memory.large and not task.is_watched:
+            task.is_watched = True
+            answer += 0.0625
         now = time.monotonic()
         if self.slice_seconds and now >= self._slice_end:
             answer += 0.25
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
+            self._note_held(task, now)
         self._looked = now
         return answer
+
+    def _note_held(self, task, now):
+        held = now - self._looked
+        if held > _HELD_SECONDS:
+            task.not_before, task.is_clean = now + min(_MAKE_UP * held, _MAKE_UP_SECONDS), False
 
     def _turn(self, _):
         """Lets the others in; answers as _tick() does."""
         task = getattr(getcurrent(), _TASK)
-        task.is_heavy = True
+        task.is_heavy, task.is_clean = True, False
+        self._note_held(task, time.monotonic())
+        if task.not_before:
+            self._make_up(task)
         self.take_turn(task)
         return -task.fid if task.killed else task.fid
+
+    def _make_up(self, task, own_visits=0):
+        """Waits, after it has held the loop, unless nobody else is there."""
+        seconds, task.not_before = task.not_before - time.monotonic(), 0.0
+        if self._visits - task.visits > own_visits and seconds > 0 and not task.killed:
+            if task.host is not None:
+                task.host.switching_out()
+            self._wait(task, seconds)
+            self._resumed(task)
+
+    def _wait(self, task, seconds):
+        waiter = task.waiter = Waiter()
+        timer = get_hub().loop.timer(seconds)
+        timer.start(waiter.switch, None)
+        self.inside = None
+        try:
+            waiter.get()
+        finally:
+            task.waiter = None
+            timer.stop()
+            timer.close()
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
         now = time.monotonic()
         if not task.deadline:
-            task.deadline = now + self.seconds[task.limit]
+            task.deadline, task.is_clean = now + self.seconds[task.limit], False
         return task.deadline - now
 
     def _check_deadline(self, task):
@@ -441,13 +483,26 @@ class Runtime:
         except StatementCancelled:
             return False
 
-    def wait_for_turn(self, task: Task) -> None:
-        """Before a statement that is likely to need several turns: where others spin, it waits for the first one, too.
-        Who is new, of whom nobody knows it, takes turns with those who spin."""
-        first = task.is_new
-        task.is_heavy = task.is_new = False
-        if self._ready:
-            self.take_turn(task, first)
+    def begin(self, task: Task) -> None:
+        """Before a statement, unless the task is clean: makes it so. A statement that is likely to need several turns waits
+        for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
+        task.killed, task.deadline, task.is_clean = False, 0.0, True
+        if task.not_before:
+            self._make_up(task, own_visits=1)
+        if task.is_heavy or task.is_new:
+            first = task.is_new
+            task.is_heavy = task.is_new = False
+            if self._ready:
+                self.take_turn(task, first)
+
+    def end(self, task: Task) -> None:
+        """Behind a statement, where the task is not clean or the memory limit was lifted."""
+        if self._memory.lifted or task.is_tight:
+            task.is_tight = False
+            self._memory.keep()
+        self._note_held(task, time.monotonic())
+        if task.raised is not None:
+            task.raise_kept()
 
     def take_turn(self, task: Task, first: bool = False) -> None:
         """Lets the others run, and goes on after them; with `first`, as a newcomer, in a queue of their own."""
@@ -462,9 +517,11 @@ class Runtime:
         self.has_ticked = True
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
+        task.visits = self._visits
 
     def begin_slice(self, now: float) -> None:
         """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
+        self._visits += 1
         self._began = self._looked = now
         self._slice_end = now + self.slice_seconds
 
@@ -677,22 +734,18 @@ class Evaluator:
         With `may_continue`, b'' when the statement is not complete yet.
         """
         task, runtime, memory = self.task, self._runtime, self._memory
-        task.killed = False
-        task.deadline = 0.0
-        if task.is_heavy or task.is_new:
-            runtime.wait_for_turn(task)
+        if not task.is_clean:
+            runtime.begin(task)
             if task.killed:                     # before it began
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
-        if self._used() + len(text) > memory.ample:
+        used = self._used() + len(text)
+        if used > memory.large and (used > memory.ample or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
-        if memory.lifted or task.is_tight:
-            task.is_tight = False
-            memory.keep()
-        if task.raised is not None:
-            task.raise_kept()
+        if memory.lifted or not task.is_clean:
+            runtime.end(task)
         return reply
 
     def is_incomplete(self, text: bytes) -> bool:
@@ -738,12 +791,13 @@ class Evaluator:
         task.killed = False
         task.limit, task.deadline = limit, 0.0
         runtime = self._runtime
-        if self._used() + len(text) > self._memory.ample:
+        used = self._used() + len(text)
+        if used > self._memory.large and (used > self._memory.ample or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
         runtime.inside = None
-        if operation >= _TIGHT or self._memory.lifted:
+        if task.is_tight or self._memory.lifted:
             task.is_tight = False
             self._memory.keep()
         task.limit = _STATEMENTS
@@ -775,20 +829,16 @@ class Requests:
         """Evaluates an expression, or calls a function, with packed arguments: '=' and packed results, or '!' and a packed
         list of an error's type, code, message and what was denied."""
         task, runtime, memory = self.task, self._runtime, self._memory
-        task.killed = False
-        task.deadline = 0.0
-        if task.is_heavy or task.is_new:
-            runtime.wait_for_turn(task)
+        if not task.is_clean:
+            runtime.begin(task)
         size = len(name) + len(arguments)
-        if self._used() + size > memory.ample:
+        used = self._used() + size
+        if used > memory.large and (used > memory.ample or not task.is_watched):
             operation = runtime._prepare(task, operation, size)
         runtime.inside = task
         reply = self._send((operation, name, arguments, sync))
-        if memory.lifted or task.is_tight:
-            task.is_tight = False
-            memory.keep()
-        if task.raised is not None:
-            task.raise_kept()
+        if memory.lifted or not task.is_clean:
+            runtime.end(task)
         return reply
 
     def close(self) -> None:

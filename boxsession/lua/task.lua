@@ -13,9 +13,9 @@ local getregistry, next, rawequal = raw.getregistry, raw.next, raw.rawequal
 local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable,
     raw.tostring, raw.unpack
 
--- How many VM instructions pass between two looks at the clock: about 10 us of ordinary code, 7 % of its speed. Where they
--- take long, since each of them copies a megabyte, they are fewer.
-local HOOK_COUNT, HEAVY_COUNT = 1000, 30
+-- How many VM instructions pass between two looks at the clock: about 20 us of ordinary code, 4 % of its speed. Where there is
+-- so much in memory that one may take long they are fewer, and fewer still where each does copy a megabyte.
+local HOOK_COUNT, FINE_COUNT, HEAVY_COUNT = 2000, 1000, 30
 
 -- The error value of a cancelled statement: a private table, so that no user code can raise or recognise it.
 local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
@@ -75,13 +75,26 @@ end
 -- Trusted code that must not fail asks for room first.
 
 local ROOM_MISSED, ROOM_LIMIT, ROOM_MADE, ROOM_HAVE = -1, -2, -3, 2^18
+-- The collector's steps are by the number of allocations, whatever their size, so that a few large strings fill the memory
+-- before it is through: with steps of some 100 KB (0.2 ms) it is, and everything else is a little faster.
+collectgarbage('setstepmul', 10000)
 local NO_ROOM = -1             -- the answer of a port that had a string to give
 local OUT_OF_MEMORY = 'not enough memory'
 internal.OUT_OF_MEMORY = OUT_OF_MEMORY
 
+-- Up to here, in KB, there is room for whatever trusted code does. Python says so whenever the limit changes.
+local ample = 0
+function internal.take_ample()
+    while true do
+        ample = co_yield('')
+    end
+end
+
 -- Lifts the limit, if need be, so far that trusted code can tell what went wrong: for want of memory, or otherwise.
 function task.make_room(for_want_of_it)
-    local _ = ROOM[for_want_of_it and ROOM_MISSED or ROOM_MADE]
+    if for_want_of_it or collectgarbage('count') > ample then
+        local _ = ROOM[for_want_of_it and ROOM_MISSED or ROOM_MADE]
+    end
 end
 
 local function keep_limit()
@@ -118,7 +131,7 @@ function task.new_record(record)
     record.fid = last_fid
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
-    record.keeps_limit, record.is_heavy = false, false
+    record.keeps_limit, record.is_heavy, record.hook_count = false, false, HOOK_COUNT
     return record
 end
 
@@ -127,7 +140,7 @@ local function reserve(depth)
     if depth > 0 then
         return (reserve(depth - 1))
     end
-    return ROOM[ROOM_HAVE]
+    return collectgarbage('count') <= ample or ROOM[ROOM_HAVE]
 end
 local LOCK_DEPTH = 10
 
@@ -174,7 +187,7 @@ function task.park_locked(seconds)
     if ok and alive == false then
         me.killed = true
     end
-    lifted = ROOM[ROOM_HAVE] == false
+    lifted = collectgarbage('count') > ample and ROOM[ROOM_HAVE] == false
     if lifted then
         task.make_room()
     end
@@ -218,9 +231,10 @@ end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
 -- more when the collector is late, a quarter when the task's time slice is over (TURN lets the others in, and answers
--- again), and an eighth when the last instructions took long: then they are counted in smaller numbers. `current` is not
--- believed: for the instructions between a port's return and the line that restores it, it is another task's.
-local LATE, OVER, LONG = 0.5, 0.25, 0.125
+-- again), an eighth when the last instructions took long, and a sixteenth when from now on they may: then they are counted in
+-- smaller numbers. `current` is not believed: for the instructions between a port's return and the line that restores it, it
+-- is another task's.
+local LATE, OVER, LONG, FINE = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
     if critical then
@@ -233,6 +247,10 @@ local function hook()
             current, critical = records[fid - fid % 1] or me, false
             task.collect()
             fid = fid - LATE
+        end
+        if fid % LONG ~= 0 then
+            fid = fid - FINE
+            task.look_closely(records[fid - fid % 1] or me)
         end
         if fid % OVER ~= 0 then
             fid = fid - LONG
@@ -270,6 +288,12 @@ local function hook()
             return error(KILL, 0)
         end
     end
+end
+
+-- From now on the clock is looked at more often while `me` runs.
+function task.look_closely(me)
+    me.hook_count = FINE_COUNT
+    sethook(hook, '', FINE_COUNT)
 end
 
 -- A look at the clock out of turn: after a function of C that takes long for itself.
@@ -315,7 +339,7 @@ function task.run(me, func, ...)
     end
     if me.is_heavy then
         me.is_heavy = false
-        sethook(hook, '', HOOK_COUNT)
+        sethook(hook, '', me.hook_count)
     end
     current, critical = me, false
     me.killed, me.thrown = false, false
@@ -413,11 +437,11 @@ local function rebuild_hooks()
         hook_table[address] = nil
     end
     for co in next, owned do
-        sethook(co, hook, '', HOOK_COUNT)
+        sethook(co, hook, '', FINE_COUNT)
     end
     for co in next, made do
         if co_status(co) ~= 'dead' then
-            sethook(co, hook, '', HOOK_COUNT)
+            sethook(co, hook, '', FINE_COUNT)
         end
     end
 end
@@ -433,7 +457,7 @@ local function create(name, ...)
     if not ok then
         co = co_create(function(...) return func(...) end)
     end
-    sethook(co, hook, '', HOOK_COUNT)
+    sethook(co, hook, '', FINE_COUNT)
     made[co] = true
     credentials[co] = credentials[co_running()]
     made_count = made_count + 1

@@ -172,6 +172,16 @@ class ConsoleProtocol:
             event = self._take_doomed()
             if event is not None:
                 return event
+        data, at = self._data, self._at
+        if at < len(data):
+            newline = data.find(b'\n', at)
+            if newline >= 0 and self._held is None and not (self.delimiter or self._skipping):
+                # The common case: one line, one statement.
+                line = data[at:newline]
+                if 0 < newline - at <= (self.max_statement_bytes or newline) and line[-1] not in _ENDINGS:
+                    self._at = newline + 1
+                    return Statement(line, self.continuation == 'auto')
+            self._keep(b'')
         return self._take()
 
     def _interrupt(self) -> None:
@@ -204,16 +214,6 @@ class ConsoleProtocol:
                 return event
 
     def _take(self):
-        data, at = self._data, self._at
-        if at < len(data):
-            newline = data.find(b'\n', at)
-            if newline >= 0 and self._held is None and not (self.delimiter or self._skipping):
-                # The common case: one line, one statement.
-                line = data[at:newline]
-                if 0 < newline - at <= (self.max_statement_bytes or newline) and line[-1] not in _ENDINGS:
-                    self._at = newline + 1
-                    return Statement(line, self.continuation == 'auto')
-            self._keep(b'')
         buffer = self._buffer
         while True:
             newline = buffer.find(b'\n', self._scanned)
