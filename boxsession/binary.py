@@ -34,6 +34,8 @@ _READ_AHEAD_BYTES = 1 << 20
 _SALT_BYTES = 32
 # Between requests that run nothing, the clock is looked at so often.
 _LOOK_EVERY = 64
+# So much of what has come goes to Lua at once.
+_LENT_BYTES = 1 << 15
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
@@ -45,7 +47,7 @@ _EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.
 class _Worker:
     """The host of a task that runs requests."""
 
-    __slots__ = ('connection', 'greenlet', 'requests', 'sync', 'name', 'pausing')
+    __slots__ = ('connection', 'greenlet', 'requests', 'sync', 'name', 'pausing', 'taken')
 
     def __init__(self, connection: BinaryConnection):
         self.connection = connection
@@ -53,6 +55,7 @@ class _Worker:
         self.requests: Requests | None = None
         self.sync = 0
         self.name: bytes | None = None          # of the request under way
+        self.taken: Request | None = None       # of its batch, which it has given back, the one that it runs
         self.pausing = False                    # between two requests, in favour of other sessions
 
     def push(self, tagged: bytes) -> bytes | None:
@@ -64,18 +67,24 @@ class _Worker:
     def control(self, command: str) -> None:
         pass
 
+    def give_back(self, what: int | bytes) -> None:
+        self.connection.take_back(self, what)
+
     def switching_out(self) -> None:
         self.connection.worker_waits(self)
 
     def running(self) -> str:
-        return f'session {self.connection.session.id}: {shown(self.name or b"")!r}'
+        number = self.connection.session.id
+        if self.name is None:
+            return f'session {number} (one of several requests, from {shown(self.connection.first_pending())!r} on)'
+        return f'session {number}: {shown(self.name)!r}'
 
 
 class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
-                 '_sender', '_authenticating')
+                 '_sender', '_authenticating', '_lent')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
@@ -90,6 +99,7 @@ class BinaryConnection(Connection):
         self._sent = Event()                    # nobody is in the middle of sending
         self._sent.set()
         self._sender = None                     # who is
+        self._lent: _Worker | None = None       # whose batch what has come is: nobody else may take of it
         self._authenticating = False            # what came behind an AUTH waits for its end
 
     # The session
@@ -168,7 +178,7 @@ class BinaryConnection(Connection):
 
     def _more(self) -> None:
         """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
-        if not self._protocol.buffered_bytes or self._over or self._is_held:
+        if not self._protocol.buffered_bytes or self._over or self._is_held or self._lent is not None:
             return
         if self._idle:
             worker = self._idle.pop()
@@ -201,14 +211,24 @@ class BinaryConnection(Connection):
         next_event = self._protocol.next_event
         try:
             worker.requests = runtime.requests(self.session, worker)
-            run = 0
+            run = looked = 0
             while not self._over:
-                if run > 1 and (runtime.has_ticked or not run % _LOOK_EVERY) and runtime.batch_is_over():
-                    worker.pausing = True
-                    runtime.take_turn(worker.requests.task)
-                    worker.pausing = False
-                    run = 0
-                event = next_event()
+                if run > 1 and (runtime.has_ticked or run - looked >= _LOOK_EVERY):
+                    looked = run
+                    if runtime.batch_is_over():
+                        worker.pausing = True
+                        runtime.take_turn(worker.requests.task)
+                        worker.pausing = False
+                        run = looked = 0
+                if self._out_bytes > BATCH_BYTES:
+                    self._flush_answers()
+                if self._audit is None:
+                    count = self._run_batch(worker)
+                    if count:
+                        run += count
+                        continue
+                # What is another's batch it goes on with itself.
+                event = next_event() if self._lent is None else NEED_DATA
                 if event is NEED_DATA:
                     self._flush_answers()
                     self._busy.discard(worker)
@@ -221,15 +241,13 @@ class BinaryConnection(Connection):
                     self._idle.append(worker)
                     runtime.inside = None
                     hub.switch()
-                    run = 0
+                    run = looked = 0
                     if self._over:
                         break
                     runtime.begin_slice(time.monotonic())
                     continue
                 run += 1
                 self._handle(worker, event)
-                if self._out_bytes > BATCH_BYTES:
-                    self._flush_answers()
         except OSError as error:
             self._ending = f'connection lost: {error}'
             log.info('session %d: connection lost: %s', self.session.id, error)
@@ -244,6 +262,59 @@ class BinaryConnection(Connection):
             if worker.requests is not None:
                 worker.requests.close()
             self._end_if_done()
+
+    # Batches: what has come goes to Lua as it is (requests.lua)
+
+    def _run_batch(self, worker) -> int:
+        """Runs what is as usual of what has come; gives how many requests that were."""
+        protocol, requests = self._protocol, worker.requests
+        if not requests.task.is_clean:
+            self._runtime.begin(requests.task)
+        frames = protocol.pending_data(_LENT_BYTES)
+        if not frames or self._lent is not None or self._over:
+            return 0
+        self._lent = worker
+        try:
+            result = requests.run_batch(frames, protocol.max_request_bytes)
+            if result is None:
+                return 0
+            answers, size, count, reply = result
+            if answers:
+                self._put(answers)
+            request = worker.taken
+            if self._lent is worker:
+                protocol.take(size)
+                request = protocol.next_event() if reply else None
+            if reply and type(request) is Request:
+                count += 1
+                self._put(self._answer_to(request, reply)[0])
+            self._statements += count
+            return count
+        finally:
+            if self._lent is worker:
+                self._lent = None
+            worker.taken = worker.name = None
+
+    def first_pending(self) -> bytes:
+        """The expression or function of the first request that waits; for the monitor's thread, so it changes nothing."""
+        look = IprotoProtocol()
+        look.receive_data(self._protocol.pending_data(_LENT_BYTES))
+        request = look.next_event()
+        return request.name if type(request) is Request else b''
+
+    def take_back(self, worker: _Worker, what: int | bytes) -> None:
+        """A worker's batch lets others in: an answer that it has; or, counted from 1, where what it has not begun begins.
+
+        Below 0 that is behind one more frame, which it runs.
+        """
+        if isinstance(what, bytes):
+            self._put(what)
+            return
+        self._protocol.take(abs(what) - 1)
+        if what < 0:
+            worker.taken = self._protocol.next_event()
+            worker.name, worker.sync = worker.taken.name, worker.taken.sync
+        self._lent = None
 
     def _flush_answers(self) -> None:
         """Sends everything. One worker at a time is in the middle of that; the others wait for it."""
@@ -312,17 +383,19 @@ class BinaryConnection(Connection):
             raise
         finally:
             worker.name = None
-        problem = b''
-        if reply[0] == 61:                  # '='
-            answer = self._results(request, reply)
-        else:
-            kind, code, message, access = unpack_values(reply[1:])
-            problem = message.encode(errors='surrogateescape')
-            answer = iproto.error(sync, code, message, kind, access or None)
+        answer, problem = self._answer_to(request, reply)
         if audit is not None and not audit.statement(self.session, user, request.name, problem, time.monotonic() - began):
             return iproto.error(sync, _PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
                                 'LuajitError')
         return answer
+
+    def _answer_to(self, request, reply) -> tuple[bytes, bytes]:
+        """The answer that a request's packed results or error make, and the error's text."""
+        if reply[0] == 61:                  # '='
+            return self._results(request, reply), b''
+        kind, code, message, access = unpack_values(reply[1:])
+        return (iproto.error(request.sync, code, message, kind, access or None),
+                message.encode(errors='surrogateescape'))
 
     def _results(self, request, reply) -> bytes:
         limit = self._runtime.output_bytes

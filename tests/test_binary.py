@@ -11,6 +11,7 @@ import pytest
 from client import Client
 from conftest import need
 from gevent import socket
+from hypothesis import HealthCheck, given, settings, strategies
 from iproto_client import (
     AUTH,
     CALL,
@@ -642,3 +643,67 @@ def test_answers_as_tarantool_does(start, connect, tarantool_binary):
             assert plain(theirs.receive()) == plain(ours.receive())
     finally:
         theirs.close()
+
+# What a request of a batch may do: its text, and what its answer holds behind the number of times that it ran.
+WAYS = {
+    'at once': ('return ran(...)', 1),
+    'nothing': ('ran(...)', 0),
+    'waits': ("local n = ran(...) require('fiber').sleep(0.001) return n", 1),
+    'loses its turn': ('local n = ran(...) local t = os.clock() while os.clock() - t < 0.003 do end return n', 1),
+    'raises': ('ran(...) error("no")', None),
+    'raises an object': ('ran(...) box.error{code = 7, reason = "no"}', None),
+    'is no program': ('ran(', None),
+    'wants all memory': ('ran(...) local s = "x" while true do s = s .. s end', None),
+    'gives what is not told in short': ('return ran(...), ("x"):rep(5000)', 2),
+    'gives an object': ("return ran(...), require('uuid').new()", 2),
+    'pushes': ('local n = ran(...) box.session.push(n) return n', 1),
+    'changes its environment': ('local n = ran(...) setfenv(1, {}) return n', 1),
+    'changes its environment and raises': ('local n = ran(...) setfenv(1, {ran = ran, error = error}) error(n)', None),
+    'calls the server': ('local n = ran(...) box.session.list() return n', 1),
+}
+
+
+@settings(max_examples=25, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=strategies.data())
+def test_each_request_of_a_batch_runs_once_and_is_answered_once(start, connect, data):
+    ways = data.draw(strategies.lists(strategies.sampled_from(sorted(WAYS)), min_size=1, max_size=80))
+    console = start('times = {} '
+                    'function ran(n) times[n] = (times[n] or 0) + 1 return box.session.sync() == n and times[n] end',
+                    limits={'slice_ms': 1, 'lua_memory_bytes': 40_000_000})
+    client = connect(console)
+    # Numbers of all widths, so that each request knows its own.
+    syncs = [number * 1021 + 1 for number in range(len(ways))]
+    sent = list(zip(syncs, ways, strict=True))
+    frames = [client.frame({0: EVAL, 1: sync}, {0x27: WAYS[way][0], 0x21: [sync]}) for sync, way in sent]
+    client.sock.sendall(b''.join(frames))
+    answers, pushes = {}, {}
+    while len(answers) < len(ways):
+        header, body = client.receive()
+        if header[0] == PUSH:
+            pushes[header[1]] = body[0x30]
+        else:
+            assert header[1] not in answers
+            answers[header[1]] = (header[0], body)
+    for sync, way in sent:
+        kind, body = answers[sync]
+        if WAYS[way][1] is None:
+            assert kind >= 0x8000, way
+        else:
+            assert kind == 0 and body[0x30][:1] == [1][:WAYS[way][1]] and len(body[0x30]) == WAYS[way][1], (way, body)
+    assert {sync: [1] for sync, way in sent if way == 'pushes'} == pushes
+    client.send(EVAL, {0x27: 'local t = {} for n, k in pairs(times) do t[#t + 1] = {n, k} end return t', 0x21: []})
+    header, body = client.receive()
+    assert {sync: 1 for sync, way in sent if way != 'is no program'} == dict(body[0x30][0])
+    client.close()
+    console.stop()
+
+
+def test_what_runs_is_shown_also_of_a_batch(start, connect, admin):
+    console = start()
+    client, watcher = connect(console), admin(console)
+    client.sock.sendall(client.frame({0: EVAL, 1: 1}, {0x27: 'return 1', 0x21: []})
+                        + client.frame({0: EVAL, 1: 2}, {0x27: "require('fiber').sleep(100)", 0x21: []})
+                        + client.frame({0: EVAL, 1: 3}, {0x27: 'return 3', 0x21: []}))
+    assert [1, 3] == [client.receive()[0][1] for _ in range(2)]
+    [shown] = watcher.value("box.session.list({type = 'binary'})")
+    assert ("require('fiber').sleep(100)", 'running', 2) == (shown['statement'], shown['state'], shown['statements'])

@@ -102,7 +102,8 @@ end
 
 -- The number of the request that is being served, which only the binary protocol has.
 function session.sync()
-    return current().sync or 0
+    local sync = current().sync or 0
+    return type(sync) == 'string' and internal.msgpack.decode(sync, 1, 0) or sync
 end
 
 function session.type()

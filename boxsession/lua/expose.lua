@@ -1,10 +1,12 @@
--- Python functions, as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are copied through packed strings; no Python object, not
+-- Python functions,
+    as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are copied through packed strings; no Python object, not
 -- even a proxy, ever exists on this side. The grammar of a packed value (the same both ways):
 --   N nil, Z null, t true, f false, n<length>:<digits>, s<length>:<bytes>, L<values>], M<key><value>...}
 local internal, packed_services = ...
 local raw, task, tagged = internal.raw, internal.task, internal.tagged
 local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
-local byte, error, find, format, next, select, setmetatable, sub, tonumber, type = raw.byte, raw.error, raw.find, raw.format, raw.next,
+local byte, error, find, format, next, select, setmetatable, sub, tonumber, type = raw.byte, raw.error, raw.find,
+    raw.format, raw.next,
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 
 local unpack_value
@@ -119,7 +121,7 @@ local function pack_value(out, value, depth)
     end
     local count = #out
     if kind == 'table' then
-        local length = forced ~= 'map' and internal.yaml.list_length(value)
+        local length = forced ~= 'map' and internal.yaml.list_length(value, forced == 'list' and raw.huge or nil)
         out[count + 1] = length and 'L' or 'M'
         if length then
             for index = 1, length do
@@ -180,14 +182,15 @@ function internal.pack_values(...)
     return concat(out)
 end
 
--- The values of a packed list, as so many values.
+-- The values of a packed list, as so many values. Tables keep their forms: an empty map stays one.
 function internal.unpack_list(packed)
     if packed == 'L]' then
         return
     end
+    local context = {list_meta = internal.array_mt, map_meta = internal.map_mt}
     local list, count, at, value = {}, 0, 2, nil
     while byte(packed, at) ~= 93 do         -- ']'
-        value, at = unpack_value(packed, at)
+        value, at = unpack_value(packed, at, context)
         count = count + 1
         list[count] = value
     end

@@ -14,7 +14,7 @@ local raw = {
     gsub = string.gsub, match = string.match, rep = string.rep, reverse = string.reverse,
     sub = string.sub,
     concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,
-    floor = math.floor, huge = math.huge, max = math.max,
+    floor = math.floor, frexp = math.frexp, huge = math.huge, ldexp = math.ldexp, max = math.max,
     co_create = coroutine.create, co_resume = coroutine.resume, co_running = coroutine.running,
     co_status = coroutine.status, co_yield = coroutine.yield,
     getregistry = debug.getregistry, getinfo = debug.getinfo, sethook = debug.sethook, traceback = debug.traceback, debug_getmetatable = debug.getmetatable,

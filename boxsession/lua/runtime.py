@@ -81,6 +81,7 @@ class Host(Protocol):
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
     def running(self) -> str: ...
+    def give_back(self, what: int | bytes) -> None: ...     # of those that run batches of requests
 
 
 class _Port:
@@ -230,7 +231,8 @@ class Runtime:
             'commands': (_Port(self._control),),
             'sandbox': (),
             'evaluator': (text_port(self._reason),),
-            'requests': (text_port(self._reason),),
+            'msgpack': (),
+            'requests': (text_port(self._reason), _Port(self._give_back)),
         }
         for name, arguments in ports.items():
             source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
@@ -297,8 +299,10 @@ class Runtime:
         self._memory.limit(limit)
 
     def _prepare(self, task, operation, size):
-        """There is much in memory: gives the operation that says so to Lua. Where memory is short, makes room for a statement
-        of `size` bytes first."""
+        """There is much in memory: gives the operation that says so to Lua.
+
+        Where it is short, makes room for a statement of `size` bytes first.
+        """
         if not task.is_watched:
             task.is_watched = True
             operation += _CLOSELY
@@ -601,6 +605,10 @@ class Runtime:
         self.hits[what.decode()] += 1
         return True
 
+    def _give_back(self, what):
+        getattr(getcurrent(), _TASK).host.give_back(what)
+        return True
+
     def _delimiter(self, delimiter):
         getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)
         return True
@@ -809,7 +817,7 @@ class Evaluator:
 class Requests:
     """Runs requests of one session, one after the other. Made, used and closed by one greenlet; a session has several."""
 
-    EVAL, CALL, LOGIN = 1, 2, 3
+    EVAL, CALL, LOGIN, _BATCH = 1, 2, 3, 4
 
     __slots__ = ('task', '_runtime', '_memory', '_send', '_used')
 
@@ -840,6 +848,27 @@ class Requests:
         if memory.lifted or not task.is_clean:
             runtime.end(task)
         return reply
+
+    def run_batch(self, frames: bytes, longest: int) -> tuple[bytes, int, int, bytes] | None:
+        """Runs frames as they came, as far as Lua knows what is in them; `longest` is the most that one may have, 0 for any.
+
+        Gives the answers' frames, how many bytes of `frames` they are for, how many requests that were, and what the request
+        behind these gave, as run() does, or b'' where it is still to be run; None when memory is short.
+        When a request lets others in, the host is told by give_back() what has not begun, and some of the answers.
+        """
+        task, runtime, memory = self.task, self._runtime, self._memory
+        operation = self._BATCH
+        used = self._used() + len(frames)
+        if used > memory.large:
+            if used > memory.ample:
+                return None
+            if not task.is_watched:
+                operation = runtime._prepare(task, operation, len(frames))
+        runtime.inside = task
+        answers, position, count, reply = self._send((operation, frames, b'', longest))
+        if memory.lifted or not task.is_clean:
+            runtime.end(task)
+        return answers, int(position) - 1, int(count), reply
 
     def close(self) -> None:
         """Ends the task on the Lua side."""

@@ -59,6 +59,9 @@ task.chunks = chunks
 local function unshare(me)
     me.chunk = false
     chunks[me.text] = nil
+    if me.batch then
+        task.give_back(me)          -- in requests.lua
+    end
 end
 
 -- Reads a port that may switch. A port itself raises nothing, but the read does where the C stack ends, and any call may
@@ -131,6 +134,7 @@ function task.new_record(record)
     record.fid = last_fid
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
+    record.batch = record.batch or false
     record.keeps_limit, record.is_heavy, record.hook_count = false, false, HOOK_COUNT
     return record
 end
@@ -280,6 +284,9 @@ local function hook()
     end
     me = fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
+    if me.batch then
+        me.batch.looks = me.batch.looks + 1
+    end
     if fid and fid < 0 and me.user_code then
         -- Once, since it is on its way from then on; again where something has swallowed it.
         me.killed, me.thrown = true, (me.thrown or 0) + 1

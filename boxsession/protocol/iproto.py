@@ -106,6 +106,16 @@ class IprotoProtocol:
         """How much is waiting to be cut into requests."""
         return len(self._buffer) - self._at
 
+    def pending_data(self, most: int) -> bytes:
+        """What is waiting to be cut into requests, from the beginning of a frame on, or so many bytes of it."""
+        return self._buffer[self._at:self._at + most]
+
+    def take(self, count: int) -> None:
+        """So many bytes of that, whole frames, are done with."""
+        self._at += count
+        if self._at == len(self._buffer):
+            self._buffer, self._at = b'', 0
+
     def next_event(self):
         """The next Request or BadRequest, a BadFrame (and nothing behind it), or NEED_DATA."""
         if self._broken:
