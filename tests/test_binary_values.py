@@ -154,7 +154,8 @@ def _maps(values):
 
 plain = st.one_of(nils, booleans, integers(), doubles, floats, strings())
 # Tarantool 2.6 takes a uuid in its shortest form alone, and of a standard's variant.
-known = st.one_of(plain, decimals(), st.uuids(version=4).map(lambda value: (b'\xd8\x02' + value.bytes, ('ext', 2, value.bytes))))
+known = st.one_of(plain, decimals(), st.uuids(version=4).map(
+    lambda value: (b'\xd8\x02' + value.bytes, ('ext', 2, value.bytes))))
 
 
 def _nested(leaves):
