@@ -167,8 +167,8 @@ def _answers_or_end(address, data):
 
 
 PIECES = [b'\x82', b'\x81', b'\x80', b'\x00', b'\x01', b'\x08', b'\x0a', b'\x07', b'\x40', b'\x49', b'\x27', b'\x22',
-          b'\x21', b'\x57', b'\x90', b'\x91', b'\xc0', b'\xc3', b'\xcb', b'\xa1x', b'\xcf', b'\xdf', b'\xdd', b'\xdb', b'\xd4',
-          b'\xc1', b'\xff', b'\xce\x00\x00\x00\x05', b'\x05', b'\xa6return', b'\xa4echo']
+          b'\x21', b'\x57', b'\x90', b'\x91', b'\xc0', b'\xc3', b'\xcb', b'\xa1x', b'\xcf', b'\xdf', b'\xdd', b'\xdb',
+          b'\xd4', b'\xc1', b'\xff', b'\xce\x00\x00\x00\x05', b'\x05', b'\xa6return', b'\xa4echo']
 mutated = st.builds(lambda at, gone, new: FULL[5:][:at] + new + FULL[5:][at + gone:],
                     st.integers(0, len(FULL) - 6), st.integers(0, 3), st.binary(max_size=3))
 # Without the key of a user's name (0x23): wrong logins are made to wait.
