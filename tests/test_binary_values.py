@@ -222,6 +222,24 @@ def test_any_value_in_any_encoding_comes_back_from_call(address):
     _hold(address, st.one_of(plain, uuids, decimals(), datetimes, others), b'\x22\xa4echo', 10)
 
 
+def _edges():
+    for value in EDGES:
+        yield [(form, ('int', value)) for form in _integer_forms(value)]
+        yield [(b'\xcb' + struct.pack('>d', number), _number(number))
+               for number in (float(value), value + 0.5, value * 1e30, math.nextafter(value, math.inf))]
+    yield [(b'\xca' + struct.pack('>f', number), _number(struct.unpack('>f', struct.pack('>f', number))[0]))
+           for number in (0.0, -0.0, 0.1, 1e38, 1e-45, math.inf, -math.inf, math.nan)]
+
+
+@pytest.mark.parametrize('where', ['ours', pytest.param('theirs', marks=need('tarantool'))])
+def test_each_number_at_an_edge(request, where):
+    """Where msgpack's forms end, where a double no longer holds every integer, and where 64 bits do."""
+    where = request.getfixturevalue('address' if where == 'ours' else 'tarantool_binary')
+    with contextlib.closing(BinaryClient(where)) as client:
+        for arguments in _edges():
+            assert ('array', tuple(shown for _, shown in arguments)) == _echo(client, arguments)
+
+
 @pytest.mark.parametrize('value', [{}, {1: 'a'}, {1: 'a', 2: 'b'}, {2: 'a'}, {'in': {}}, {1: None}], ids=repr)
 @pytest.mark.xfail(strict=True, reason='a map that came in is told by its keys on its way out, as any table is: '
                                        'in Tarantool it keeps its form')
