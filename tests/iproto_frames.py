@@ -126,7 +126,7 @@ def _frames():
     yield 'body deep', frame(_EVAL, b'\x91' * DEEP + b'\xc0')
     yield 'body with a deep value', frame(_EVAL, b'\x83' + _USUAL[1:] + b'\x7f' + b'\x91' * DEEP + b'\xc0')
     yield 'body with a deep map', frame(_EVAL, b'\x83' + _USUAL[1:] + b'\x7f' + b'\x81\x01' * DEEP + b'\xc0')
-    for levels in (20, 100, 200, 500, 1000, DEEP):
+    for levels in (20, 100, 200, 500, 1015, DEEP):
         yield f'arguments {levels} deep', frame(_EVAL, _body(arguments=b'\x91' + b'\x91' * levels + b'\xc0'))
         yield f'arguments {levels} deep in maps', frame(_EVAL, _body(arguments=b'\x91' + b'\x81\x01' * levels + b'\xc0'))
     yield 'expression as str8', frame(_EVAL, _body(expression=b'\xd9\x06return'))

@@ -91,8 +91,8 @@ DIFFERENCES = [
 FAULTS = {
     'header key is true': 'a key that is true takes the place of the sync, which is 1',
     'header key is float': 'a key that is 1.0 takes the place of the sync, which is 1',
-    'arguments 1000 deep': "the error's text is Python's, and the depth depends on Python's stack",
-    'arguments 1000 deep in maps': "the error's text is Python's, and the depth depends on Python's stack",
+    'arguments 1015 deep': "the error's text is Python's, and where it begins depends on Python",
+    'arguments 1015 deep in maps': "the error's text is Python's, and where it begins depends on Python",
 }
 
 
