@@ -406,7 +406,7 @@ class BinaryConnection(Connection):
         try:
             values = unpack_values(reply[1:])
             if request.type == iproto.CALL_16:
-                values = [value if isinstance(value, (list, dict)) else [value] for value in values]
+                values = _rows(values)
             return iproto.ok(request.sync, values)
         except (ValueError, TypeError, OverflowError) as error:
             return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
@@ -490,3 +490,10 @@ class BinaryConnection(Connection):
         super().configure(settings)
         self._most = settings['limits.requests']
         self._protocol.max_request_bytes = settings['limits.request_bytes']
+
+
+def _rows(values):
+    """What the old CALL makes of results: a list of lists (Tarantool 1.6 returned tuples)."""
+    if len(values) == 1 and type(values[0]) is list and values[0] and type(values[0][0]) is list:
+        values = values[0]
+    return [value if type(value) is list else [value] for value in values]

@@ -276,7 +276,8 @@ class TestValues:
         'box.error{code = 0.5}', 'box.error{code = 0/0}', 'box.error{code = 2^70}', 'box.error{code = -5}',
         'box.error{code = 1, type = setmetatable({}, {__tostring = function() return print end})}',
         'box.error{reason = setmetatable({}, {__tostring = function() return 5 end})}',
-        'return {[1] = 1, [true] = 2}', 'box.session.push({[{1}] = 2})', 'box.session.push(print)', 'return {[{1}] = 2}',
+        'return {[1] = 1, [true] = 2}', 'assert(box.session.push({[{1}] = 2}))', 'assert(box.session.push(print))',
+        'return {[{1}] = 2}',
         'error(coroutine.create(print))'])
     def test_what_has_no_form_is_an_error_and_ends_nothing(self, start, connect, expression):
         client = connect(start())

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-import sys
 
 import gevent
 import msgpack
@@ -75,7 +74,7 @@ DIFFERENCES = [
     (r'body with a deep (value|map)|unknown body key with never used|an argument is never used',
      answered(20, 9, 'Invalid MsgPack - packet body')),
     # A Tarantool dies of it.
-    (r'arguments 10000 deep.*', answered(20, 9, 'Invalid MsgPack - .*')),
+    (r'arguments (1015|10000) deep.*', answered(20, 9, 'Invalid MsgPack - .*')),
     # nil is as good as nothing.
     (r'(expression|function name|user name|space) is nil', answered(69, 9, "Missing mandatory field '.*' in request")),
     # Binary data is as good as text.
@@ -89,14 +88,6 @@ DIFFERENCES = [
     # Extensions that nobody knows pass through.
     (r'an argument is unknown ext', answered(0, 9, '\\[\\]')),
 ]
-# Python 3.13 goes deeper than msgpack does.
-SHALLOW = sys.version_info < (3, 13)
-FAULTS = {
-    'header key is true': (True, 'a key that is true takes the place of the sync, which is 1'),
-    'header key is float': (True, 'a key that is 1.0 takes the place of the sync, which is 1'),
-    'arguments 1015 deep': (SHALLOW, "the error's text is Python's, and where it begins depends on Python"),
-    'arguments 1015 deep in maps': (SHALLOW, "the error's text is Python's, and where it begins depends on Python"),
-}
 
 
 def _is_as(expected, got):
@@ -105,9 +96,7 @@ def _is_as(expected, got):
         for wanted, found in zip(expected['answers'], got['answers'], strict=True))
 
 
-@pytest.mark.parametrize('name', [
-    pytest.param(name, marks=pytest.mark.xfail(FAULTS[name][0], reason=FAULTS[name][1], strict=True))
-    if name in FAULTS else name for name in FRAMES])
+@pytest.mark.parametrize('name', FRAMES)
 def test_a_frame_is_answered_as_by_tarantool(address, name):
     theirs = THEIRS[name]
     waits = theirs['then'] == 'waits'

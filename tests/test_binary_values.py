@@ -241,14 +241,11 @@ def test_each_number_at_an_edge(request, where):
 
 
 @pytest.mark.parametrize('value', [{}, {1: 'a'}, {1: 'a', 2: 'b'}, {2: 'a'}, {'in': {}}, {1: None}], ids=repr)
-@pytest.mark.xfail(strict=True, reason='a map that came in is told by its keys on its way out, as any table is: '
-                                       'in Tarantool it keeps its form')
 def test_a_map_stays_a_map(address, value):
     with contextlib.closing(BinaryClient(address)) as client:
         assert [value] == client.eval('return ...', value)
 
 
-@pytest.mark.xfail(strict=True, reason='__serialize makes a map of a table, but no array of one with many holes')
 def test_a_sparse_table_that_is_to_be_an_array_is_one(address):
     with contextlib.closing(BinaryClient(address)) as client:
         assert [[1, *[None] * 18, 1]] == client.eval(

@@ -38,9 +38,6 @@ X = {} X.X = X
 function X.fn(x, y) return y or x end
 """
 
-no_box_info = pytest.mark.xfail(strict=True, reason="CALL finds functions, and box.info is a table that can be called")
-no_old_call_rows = pytest.mark.xfail(strict=True, reason='the old CALL makes no rows of a table of arrays, nor of a map')
-no_custom_error = pytest.mark.xfail(strict=True, reason="the user's type stands where CustomError should, and is no field")
 
 
 @pytest.fixture(scope='module')
@@ -101,13 +98,12 @@ class TestPython:
         """tarantool-python: a user whose password is empty logs in with an empty one."""
         assert ['open'] == list(python(user='open', password='').eval('return box.session.user()'))
 
-    @pytest.mark.parametrize('old', [False, pytest.param(True, marks=no_old_call_rows)])
+    @pytest.mark.parametrize('old', [False, True])
     def test_a_call_of_arrays(self, python, old):
         """tarantool-python: a table of arrays is one value for CALL, and rows for the old one."""
         connection = python(call_16=old)
         assert ([[1], [2, 3]] if old else [[[1], [2, 3]]]) == list(connection.call('json.decode', '[[1], [2, 3]]'))
 
-    @no_old_call_rows
     def test_an_old_call_of_a_map(self, python):
         """tarantool-python: the old CALL puts a map into a row, as it does with a number."""
         assert [[{'k': 1}]] == list(python(call_16=True).call('json.decode', '{"k": 1}'))
@@ -240,7 +236,6 @@ class TestPython:
             warnings.simplefilter('ignore', tarantool.NetworkWarning)
             assert ['shop'] == list(connection.eval('return box.session.user()'))
 
-    @no_box_info
     def test_a_pool(self, places):
         """tarantool-python: ConnectionPool asks box.info by CALL who may be written to."""
         pytest.importorskip('tarantool')
@@ -293,7 +288,6 @@ class TestAsynctnt:
                         {'initial_read_buffer_size': 1}, {'encoding': 'cp1251'}):
             assert ['shop'] == asynchronous(look, **options)
 
-    @no_box_info
     def test_box_info(self, asynchronous):
         """asynctnt: call('box.info') is how its suite sees that a connection works."""
         async def ask(connection):
@@ -380,7 +374,6 @@ class TestAsynctnt:
         assert [(33, missing, 'ClientError', missing, 33),
                 (0, 'my reason', 'ClientError', 'my reason', 0)] == asynchronous(ask)
 
-    @no_custom_error
     def test_a_custom_error(self, asynchronous):
         """asynctnt: an error with a type of the user's is a CustomError, with the type in custom_type."""
         asynctnt = pytest.importorskip('asynctnt')
@@ -455,13 +448,11 @@ class TestNetBox:
             return {c:call('X.fn', {'u'}), c:call('X.X.X.X.fn', {'u'}), c:call('X.X:fn', {'u'}),
                     told(c.call, c, 'X.nosuch'), told(c.call, c, 'X')}""")
 
-    @pytest.mark.xfail(strict=True, reason='an empty word in a path is let pass')
     @pytest.mark.parametrize('path', ['X..fn', '.echo', 'X.fn.'])
     def test_paths_with_nothing_in_them(self, net_box, path):
         """net.box: a path with an empty word is a function that is not defined."""
         assert [f"Procedure '{path}' is not defined"] == net_box(f"return {{told(c.call, c, '{path}', {{'u'}})}}")
 
-    @no_box_info
     def test_box_info(self, net_box):
         """net.box: a table that can be called is called."""
         assert ['table'] == net_box("return {type(c:call('box.info'))}")
@@ -470,9 +461,8 @@ class TestNetBox:
         ('', []), ('nil', [[None]]), ('true, false', [[True], [False]]), ('1, "a"', [[1], ['a']]), ('{}', [[]]),
         ('{1, 2}', [[1, 2]]), ('{1, {2}, 3}', [[1, [2], 3]]), ('{1}, {2}', [[1], [2]]),
         ('{1, 2, {k = 1}}', [[1, 2, {'k': 1}]]), ('{{k = 1}, 2}', [[{'k': 1}, 2]]),
-        *(pytest.param(expression, rows, marks=no_old_call_rows) for expression, rows in (
-            ('{{1}}', [[1]]), ('{{1}, {2}}', [[1], [2]]), ('{{1}, 2, 3}', [[1], [2], [3]]), ('{{}}', [[]]),
-            ('{k = 1}', [[{'k': 1}]]), ('setmetatable({1}, {__serialize = "map"})', [[{'1': 1}]])))])
+        ('{{1}}', [[1]]), ('{{1}, {2}}', [[1], [2]]), ('{{1}, 2, 3}', [[1], [2], [3]]), ('{{}}', [[]]),
+        ('{k = 1}', [[{'k': 1}]]), ('setmetatable({1}, {__serialize = "map"})', [[{'1': 1}]])])
     def test_the_old_call(self, net_box, expression, rows):
         """net.box: call_16 makes rows: of each value, or of each array in the one table whose first item is an array."""
         assert rows == net_box(f"""
@@ -566,7 +556,6 @@ class TestNetBox:
             for _, f in ipairs(fibers) do f:join() end
             return {right}""")
 
-    @pytest.mark.xfail(strict=True, reason='what __serialize raises ends the request')
     def test_a_push_that_cannot_be_made(self, net_box):
         """net.box: what cannot be pushed is nil and an error, and the request goes on."""
         assert [True, True, 3] == net_box("""

@@ -122,9 +122,13 @@ function session.push(...)
     end
     local me = session_of_caller()
     if me.type == 'binary' and current().sync then
-        local problem = task.block(PUSH, raw.sub(internal.pack_values((...)), 2))
+        local ok, packed = task.protected(internal.pack_values, (...))
+        if not ok then
+            return nil, packed
+        end
+        local problem = task.block(PUSH, raw.sub(packed, 2))
         if type(problem) == 'string' then
-            return error(problem, 0)
+            return nil, problem
         end
         return true
     end
@@ -273,7 +277,7 @@ end
 
 local started = raw.time()
 local information = {
-    version = facts.version, pid = facts.pid, status = 'running', package = 'boxsession',
+    version = facts.version, pid = facts.pid, status = 'running', ro = false, package = 'boxsession',
     uptime = function() return raw.time() - started end,
     listen = function() return internal.unpack_value(task.text(INFO, 'listen')) end,
     sessions = function() return internal.unpack_value(task.text(INFO, 'sessions')) end,

@@ -120,8 +120,13 @@ end
 
 local function from_table(value)
     local reason, kind = value.reason, value.type
-    return make(type(value.code) == 'number' and value.code or 0, kind and text_of(kind) or 'ClientError',
-                reason == nil and '' or text_of(reason))
+    local made = make(type(value.code) == 'number' and value.code or 0, kind and text_of(kind) or 'ClientError',
+                      reason == nil and '' or text_of(reason))
+    if kind then
+        local fields = fields_of[made]
+        fields.base_type, fields.custom_type = 'CustomError', fields.type
+    end
+    return made
 end
 
 local function fill(text, ...)

@@ -1,13 +1,12 @@
--- Python functions,
-    as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are copied through packed strings; no Python object, not
--- even a proxy, ever exists on this side. The grammar of a packed value (the same both ways):
+-- Python functions, as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are
+-- copied through packed strings; no Python object, not even a proxy, ever exists on this side. The grammar of a packed value
+-- (the same both ways):
 --   N nil, Z null, t true, f false, n<length>:<digits>, s<length>:<bytes>, L<values>], M<key><value>...}
 local internal, packed_services = ...
 local raw, task, tagged = internal.raw, internal.task, internal.tagged
 local NULL, concat, rawget = internal.NULL, raw.concat, raw.rawget
 local byte, error, find, format, next, select, setmetatable, sub, tonumber, type = raw.byte, raw.error, raw.find,
-    raw.format, raw.next,
-    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+    raw.format, raw.next, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 
 local unpack_value
 

@@ -20,6 +20,8 @@ _CONSTANTS = {78: None, 90: None, 116: True, 102: False}
 _WITH_TEXT = frozenset(b'nsIE')
 _NOTHING = b'L]'
 _PAUSE_EVERY = 1000
+# What is nested deeper is refused: by a number, since Python's own limit depends on its version.
+_DEEPEST = 500
 # msgpack's own extension, whose code is -1.
 _TIMESTAMP = 255
 
@@ -28,19 +30,21 @@ def pack_values(values, pause: Callable[[], None] = lambda: None) -> bytes:
     """A list of values; `pause` is called now and then.
 
     Raises:
-        ValueError: there is something that cannot be a key in Lua.
+        ValueError: there is something that cannot be a key in Lua, or it is nested too deep.
     """
     if not values:
         return _NOTHING
     out = [b'L']
     for value in values:
-        _pack(out, value, pause, _NONE)
+        _pack(out, value, pause, 0, _NONE)
     out.append(b']')
     return b''.join(out)
 
 
-def _pack(out, value, pause, null=_NULL):
+def _pack(out, value, pause, depth, null=_NULL):
     kind = type(value)
+    if depth > _DEEPEST:
+        raise ValueError(f'nested too deep: more than {_DEEPEST} levels')
     if kind is bytes:
         out.append(b's%d:%s' % (len(value), value))
     elif kind is int:
@@ -56,7 +60,7 @@ def _pack(out, value, pause, null=_NULL):
     elif kind is list:
         out.append(b'L')
         for number, item in enumerate(value, 1):
-            _pack(out, item, pause)
+            _pack(out, item, pause, depth + 1)
             if not number % _PAUSE_EVERY:
                 pause()
         out.append(b']')
@@ -65,8 +69,8 @@ def _pack(out, value, pause, null=_NULL):
         for key, item in value.items():
             if key is None or key != key:
                 raise ValueError('nil or nan cannot be a key')
-            _pack(out, key, pause)
-            _pack(out, item, pause)
+            _pack(out, key, pause, depth + 1)
+            _pack(out, item, pause, depth + 1)
             if not len(out) % _PAUSE_EVERY:
                 pause()
         out.append(b'}')

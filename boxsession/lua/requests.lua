@@ -5,9 +5,10 @@
 -- (BATCH, frames, '', the longest frame) and runs what it can of them, from bytes to bytes: see run_batch().
 local internal, REASON, GIVE_BACK = ...
 local raw, task, access = internal.raw, internal.task, internal.access
-local byte, char, collectgarbage, concat, error, find, floor, getfenv, gmatch, match, raw_pcall, raw_unpack, sub, type,
-    yield = raw.byte, raw.char, raw.collectgarbage, raw.concat, raw.error, raw.find, raw.floor, raw.getfenv, raw.gmatch,
-    raw.match, raw.pcall, raw.unpack, raw.sub, raw.type, raw.co_yield
+local byte, char, collectgarbage, concat, error, find, floor, getfenv, getmetatable, gmatch, match, raw_pcall, raw_unpack,
+    rawget, sub, type, yield = raw.byte, raw.char, raw.collectgarbage, raw.concat, raw.error, raw.find, raw.floor,
+    raw.getfenv, raw.debug_getmetatable, raw.gmatch, raw.match, raw.pcall, raw.unpack, raw.rawget, raw.sub, raw.type,
+    raw.co_yield
 local NULL, decode, encode_list = internal.NULL, internal.msgpack.decode, internal.msgpack.encode_list
 local pack, unpack_list, load_text = internal.pack_values, internal.unpack_list, internal.load_text
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
@@ -45,10 +46,18 @@ local function eval(me, text, arguments)
     return pack(chunk(unpack_list(arguments)))
 end
 
+local function is_callable(value)
+    local meta = type(value) == 'table' and getmetatable(value)
+    return type(value) == 'function' or meta and rawget(meta, '__call') ~= nil
+end
+
 -- A global by its path, and what it is a method of: `a.b.c`, `a.b:c`.
 local function find_function(name)
     local path, method = match(name, '^(.*):([^:]*)$')
     local found, owner = globals, nil
+    if find(path or name, '^%.') or find(path or name, '..', 1, true) or find(path or name, '%.$') then
+        return nil
+    end
     for word in gmatch(path or name, '[^.]+') do
         if type(found) ~= 'table' then
             return nil
@@ -59,7 +68,7 @@ local function find_function(name)
         owner = found
         found = type(owner) == 'table' and owner[method] or nil
     end
-    return type(found) == 'function' and found, owner
+    return is_callable(found) and found, owner
 end
 
 local function call(me, name, arguments)
@@ -102,8 +111,10 @@ local function failure(me, value)
         if code % 1 ~= 0 or code < 0 or code > CODE_MAX then
             code = PROC_LUA
         end
-        return '!' .. sub(pack(told.type, code, told.message, {access_type = told.access_type,
-                               object_type = told.object_type, object_name = told.object_name}), 2)
+        local is_custom = told.base_type == 'CustomError'
+        return '!' .. sub(pack(is_custom and 'CustomError' or told.type, code, told.message,
+                               {access_type = told.access_type, object_type = told.object_type,
+                                object_name = told.object_name, custom_type = told.custom_type}), 2)
     end
     local message
     if value == KILL then
@@ -416,9 +427,8 @@ local function request(me, operation, name, arguments, sync)
 end
 
 function internal.request_main(id)
-    local me = task.new_record({session = internal.sessions[id], sync = false, batch = {answers = {}, starts = {}, done = 0, given = 0,
-                                                                             runs = 0, looks = 0, lent = false,
-                                                                             taken = false}})
+    local batch = {answers = {}, starts = {}, done = 0, given = 0, runs = 0, looks = 0, lent = false, taken = false}
+    local me = task.new_record({session = internal.sessions[id], sync = false, batch = batch})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, name, arguments, sync = yield(me.fid .. '')

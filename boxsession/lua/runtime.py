@@ -850,11 +850,11 @@ class Requests:
         return reply
 
     def run_batch(self, frames: bytes, longest: int) -> tuple[bytes, int, int, bytes] | None:
-        """Runs frames as they came, as far as Lua knows what is in them; `longest` is the most that one may have, 0 for any.
+        """Runs frames as they came, as far as Lua knows what is in them; `longest` is the most that one may have (0: any).
 
-        Gives the answers' frames, how many bytes of `frames` they are for, how many requests that were, and what the request
+        Gives the answers' frames, how many bytes of `frames` they are for, how many requests that were, and what the one
         behind these gave, as run() does, or b'' where it is still to be run; None when memory is short.
-        When a request lets others in, the host is told by give_back() what has not begun, and some of the answers.
+        When a request lets others in, the host is told by give_back() what has not begun, and some answers.
         """
         task, runtime, memory = self.task, self._runtime, self._memory
         operation = self._BATCH

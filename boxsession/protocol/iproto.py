@@ -176,9 +176,11 @@ class IprotoProtocol:
         unpacker.feed(frame)
         sync, header = 0, None
         try:
-            header = unpacker.unpack()
-            if type(header) is not dict or not all(type(key) is int for key in header):
+            # As pairs: among the keys of a dict, true and 1.0 would be 1.
+            pairs = [(unpacker.unpack(), unpacker.unpack()) for _ in range(unpacker.read_map_header())]
+            if not all(type(key) is int for key, _ in pairs):
                 return self._break('Invalid MsgPack - packet header')
+            header = dict(pairs)
             kind, sync = header.get(_TYPE, 0), header.get(_SYNC, 0)
             if type(kind) is not int or type(sync) is not int or not 0 <= sync < 1 << 64:
                 return self._break('Invalid MsgPack - packet header')
