@@ -194,8 +194,8 @@ SETTINGS = (
     Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.', is_live=True),
     Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"',
             is_reloaded=True),
-    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line; what goes to systemd\'s '
-            'journal has its level in the way that the journal reads.', is_live=True),
+    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line. What goes to systemd\'s '
+            'journal has its level in front, as the journal reads it.', is_live=True),
 )
 
 # Named in the format, but not in this version: a file that relies on one must not start as if it were in force.

@@ -148,6 +148,13 @@ gevent.sleep(20)
         manager.until('END')
         assert 'WATCHDOG=1' in manager.seen
 
+    def test_where_it_aborts_the_stack_is_told(self, serve):
+        served = serve('--listen', '127.0.0.1:0')
+        served.addresses()
+        served.signal(signal.SIGABRT)
+        assert -signal.SIGABRT == served.wait()
+        assert 'Fatal Python error: Aborted' in served.stderr and 'hub.py' in served.stderr
+
     def test_it_goes_on_while_the_server_drains(self, serve, connect, manager):
         served = serve('--listen', '127.0.0.1:0', environment={**manager.environment, 'WATCHDOG_USEC': '50000'})
         client = connect(served.addresses()[0])
@@ -155,8 +162,8 @@ gevent.sleep(20)
         client.document()
         served.signal(signal.SIGTERM)
         manager.until('STOPPING')
+        manager.until('STATUS=1 session; stopping')
         manager.until('WATCHDOG')
-        manager.until('STATUS=1 session; stopping') if not any('stopping' in line for line in manager.seen) else None
         served.process.kill()
 
     @pytest.mark.parametrize(('environment', 'seconds'), [
