@@ -215,6 +215,21 @@ class TestListeners:
                     data += client.recv(4096)
         assert data.endswith(b'---\n- guest\n...\n')
 
+    @pytest.mark.parametrize(('before', 'after'), [('0666', '0600'), ('0600', '0666'), ('0620', '0602')])
+    def test_until_then_only_those_connect_whom_both_let(self, console, monkeypatch, tmp_path, sock, before, after):
+        from boxsession.listener import Listener
+        served, seen = console(), []
+        served.reload({'listen': [{'address': sock, 'mode': before}]})
+        take_over = Listener.take_over
+
+        def look(*arguments):
+            seen.append(os.stat(tmp_path / 'a.sock').st_mode & 0o777)
+            take_over(*arguments)
+            seen.append(os.stat(tmp_path / 'a.sock').st_mode & 0o777)
+        monkeypatch.setattr(Listener, 'take_over', look)
+        served.reload({'listen': [{'address': sock, 'mode': after}]})
+        assert [int(before, 8) & int(after, 8), int(after, 8)] == seen
+
     @pytest.mark.parametrize(('first', 'second'), [('127.0.0.1', '0.0.0.0'), ('0.0.0.0', '127.0.0.1')])
     def test_a_port_at_an_address_that_overlaps(self, daemon, connect, first, second):
         def listening(host):
@@ -252,7 +267,7 @@ class TestListeners:
         running.served.addresses()
         connect(sock).reply("listener = require('console').listen('127.0.0.1:0')")
         line = running.served.log_line('listening: console 127.0.0.1')
-        running.reload({'listen': [sock], 'limits': {'slice_ms': 11}})
+        assert running.reload({'listen': [sock], 'limits': {'slice_ms': 11}}).endswith('reloaded: limits.slice_ms')
         client = connect(line.split()[-1])
         assert 2 == len(client.value('box.info.listen'))
         client.reply('listener:close()')
@@ -459,7 +474,7 @@ class TestLibrary:
         assert ['the console is about to stop: nothing was reloaded'] == outcome
         assert [] == served.addresses
 
-    def test_they_take_their_turn(self, console, monkeypatch):
+    def test_they_take_their_turn(self, console, monkeypatch, sock, connect):
         from boxsession import listener
         served = console()
         resolve = listener._resolve
@@ -469,10 +484,12 @@ class TestLibrary:
             return resolve(address)
         monkeypatch.setattr(listener, '_resolve', slowly)
         with gevent.Timeout(20):
-            several = [gevent.spawn(served.reload, {'listen': [f'127.0.0.{number}:0'], 'limits': {'drain_seconds': 0.2}})
+            several = [gevent.spawn(served.reload, {'listen': [
+                {'address': sock, 'user': 'guest' if number % 2 else 'admin'}, f'127.0.0.{number}:0']})
                        for number in range(2, 7)]
             gevent.joinall(several, raise_error=True)
-        assert ['127.0.0.6'] == [address.host for address in served.addresses]
+        assert ['', '127.0.0.6'] == [address.host for address in served.addresses]
+        assert 'admin' == connect(sock).value('box.session.user()')
 
     def test_its_own_log_handlers_stay(self, console, tmp_path, caplog):
         served = console()

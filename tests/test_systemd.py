@@ -148,12 +148,23 @@ gevent.sleep(20)
         manager.until('END')
         assert 'WATCHDOG=1' in manager.seen
 
-    def test_where_it_aborts_the_stack_is_told(self, serve):
-        served = serve('--listen', '127.0.0.1:0')
-        served.addresses()
+    def test_where_it_aborts_the_stack_is_told(self, serve, tmp_path):
+        (tmp_path / 'holds.py').write_text('''
+import gevent, sys, time
+from boxsession.config import read
+from boxsession.daemon import Daemon
+def hold():
+    print('held', file=sys.stderr, flush=True)
+    time.sleep(100)
+daemon = Daemon(lambda: read({'listen': ['127.0.0.1:0']}))
+gevent.spawn(hold)
+daemon.run()
+''')
+        served = serve(program=str(tmp_path / 'holds.py'))
+        served.log_line('held')
         served.signal(signal.SIGABRT)
         assert -signal.SIGABRT == served.wait()
-        assert 'Fatal Python error: Aborted' in served.stderr and 'hub.py' in served.stderr
+        assert 'Fatal Python error: Aborted' in served.stderr and 'in hold' in served.stderr
 
     def test_it_goes_on_while_the_server_drains(self, serve, connect, manager):
         served = serve('--listen', '127.0.0.1:0', environment={**manager.environment, 'WATCHDOG_USEC': '50000'})
@@ -174,11 +185,15 @@ gevent.sleep(20)
         assert seconds == Notifier({'NOTIFY_SOCKET': '/x', **environment}).watchdog_seconds
         assert 0 == Notifier(environment).watchdog_seconds
 
-    def test_a_beat_waits_for_nobody(self, manager):
-        notifier = Notifier({**manager.environment, 'WATCHDOG_USEC': '1000000'})
-        heart = Heart(notifier, lambda: 'busy')
-        for _ in range(2000):           # more than a receiver's queue holds
-            heart.beat()
+    def test_a_beat_waits_for_nobody(self, manager, tmp_path, serve):
+        (tmp_path / 'beats.py').write_text('''
+from boxsession.systemd import Heart, Notifier
+heart = Heart(Notifier(), lambda: 'busy')
+for _ in range(2000):           # more than a receiver's queue holds
+    heart.beat()
+''')
+        beating = serve(program=str(tmp_path / 'beats.py'), environment={**manager.environment, 'WATCHDOG_USEC': '1000000'})
+        assert 0 == beating.wait()
         assert 'WATCHDOG=1' == manager.until('WATCHDOG')
 
     def test_nothing_is_done_without_a_manager(self):
