@@ -339,8 +339,8 @@ class TestActivation:
         path = tmp_path / 'real.sock'
         with open(tmp_path / 'log', 'wb') as log:
             process = subprocess.Popen(
-                ['systemd-socket-activate', '-l', str(path), sys.executable, '-m', 'boxsession', 'serve'], stderr=log,
-                cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)})
+                ['systemd-socket-activate', '-E', f'PYTHONPATH={PROJECT}', '-l', str(path),
+                 sys.executable, '-m', 'boxsession', 'serve'], stderr=log, cwd=tmp_path)
         try:
             with gevent.Timeout(SECONDS):
                 while b'Listening on' not in (tmp_path / 'log').read_bytes():
