@@ -82,10 +82,8 @@ class Console:
             listen = [listen]
         if expose is not None and not isinstance(expose, Mapping):
             raise TypeError(f'expose maps names to functions, objects or data: a {type(expose).__name__} does not')
-        config = _read(config)
-        if listen is not None:
-            config = replace(config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
-        self.config = config
+        self._listen = settings.read({'listen': list(listen)}, 'listen').listen if listen is not None else None
+        self.config = config = self._read(config)
         self.settings = dict(config.values)     # those in force, by dotted name; one object for ever
         self.sessions = Sessions()
         self._expose = dict(expose or {})
@@ -103,6 +101,13 @@ class Console:
         self._monitor: Monitor | None = None
         self._stopped = Event()
         self._stopped.set()
+
+    def _read(self, config) -> settings.Config:
+        if config is None or isinstance(config, Mapping):
+            config = settings.read(config or {})
+        elif not isinstance(config, settings.Config):
+            config = settings.load(config)
+        return config if self._listen is None else replace(config, listen=self._listen)
 
     @property
     def listeners(self) -> list[Listener]:
@@ -250,7 +255,8 @@ class Console:
         the value in force, also where box.cfg has changed that. Reloads take their turn. It logs one line.
 
         Args:
-            config: as the constructor takes it; what is not in it has its default.
+            config: as the constructor takes it; what is not in it has its default. `listen`, where the constructor was
+                given it, stays as it was.
 
         Returns:
             The names of the settings that changed, `listen` with what became of its addresses.
@@ -261,7 +267,7 @@ class Console:
             BoxsessionError: a file cannot be opened, or the console does not run or stops.
         """
         with self._reloads:
-            return reload(self, _read(config))
+            return reload(self, self._read(config))
 
     def replace_listeners(self, listeners: list[Listener]) -> None:
         """Accepts by these, which have their sockets, and by the temporary ones. The others give their addresses back."""
@@ -469,9 +475,3 @@ class Console:
                                            greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection
-
-
-def _read(config) -> settings.Config:
-    if config is None or isinstance(config, Mapping):
-        return settings.read(config or {})
-    return config if isinstance(config, settings.Config) else settings.load(config)
