@@ -4,7 +4,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-__all__ = ['Address', 'peer_text']
+__all__ = ['Address', 'peer_text', 'socket_text']
 
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
 
@@ -84,3 +84,10 @@ def peer_text(address) -> str:
     if isinstance(address, tuple):
         return str(Address(host=address[0], port=address[1]))
     return 'unix/:(socket)'
+
+
+def socket_text(name) -> str:
+    """Where a socket listens, as users write it; `name` is what getsockname() gave."""
+    if isinstance(name, tuple):
+        return str(Address(host=name[0], port=name[1]))
+    return f'unix:{name}' if name and isinstance(name, str) else 'unix:(no path)'

@@ -44,22 +44,35 @@ class Audit:
     """
 
     def __init__(self, path: str | None, required: bool = False):
+        self._boot = uuid.uuid4().hex
+        self._fd = -1
+        self.use(path, self.open(path), required)
+
+    @staticmethod
+    def open(path: str | None) -> int:
+        """A descriptor of the file for use(); -1 for none.
+
+        Raises:
+            OSError: it cannot be opened.
+        """
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600) if path else -1
+
+    def use(self, path: str | None, fd: int, required: bool) -> None:
+        """Records there from now on; the descriptor is taken over."""
+        old, self._fd = self._fd, fd
         self._path = path
         self.is_on = path is not None
         self._required = required
-        self._boot = uuid.uuid4().hex
-        self._fd = self._open() if path else -1
         self._failing = False
-
-    def _open(self):
-        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if old >= 0:
+            os.close(old)
 
     def reopen(self) -> None:
         """Opens the file anew, after it was rotated."""
         if not self.is_on:
             return
         try:
-            new = self._open()
+            new = self.open(self._path)
         except OSError as error:
             log.error('cannot open the audit file %s anew: %s; the old one stays in use', self._path, error.strerror)
             return

@@ -2,21 +2,15 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import getpass
 import os
-import signal
-import socket
 import sys
 from dataclasses import replace
 
-import gevent
-import gevent.event
-
+from boxsession import check
 from boxsession import config as settings
-from boxsession import logs
+from boxsession.daemon import Daemon
 from boxsession.errors import BoxsessionError, ClientError, ConfigError
-from boxsession.server import Console
 from boxsession.store import Store
 from boxsession.version import __version__
 
@@ -49,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
     try:
         if arguments.command == 'check-config':
-            settings.load(arguments.file)
+            problems = check.problems(settings.load(arguments.file), arguments.file)
+            if problems:
+                raise ConfigError(problems)
             return 0
         if arguments.command == 'passwd':
             return _passwd(arguments)
@@ -63,36 +59,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(arguments) -> int:
-    config = settings.load(arguments.config) if arguments.config else settings.read({})
-    if arguments.listen:
-        config = replace(config, listen=settings.read({'listen': arguments.listen}, '--listen').listen)
-    try:
-        logs.configure(config)
-    except OSError as error:
-        raise BoxsessionError(f'cannot open log.file {config["log.file"]}: {error.strerror}') from None
-    console = Console(config=config, triggers=not arguments.no_triggers)
-    stopping = gevent.event.Event()
+    def load():
+        config = settings.load(arguments.config) if arguments.config else settings.read({})
+        if arguments.listen:
+            config = replace(config, listen=settings.read({'listen': arguments.listen}, '--listen').listen)
+        return config
 
-    def stop():
-        if stopping.is_set():
-            os._exit(1)
-        stopping.set()
-
-    # Before anything listens: from the first ready line on, a signal finds its handler.
-    handlers = [gevent.signal_handler(number, stop) for number in (signal.SIGTERM, signal.SIGINT)]
-    handlers.append(gevent.signal_handler(signal.SIGHUP, console.reopen_logs))
-    try:
-        console.start()
-        for listener in console.listeners:
-            print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
-        _spare_the_collector()
-        _notify('READY=1')
-        stopping.wait()
-        _notify('STOPPING=1')
-        console.stop()
-    finally:
-        for handler in handlers:
-            handler.cancel()
+    Daemon(load if arguments.config or arguments.listen else None, triggers=not arguments.no_triggers).run()
     return 0
 
 
@@ -116,24 +89,3 @@ def _passwd(arguments) -> int:
     finally:
         store.close()
     return 0
-
-
-def _spare_the_collector() -> None:
-    """Sessions leave no cycles worth a stop: Python's full collections, which take long with many sessions, are rare."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(2000, 10, 1000)
-
-
-def _notify(state: str) -> None:
-    """Tells systemd, where it asked for it (sd_notify(3))."""
-    path = os.environ.get('NOTIFY_SOCKET')
-    if not path:
-        return
-    if path.startswith('@'):
-        path = '\0' + path[1:]
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        try:
-            sock.sendto(state.encode(), path)
-        except OSError as error:
-            print(f'boxsession: cannot notify systemd: {error.strerror}', file=sys.stderr)

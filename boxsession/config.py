@@ -32,7 +32,8 @@ class Setting:
     check: Callable[[Any], Any]             # the value for the program, or ValueError with what was expected
     help: str                               # what it is for, in one sentence
     example: str = ''                       # what the commented file shows instead of the default
-    is_live: bool = False                   # whether a running server can change it (box.cfg)
+    is_live: bool = False                   # whether a running server can change it (box.cfg, and a reload of the file)
+    is_reloaded: bool = False               # whether a reload of the file changes it, and box.cfg does not
 
 
 # Checks: each takes what YAML made of the value ----------------------------------------------------------------------
@@ -188,11 +189,13 @@ SETTINGS = (
     Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',
             is_live=True),
     Setting('audit.file', None, _text, 'Where each statement is recorded, one JSON object a line; SIGHUP opens it anew.',
-            '/var/log/boxsession/audit.jsonl'),
-    Setting('audit.required', False, _flag, 'Refuse statements while they cannot be recorded.'),
+            '/var/log/boxsession/audit.jsonl', is_reloaded=True),
+    Setting('audit.required', False, _flag, 'Refuse statements while they cannot be recorded.', is_reloaded=True),
     Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.', is_live=True),
-    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"'),
-    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line.', is_live=True),
+    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"',
+            is_reloaded=True),
+    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line. What goes to systemd\'s '
+            'journal has its level in front, as the journal reads it.', is_live=True),
 )
 
 # Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
@@ -237,10 +240,16 @@ def open_listener_problem(listener: ListenerConfig) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """All settings, checked. `values` holds those of SETTINGS by dotted name."""
+    """All settings, checked.
+
+    Attributes:
+        values: those of SETTINGS, by dotted name.
+        lines: where what is set stands in the file, by dotted name, and for listeners by number and key (`listen.0.tls`).
+    """
 
     listen: tuple[ListenerConfig, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
     def __getitem__(self, name: str):
         return self.values[name]
@@ -360,7 +369,14 @@ class _Reader:
         if not isinstance(node.value, list) or not node.value:
             self.complain(node, '`listen` must be a list of listeners, each with an `address`')
             return ()
-        return tuple(filter(None, [self.listener(item) for item in node.value]))
+        found = [self.listener(item) for item in node.value]
+        seen = set()
+        for item, listener in zip(node.value, found, strict=True):
+            if listener is not None and listener.address in seen:
+                self.complain(item, f'`listen` has {listener.address} twice')
+            elif listener is not None and (listener.address.path or listener.address.port):
+                seen.add(listener.address)
+        return tuple(filter(None, found))
 
     def listener(self, node):
         if isinstance(node.value, str):
@@ -421,7 +437,17 @@ def _finish(root, problems, source):
     if reader.problems:
         ordered = sorted(reader.problems, key=lambda problem: problem[0] or 0)
         raise ConfigError([f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered])
-    return Config(listen, values)
+    return Config(listen, values, _lines(root) if root.line else {})
+
+
+def _lines(node, prefix=''):
+    found = {}
+    children = node.value if isinstance(node.value, dict) else dict(enumerate(node.value)) \
+        if isinstance(node.value, list) else {}
+    for key, inner in children.items():
+        found[f'{prefix}{key}'] = inner.line
+        found.update(_lines(inner, f'{prefix}{key}.'))
+    return found
 
 
 def load(path: str | os.PathLike) -> Config:
@@ -551,7 +577,7 @@ def reference() -> str:
     def entries(table):
         for setting in table:
             default = f' ({_shown(setting)})' if setting.default is not None else ''
-            live = ' *' if setting.is_live else ''
+            live = ' *' if setting.is_live else ' +' if setting.is_reloaded else ''
             yield f'``{setting.name}``{default}{live}\n    {setting.help}\n'
 
     return '\n'.join([*entries(SETTINGS), 'Each entry of ``listen`` is an address, or a mapping of these:\n',

@@ -40,7 +40,7 @@ class Connection:
     __slots__ = ('session', '_sock', '_runtime', '_evaluator', '_send_seconds', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
-                 '_bytes_out', '_active', '_audit', 'is_private', '_ending', '_writer')
+                 '_bytes_out', '_active', '_audit', '_recorder', 'is_private', '_ending', '_writer')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool):
         self.session = session
@@ -48,7 +48,8 @@ class Connection:
         self._runtime = runtime
         self._evaluator = None                  # made by the greenlet itself
         self._send_seconds = 0.0
-        self._audit = audit if audit.is_on else None
+        self._recorder = audit
+        self._audit = None                      # the recorder, while it is on: see configure()
         self.is_private = is_private            # whether nobody on the way can read what is sent
         self._ending = 'the client left'        # why the session is over
         self.greenlet = None                    # the one that run() is the body of
@@ -315,6 +316,7 @@ class Connection:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Takes the settings in force, by dotted name."""
+        self._audit = self._recorder if self._recorder.is_on else None
         self._send_seconds = settings['limits.send_seconds']
         self._cancels = settings['limits.on_disconnect'] == 'cancel'
 

@@ -7,6 +7,7 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from gevent import monkey, socket
 from gevent.server import StreamServer
@@ -14,9 +15,9 @@ from gevent.server import StreamServer
 from boxsession.address import Address
 from boxsession.config import ListenerConfig
 from boxsession.errors import ListenError
-from boxsession.tls import tls_context
+from boxsession.tls import tls_context, tls_digest
 
-__all__ = ['Listener', 'peer_uid']
+__all__ = ['Listener', 'is_at', 'peer_uid']
 
 log = logging.getLogger('boxsession')
 
@@ -31,9 +32,23 @@ class _Server(StreamServer):
     max_accept = 10         # at a time: a new session costs some tenths of a millisecond
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, sock, listener):
+        super().__init__(sock)
+        self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
+
+    def handle(self, sock, peer, listener):
+        listener.accepted(sock, peer)
+
+    def accept_waiting(self):
+        """Accepts all who have connected by now. OSError where that cannot be."""
+        for _ in range(_BACKLOG + 1):
+            accepted = self.do_read()
+            if not accepted:
+                break
+            self.do_handle(*accepted)
+        if self._pause:
+            raise OSError(errno.EMFILE, 'those who have connected cannot be accepted')
 
     def do_read(self):
         try:
@@ -51,7 +66,7 @@ class _Server(StreamServer):
         if accepted and self._pause:
             self._pause = 0.0
             log.warning('accepting again')
-        return accepted
+        return accepted and (*accepted, self.listener)
 
 
 class Listener:
@@ -61,41 +76,75 @@ class Listener:
         config: where and how.
         serve: called as serve(sock, peer address, listener) in the client's greenlet; the socket is plain and
             non-blocking, and serve's to close.
+
+    Raises:
+        ListenError: what `tls` names cannot be used.
     """
 
     def __init__(self, config: ListenerConfig, serve: Callable):
         self.config = config
         self._serve = serve
-        self._server: StreamServer | None = None
+        self._server: _Server | None = None
         self._inode: tuple[int, int] | None = None      # of our socket file
         self.address = config.address                   # with the port that was taken, once bound
+        self.is_inherited = False                       # the socket was systemd's first
+        self.is_temporary = False                       # opened while the console ran, by no setting: no reload ends it
+        self._tls_digest = tls_digest(config.tls) if config.tls else b''
         self.tls = tls_context(config.tls, config.address) if config.tls else None
 
-    def bind(self) -> None:
+    def bind(self, shares_port: bool = False) -> None:
         """Takes the address.
+
+        Args:
+            shares_port: another listener of this process has the port at an address that overlaps, and lends_port().
 
         Raises:
             ListenError: it cannot be had, with the reason and the address.
         """
         address = self.config.address
         try:
-            sock = self._bind_unix(address.path) if address.path else self._bind_tcp(address)
+            sock = self._bind_unix(address.path) if address.path else self._bind_tcp(address, shares_port)
         except OSError as error:
             raise ListenError(address, error.strerror or str(error)) from None
-        self._server = _Server(sock, self._handle)
+        self._server = _Server(sock, self)
 
-    def _bind_tcp(self, address):
+    def inherit(self, sock: Any) -> None:
+        """Takes a socket that listens on the address already. Its file, if it has one, is somebody else's."""
+        self.is_inherited = True
+        mine = socket.socket(fileno=sock.dup().detach())
+        if mine.family == socket.AF_UNIX:
+            self._look_at_rights()
+        else:
+            self.address = Address(host=self.config.address.host, port=mine.getsockname()[1])
+        self._server = _Server(mine, self)
+
+    def _look_at_rights(self):
+        """Who can connect to a file that we did not make is not for us to change, but for the log."""
+        mode = stat.S_IMODE(os.stat(self.config.address.path).st_mode)
+        if mode & ~self.config.mode and not self.config.peers:
+            log.warning('%s has mode %04o, which lets in more than `mode` here, %04o: set SocketMode= in the socket unit',
+                        self.config.address, mode, self.config.mode)
+
+    def _bind_tcp(self, address, shares_port):
         family, kind, proto, _, name = _resolve(address)
         sock = socket.socket(family, kind, proto)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if shares_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             sock.bind(name)
             sock.listen(_BACKLOG)
+            if shares_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
         except OSError:
             sock.close()
             raise
         self.address = Address(host=address.host, port=sock.getsockname()[1])
         return sock
+
+    def lend_port(self, lends: bool) -> None:
+        """Whether another socket of this process may have the same port meanwhile, at another address."""
+        self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))
 
     def _bind_unix(self, path):
         config = self.config
@@ -103,25 +152,27 @@ class Listener:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             sock.bind(path)
+            found = os.stat(path)
+            self._inode = found.st_dev, found.st_ino
             # Nobody can connect before listen(): until then the rights are put right.
             if config.owner is not None or config.group is not None:
                 os.chown(path, -1 if config.owner is None else config.owner,
                          -1 if config.group is None else config.group)
             os.chmod(path, config.mode)
             sock.listen(_BACKLOG)
-            found = os.stat(path)
         except OSError:
             sock.close()
+            self._remove_file()
             raise
-        self._inode = found.st_dev, found.st_ino
         return sock
 
     def start(self) -> None:
-        """Begins to accept."""
-        self._server.start()
+        """Begins to accept. Starting twice is no error."""
+        if not self._server.started:
+            self._server.start()
 
     def stop(self) -> None:
-        """Accepts no more and gives the address back. Live clients stay."""
+        """Accepts no more and gives the address back. Live clients stay. Stopping twice is no error."""
         if self._server is None:
             return
         if self._inode is not None:
@@ -130,15 +181,74 @@ class Listener:
         self._server = None
 
     def _remove_file(self):
-        path, inode, self._inode = self.config.address.path, self._inode, None
+        is_ours, self._inode = self._file_is_ours(), None
         try:
-            found = os.stat(path)
-            if (found.st_dev, found.st_ino) == inode:
-                os.unlink(path)
-        except FileNotFoundError:
-            pass
+            if is_ours:
+                os.unlink(self.config.address.path)
+        except OSError as error:
+            log.warning('cannot remove %s: %s', self.config.address, error.strerror)
 
-    def _handle(self, sock, peer):
+    @property
+    def has_lost_its_file(self) -> bool:
+        """Whether its socket file was removed, or replaced, so that nobody can connect any more."""
+        return self._inode is not None and not self._file_is_ours()
+
+    def _file_is_ours(self):
+        if self._inode is None:
+            return False
+        try:
+            found = os.stat(self.config.address.path)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._inode
+
+    # Other settings for the same address
+
+    def is_as(self, config: ListenerConfig) -> bool:
+        """Whether it listens as `config` says, with the files of TLS as they are now."""
+        return config == self.config and not (config.tls and tls_digest(config.tls) != self._tls_digest)
+
+    def tighten(self, config: ListenerConfig) -> Callable[[], None]:
+        """Makes way for other rights of the socket file: who has connected is accepted with the old settings, and from now
+        on, until take_over(), only those can connect whom both let. What it gives puts the old rights back.
+
+        Raises:
+            ListenError: that is not allowed.
+        """
+        if not self._file_is_ours():            # there is no file, or systemd made it
+            return lambda: None
+        path = config.address.path
+        found = os.stat(path)
+        is_same_owner = (config.owner, config.group) == (self.config.owner, self.config.group)
+
+        def put_back():
+            os.chown(path, found.st_uid, found.st_gid)
+            os.chmod(path, stat.S_IMODE(found.st_mode))
+
+        try:
+            os.chmod(path, stat.S_IMODE(found.st_mode) & config.mode if is_same_owner else 0)
+            if not is_same_owner:
+                os.chown(path, os.geteuid() if config.owner is None else config.owner,
+                         os.getegid() if config.group is None else config.group)
+            self._server.accept_waiting()
+        except OSError as error:
+            put_back()
+            raise ListenError(config.address, error.strerror or str(error)) from None
+        return put_back
+
+    def take_over(self, old: Listener) -> None:
+        """Goes on with the socket of `old`, for the same address. Who was accepted before keeps the old settings."""
+        self._server, old._server = old._server, None
+        self._inode, self.address, self.is_inherited = old._inode, old.address, old.is_inherited
+        self._server.listener = self
+        if self._file_is_ours():
+            try:
+                os.chmod(self.config.address.path, self.config.mode)
+            except OSError as error:
+                log.error('cannot set the mode of %s: %s', self.config.address, error.strerror)
+
+    def accepted(self, sock, peer) -> None:
+        """The body of a client's greenlet."""
         plain = _plain_socket(fileno=sock.detach())
         plain.setblocking(False)
         if plain.family != socket.AF_UNIX:
@@ -149,6 +259,19 @@ class Listener:
                 if hasattr(socket, option):
                     plain.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         self._serve(plain, peer, self)
+
+
+def is_at(sock: Any, address: Address) -> bool:
+    """Whether a socket listens where an address says."""
+    name = sock.getsockname()
+    if sock.family == socket.AF_UNIX or address.path:
+        return bool(address.path and sock.family == socket.AF_UNIX and name and isinstance(name, str)
+                    and os.path.realpath(name) == os.path.realpath(address.path))
+    try:
+        family, *_, wanted = _resolve(address)
+    except socket.gaierror:
+        return False
+    return (family, wanted[:2]) == (sock.family, name[:2])
 
 
 def peer_uid(sock) -> int:

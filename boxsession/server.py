@@ -13,21 +13,23 @@ from typing import Any
 import gevent
 from gevent import getcurrent
 from gevent.event import Event
+from gevent.lock import BoundedSemaphore
 
 from boxsession import config as settings
 from boxsession import logs
 from boxsession.access import Level
 from boxsession.accounts import Accounts
-from boxsession.address import Address, peer_text
+from boxsession.address import Address, peer_text, socket_text
 from boxsession.audit import Audit
 from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
 from boxsession.errors import BoxsessionError, ConfigError, ScriptError
-from boxsession.listener import Listener, peer_uid
+from boxsession.listener import Listener, is_at, peer_uid
 from boxsession.lua.runtime import Runtime
 from boxsession.monitor import Monitor
 from boxsession.protocol.greeting import console_greeting
+from boxsession.reload import reload
 from boxsession.services import Services
 from boxsession.session import Session, Sessions
 from boxsession.tls import TLSTunnel
@@ -65,6 +67,8 @@ class Console:
             the session's greenlet and may switch; exceptions become Lua errors.
         config: the path of a config file, its content as a mapping, or settings that were read already.
         triggers: False runs none on connect and disconnect, to get in when one of them locks everyone out.
+        sockets: sockets that listen already, as systemd passes them: a listener whose address one of them has takes it, and
+            leaves its file alone. They stay the caller's to close.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -72,22 +76,20 @@ class Console:
 
     def __init__(self, listen: str | Mapping | Iterable[str | Mapping] | None = None,
                  expose: Mapping[str, Any] | None = None,
-                 config: str | os.PathLike | Mapping | settings.Config | None = None, *, triggers: bool = True):
+                 config: str | os.PathLike | Mapping | settings.Config | None = None, *, triggers: bool = True,
+                 sockets: Iterable[Any] = ()):
         if isinstance(listen, (str, Mapping)):
             listen = [listen]
         if expose is not None and not isinstance(expose, Mapping):
             raise TypeError(f'expose maps names to functions, objects or data: a {type(expose).__name__} does not')
-        if config is None or isinstance(config, Mapping):
-            config = settings.read(config or {})
-        elif not isinstance(config, settings.Config):
-            config = settings.load(config)
-        if listen is not None:
-            config = replace(config, listen=settings.read({'listen': list(listen)}, 'listen').listen)
-        self.config = config
+        self._listen = settings.read({'listen': list(listen)}, 'listen').listen if listen is not None else None
+        self.config = config = self._read(config)
         self.settings = dict(config.values)     # those in force, by dotted name; one object for ever
         self.sessions = Sessions()
         self._expose = dict(expose or {})
         self._triggers = triggers
+        self._sockets = list(sockets)
+        self._reloads = BoundedSemaphore()          # one at a time
         self.accounts: Accounts | None = None       # while started
         self.audit: Audit | None = None
         self._runtime: Runtime | None = None
@@ -99,6 +101,13 @@ class Console:
         self._monitor: Monitor | None = None
         self._stopped = Event()
         self._stopped.set()
+
+    def _read(self, config) -> settings.Config:
+        if config is None or isinstance(config, Mapping):
+            config = settings.read(config or {})
+        elif not isinstance(config, settings.Config):
+            config = settings.load(config)
+        return config if self._listen is None else replace(config, listen=self._listen)
 
     @property
     def listeners(self) -> list[Listener]:
@@ -122,6 +131,8 @@ class Console:
         if self._runtime is not None:
             raise RuntimeError('the console is already started')
         config = self.config
+        # What only a restart changes.
+        self.settings.update({setting.name: config[setting.name] for setting in settings.SETTINGS if not setting.is_live})
         facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
                  'listen': lambda: [str(address) for address in self.addresses], 'triggers': self._triggers,
                  'memory': lambda: self._runtime.memory_used,
@@ -147,11 +158,10 @@ class Console:
         try:
             if config['init'] is not None:
                 self._run_init(config['init'])
-            self._check_users(config)
+            self.check_users(config)
+            self._check_sockets(config)
             for listener_config in config.listen:
-                listener = Listener(listener_config, self._serve)
-                listener.bind()
-                self._listeners.append(listener)
+                self._listeners.append(self.bound_listener(listener_config))
         except BaseException:
             self._release()
             raise
@@ -164,8 +174,34 @@ class Console:
             listener.start()
             log.debug('listening: %s %s', listener.config.protocol, listener.address)
 
-    def _check_users(self, config):
-        """Sessions begin as somebody who is there, and nobody runs code whom nobody knows."""
+    def _check_sockets(self, config):
+        wanted = [listener.address for listener in config.listen]
+        for sock in self._sockets:
+            if not any(is_at(sock, address) for address in wanted):
+                place = socket_text(sock.getsockname())
+                raise BoxsessionError(f'a socket was passed that listens on {place}, and no listener has that address '
+                                      f'({", ".join(map(str, wanted))}): let `listen` and the socket unit name the same')
+
+    def bound_listener(self, config: settings.ListenerConfig, shares_port: bool = False) -> Listener:
+        """A listener that has its address, and does not accept yet.
+
+        Raises:
+            ListenError: it cannot be had.
+        """
+        listener = Listener(config, self.accept)
+        for sock in self._sockets:
+            if is_at(sock, config.address):
+                listener.inherit(sock)
+                return listener
+        listener.bind(shares_port)
+        return listener
+
+    def check_users(self, config: settings.Config) -> None:
+        """Sessions begin as somebody who is there, and nobody runs code whom nobody knows.
+
+        Raises:
+            ConfigError: it would not be so.
+        """
         problems = []
         access = self.accounts.access
         for listener in config.listen:
@@ -195,8 +231,8 @@ class Console:
         Raises:
             ListenError: it cannot be had.
         """
-        listener = Listener(config, self._serve)
-        listener.bind()
+        listener = self.bound_listener(config)
+        listener.is_temporary = True
         self._listeners.append(listener)
         listener.start()
         return listener
@@ -206,6 +242,53 @@ class Console:
         listener.stop()
         if listener in self._listeners:
             self._listeners.remove(listener)
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether sessions can begin: it is started and does not stop."""
+        return self._accepting
+
+    def reload(self, config: str | os.PathLike | Mapping | settings.Config) -> list[str]:
+        """Puts changed settings in force while the console runs: all of them, or none.
+
+        Listeners come and go, live sessions stay. A setting whose value is the same as when settings were last loaded keeps
+        the value in force, also where box.cfg has changed that. Reloads take their turn. It logs one line.
+
+        Args:
+            config: as the constructor takes it; what is not in it has its default. `listen`, where the constructor was
+                given it, stays as it was.
+
+        Returns:
+            The names of the settings that changed, `listen` with what became of its addresses.
+
+        Raises:
+            ConfigError: a setting is wrong.
+            ListenError: an address cannot be had.
+            BoxsessionError: a file cannot be opened, or the console does not run or stops.
+        """
+        with self._reloads:
+            return reload(self, self._read(config))
+
+    def replace_listeners(self, listeners: list[Listener]) -> None:
+        """Accepts by these, which have their sockets, and by the temporary ones. The others give their addresses back."""
+        listeners = [*listeners, *[listener for listener in self._listeners if listener.is_temporary]]
+        for listener in self._listeners:
+            if listener not in listeners:
+                listener.stop()
+        self._listeners = listeners
+        for listener in listeners:
+            listener.start()
+
+    def check(self, changes: Mapping[str, Any]) -> None:
+        """Looks whether changes, each of which is right, can be made now.
+
+        Raises:
+            Refused: one cannot.
+        """
+        limit = changes.get('limits.lua_memory_bytes')
+        if limit and limit < 2 * self.memory_used:
+            raise settings.Refused('limits.lua_memory_bytes',
+                                   f'should be twice what is used now or more: {self.memory_used} bytes')
 
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Changes settings, which were checked, in the running console."""
@@ -304,8 +387,8 @@ class Console:
             raise ScriptError(f'{path}: cannot be read: {error.strerror}') from None
         self._runtime.run_script(text, str(path))
 
-    def _serve(self, sock, peer, listener):
-        """The body of a client's greenlet."""
+    def accept(self, sock, peer, listener: Listener) -> None:
+        """The body of a client's greenlet, for listeners."""
         if not self._accepting:             # it came in the very moment of stop()
             sock.close()
             return

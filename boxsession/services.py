@@ -58,12 +58,9 @@ class Services:
         """Changes settings, all or none. Gives None, or the name of the one that is wrong and the reason."""
         try:
             changed = settings.changes(changes)
+            self._console.check(changed)
         except settings.Refused as problem:
             return {'name': problem.name, 'reason': problem.reason}
-        limit = changed.get('limits.lua_memory_bytes')
-        if limit and limit < 2 * self._console.memory_used:
-            return {'name': 'limits.lua_memory_bytes', 'reason':
-                    f'should be twice what is used now or more: {self._console.memory_used} bytes'}
         self._console.configure(changed)
         for name, value in changed.items():
             log.info('%s is set to %s by session %d', name, value, _caller_id())

@@ -2,13 +2,16 @@
 a plain socket whatever its client speaks."""
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
+
 import gevent
 from gevent import monkey, socket, ssl
 
 from boxsession.config import TLSConfig
 from boxsession.errors import ListenError
 
-__all__ = ['TLSTunnel', 'tls_context']
+__all__ = ['TLSTunnel', 'tls_context', 'tls_digest']
 
 _HANDSHAKE_SECONDS = 10
 # How long the last answer may take to reach a client after its session is over.
@@ -25,14 +28,48 @@ def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, path in _files(config):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ListenError(address, f'tls: {name} {path} cannot be read: {error.strerror}') from error
+    asked = []          # OpenSSL itself would ask for an encrypted key's password on the terminal
     try:
-        context.load_cert_chain(config.cert, config.key)
-        if config.ca:
+        context.load_cert_chain(config.cert, config.key, password=lambda: asked.append(True) or '')
+    except (OSError, ValueError) as error:            # ssl.SSLError is an OSError
+        reason = 'the key is encrypted: give it without a password, in a file that only the server may read' \
+            if asked else _reason(error)
+        raise ListenError(address, f'tls: cert {config.cert} and key {config.key} cannot be used: {reason}') from None
+    if config.ca:
+        try:
             context.load_verify_locations(config.ca)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except OSError as error:            # ssl.SSLError is one
-        raise ListenError(address, f'tls: cert, key or ca cannot be used: {error.strerror or error}') from None
+        except OSError as error:
+            raise ListenError(address, f'tls: ca {config.ca} cannot be used: {_reason(error)}') from None
+        context.verify_mode = ssl.CERT_REQUIRED
     return context
+
+
+def _files(config):
+    return [(name, path) for name, path in (('cert', config.cert), ('key', config.key), ('ca', config.ca)) if path]
+
+
+def _reason(error):
+    reason = getattr(error, 'reason', None)
+    if reason == 'KEY_VALUES_MISMATCH':
+        return 'the key is not of this certificate'
+    return 'there is none in PEM' if reason in ('NO_START_LINE', 'NO_CERTIFICATE_OR_CRL_FOUND', 'PEM_LIB', None) \
+        else str(error)
+
+
+def tls_digest(config: TLSConfig) -> bytes:
+    """Tells whether the content of the files has changed; empty where they cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for _, path in _files(config):
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    except OSError:
+        return b''
+    return digest.digest()
 
 
 class TLSTunnel:

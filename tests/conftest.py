@@ -99,14 +99,14 @@ def tarantool_binary(tarantool):
 class Served:
     """A `boxsession serve` process."""
 
-    def __init__(self, arguments, folder, environment=None, program=None):
+    def __init__(self, arguments, folder, environment=None, program=None, pass_fds=()):
         self.folder = folder
         self.stderr_path = folder / f'stderr-{len(list(folder.iterdir()))}'
         with open(self.stderr_path, 'wb') as stderr:
             command = [program] if program else ['-m', 'boxsession', 'serve', *arguments]
             self.process = subprocess.Popen(
                 [sys.executable, *command], stderr=stderr, stdin=subprocess.DEVNULL,
-                cwd=folder, env={**os.environ, 'PYTHONPATH': str(PROJECT), **(environment or {})})
+                cwd=folder, pass_fds=pass_fds, env={**os.environ, 'PYTHONPATH': str(PROJECT), **(environment or {})})
 
     @property
     def stderr(self):
@@ -121,6 +121,16 @@ class Served:
                 return [line.split()[2] for line in lines]
             assert self.process.poll() is None, self.stderr
             gevent.sleep(0.01)
+
+    def log_line(self, text, count=1):
+        """The line of standard error with `text` in it, when there are `count` of them: the last."""
+        with gevent.Timeout(20, TimeoutError(f'no {text!r} in {self.stderr}')):
+            while True:
+                lines = [line for line in self.stderr.splitlines(keepends=True) if text in line and line.endswith('\n')]
+                if len(lines) >= count:
+                    return lines[-1].rstrip('\n')
+                assert self.process.poll() is None, self.stderr
+                gevent.sleep(0.01)
 
     def signal(self, number):
         self.process.send_signal(number)
@@ -147,8 +157,8 @@ def serve(tmp_path):
     """A factory of server processes: serve('--listen', '127.0.0.1:0'), or serve(program=path) for one of a test's own."""
     started = []
 
-    def start(*arguments, environment=None, program=None):
-        served = Served(arguments, tmp_path, environment, program)
+    def start(*arguments, environment=None, program=None, pass_fds=()):
+        served = Served(arguments, tmp_path, environment, program, pass_fds)
         started.append(served)
         return served
 

@@ -1,9 +1,17 @@
 """Settings: every wrong one is told with its line and what was meant; the files that show them are what the table says."""
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+import trustme
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from boxsession import ConfigError, Console
 from boxsession.address import Address, peer_text
@@ -38,6 +46,7 @@ def problems(tmp_path, text):
     ('init: 5', '1: `init` is 5: expected text'),
     ('init: a\ninit: b', '2: `init` stands here twice'),
     ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),
+    ('listen: ["127.0.0.1:5", "127.0.0.1:0", "127.0.0.1:0",\n"127.0.0.1:5"]', '2: `listen` has 127.0.0.1:5 twice'),
     ('listen: {}', '1: `listen` must be a list of listeners, each with an `address`'),
     ('listen:\n- dialect: classic', '2: a listener needs an `address`'),
     ('listen:\n- 5', '2: a listener needs an `address`'),
@@ -180,6 +189,80 @@ class TestCheckConfig:
         path.write_text('\nlimts: {}\n')
         assert 1 == main(['check-config', str(path)])
         assert f'{path}:2: unknown key `limts`: did you mean `limits`?\n' == capsys.readouterr().err
+
+
+    @pytest.mark.parametrize(('text', 'told'), [
+        ('log: {level: info}\ninit: FOLDER/init.lua\n',
+         "2: `init`: FOLDER/init.lua:2: unexpected symbol near '='"),
+        ('init: FOLDER/nosuch.lua\n', '1: `init`: FOLDER/nosuch.lua: cannot be read: No such file or directory'),
+        ('init: FOLDER\n', '1: `init`: FOLDER: cannot be read: Is a directory'),
+        ('\nstore: FOLDER/nosuch/users.db\n',
+         '2: `store`: FOLDER/nosuch/users.db: its directory FOLDER/nosuch cannot be used: No such file or directory'),
+        ('log:\n  file: FOLDER/init.lua/x.log\n', '2: `log.file`: FOLDER/init.lua/x.log: its directory FOLDER/init.lua '
+                                                 'cannot be used: Not a directory'),
+        ('audit: {file: FOLDER}\n', '1: `audit.file`: FOLDER is a directory: expected a file'),
+        ('listen:\n- 127.0.0.1:0\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/c, key: FOLDER/k}\n',
+         '4: `tls`: 127.0.0.1:0: tls: cert FOLDER/c cannot be read: No such file or directory'),
+        ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/init.lua, key: FOLDER/init.lua}\n',
+         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/init.lua and key FOLDER/init.lua cannot be used: there is none in PEM'),
+        ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/other}\n',
+         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/cert and key FOLDER/other cannot be used: the key is not of this'),
+        ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/key, ca: FOLDER/init.lua}\n',
+         '3: `tls`: 127.0.0.1:0: tls: ca FOLDER/init.lua cannot be used: there is none in PEM'),
+        ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/encrypted}\n',
+         'cannot be used: the key is encrypted: give it without a password'),
+    ])
+    def test_what_only_a_start_would_find(self, tmp_path, capsys, text, told):
+        (tmp_path / 'init.lua').write_text('x = 1\ny = = 1\n')
+        authority = trustme.CA()
+        issued = authority.issue_cert('localhost')
+        (tmp_path / 'cert').write_bytes(issued.cert_chain_pems[0].bytes())
+        (tmp_path / 'key').write_bytes(issued.private_key_pem.bytes())
+        (tmp_path / 'other').write_bytes(authority.issue_cert('other').private_key_pem.bytes())
+        (tmp_path / 'encrypted').write_bytes(load_pem_private_key(issued.private_key_pem.bytes(), None).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b'secret')))
+        path = tmp_path / 'config.yml'
+        path.write_text(text.replace('FOLDER', str(tmp_path)))
+        before = sorted(tmp_path.iterdir())
+        assert 1 == main(['check-config', str(path)])
+        out, err = capsys.readouterr()
+        assert '' == out and 1 == err.count('\n')
+        assert told.replace('FOLDER', str(tmp_path)) in err and err.startswith(f'{path}:')
+        assert before == sorted(tmp_path.iterdir())
+
+    def test_all_of_that_is_told_by_line(self, tmp_path, capsys):
+        path = tmp_path / 'config.yml'
+        path.write_text('store: /nosuch/a\nlog: {file: /nosuch/b}\ninit: /nosuch/c\n')
+        assert 1 == main(['check-config', str(path)])
+        assert [f'{path}:{line}' for line in (1, 2, 3)] == [
+            line.rpartition(': `')[0] for line in capsys.readouterr().err.splitlines()]
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason='needs to become somebody else')
+    def test_what_only_the_server_may_read_is_not_looked_at(self, tmp_path, capsys):
+        secret = tmp_path / 'secret'
+        secret.mkdir(mode=0o700)
+        path = tmp_path / 'config.yml'
+        path.write_text(f"""store: {secret}/a/users.db\ninit: {secret}/init.lua
+listen: [{{address: "127.0.0.1:0", tls: {{cert: {secret}/c, key: {secret}/k}}}}]""")
+        os.chmod(path, 0o644)
+        assert 1 == main(['check-config', str(path)])
+        parent = tmp_path
+        while parent != parent.parent:
+            os.chmod(parent, 0o755) if parent.stat().st_uid == 0 and parent.name.startswith('pytest') else None
+            parent = parent.parent
+        os.chmod(tmp_path, 0o755)
+        os.seteuid(65534)
+        try:
+            assert 0 == main(['check-config', str(path)])
+        finally:
+            os.seteuid(0)
+
+    def test_it_runs_nothing(self, tmp_path):
+        (tmp_path / 'init.lua').write_text("require('log').info('x') error('it ran')")
+        path = tmp_path / 'config.yml'
+        path.write_text(f'init: {tmp_path}/init.lua\nlisten: [127.0.0.1:1]\nstore: {tmp_path}/users.db\n')
+        assert 0 == main(['check-config', str(path)])
+        assert not (tmp_path / 'users.db').exists()
 
 
 def test_a_library_user_is_told_as_well():

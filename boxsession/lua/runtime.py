@@ -691,6 +691,16 @@ class Runtime:
         return True
 
 
+def compile_problem(text: bytes, name: str) -> str | None:
+    """Why a script would not compile, or None. It runs nothing."""
+    if text.startswith(b'\33'):
+        return f'{name}: it is a binary chunk: only text is run'
+    load = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False).eval(
+        'function(text, name) local _, message = loadstring(text, name) return message end')
+    message = load(text, f'@{name}'.encode())
+    return message.decode(errors='replace') if message else None
+
+
 def _environment(name):
     """A variable of the environment; stdlib.lua says which may be read."""
     value = os.environ.get(name.decode())

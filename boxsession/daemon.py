@@ -1,0 +1,151 @@
+"""A console as a process of its own: signals, log, and what systemd wants to know. The command line starts it."""
+from __future__ import annotations
+
+import faulthandler
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+
+import gevent
+import gevent.event
+
+from boxsession import logs
+from boxsession.address import socket_text
+from boxsession.config import Config, read
+from boxsession.errors import BoxsessionError, ConfigError
+from boxsession.server import Console
+from boxsession.systemd import Heart, Notifier, inherited_sockets
+
+__all__ = ['Daemon']
+
+log = logging.getLogger('boxsession')
+
+# What on_disconnect triggers and the end itself may take beyond limits.drain_seconds before systemd gives up, in seconds.
+_END_SECONDS = 20
+
+
+class Daemon:
+    """`boxsession serve`.
+
+    Args:
+        load: reads the settings, at start and for each reload; None for the defaults, which there is nothing to reload of.
+        triggers: False runs none on connect and disconnect.
+    """
+
+    def __init__(self, load: Callable[[], Config] | None, *, triggers: bool = True):
+        self._load = load
+        self._notifier = Notifier()
+        self._stopping = gevent.event.Event()
+        self._reload_wanted = gevent.event.Event()
+        inherited = inherited_sockets()
+        config = load() if load else _served_by(inherited)
+        _open_log(config)
+        # Where a watchdog aborts the process, it says what ran.
+        faulthandler.enable()
+        gevent.get_hub().print_exception = _log_exception
+        self._console = Console(config=config, triggers=triggers, sockets=[entry.sock for entry in inherited])
+        self._heart = Heart(self._notifier, self._status)
+
+    def run(self) -> None:
+        """Serves until SIGTERM or SIGINT, then drains.
+
+        Raises:
+            BoxsessionError: it cannot start.
+        """
+        # Before anything listens: from the first ready line on, a signal finds its handler.
+        handlers = [gevent.signal_handler(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
+        handlers.append(gevent.signal_handler(signal.SIGHUP, self._reload_wanted.set))
+        handlers.append(gevent.signal_handler(signal.SIGUSR1, self._console.reopen_logs))
+        reloader = None
+        try:
+            self._console.start()
+            self._tell_listening([])
+            _spare_the_collector()
+            self._notifier.tell('READY=1')
+            self._heart.start()
+            reloader = gevent.spawn(self._reload_when_wanted)
+            self._stopping.wait()
+            self._notifier.tell('STOPPING=1')
+            drain_seconds = self._console.settings['limits.drain_seconds']
+            self._notifier.tell(f'EXTEND_TIMEOUT_USEC={int((drain_seconds + _END_SECONDS) * 1e6)}')
+            self._console.stop()
+        finally:
+            if reloader is not None:
+                reloader.kill()
+            self._heart.stop()
+            for handler in handlers:
+                handler.cancel()
+
+    def _stop(self):
+        if self._stopping.is_set():
+            os._exit(1)
+        self._stopping.set()
+
+    def _tell_listening(self, before: Sequence):
+        for listener in self._console.listeners:
+            if listener.address not in before:
+                print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
+
+    def _status(self):
+        count = len(self._console.sessions)
+        doing = 'stopping' if self._stopping.is_set() else \
+            f'listening on {", ".join(map(str, self._console.addresses))}'
+        return f'{count} session{"" if count == 1 else "s"}; {doing}'
+
+    # Reload
+
+    def _reload_when_wanted(self):
+        """The body of a greenlet. Signals that come while a reload runs are one more reload behind it."""
+        while True:
+            self._reload_wanted.wait()
+            self._reload_wanted.clear()
+            self._console.reopen_logs()
+            if self._load is not None and not self._stopping.is_set():
+                self._reload()
+
+    def _reload(self):
+        before = self._console.addresses
+        self._notifier.tell_reloading()
+        try:
+            self._console.reload(self._load())
+        except BoxsessionError as error:
+            for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+                log.error('%s', problem)
+            log.error('the new settings are refused: those before stay in force')
+        except Exception:
+            log.exception('the new settings failed')
+        else:
+            self._tell_listening(before)
+        if not self._stopping.is_set():
+            self._notifier.tell('READY=1')
+        self._heart.beat()
+
+
+def _served_by(inherited) -> Config:
+    """The settings of a server that was given none: text consoles on the sockets that systemd opened, where it did."""
+    addresses = [socket_text(entry.sock.getsockname()) for entry in inherited]
+    return read({'listen': addresses} if addresses else {}, 'the sockets that systemd passed')
+
+
+def _open_log(config):
+    target = config['log.file']
+    try:
+        handler = logs.open_handler(target)
+    except OSError as error:
+        raise BoxsessionError(f'cannot open log.file {target}: {error.strerror}') from None
+    logs.use(handler, config['log.level'], config['log.format'])
+
+
+def _log_exception(context, kind, value, trace):
+    """What no greenlet has caught."""
+    log.error('unexpected failure in %r', context, exc_info=(kind, value, trace))
+
+
+def _spare_the_collector() -> None:
+    """Sessions leave no cycles worth a stop: Python's full collections, which take long with many sessions, are rare."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(2000, 10, 1000)

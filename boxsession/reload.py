@@ -1,0 +1,164 @@
+"""Puts other settings in force in a running console: all of them or, where one of them cannot be had, none.
+
+Each part first takes what it needs (a file, an address), with a way to give that back. Only when every part has all, they
+change over, which neither fails nor waits.
+"""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from boxsession import config as settings
+from boxsession import logs
+from boxsession.audit import Audit
+from boxsession.errors import BoxsessionError, ConfigError
+from boxsession.listener import Listener
+
+__all__ = ['reload']
+
+log = logging.getLogger('boxsession')
+
+_LIVE = [setting.name for setting in settings.SETTINGS if setting.is_live or setting.is_reloaded]
+_FIXED = [setting.name for setting in settings.SETTINGS if not (setting.is_live or setting.is_reloaded)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reload:
+    """What the parts look at.
+
+    Attributes:
+        changes: settings whose value differs from the one that was loaded last, by dotted name.
+        undo: where a part leaves what gives back that which it took.
+    """
+
+    console: object
+    config: settings.Config
+    changes: dict
+    undo: ExitStack
+
+
+def reload(console, config: settings.Config) -> list[str]:
+    """See `boxsession.server.Console.reload`."""
+    changes = {name: config[name] for name in _LIVE if config[name] != console.config[name]}
+    names = list(changes)
+    with ExitStack() as undo:
+        if not console.is_accepting:
+            raise BoxsessionError('the console does not run, or is about to stop: nothing was reloaded')
+        job = _Reload(console, config, changes, undo)
+        change_over = [part(job, names) for part in _PARTS]
+        if not console.is_accepting:        # it was stopped while a name was looked up
+            raise BoxsessionError('the console is about to stop: nothing was reloaded')
+        undo.pop_all()
+    for change in change_over:
+        change()
+    waiting = [name for name in _FIXED if config[name] != console.settings[name]]
+    console.config = config
+    log.log(logging.WARNING if waiting else logging.INFO, 'reloaded: %s%s', ', '.join(names) or 'nothing has changed',
+            f'; a restart is needed for {", ".join(waiting)}' if waiting else '')
+    return names
+
+
+# The parts: each takes what it needs, adds what it changes to the names, and gives what changes over ------------------
+
+def _settings(job, names) -> Callable[[], None]:
+    try:
+        job.console.check(job.changes)
+    except settings.Refused as problem:
+        raise ConfigError([f'`{problem.name}` {problem.reason}']) from None
+    return lambda: job.console.configure(job.changes)
+
+
+def _log(job, names) -> Callable[[], None]:
+    # An embedding program's own handlers stay.
+    if 'log.file' not in job.changes or not logs.our_handlers():
+        return _nothing
+    target = job.changes['log.file']
+    try:
+        handler = logs.open_handler(target)
+    except OSError as error:
+        raise BoxsessionError(f'cannot open log.file {target}: {error.strerror}') from None
+    job.undo.callback(handler.close)
+    in_force = {**job.console.settings, **job.changes}
+    return lambda: logs.use(handler, in_force['log.level'], in_force['log.format'])
+
+
+def _audit(job, names) -> Callable[[], None]:
+    if not {'audit.file', 'audit.required'} & job.changes.keys():
+        return _nothing
+    path, required = job.config['audit.file'], job.config['audit.required']
+    try:
+        fd = Audit.open(path)
+    except OSError as error:
+        raise BoxsessionError(f'cannot open audit.file {path}: {error.strerror}') from None
+    if fd >= 0:
+        job.undo.callback(os.close, fd)
+    return lambda: job.console.audit.use(path, fd, required)
+
+
+def _listeners(job, names) -> Callable[[], None]:
+    console, wanted = job.console, job.config.listen
+    console.check_users(job.config)
+    found, removed = _match([listener for listener in console.listeners if not listener.is_temporary], wanted)
+    result, told = [], []
+    for config, old in zip(wanted, found, strict=True):
+        if old is not None:
+            # Its new form takes the old one's socket over.
+            result.append(old if old.is_as(config) else Listener(config, console.accept))
+        else:
+            result.append(_bound(job, config, removed))
+            told.append(f'added {result[-1].address}')
+    # From here on nobody else runs: none comes in by the rights of one configuration and is served by the other.
+    replaced = [(new, old) for new, old in zip(result, found, strict=True) if old is not None and new is not old]
+    for new, old in replaced:
+        job.undo.callback(old.tighten(new.config))
+        told.append(f'changed {old.address}')
+    told += [f'removed {listener.address}' for listener in removed]
+    if told:
+        names.append(f'listen ({", ".join(told)})')
+
+    def change_over():
+        for new, old in replaced:
+            new.take_over(old)
+        console.replace_listeners(result)
+    return change_over
+
+
+def _match(listeners, wanted):
+    """For each wanted configuration the listener that has its address already, or None; and those that are left.
+
+    The same settings come first: of several with port 0, each keeps its own.
+    """
+    left = [listener for listener in listeners]
+    found: list[Listener | None] = [None] * len(wanted)
+    for is_same in (lambda listener, config: listener.config == config,
+                    lambda listener, config: listener.config.address == config.address):
+        for number, config in enumerate(wanted):
+            if found[number] is None:
+                found[number] = next((listener for listener in left if is_same(listener, config)
+                                      and not listener.has_lost_its_file), None)
+                if found[number] is not None:
+                    left.remove(found[number])
+    return found, left
+
+
+def _bound(job, config, removed) -> Listener:
+    """A new listener with its address; where one that goes has the port at an overlapping address, both have it for now."""
+    lenders = [old for old in removed if old.address.port and old.address.port == config.address.port
+               and not old.is_inherited]
+    for old in lenders:
+        old.lend_port(True)
+        job.undo.callback(old.lend_port, False)
+    listener = job.console.bound_listener(config, shares_port=bool(lenders))
+    job.undo.callback(listener.stop)
+    return listener
+
+
+def _nothing():
+    pass
+
+
+# The settings behind the audit file: connections then look whether it is on.
+_PARTS = (_log, _audit, _settings, _listeners)

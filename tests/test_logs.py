@@ -1,0 +1,207 @@
+"""The log from outside: where it goes, how its lines look, whose they are, and what rotates it."""
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import gevent
+import pytest
+from conftest import PROJECT, need
+
+INIT = '''
+box.schema.user.create('ann', {password = 'x'})
+box.session.on_connect(function() require('log').info('connected') end)
+box.session.on_disconnect(function() require('log').info('disconnected') end)
+'''
+
+
+def config(tmp_path, **log):
+    (tmp_path / 'init.lua').write_text(INIT)
+    (tmp_path / 'c.yml').write_text(json.dumps({
+        'listen': ['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+        'init': str(tmp_path / 'init.lua'), 'log': log}))
+
+
+def wait_for(path, text):
+    """The lines of a file, when there is one with `text`."""
+    with gevent.Timeout(20, TimeoutError(f'no {text!r} in {path}')):
+        while not path.exists() or text not in path.read_text():
+            gevent.sleep(0.01)
+    return path.read_text().splitlines()
+
+
+def test_every_line_of_a_session_names_it(serve, connect, tmp_path):
+    config(tmp_path, format='json', file=str(tmp_path / 'x.log'), level='debug')
+    served = serve('-c', 'c.yml')
+    [address] = served.addresses()
+    connect(address)                                    # session 1 keeps apart what is of 2
+    client = connect(address)
+    for statement in ('print("mine")', 'require("fiber").create(function() print("of a fiber") end)',
+                      'require("console").connect("127.0.0.1:1")', '\\login ann wrong', '\\login ann x'):
+        client.reply(statement)
+    client.send('while true do box.session.push(("x"):rep(1e6)) end\n')
+    client.read(100)
+    client.reset()
+    lines = [json.loads(line) for line in wait_for(tmp_path / 'x.log', 'connection lost')]
+    assert all(set(line) >= {'time', 'level', 'logger', 'session', 'message'} for line in lines)
+    of_two = [line['message'] for line in lines if line['session'] == 2]
+    for text in ('connected', 'mine', 'failed to log in', 'is now of ann', 'of a fiber', 'console.connect',
+                 'connection lost', 'disconnected'):
+        assert any(text in message for message in of_two), text
+    # Nobody else's line is about that session.
+    assert not [line for line in lines if line['session'] != 2 and 'session 2' in line['message']]
+
+
+def test_a_request_of_the_binary_protocol_names_its_session(serve, connect, tmp_path):
+    import tarantool
+    config(tmp_path, format='json', file=str(tmp_path / 'x.log'))
+    served = serve('-c', 'c.yml')
+    connect(served.addresses()[0])
+    port = int(served.log_line('listening: binary').rpartition(':')[2])
+    connection = tarantool.Connection('127.0.0.1', port, fetch_schema=False)
+    try:
+        connection.eval('print("by request")')
+        connection.eval('require("fiber").sleep(0.01) print("after a wait")')
+    finally:
+        connection.close()
+    lines = {line['message']: line['session']
+             for line in map(json.loads, wait_for(tmp_path / 'x.log', 'after a wait'))}
+    assert (2, 2) == (lines['by request'], lines['after a wait'])
+
+
+def test_what_nobody_caught_is_a_line_as_well(serve, tmp_path):
+    program = tmp_path / 'fails.py'
+    program.write_text('''
+import gevent
+from boxsession.config import read
+from boxsession.daemon import Daemon
+daemon = Daemon(lambda: read({'listen': ['127.0.0.1:0'], 'log': {'format': 'json'}}))
+gevent.spawn(lambda: 1 / 0)
+daemon.run()
+''')
+    line = json.loads(serve(program=str(program)).log_line('ZeroDivisionError'))
+    assert ('error', 0) == (line['level'], line['session'])
+    assert 'unexpected failure' in line['message'] and 'Traceback' in line['exception']
+
+
+class TestJournal:
+    """Where standard error is the journal, which is known by its inode, lines begin with their priority."""
+
+    @pytest.fixture
+    def journal(self, serve, tmp_path):
+        def start(**log):
+            config(tmp_path, **log)
+            program = tmp_path / 'journal.py'
+            program.write_text('''
+import os, sys
+found = os.fstat(2)
+os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}'
+os.execv(sys.executable, [sys.executable, '-m', 'boxsession', 'serve', '-c', 'c.yml'])
+''')
+            return serve(program=str(program))
+        return start
+
+    def test_as_text(self, journal, connect):
+        served = journal()
+        client = connect(served.addresses()[0])
+        client.reply("local log = require('log') log.error('bad') log.warn('odd') log.info('fine')")
+        served.log_line('fine')
+        lines = served.stderr.splitlines()
+        assert ['<3>[1] bad', '<4>[1] odd', '<6>[1] fine'] == [line for line in lines if line[-3:] in ('bad', 'odd', 'ine')]
+        # The ready lines are for scripts, and as ever.
+        assert any(line.startswith('listening: console ') for line in lines)
+
+    def test_as_json(self, journal, connect):
+        served = journal(format='json')
+        connect(served.addresses()[0]).reply("require('log').warn('odd')")
+        line = served.log_line('odd')
+        assert line.startswith('<4>{') and 'odd' == json.loads(line[3:])['message']
+
+    def test_each_line_of_a_long_message(self):
+        import logging
+        import sys
+
+        from boxsession.logs import _formatter
+        try:
+            raise ValueError('first\nsecond')
+        except ValueError:
+            record = logging.LogRecord('boxsession', logging.ERROR, '', 0, 'failed', (), sys.exc_info())
+        record.session = 7
+        lines = _formatter('text', True).format(record).splitlines()
+        assert '<3>[7] failed' == lines[0]
+        assert all(line.startswith('<3>') for line in lines) and '<3>second' in lines
+
+    def test_another_stream_has_no_priorities(self, serve, connect, tmp_path):
+        config(tmp_path)
+        served = serve('-c', 'c.yml', environment={'JOURNAL_STREAM': '1:1'})
+        connect(served.addresses()[0]).reply("require('log').warn('odd')")
+        assert re.fullmatch(r'\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z WARNING \[1\] odd', served.log_line('odd'))
+
+
+class TestRotation:
+    def test_no_line_is_lost(self, serve, connect, tmp_path):
+        path, old = tmp_path / 'x.log', tmp_path / 'x.log.1'
+        config(tmp_path, file=str(path))
+        served = serve('-c', 'c.yml')
+        client = connect(served.addresses()[0])
+        client.send('for i = 1, 300 do print("line " .. i) require("fiber").sleep(0.001) end print("last")\n')
+        wait_for(path, 'line 50')
+        path.rename(old)
+        wait_for(old, 'line 100')               # until the signal, lines go to the file that was renamed
+        served.signal(signal.SIGHUP)
+        wait_for(path, 'last')
+        text = old.read_text() + path.read_text()
+        assert [str(i) for i in range(1, 301)] == re.findall(r'line (\d+)', text)
+
+    def test_a_folder_that_has_gone(self, serve, connect, tmp_path):
+        (tmp_path / 'logs').mkdir()
+        config(tmp_path, file=str(tmp_path / 'logs' / 'x.log'))
+        served = serve('-c', 'c.yml')
+        client = connect(served.addresses()[0])
+        shutil.rmtree(tmp_path / 'logs')
+        served.signal(signal.SIGHUP)
+        assert 'x.log cannot be opened anew, the old one stays in use: No such file' in served.log_line('anew')
+        assert None is client.values('print(1)')
+        (tmp_path / 'logs').mkdir()
+        served.signal(signal.SIGHUP)
+        wait_for(tmp_path / 'logs' / 'x.log', 'reloaded')
+
+    def test_a_full_disk_hurts_nobody_and_is_told_once(self, serve, connect, tmp_path):
+        config(tmp_path, file='/dev/full')
+        served = serve('-c', 'c.yml')
+        client = connect(served.addresses()[0])
+        for _ in range(3):
+            assert None is client.values('print(1)')
+        assert 'boxsession: log.file /dev/full cannot be written: No space left on device' == served.log_line('log.file')
+        assert 1 == served.stderr.count('No space') and 'Traceback' not in served.stderr
+
+    @need('logrotate')
+    def test_with_logrotate(self, serve, connect, tmp_path):
+        path, audit = tmp_path / 'boxsession.log', tmp_path / 'audit.jsonl'
+        (tmp_path / 'c.yml').write_text(json.dumps({'listen': ['127.0.0.1:0'], 'log': {'file': str(path)},
+                                                    'audit': {'file': str(audit)}}))
+        served = serve('-c', 'c.yml')
+        client = connect(served.addresses()[0])
+        client.reply('print("before")')
+        os.chmod(tmp_path, 0o755)
+        # The shipped recipe; what it asks systemd for is asked the process itself.
+        recipe = (PROJECT / 'conf' / 'boxsession.logrotate').read_text()
+        assert 'systemctl kill' in recipe
+        recipe = re.sub('systemctl kill .*', f'kill -USR1 {served.process.pid}', recipe)
+        recipe = re.sub(r'^(/\S+ ?)+ \{$', f'{path} {audit} {{', recipe, flags=re.MULTILINE)
+        (tmp_path / 'recipe').write_text(recipe)
+        os.chmod(tmp_path / 'recipe', 0o644)
+        told = subprocess.run(['logrotate', '--force', '--state', str(tmp_path / 'state'), str(tmp_path / 'recipe')],
+                              capture_output=True, text=True)
+        assert (0, '') == (told.returncode, told.stderr)
+        wait_for(path, '')
+        client.reply('print("after")')
+        wait_for(path, 'after')
+        assert 'reloaded' not in path.read_text()
+        [old] = [found for found in tmp_path.glob('boxsession.log[.-]*')]
+        assert 'before' in old.read_text() and 'after' not in old.read_text()
+        assert 'before' not in audit.read_text() and 'after' in audit.read_text()
