@@ -50,6 +50,7 @@ class Audit:
         self._boot = uuid.uuid4().hex
         self._fd = self._open() if path else -1
         self._failing = False
+        self.failures = 0               # entries that could not be written
 
     def _open(self):
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -106,6 +107,7 @@ class Audit:
                 log.error('the audit file %s cannot be written: %s%s', self._path, error.strerror,
                           '; statements are refused until it can' if self._required else '')
             self._failing = True
+            self.failures += 1
             return not self._required
         if self._failing:
             log.warning('the audit file %s can be written again', self._path)

@@ -278,9 +278,11 @@ class BinaryConnection(Connection):
                 answer = self._answer(worker, event)
             self._put(answer)
         elif kind is BadRequest:
+            self._runtime.count_error('input')
             self._put(iproto.error(event.sync, event.code, event.message))
         elif kind is BadFrame:
             self._ending = event.message
+            self._runtime.count_error('input')
             self._put(iproto.error(0, event.code, event.message))
             self._flush_answers()
             self._ended = True

@@ -85,6 +85,8 @@ def _serve(arguments) -> int:
         console.start()
         for listener in console.listeners:
             print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
+        if console.metrics is not None:
+            print(f'listening: metrics {console.metrics.address}', file=sys.stderr, flush=True)
         _spare_the_collector()
         _notify('READY=1')
         stopping.wait()

@@ -2,7 +2,7 @@
 --
 -- request_main is the coroutine that Python drives: it takes (operation, name, packed arguments, sync) and gives back one
 -- string: '=' and the packed results, or '!' and a packed list {kind, code, message, access} of what it raised.
-local internal, REASON = ...
+local internal, REASON, FAILED = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local collectgarbage, error, getfenv, gmatch, match, sub, type, yield = raw.collectgarbage, raw.error, raw.getfenv,
     raw.gmatch, raw.match, raw.sub, raw.type, raw.co_yield
@@ -17,9 +17,10 @@ local EVAL, CALL, LOGIN = 1, 2, 3
 local chunks, keep_chunk = task.chunks, internal.keep_chunk
 local PREFIX = '\0eval\0'
 
-local function compile(key, text)
+local function compile(me, key, text)
     local chunk, message = load_text(text, '=eval')
     if not chunk then
+        me.unparsed = true
         return error(message, 0)
     end
     return keep_chunk(key, chunk)
@@ -37,7 +38,7 @@ local function eval(me, text, arguments)
         return access.deny('Execute', 'universe', '')
     end
     local key = PREFIX .. text
-    local chunk = chunks[key] or compile(key, text)
+    local chunk = chunks[key] or compile(me, key, text)
     me.chunk, me.text = chunk, key
     return pack(chunk(unpack_list(arguments)))
 end
@@ -92,6 +93,8 @@ local function failure(me, value)
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
+    local _ = FAILED[me.unparsed and 'syntax' or internal.error_kind(me, value)]
+    me.unparsed = false
     local told = type(value) == 'userdata' and internal.error_fields(value)
     if told then
         me.failed = told.message
@@ -147,7 +150,7 @@ local function request(me, operation, name, arguments, sync)
 end
 
 function internal.request_main(id)
-    local me = task.new_record({session = internal.sessions[id], sync = false})
+    local me = task.new_record({session = internal.sessions[id], sync = false, unparsed = false})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, name, arguments, sync = yield(me.fid .. '')
