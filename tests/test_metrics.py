@@ -5,15 +5,18 @@ import json
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gevent
 import pytest
+import trustme
 from conftest import need
 from gevent import socket
 from iproto_client import BinaryClient
 from prometheus_client.parser import text_string_to_metric_families
 
+import boxsession.metrics
 from boxsession import ConfigError, Console, ListenError
 from boxsession.address import Address
 from boxsession.histogram import BOUNDS, Histogram
@@ -269,6 +272,41 @@ class TestEachNumberMoves:
         until(lambda: not served.sessions)
         assert {key: -1} == scrapes.moved()
 
+    @pytest.mark.parametrize('sent', [
+        BinaryClient.frame({0: 10, 1: 1}, {}), BinaryClient.frame({0: 10, 1: 1}, [5]), b'\xc1' * 10])
+    def test_a_binary_request_that_is_none(self, served, scrapes, sent):
+        client = BinaryClient(served.addresses[2])
+        scrapes.moved()
+        client.sock.sendall(sent)
+        client.receive()
+        assert {'errors_total{kind=input}': 1} == scrapes.moved('sessions')
+        client.close()
+        until(lambda: not served.sessions)
+
+    def test_loop_lag(self, served, scrapes):
+        before = scrapes._last
+        time.sleep(0.5)                 # holds the loop
+        until(lambda: scrapes.read()['loop_lag_seconds_sum'] - before['loop_lag_seconds_sum'] > 0.3)
+
+    def test_peers_and_tls(self, tmp_path, connect):
+        authority = trustme.CA()
+        certificate = authority.issue_cert('localhost')
+        certificate.cert_chain_pems[0].write_to_path(str(tmp_path / 'cert.pem'))
+        certificate.private_key_pem.write_to_path(str(tmp_path / 'key.pem'))
+        files = {'cert': str(tmp_path / 'cert.pem'), 'key': str(tmp_path / 'key.pem')}
+        console = Console(listen=[{'address': f'unix:{tmp_path}/a.sock', 'peers': {12345: 'admin'}},
+                                  {'address': '127.0.0.1:0', 'tls': files}], config=SETTINGS)
+        console.start()
+        try:
+            scrapes = Scrapes(console)
+            assert b'may not connect' in connect(console, greeting=False).read_to_end()
+            assert {'sessions_refused_total{reason=user}': 1} == scrapes.moved()
+            client = connect(str(console.addresses[1]), greeting=False)
+            client.send('this is no handshake\n' * 20)
+            until(lambda: scrapes.read()['sessions_refused_total{reason=tls}'] == 1)
+        finally:
+            console.stop()
+
     def test_the_audit_file(self, tmp_path, connect):
         console = Console(listen=['127.0.0.1:0'], config={**SETTINGS, 'audit': {'file': '/dev/full'}})
         console.start()
@@ -406,7 +444,8 @@ class TestServer:
         answer = ask(served.metrics.address, b'HEAD /metrics HTTP/1.1\r\n\r\n')
         assert answer.startswith(b'HTTP/1.1 200 ') and answer.endswith(b'\r\n\r\n')
 
-    def test_who_says_nothing_is_closed_in_favour_of_others(self, served):
+    def test_who_says_nothing_is_closed_in_favour_of_others(self, served, monkeypatch):
+        monkeypatch.setattr(boxsession.metrics, '_SECONDS', 1000.0)
         address = served.metrics.address
         silent = [socket.create_connection((address.host, address.port)) for _ in range(30)]
         try:
@@ -418,7 +457,6 @@ class TestServer:
                 sock.close()
 
     def test_who_is_slow_is_closed_in_the_end(self, served, monkeypatch):
-        import boxsession.metrics
         monkeypatch.setattr(boxsession.metrics, '_SECONDS', 0.05)
         assert b'' == ask(served.metrics.address, b'GET /metrics HTTP/1.1\r\n')
 
@@ -473,9 +511,8 @@ class TestServer:
 
 
 def test_many_users_have_a_bounded_number_of_labels():
-    from boxsession.metrics import _groups
     groups = [{'listener': 'l', 'type': 'console', 'user': f'u{number}', 'current': 2} for number in range(1000)]
-    shown = _groups(groups)
+    shown = boxsession.metrics._groups(groups)
     assert 201 == len(shown) and 2000 == sum(shown.values())
     assert 1600 == shown['', 'console', '']
 
