@@ -8,6 +8,8 @@ __all__ = ['BOUNDS', 'Histogram']
 # The upper ends of the buckets, in seconds; what takes longer is in one more. From a statement that looks up a variable to
 # one that somebody should ask about.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+# Below that it is not worth telling which of several things took it.
+_SHORT_SECONDS = 0.001
 
 
 class Histogram:
@@ -30,7 +32,10 @@ class Histogram:
         self.seconds += seconds
 
     def observe_last(self, seconds: float, count: int) -> None:
-        """Adds `count` durations that were `seconds` long together, of which all but the last were next to nothing."""
+        """Adds `count` durations that were `seconds` long together, of which only the last may have been long."""
+        if seconds < _SHORT_SECONDS:
+            self.observe(seconds, count)
+            return
         self.counts[0] += count - 1
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds

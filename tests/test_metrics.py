@@ -521,10 +521,11 @@ def test_a_histogram():
     histogram = Histogram()
     histogram.observe(0.00005)
     histogram.observe(0.5, 5)           # a tenth of a second each
-    histogram.observe_last(2.0, 3)
+    histogram.observe_last(2.0, 3)      # one took it
+    histogram.observe_last(0.0009, 3)   # all did
     histogram.observe(100.0)
     told = histogram.snapshot()
     at_most = dict(told['buckets'])
-    assert [3, 3, 8, 8, 9, 9] == [at_most[bound] for bound in (0.0001, 0.05, 0.1, 1.0, 2.5, 30.0)]
-    assert 10 == told['count'] and list(BOUNDS) == list(at_most)
-    assert told['seconds'] == pytest.approx(102.50005)
+    assert [3, 6, 11, 11, 12, 12] == [at_most[bound] for bound in (0.0001, 0.05, 0.1, 1.0, 2.5, 30.0)]
+    assert 13 == told['count'] and list(BOUNDS) == list(at_most)
+    assert told['seconds'] == pytest.approx(102.50095)
