@@ -224,6 +224,8 @@ class Console:
             ConfigError: prometheus-client is not installed. Nothing has changed then.
             ListenError: the address cannot be had. Nothing has changed then.
         """
+        if self._runtime is None:
+            raise RuntimeError('the console is not started')
         if address == (self.metrics and str(self.metrics.config_address)):
             return
         new = None

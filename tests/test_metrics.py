@@ -487,6 +487,8 @@ class TestServer:
         with pytest.raises(ListenError, match='in use'):
             other.start()
         assert not other.addresses
+        with pytest.raises(RuntimeError, match='not started'):
+            other.serve_metrics('127.0.0.1:0')
 
     def test_without_the_library(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'prometheus_client', None)
