@@ -46,6 +46,7 @@ class Audit:
     def __init__(self, path: str | None, required: bool = False):
         self._boot = uuid.uuid4().hex
         self._fd = -1
+        self.failures = 0               # entries that could not be written
         self.use(path, self.open(path), required)
 
     @staticmethod
@@ -119,6 +120,7 @@ class Audit:
                 log.error('the audit file %s cannot be written: %s%s', self._path, error.strerror,
                           '; statements are refused until it can' if self._required else '')
             self._failing = True
+            self.failures += 1
             return not self._required
         if self._failing:
             log.warning('the audit file %s can be written again', self._path)

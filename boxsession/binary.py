@@ -275,10 +275,16 @@ class BinaryConnection(Connection):
             return 0
         self._lent = worker
         try:
+            began = time.monotonic()
             result = requests.run_batch(frames, protocol.max_request_bytes)
             if result is None:
                 return 0
             answers, size, count, reply = result
+            run = count + bool(reply)
+            if run and self._lent is worker:
+                self._runtime.seconds_taken['binary'].observe(time.monotonic() - began, run)
+            elif run:
+                self._runtime.seconds_taken['binary'].observe_last(time.monotonic() - began, run)
             if answers:
                 self._put(answers)
             request = worker.taken
@@ -349,9 +355,11 @@ class BinaryConnection(Connection):
                 answer = self._answer(worker, event)
             self._put(answer)
         elif kind is BadRequest:
+            self._runtime.count_error('input')
             self._put(iproto.error(event.sync, event.code, event.message))
         elif kind is BadFrame:
             self._ending = event.message
+            self._runtime.count_error('input')
             self._put(iproto.error(0, event.code, event.message))
             self._flush_answers()
             self._ended = True

@@ -84,6 +84,10 @@ def _address(value):
     return Address.parse(_text(value))
 
 
+def _address_text(value):
+    return str(_address(value))
+
+
 def _mode(value):
     if isinstance(value, str) and re.fullmatch('0?[0-7]{3}', value):
         return int(value, 8)
@@ -196,13 +200,11 @@ SETTINGS = (
             is_reloaded=True),
     Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line. What goes to systemd\'s '
             'journal has its level in front, as the journal reads it.', is_live=True),
+    Setting('metrics.address', None, _address_text,
+            'Where Prometheus finds /metrics, and a load balancer /healthz: host:port, [v6]:port or unix:PATH. It asks '
+            'nobody for a password.', '127.0.0.1:9313', is_reloaded=True),
 )
 
-# Named in the format, but not in this version: a file that relies on one must not start as if it were in force.
-_NOT_YET = {
-    'metrics',
-}
-_NOT_YET_LISTENER: set[str] = set()
 _FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
 
 DEFAULT_ADDRESS = '127.0.0.1:3313'
@@ -313,9 +315,7 @@ class _Reader:
     def complain(self, node, message):
         self.problems.append((node.line, message))
 
-    def unknown(self, node, name, known, not_yet):
-        if name in not_yet:
-            return self.complain(node, f'`{name}` is not available in this version: take it out')
+    def unknown(self, node, name, known):
         key, prefix = name.rpartition('.')[2], name.rpartition('.')[0]
         near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
         place = f' in `{prefix}`' if prefix else ''
@@ -347,7 +347,7 @@ class _Reader:
             if key in by_name:
                 found[key] = self.checked(by_name[key], node)
             elif key not in sections:
-                self.unknown(node, key, top, _NOT_YET)
+                self.unknown(node, key, top)
             elif not isinstance(node.value, dict):
                 if node.value is not None:
                     self.complain(node, f'`{key}` is {node.text}: expected settings below it, as in '
@@ -359,7 +359,7 @@ class _Reader:
                     if name in by_name:
                         found[name] = self.checked(by_name[name], inner_node)
                     else:
-                        self.unknown(inner_node, name, names, _NOT_YET)
+                        self.unknown(inner_node, name, names)
         return found
 
     def listeners(self, root):
@@ -390,7 +390,7 @@ class _Reader:
             if key in known:
                 found[key] = self.checked(known[key], inner)
             else:
-                self.unknown(inner, key, known, _NOT_YET_LISTENER)
+                self.unknown(inner, key, known)
         address = found.get('address')
         if 'address' not in node.value:
             self.complain(node, 'a listener needs an `address`')

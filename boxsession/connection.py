@@ -85,6 +85,8 @@ class Connection:
             try:
                 if self._open():
                     self._serve(hub)
+                else:
+                    self._runtime.hits['refused.on_connect'] += 1
             finally:
                 self._close()
         except OSError as error:
@@ -274,7 +276,10 @@ class Connection:
     def cancel(self, reason: str = '') -> bool:
         """Cancels what the session runs; False when it runs nothing."""
         self._cancel_running(reason)
-        return self._under_way() is not None
+        if self._under_way() is None:
+            return False
+        self._runtime.hits['cancels'] += 1
+        return True
 
     def _under_way(self) -> bytes | None:
         """The statement that runs, or one of those."""
@@ -301,6 +306,10 @@ class Connection:
     def idle_seconds(self, now: float) -> float:
         """For how long the client has sent nothing; 0 while a statement runs."""
         return now - self._active if self._waiting else 0.0
+
+    def counters(self) -> tuple[int, int, int]:
+        """Statements, bytes in and bytes out so far."""
+        return self._statements, self._bytes_in, self._bytes_out
 
     def describe(self) -> dict[str, Any]:
         """What box.session.list() shows of the session."""

@@ -78,37 +78,42 @@ class ConsoleConnection(Connection):
     def _serve(self, hub) -> None:
         protocol, out, runtime = self._protocol, self._out, self._runtime
         next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
+        seconds_taken = runtime.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
+        timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
         while True:
-            if runtime.has_ticked and run > 1 and runtime.batch_is_over():
-                self._running = None
-                runtime.take_turn(self._evaluator.task)
-                run = 0
+            if runtime.has_ticked and run:
+                # The last one was no quick one, or waited.
+                if run > timed:
+                    now = monotonic()
+                    seconds_taken.observe_last(now - began, run - timed)
+                    began, timed = now, run
+                if run > 1 and runtime.batch_is_over():
+                    self._running = None
+                    runtime.take_turn(self._evaluator.task)
+                    run = timed = 0
+                    began = monotonic()
             event = next_event()
             if type(event) is Statement:
-                run += 1
                 if self._is_special:
                     if self._remote is not None:
                         self._ask_remote(event)
+                        began = monotonic()
                         continue
                     if not self._statements and _HTTP.match(event.text):
                         # A page in somebody's browser can send one anywhere; what follows it is not to be run.
                         log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
                         self._farewell = self._farewell or 'this is no HTTP server'
                         break
-                    self._running = event.text
-                    if self._audit is None:
-                        self._is_special = False
-                        reply = statement(event.text, event.may_continue)
-                    else:
-                        reply = self._audited(event)
-                else:
-                    self._running = event.text
-                    reply = statement(event.text, event.may_continue)
-                self._statements += 1
+                    self._is_special = self._audit is not None
+                run += 1
+                self._running = event.text
+                reply = self._audited(event) if self._is_special else statement(event.text, event.may_continue)
                 if self._over:
+                    self._statements += 1
                     break
                 if reply:
+                    self._statements += 1
                     # Final text opens with a printable byte, a tagged string with a control character.
                     if reply[0] < 32:
                         reply = self._formatted(reply)
@@ -117,13 +122,21 @@ class ConsoleConnection(Connection):
                     self._out_bytes += len(reply)
                     if self._out_bytes > BATCH_BYTES:
                         self._running = None
+                        # The time that a client takes to read is not the statement's.
+                        seconds_taken.observe_last(monotonic() - began, run - timed)
                         self._flush()
+                        began, timed = monotonic(), run
                 else:
+                    run -= 1
                     protocol.hold(event)
                 if self._prompt:
                     self._put_prompt()
             elif event is NEED_DATA:
                 self._running = None
+                if run > timed:
+                    # Those that came together, and were quick, took the same.
+                    seconds_taken.observe(monotonic() - began, run - timed)
+                    timed = run
                 if out:
                     self._flush()
                 if self._draining:
@@ -135,10 +148,10 @@ class ConsoleConnection(Connection):
                 runtime.inside = None
                 hub.switch()
                 self._waiting = False
-                run = 0
+                run = timed = 0
                 if self._draining or self._over:
                     break
-                self._active = now = monotonic()
+                self._active = began = now = monotonic()
                 runtime.begin_slice(now)
                 self._read(idle=True)
             elif type(event) is More:
@@ -148,6 +161,8 @@ class ConsoleConnection(Connection):
                 break
             elif self._prompt:
                 self._put_prompt()
+        if run > timed:
+            seconds_taken.observe(monotonic() - began, run - timed)
         if self._farewell:
             self._put(reply_document(self._evaluator.error(self._farewell)))
             self._send_now()
@@ -177,6 +192,7 @@ class ConsoleConnection(Connection):
         try:
             document = reply_document(tagged, limits)
         except StatementCancelled:
+            self._runtime.count_error(self._evaluator.task.ending)
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
         if limits.cuts > cuts:
             self._runtime.hits['limits.output_bytes'] += 1
@@ -197,6 +213,8 @@ class ConsoleConnection(Connection):
             return True
         if isinstance(event, (End, Quit)):
             return False
+        if isinstance(event, (TooLong, Unfinished)):
+            self._runtime.count_error('input')
         if isinstance(event, TooLong):
             self._runtime.hits['limits.statement_bytes'] += 1
             message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
@@ -317,3 +335,4 @@ class ConsoleConnection(Connection):
         """Takes the settings in force, by dotted name."""
         super().configure(settings)
         self._protocol.max_statement_bytes = settings['limits.statement_bytes']
+        self._is_special = True                 # there may be an audit file now, or none any more

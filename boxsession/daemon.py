@@ -63,6 +63,7 @@ class Daemon:
         try:
             self._console.start()
             self._tell_listening([])
+            self._tell_metrics(None)
             _spare_the_collector()
             self._notifier.tell('READY=1')
             self._heart.start()
@@ -89,6 +90,11 @@ class Daemon:
             if listener.address not in before:
                 print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
 
+    def _tell_metrics(self, before):
+        metrics = self._console.metrics
+        if metrics is not None and metrics is not before:
+            print(f'listening: metrics {metrics.address}', file=sys.stderr, flush=True)
+
     def _status(self):
         count = len(self._console.sessions)
         doing = 'stopping' if self._stopping.is_set() else \
@@ -107,7 +113,7 @@ class Daemon:
                 self._reload()
 
     def _reload(self):
-        before = self._console.addresses
+        before, metrics = self._console.addresses, self._console.metrics
         self._notifier.tell_reloading()
         try:
             self._console.reload(self._load())
@@ -119,6 +125,7 @@ class Daemon:
             log.exception('the new settings failed')
         else:
             self._tell_listening(before)
+            self._tell_metrics(metrics)
         if not self._stopping.is_set():
             self._notifier.tell('READY=1')
         self._heart.beat()

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 from gevent import get_hub, monkey
 
+from boxsession.histogram import Histogram
+
 __all__ = ['Monitor']
 
 log = logging.getLogger('boxsession')
@@ -24,10 +26,12 @@ class Monitor:
 
     Args:
         who: says in words what runs now; called in the monitor's thread, so it only reads.
+        lag: gets how late the loop was, each tenth of a second.
     """
 
-    def __init__(self, who: Callable[[], str]):
+    def __init__(self, who: Callable[[], str], lag: Histogram):
         self._who = who
+        self._lag = lag
         self._beat_at = time.monotonic()
         self._stopped = False
         self._timer = None
@@ -47,7 +51,9 @@ class Monitor:
             self._timer = None
 
     def _beat(self):
-        self._beat_at = time.monotonic()
+        now = time.monotonic()
+        self._lag.observe(max(0.0, now - self._beat_at - _BEAT_SECONDS))
+        self._beat_at = now
 
     def _watch(self):
         told = None         # the beat behind which the loop was found held

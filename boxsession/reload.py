@@ -126,6 +126,14 @@ def _listeners(job, names) -> Callable[[], None]:
     return change_over
 
 
+def _metrics(job, names) -> Callable[[], None]:
+    if 'metrics.address' in job.changes:
+        console, before = job.console, job.console.settings['metrics.address']
+        console.serve_metrics(job.changes['metrics.address'])
+        job.undo.callback(lambda: console.is_accepting and console.serve_metrics(before))
+    return _nothing
+
+
 def _match(listeners, wanted):
     """For each wanted configuration the listener that has its address already, or None; and those that are left.
 
@@ -161,4 +169,5 @@ def _nothing():
 
 
 # The settings behind the audit file: connections then look whether it is on.
-_PARTS = (_log, _audit, _settings, _listeners)
+# That of metrics is last: it changes over at once, since the old and the new server may want the same port.
+_PARTS = (_log, _audit, _settings, _listeners, _metrics)

@@ -24,7 +24,8 @@ from boxsession.audit import Audit
 from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
-from boxsession.errors import BoxsessionError, ConfigError, ScriptError
+from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError
+from boxsession.histogram import Histogram
 from boxsession.listener import Listener, is_at, peer_uid
 from boxsession.lua.runtime import Runtime
 from boxsession.monitor import Monitor
@@ -32,6 +33,7 @@ from boxsession.protocol.greeting import console_greeting
 from boxsession.reload import reload
 from boxsession.services import Services
 from boxsession.session import Session, Sessions
+from boxsession.statistics import Statistics
 from boxsession.tls import TLSTunnel
 from boxsession.version import __version__
 
@@ -47,6 +49,8 @@ _KEPT_PLACES = 3
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
 _UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
+_COUNTED = tuple(setting.name for setting in settings.SETTINGS
+                 if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
 
 _REFUSED = '---\n- error: %s\n...\n'
 _FULL = (b"---\n- error: 'too many sessions: the limit is %d (limits.sessions)'\n...\n")
@@ -92,6 +96,8 @@ class Console:
         self._reloads = BoundedSemaphore()          # one at a time
         self.accounts: Accounts | None = None       # while started
         self.audit: Audit | None = None
+        self.statistics: Statistics | None = None
+        self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
         self._connections: dict[Any, Connection] = {}       # by greenlet
@@ -123,7 +129,8 @@ class Console:
         """Runs the init script, then listens. Returns at once; sessions are served by greenlets.
 
         Raises:
-            ConfigError: everyone could run code, or a user of a listener does not exist. Nothing listens then.
+            ConfigError: everyone could run code, a user of a listener does not exist, or what metrics.address needs is not
+                installed. Nothing listens then.
             ListenError: an address cannot be had. Nothing listens then.
             StoreError: users cannot be read. Nothing listens then.
             ScriptError: the init script failed. Nothing listens then.
@@ -136,9 +143,8 @@ class Console:
         facts = {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.sessions),
                  'listen': lambda: [str(address) for address in self.addresses], 'triggers': self._triggers,
                  'memory': lambda: self._runtime.memory_used,
-                 'limits': lambda: {setting.name.partition('.')[2]: self._runtime.hits[setting.name]
-                                    for setting in settings.SETTINGS if setting.name.startswith('limits.')
-                                    and setting.name not in _UNCOUNTED},
+                 'limits': lambda: {name.partition('.')[2]: self._runtime.hits[name] for name in _COUNTED},
+                 'statistics': lambda: self.statistics.snapshot(),
                  'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
                                     'denied': self._runtime.hits['denied'],
                                     'failed_logins': self._runtime.hits['failed_logins']}}
@@ -155,6 +161,9 @@ class Console:
             self.audit.close()
             raise
         self.configure({})
+        loop_lag = Histogram()
+        self.statistics = Statistics(self._connections, self._runtime, self.settings, _COUNTED, self.audit,
+                                     loop_lag)
         try:
             if config['init'] is not None:
                 self._run_init(config['init'])
@@ -162,13 +171,14 @@ class Console:
             self._check_sockets(config)
             for listener_config in config.listen:
                 self._listeners.append(self.bound_listener(listener_config))
+            self.serve_metrics(config['metrics.address'])
         except BaseException:
             self._release()
             raise
         self._stopped.clear()
         self._accepting = True
         self._idle_watch = gevent.spawn(self._watch_idle)
-        self._monitor = Monitor(self._runtime.who_runs)
+        self._monitor = Monitor(self._runtime.who_runs, loop_lag)
         self._monitor.start()
         for listener in self._listeners:
             listener.start()
@@ -289,6 +299,40 @@ class Console:
         if limit and limit < 2 * self.memory_used:
             raise settings.Refused('limits.lua_memory_bytes',
                                    f'should be twice what is used now or more: {self.memory_used} bytes')
+    def serve_metrics(self, address: str | None) -> None:
+        """Serves metrics at an address, no more at the one before; nowhere with None.
+
+        Raises:
+            ConfigError: prometheus-client is not installed. Nothing has changed then.
+            ListenError: the address cannot be had. Nothing has changed then.
+        """
+        if self._runtime is None:
+            raise RuntimeError('the console is not started')
+        if address == (self.metrics and str(self.metrics.config_address)):
+            return
+        new = None
+        if address is not None:
+            try:
+                # Only who asks for it pays for it.
+                from boxsession.metrics import MetricsServer
+            except ModuleNotFoundError as error:
+                if error.name != 'prometheus_client':
+                    raise
+                raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
+                                   "pip install 'boxsession[metrics]'"]) from None
+            new = MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self._accepting)
+        old, self.metrics = self.metrics, None
+        if old is not None:
+            old.stop()              # first: the two may want the same port
+        try:
+            if new is not None:
+                new.start()
+            self.metrics = new
+        except ListenError:
+            if old is not None:
+                old.start()
+                self.metrics = old
+            raise
 
     def configure(self, changes: Mapping[str, Any]) -> None:
         """Changes settings, which were checked, in the running console."""
@@ -375,8 +419,11 @@ class Console:
         if self._idle_watch is not None:
             self._idle_watch.kill()
             self._monitor.stop()
+        if self.metrics is not None:
+            self.metrics.stop()
+            self.metrics = None
         self._runtime.stop(_CANCEL_SECONDS)
-        self._runtime = None
+        self._runtime = self.statistics = None
         self.accounts.close()
         self.audit.close()
 
@@ -392,9 +439,11 @@ class Console:
         if not self._accepting:             # it came in the very moment of stop()
             sock.close()
             return
+        hits = self._runtime.hits
         limit = self.settings['limits.sessions']
         if limit and len(self.sessions) >= limit - self._kept_places(listener, limit):
-            self._runtime.hits['limits.sessions'] += 1
+            hits['limits.sessions'] += 1
+            hits['refused.limit'] += 1
             log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions))
             try:
                 if listener.config.protocol == 'console':
@@ -413,6 +462,7 @@ class Console:
                     sock.close()
                     return
         except OSError as error:
+            hits['refused.tls'] += 1
             log.info('refused %s at %s: %s', peer_text(peer), listener.address, error)
             return
         try:
@@ -429,6 +479,7 @@ class Console:
         elif user and not self.accounts.access.may_log_in(user.id):
             problem = f"Session access to universe '''' is denied for user ''{name}''"
         if problem:
+            self._runtime.hits['refused.user'] += 1
             log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem)
             try:
                 if listener.config.protocol == 'console':
@@ -444,10 +495,13 @@ class Console:
                                    or Address(host=peer[0]).is_local)
         greenlet = getcurrent()
         self._connections[greenlet] = connection
+        statistics = self.statistics        # it outlives a stop that did not wait for this session
+        statistics.begin(session)
         try:
             connection.run()
         finally:
             del self._connections[greenlet]
+            statistics.end(connection)
             self.sessions.end(session)
 
     def _user_of(self, sock, listener, tunnel):

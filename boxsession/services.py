@@ -229,6 +229,7 @@ class Services:
             found = [connection for connection in self._console.connections() if connection.session.id == which]
         for connection in found:
             log.info('session %d is killed by session %d', connection.session.id, _caller_id())
+            self._console.count('kills')
             connection.kill(f'the session was killed by session {_caller_id()}')
         greenlets = [connection.greenlet for connection in found if connection.greenlet is not getcurrent()]
         gevent.joinall(greenlets, timeout=_KILL_SECONDS if timeout is None else timeout)

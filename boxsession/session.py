@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 from gevent.local import local
 
-__all__ = ['Session', 'Sessions', 'current_session']
+__all__ = ['TYPES', 'Session', 'Sessions', 'current_session']
+
+# What sessions speak.
+TYPES = ('console', 'binary')
 
 _current = local()
 
@@ -26,7 +29,7 @@ class Session:
     user: str                       # who its statements run as
     uid: int                        # that user's id: names may be given anew, ids are not
     dialect: str                    # 'classic' or 'tarantool', the listener's choice
-    type: str = 'console'           # or 'binary': what is spoken
+    type: str = 'console'           # one of TYPES
     listener: str = ''              # the address that it came by
     name: str = ''                  # what its user says it is for
     login: str = ''                 # who logged in, whoever its statements run as since

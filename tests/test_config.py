@@ -43,6 +43,7 @@ def problems(tmp_path, text):
     ('log:\n  level: loud', "2: `log.level` is loud: expected error or warning or info or debug"),
     ('store: 5', '1: `store` is 5: expected text'),
     ('audit: {required: 5}', '1: `audit.required` is 5: expected true or false'),
+    ('metrics: {address: nowhere}', "1: `metrics.address`: 'nowhere' is no address: expected 'host:port'"),
     ('init: 5', '1: `init` is 5: expected text'),
     ('init: a\ninit: b', '2: `init` stands here twice'),
     ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),

@@ -9,14 +9,14 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader', 'output.limits', 'auth'},
+     'output.reader', 'output.limits', 'auth', 'histogram'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
     {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
     {'accounts', 'listener'},
-    {'lua.runtime'},
+    {'lua.runtime', 'metrics'},
     {'connection', 'services', 'reload', 'check'},
-    {'console', 'binary'},
+    {'console', 'binary', 'statistics'},
     {'server'},
     {'', 'daemon'},
     {'cli'},
@@ -27,16 +27,17 @@ DOORS = {
     'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'lua.runtime', 'connection', 'binary', 'listener', 'monitor', 'remote',
                'server', 'services',
-               'daemon', 'systemd', 'accounts', 'tls'},
+               'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
+    'prometheus_client': {'metrics'},
     'sqlite3': {'store'}, 'msgpack': {'protocol.iproto'},
     'argparse': {'cli'},
     'logging': {'audit', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
         'services',
-                'logs', 'daemon', 'reload', 'systemd'},
+                'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
 PURE = {'access', 'auth', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
         'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
-        'output.tagged', 'lua.exposed', 'lua.memory', 'address'}
+        'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

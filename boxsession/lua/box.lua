@@ -300,6 +300,28 @@ local function all_information()
     return shown
 end
 
+-- The numbers of boxsession/statistics.py; `net` is what Tarantool has under that name, but for rates.
+local function statistics()
+    return internal.unpack_value(task.text(INFO, 'statistics'))
+end
+local function total(counted)
+    return {total = counted.console + counted.binary}
+end
+local function net()
+    local all = statistics()
+    local connections = total(all.sessions.started)
+    connections.current = all.sessions.current
+    return {CONNECTIONS = connections, REQUESTS = total(all.statements), RECEIVED = total(all.bytes_in),
+            SENT = total(all.bytes_out)}
+end
+local net_statistics = read_only('box.stat.net', function(key) return net()[key] end, net, net)
+local function statistics_of(key)
+    if key == 'net' then
+        return net_statistics
+    end
+    return statistics()[key]
+end
+
 local settings, configure = internal.service('settings'), internal.service('configure')
 
 -- Changes settings of the running server, all or none: box.cfg{limits = {slice_ms = 10}}.
@@ -328,6 +350,7 @@ _G.box = {
     NULL = NULL,
     session = session,
     info = read_only('box.info', information_of, all_information, all_information),
+    stat = read_only('box.stat', statistics_of, statistics, statistics),
     cfg = read_only('box.cfg', function(key) return settings()[key] end, function() return settings() end, change),
 }
 

@@ -3,7 +3,7 @@
 --
 -- session_main then takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
 -- one that waits for more lines. Nothing outside task.run() may raise here.
-local internal, REASON = ...
+local internal, REASON, STOPPED = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
 local byte, collectgarbage, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.collectgarbage, raw.find,
@@ -72,6 +72,10 @@ local function compile(text)
     return keep_chunk(text, chunk)
 end
 
+-- How many statements and requests ended in an error, by its kind.
+local errors = {syntax = 0, runtime = 0, denied = 0, memory = 0, output = 0}
+internal.errors = errors
+
 local function show(me, ...)
     me.showing = true
     return output.reply(me.session, ...)
@@ -113,6 +117,7 @@ local function evaluate(me, text, open)
     if open and unfinished then
         return ''
     end
+    errors.syntax = errors.syntax + 1
     return fail(me, message)
 end
 
@@ -123,14 +128,53 @@ local FORMATTING = {
     block = 'console: exception while formatting output: "%s"',
 }
 
+-- Which of runtime.py's ERROR_KINDS a value is that a run has raised; nil for what was stopped.
+local ACCESS_DENIED = 42
+local function kind_of(me, value)
+    if value == KILL then
+        return nil
+    elseif value == OUT_OF_MEMORY then
+        return 'memory'
+    elseif me.showing then
+        return 'output'
+    end
+    local told = type(value) == 'userdata' and internal.error_fields(value)
+    return told and told.code == ACCESS_DENIED and 'denied' or 'runtime'
+end
+
+-- Counts what a run has ended in. Python knows whether what was stopped was cancelled, or took too long.
+local function count_error(me, value)
+    local kind = kind_of(me, value)
+    if kind then
+        errors[kind] = errors[kind] + 1
+    else
+        local _ = STOPPED[0]
+    end
+end
+internal.count_error = count_error
+
+-- Tells Python the numbers so far, whenever it asks.
+function internal.count_errors()
+    while true do
+        local told = ''
+        for kind, number in next, errors do
+            told = told .. kind .. ':' .. number .. ' '
+        end
+        yield(told)
+    end
+end
+
 -- The error document for what a run raised. The value may be a table of the user's, which can raise again.
 local MESSAGE_MAX = 2^16
-function reply_with_error(me, value)
+function reply_with_error(me, value, counts)
     local session = me.session
     if value == OUT_OF_MEMORY then
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
+    if counts then
+        count_error(me, value)
+    end
     if type(value) == 'string' and #value > MESSAGE_MAX then
         value = sub(value, 1, MESSAGE_MAX) .. '...'
     end
@@ -249,7 +293,7 @@ local function perform(me, operation, text)
     if ok then
         return out
     end
-    return reply_with_error(me, out)
+    return reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
 end
 
 local function session_main(id, fd, peer, user, uid, dialect, kind)

@@ -21,9 +21,10 @@ local EVAL, CALL, LOGIN, BATCH = 1, 2, 3, 4
 local chunks, keep_chunk = task.chunks, internal.keep_chunk
 local PREFIX = '\0eval\0'
 
-local function compile(key, text)
+local function compile(me, key, text)
     local chunk, message = load_text(text, '=eval')
     if not chunk then
+        me.unparsed = true
         return error(message, 0)
     end
     return keep_chunk(key, chunk)
@@ -41,7 +42,7 @@ local function eval(me, text, arguments)
         return access.deny('Execute', 'universe', '')
     end
     local key = PREFIX .. text
-    local chunk = chunks[key] or compile(key, text)
+    local chunk = chunks[key] or compile(me, key, text)
     me.chunk, me.text = chunk, key
     return pack(chunk(unpack_list(arguments)))
 end
@@ -104,6 +105,12 @@ local function failure(me, value)
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
+    if me.unparsed then
+        me.unparsed = false
+        internal.errors.syntax = internal.errors.syntax + 1
+    else
+        internal.count_error(me, value)
+    end
     local told = type(value) == 'userdata' and internal.error_fields(value)
     if told then
         me.failed = told.message
@@ -301,7 +308,7 @@ local function batch_body(me, frames, longest)
             key = key_of(text)
             func = chunks[key]
             if not func then
-                func = compile(key, text)
+                func = compile(me, key, text)
             end
             me.text = key
             if me.chunk then
@@ -428,7 +435,7 @@ end
 
 function internal.request_main(id)
     local batch = {answers = {}, starts = {}, done = 0, given = 0, runs = 0, looks = 0, lent = false, taken = false}
-    local me = task.new_record({session = internal.sessions[id], sync = false, batch = batch})
+    local me = task.new_record({session = internal.sessions[id], sync = false, unparsed = false, batch = batch})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, name, arguments, sync = yield(me.fid .. '')

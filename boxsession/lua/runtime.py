@@ -30,14 +30,18 @@ from gevent.hub import Waiter
 from lupa import lua51
 
 from boxsession.errors import ScriptError
+from boxsession.histogram import Histogram
 from boxsession.lua import exposed
 from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
-from boxsession.session import Session, current_session, enter_session
+from boxsession.session import TYPES, Session, current_session, enter_session
 
-__all__ = ['Evaluator', 'Host', 'Requests', 'Runtime', 'StatementCancelled']
+__all__ = ['ERROR_KINDS', 'Evaluator', 'Host', 'Requests', 'Runtime', 'StatementCancelled']
+
+# What statements and requests end in, if not well. `input`: what came was not run.
+ERROR_KINDS = ('syntax', 'runtime', 'denied', 'timeout', 'cancelled', 'memory', 'output', 'input')
 
 _STATEMENT, _STATEMENT_OPEN, _CONNECT, _DISCONNECT, _FAIL, _CHECK, _LEFT_REMOTE, _LAST_ERROR = 1, 2, 3, 4, 5, 6, 7, 8
 
@@ -114,8 +118,8 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'reason', 'raised', 'waiter',
-                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'not_before', 'visits')
+    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
+                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'not_before', 'visits')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -126,6 +130,7 @@ class Task:
         self.is_tight = False                       # what it runs began when memory was short, and may use the reserve
         self.killed = False                         # the running statement is to end
         self.reason = ''                            # why, for its error
+        self.ending = 'cancelled'                   # the kind of that error: this, or 'timeout'
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
         self.waiter: Waiter | None = None           # what a parked task waits on
         self.calling = False                        # inside an exposed Python function
@@ -153,7 +158,8 @@ class Runtime:
     Attributes:
         slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
         seconds: how long statements and triggers may run, by the names of the settings.
-        hits: how often a limit was met, by the name of its setting.
+        hits: how often a limit was met, by the name of its setting; and what else is counted.
+        seconds_taken: how long statements and requests took, by the type of their session.
         output_bytes: the longest document for a client; 0 for no limit.
     """
 
@@ -161,7 +167,8 @@ class Runtime:
                  services: Mapping[str, Callable] | None = None):
         self.slice_seconds = 0.05
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
-        self.hits: Counter[str] = Counter()             # how often each limit was met
+        self.hits: Counter[str] = Counter()
+        self.seconds_taken = {kind: Histogram() for kind in TYPES}
         self._slice_end = 0.0           # when who runs now has run long enough
         self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
@@ -230,7 +237,7 @@ class Runtime:
             'fiber': (_Port(self._spawn), _Port(self._start), _Port(self._wake), clock_port, log_port),
             'commands': (_Port(self._control),),
             'sandbox': (),
-            'evaluator': (text_port(self._reason),),
+            'evaluator': (text_port(self._reason), _Port(self._stopped)),
             'msgpack': (),
             'requests': (text_port(self._reason), _Port(self._give_back)),
         }
@@ -247,8 +254,26 @@ class Runtime:
         self._request_main = internal[b'request_main']
         self._tell_ample = internal[b'take_ample'].coroutine()
         self._tell_ample.send(None)
+        self._count_errors = internal[b'count_errors'].coroutine()
+        self._count_errors.send(None)
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         self._fiber_main.coroutine(0)
+
+    def errors(self) -> dict[str, int]:
+        """How many statements and requests ended in an error, by ERROR_KINDS."""
+        self._memory.lift()
+        counted = self._count_errors.send(None)
+        self._memory.keep(self.inside is not None and self.inside.is_tight)
+        found = {kind: self.hits[f'errors.{kind}'] for kind in ERROR_KINDS}
+        for entry in counted.decode().split():
+            kind, _, number = entry.partition(':')
+            found[kind] += int(number)
+        return found
+
+    @property
+    def fibers(self) -> int:
+        """How many fibers, started by statements, live."""
+        return len(self._fibers)
 
     # What the greenlets call
 
@@ -351,10 +376,10 @@ class Runtime:
             return 'the init script'
         return task.host.running()
 
-    def cancel(self, task: Task, reason: str = '') -> None:
+    def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
         if not task.killed:
-            task.reason = reason
+            task.reason, task.ending = reason, ending
         task.killed, task.is_clean = True, False
         loop = get_hub().loop
         if task.waiter is not None:
@@ -456,7 +481,8 @@ class Runtime:
     def _overdue(self, task):
         what = 'trigger' if task.limit == _TRIGGER else 'statement'
         self.hits[task.limit] += 1
-        self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})')
+        self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})',
+                    'timeout')
 
     def slice_is_over(self) -> bool:
         """Whether who runs now has run long enough."""
@@ -609,6 +635,15 @@ class Runtime:
         getattr(getcurrent(), _TASK).host.give_back(what)
         return True
 
+    def count_error(self, kind: str) -> None:
+        """One more of ERROR_KINDS, of those that Lua does not count."""
+        self.hits[f'errors.{kind}'] += 1
+
+    def _stopped(self, _):
+        """What the task runs has ended, since it was cancelled or took too long."""
+        self.count_error(getattr(getcurrent(), _TASK).ending)
+        return True
+
     def _delimiter(self, delimiter):
         getattr(getcurrent(), _TASK).host.set_delimiter(delimiter)
         return True
@@ -755,6 +790,7 @@ class Evaluator:
         if not task.is_clean:
             runtime.begin(task)
             if task.killed:                     # before it began
+                runtime.count_error(task.ending)
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         used = self._used() + len(text)
@@ -829,13 +865,14 @@ class Requests:
 
     EVAL, CALL, LOGIN, _BATCH = 1, 2, 3, 4
 
-    __slots__ = ('task', '_runtime', '_memory', '_send', '_used')
+    __slots__ = ('task', '_runtime', '_memory', '_send', '_used', '_observe')
 
     def __init__(self, runtime: Runtime, session: Session, host: Host):
         self.task = Task(host, _STATEMENTS)
         self._runtime = runtime
         self._memory = memory = runtime._memory
         memory.lift()
+        self._observe = runtime.seconds_taken['binary'].observe
         coroutine = runtime._request_main.coroutine(session.id)
         self.task.fid = int(coroutine.send(None))
         runtime._tasks[self.task.fid] = self.task
@@ -847,6 +884,7 @@ class Requests:
         """Evaluates an expression, or calls a function, with packed arguments: '=' and packed results, or '!' and a packed
         list of an error's type, code, message and what was denied."""
         task, runtime, memory = self.task, self._runtime, self._memory
+        began = time.monotonic()
         if not task.is_clean:
             runtime.begin(task)
         size = len(name) + len(arguments)
@@ -855,6 +893,7 @@ class Requests:
             operation = runtime._prepare(task, operation, size)
         runtime.inside = task
         reply = self._send((operation, name, arguments, sync))
+        self._observe(time.monotonic() - began)
         if memory.lifted or not task.is_clean:
             runtime.end(task)
         return reply
