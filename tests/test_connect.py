@@ -229,11 +229,12 @@ class TestErrors:
             out, err = process.communicate(timeout=20)
         assert (2, b'') == (process.returncode, out) and b'is no console: it says ' in err
 
-    def test_a_session_that_is_refused(self, serve, tmp_path):
-        (tmp_path / 'init.lua').write_text('box.session.on_connect(function() error("not now", 0) end)')
+    @pytest.mark.parametrize('reason', ['not now', 'not now ' * 50 + '.'])
+    def test_a_session_that_is_refused(self, serve, tmp_path, reason):
+        (tmp_path / 'init.lua').write_text(f'box.session.on_connect(function() error("{reason}", 0) end)')
         (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\ninit: {tmp_path}/init.lua\n')
         [address] = serve('-c', 'c.yml').addresses()
-        assert ('', f'boxsession: {address} refused: not now\n') == connect(address, '-e', '1', code=2)
+        assert ('', f'boxsession: {address} refused: {reason}\n') == connect(address, '-e', '1', code=2)
 
     def test_the_server_goes_away(self, serve):
         served = serve('--listen', '127.0.0.1:0')

@@ -123,12 +123,13 @@ class Link:
 
     def _greet(self, deadline):
         data = b''
-        while len(data) < GREETING_BYTES:
+        # A server that refuses sends an error document instead, of any length.
+        while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
             try:
-                data += self._received(GREETING_BYTES - len(data), deadline)
+                data += self._received(max(1, GREETING_BYTES - len(data)), deadline)
             except Lost:
                 break
-            if data.startswith(b'---') and data.endswith(b'\n...\n'):
+            if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
                 break
         match = _GREETING.match(data)
         address = self.target.address
