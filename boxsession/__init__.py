@@ -7,10 +7,26 @@
 
 Importing it patches nothing and starts nothing.
 """
+from typing import TYPE_CHECKING, Any
+
 from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError, StoreError
-from boxsession.server import Console
-from boxsession.session import Session, current_session
 from boxsession.version import __version__
+
+if TYPE_CHECKING:
+    from boxsession.server import Console
+    from boxsession.session import Session, current_session
 
 __all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
            '__version__', 'current_session']
+
+
+def __getattr__(name: str) -> Any:
+    # When first asked for: the client does not pay for the server's imports.
+    if name == 'Console':
+        from boxsession import server as module
+    elif name in ('Session', 'current_session'):
+        from boxsession import session as module
+    else:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = globals()[name] = getattr(module, name)
+    return value

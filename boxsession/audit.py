@@ -9,27 +9,16 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import time
 import uuid
 from datetime import datetime, timezone
 
+from boxsession.redaction import HIDDEN, redacted
 from boxsession.session import Session
 
 __all__ = ['Audit', 'redacted']
 
 log = logging.getLogger('boxsession')
-
-# Where one of these stands, any text may be a password.
-_SECRET = re.compile(rb'passw|\\\s*login|login\s*[=(]|:[^@\s]+@', re.IGNORECASE)
-_HIDDEN = '*** (it may hold a password)'
-
-
-def redacted(statement: bytes) -> str:
-    """A statement as it may be kept: nothing of one that seems to hold a password."""
-    if _SECRET.search(statement):
-        return _HIDDEN
-    return statement.decode(errors='backslashreplace')
 
 
 class Audit:
@@ -104,7 +93,7 @@ class Audit:
     def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float) -> bool:
         """Records a statement of a session that was `user`'s when it began; `error` is empty where there was none."""
         text = redacted(statement)
-        problem = _HIDDEN if error and text is _HIDDEN else error.decode(errors='backslashreplace')
+        problem = HIDDEN if error and text is HIDDEN else error.decode(errors='backslashreplace')
         return self.event('statement', session, effective_user=user, statement=text, ok=not error, error=problem or None,
                           milliseconds=round(seconds * 1000, 3))
 

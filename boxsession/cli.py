@@ -1,4 +1,4 @@
-"""The command line: `boxsession serve` and what belongs to running it."""
+"""The command line: `boxsession serve` and what belongs to running it. What only one command needs is imported there."""
 from __future__ import annotations
 
 import argparse
@@ -7,11 +7,9 @@ import os
 import sys
 from dataclasses import replace
 
-from boxsession import check
 from boxsession import config as settings
-from boxsession.daemon import Daemon
+from boxsession.client import command as client
 from boxsession.errors import BoxsessionError, ClientError, ConfigError
-from boxsession.store import Store
 from boxsession.version import __version__
 
 __all__ = ['main', 'parser']
@@ -29,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
                             f'(default: {settings.DEFAULT_ADDRESS})')
     serve.add_argument('--no-triggers', action='store_true',
                        help='run no triggers on connect and disconnect, to get in when one of them locks everyone out')
+    client.add_parser(commands, settings.DEFAULT_ADDRESS)
     passwd = commands.add_parser('passwd', help="set a user's password in the file that `store` names",
                                  description='Reads the new password from the terminal, or the first line of its input.')
     passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='settings, with a `store`')
@@ -40,13 +39,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; gives the process's exit code."""
-    arguments = parser().parse_args(argv)
+    grammar = parser()
+    arguments, unknown = grammar.parse_known_args(argv)
+    if unknown:
+        getattr(arguments, 'error', grammar.error)(f'unrecognized arguments: {" ".join(unknown)}')
+    if arguments.command == 'connect':
+        return arguments.run(arguments)
     try:
         if arguments.command == 'check-config':
-            problems = check.problems(settings.load(arguments.file), arguments.file)
-            if problems:
-                raise ConfigError(problems)
-            return 0
+            return _check(arguments)
         if arguments.command == 'passwd':
             return _passwd(arguments)
         return _serve(arguments)
@@ -59,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _serve(arguments) -> int:
+    from boxsession.daemon import Daemon
+
     def load():
         config = settings.load(arguments.config) if arguments.config else settings.read({})
         if arguments.listen:
@@ -69,7 +72,18 @@ def _serve(arguments) -> int:
     return 0
 
 
+def _check(arguments) -> int:
+    from boxsession.check import problems
+
+    found = problems(settings.load(arguments.file), arguments.file)
+    if found:
+        raise ConfigError(found)
+    return 0
+
+
 def _passwd(arguments) -> int:
+    from boxsession.store import Store
+
     config = settings.load(arguments.config)
     if config['store'] is None:
         raise BoxsessionError(f'{arguments.config} names no `store`: the users of a server without one live in its memory')

@@ -9,11 +9,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader', 'output.limits', 'auth', 'histogram'},
+     'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
     {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
-    {'accounts', 'listener'},
+    {'accounts', 'listener', 'client.conversation', 'client.values', 'client.target', 'client.history', 'client.screen'},
+    {'client.link', 'client.settings', 'client.plain', 'client.fancy'},
+    {'client.script'},
+    {'client.terminal'},
+    {'client.command'},
     {'lua.runtime', 'metrics'},
     {'connection', 'services', 'reload', 'check'},
     {'console', 'binary', 'statistics'},
@@ -23,21 +27,23 @@ LAYERS = [
     {'__main__'},
 ]
 DOORS = {
-    'lupa': {'lua.runtime'},
+    'lupa': {'lua.runtime', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'lua.runtime', 'connection', 'binary', 'listener', 'monitor', 'remote',
                'server', 'services',
                'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
     'prometheus_client': {'metrics'},
+    'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},
     'sqlite3': {'store'}, 'msgpack': {'protocol.iproto'},
-    'argparse': {'cli'},
+    'argparse': {'cli', 'client.command'},
     'logging': {'audit', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
         'services',
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
 PURE = {'access', 'auth', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
         'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
-        'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram'}
+        'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
+        'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

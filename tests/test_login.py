@@ -371,3 +371,57 @@ class TestDenials:
         admin.reply("box.schema.user.revoke('guest', 'read,execute', 'universe')")
         assert 'denied' in guest.error('t')
         assert 5 == admin.value('t[1]')
+
+
+class TestCompletion:
+    """`\\complete` sees what the user sees."""
+
+    @pytest.fixture
+    def served(self, console, connect):
+        served = console()
+        admin = connect(served)
+        for statement in ("secret_name, shop = {inner = 1}, {count = function() end}",
+                          "box.schema.user.create('web', {password = 'web'})",
+                          "box.schema.user.create('reader', {password = 'reader'})",
+                          "box.schema.func.create('shop.count') box.schema.func.create('string.own')",
+                          "box.schema.user.grant('web', 'execute', 'function', 'shop.count')",
+                          "box.schema.user.grant('web', 'execute', 'function', 'string.own')",
+                          "box.schema.user.grant('reader', 'read', 'universe')",
+                          "denials = 0 box.session.on_access_denied(function() denials = denials + 1 end)"):
+            assert 'error' not in admin.reply(statement).decode(), statement
+        return served
+
+    def found(self, client, text):
+        values = client.values(f'\\complete {text}')
+        return values and values[0][1:]
+
+    def test_in_the_sandbox(self, served, connect):
+        client = connect(served)
+        client.reply('\\login web web')
+        client.reply('secluded = {mine = 1}')
+        assert ['secluded'] == self.found(client, 'sec')
+        assert ['secluded.mine'] == self.found(client, 'secluded.')
+        assert ['shop'] == self.found(client, 'sho') and ['shop.count('] == self.found(client, 'shop.')
+        assert ['string.format('] == self.found(client, 'string.form')
+        assert ['box.session.push('] == self.found(client, 'box.session.pu')
+        assert None is self.found(client, 'secret_name.') is self.found(client, '_G.secret')
+        assert 0 == connect(served).value('denials')
+
+    def test_with_read_on_universe(self, served, connect):
+        client = connect(served)
+        client.reply('\\login reader reader')
+        assert ['secret_name'] == self.found(client, 'secr') and ['secret_name.inner'] == self.found(client, 'secret_name.')
+        assert None is self.found(client, 'shop.nosuch')
+
+    def test_as_admin(self, served, connect):
+        client = connect(served)
+        assert ['secret_name'] == self.found(client, 'secr')
+        assert None is self.found(client, 'nosuch') and len(client.values('\\complete')[0]) > 20
+
+
+def test_console_eval_takes_commands(console, connect):
+    client = connect(console())
+    eval_ = "require('console').eval('\\\\%s')"
+    assert client.reply('\\help').decode().splitlines()[2:4] == client.value(eval_ % 'help').splitlines()[2:4]
+    assert 'Usage: \\kill ID' in client.value(eval_ % 'kill')
+    assert client.value(eval_ % 'nosuch').startswith('---\n- error: ')

@@ -211,6 +211,17 @@ def test_a_half_typed_statement_of_several_lines_is_no_statement():
     assert Statement(b'1', True) == protocol.next_event()
 
 
+@pytest.mark.parametrize(('continuation', 'delimiter'), [('auto', b''), ('on', b''), ('off', b';')])
+def test_an_interrupt_right_behind_a_line_drops_what_it_began(continuation, delimiter):
+    protocol = ConsoleProtocol(continuation=continuation)
+    protocol.delimiter = delimiter
+    protocol.receive_data(b'for\\\n\x031%s\n' % delimiter)
+    event = protocol.next_event()
+    if isinstance(event, Cancelled):
+        protocol.hold(event)
+    assert Statement(b'1', continuation == 'auto') == protocol.next_event()
+
+
 def test_what_comes_behind_an_interrupt_is_run():
     protocol = ConsoleProtocol()
     protocol.receive_data(b'1\n\x032\n\x033\n4')

@@ -12,6 +12,7 @@ A statement is Lua: an expression shows its values, anything else just runs.
   \quit                          end the session (so do ~. and Ctrl-D alone on a line)
   \login USER PASSWORD           go on as another user
   \sessions                      who is connected
+  \complete TEXT                 the names that TEXT may become: their common beginning, then each
   \cancel ID                     stop the statement that a session runs
   \kill ID                       end a session
   \set output yaml|lua[,line|,block]   how values are shown
@@ -150,13 +151,17 @@ function commands.login(line)
     return internal.access.login(user, password)
 end
 
+function commands.complete(_, text)
+    return internal.complete(text or '')
+end
+
 function commands.quit()
     local _ = CONTROL['quit']
 end
 
 local COMMANDS = {help = commands.help, h = commands.help, set = commands.set,
                   s = commands.set, quit = commands.quit, q = commands.quit, sessions = commands.sessions,
-                  cancel = commands.cancel, kill = commands.kill}
+                  cancel = commands.cancel, complete = commands.complete, kill = commands.kill}
 
 -- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.
 function internal.command(session, line)

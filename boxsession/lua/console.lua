@@ -238,6 +238,10 @@ local KEYWORDS = {'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for',
 local ITEMS_MAX, CHAIN_MAX = 500, 20
 
 local function parent_of(value)
+    local behind = internal.behind(value)
+    if behind then
+        return behind
+    end
     local meta = getmetatable(value)
     local index = type(meta) == 'table' and rawget(meta, '__index')
     return index or nil
@@ -259,13 +263,9 @@ local function field(value, key)
     end
 end
 
--- The names that `text` may become: first their longest common beginning, then each; nothing when there is none.
--- `from` and `to` are the part of the line that it stands in, of which only the length counts.
-function console.completion_handler(text, from, to)
-    if type(text) ~= 'string' or type(from) ~= 'number' or type(to) ~= 'number' then
-        return error('Usage: console.completion_handler(text, start, end)', 0)
-    end
-    text = sub(text, 1, to - from)
+-- The names that `text` may become, as this session finds them: first their longest common beginning, then each; nothing
+-- when there is none.
+local function complete(text)
     if not find(text, '^[%a_]') and text ~= '' then
         return
     end
@@ -321,4 +321,13 @@ function console.completion_handler(text, from, to)
     end
     raw.insert(found, 1, common)
     return found
+end
+internal.complete = complete
+
+-- The same; `from` and `to` are the part of the line that it stands in, of which only the length counts.
+function console.completion_handler(text, from, to)
+    if type(text) ~= 'string' or type(from) ~= 'number' or type(to) ~= 'number' then
+        return error('Usage: console.completion_handler(text, start, end)', 0)
+    end
+    return complete(sub(text, 1, to - from))
 end

@@ -203,6 +203,15 @@ end
 -- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
 function internal.reply_to(text)
     local session = task.current().session
+    local function reply(ok, ...)
+        if ok then
+            return output.reply(session, ...)
+        end
+        return output.error_reply(session, (...))
+    end
+    if byte(text, 1) == BACKSLASH then
+        return reply(protected(internal.command, session, sub(text, 2)))
+    end
     local chunk, message = load_statement(text)
     if not chunk then
         return output.error_reply(session, message)
@@ -212,12 +221,6 @@ function internal.reply_to(text)
     end
     if session.scope then
         setfenv(chunk, session.scope)
-    end
-    local function reply(ok, ...)
-        if ok then
-            return output.reply(session, ...)
-        end
-        return output.error_reply(session, (...))
     end
     return reply(protected(chunk))
 end

@@ -667,6 +667,34 @@ local sandbox_meta = {__metatable = false, __index = guarded(function(env, key)
     return find_granted(key) or find_prefix(key) or deny('Execute', 'function', key)
 end)}
 
+local function nothing() end
+
+-- What completion finds behind an environment: what find_own() and find_granted() do, and for who may read, the globals.
+function internal.behind(env)
+    if not environments[env] then
+        return nil
+    end
+    local names = setmetatable({}, {__index = current().session.level == READ and globals or nil})
+    for name in next, access.rights(effective().uid).functions do
+        local list, last = names, nil
+        for part in gmatch(name, '[^.]+') do
+            if last then
+                local inner = rawget(list, last)
+                list[last] = type(inner) == 'table' and inner or {}
+                list = list[last]
+            end
+            last = part
+        end
+        if last then
+            list[last] = rawget(list, last) or nothing
+        end
+    end
+    for name, value in next, own do
+        names[name] = value
+    end
+    return names
+end
+
 -- The environment of a session under its level, made when first needed.
 function internal.sandbox(record)
     string_meta.__index = find_method

@@ -15,7 +15,7 @@ from yaml import events
 
 __all__ = ['read_documents']
 
-_WORDS = {'null': b'Z', '~': b'Z', '': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
+_WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
 _DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
@@ -40,11 +40,11 @@ def _number(text: str) -> str | None:
     return None
 
 
-def _scalar(event: events.ScalarEvent) -> bytes:
+def _scalar(event: events.ScalarEvent, empty: bytes) -> bytes:
     if event.tag == _BINARY_TAG:
         return _text(b's', base64.b64decode(event.value))
     if event.tag != _STRING_TAG and event.implicit[0]:
-        word = _WORDS.get(event.value)
+        word = _WORDS.get(event.value) if event.value else empty
         if word is not None:
             return word
         number = _number(event.value)
@@ -53,7 +53,7 @@ def _scalar(event: events.ScalarEvent) -> bytes:
     return _text(b's', event.value.encode(errors='surrogatepass'))
 
 
-def _packed(parsed) -> bytes:
+def _packed(parsed, empty) -> bytes:
     out = [b'L']
     anchors: set[str] = set()
     for event in parsed:
@@ -67,7 +67,7 @@ def _packed(parsed) -> bytes:
             anchors.add(anchor)
             out.append(_text(b'&', anchor.encode()))
         if isinstance(event, events.ScalarEvent):
-            out.append(_scalar(event))
+            out.append(_scalar(event, empty))
         elif isinstance(event, events.SequenceStartEvent):
             out.append(b'L')
         elif isinstance(event, events.MappingStartEvent):
@@ -94,9 +94,12 @@ def _is_too_deep(data: bytes) -> bool:
     return any(line.count(b'- ') + line.count(b'? ') > _DEEPEST for line in data.splitlines() if len(line) > _DEEPEST)
 
 
-def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> bytes:
+def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:
     """The values of all documents: a packed list behind '=', or a packed message behind '!'. Raises only what `pause`,
-    which is called now and then, raises."""
+    which is called now and then, raises.
+
+    `empty` is what nothing stands for: nil in YAML, but an empty string (b's0:') where Tarantool's serializer wrote it.
+    """
     if _is_too_deep(data):
         return b'!' + _text(b's', b'Too high nest level')
     document = 0
@@ -110,7 +113,7 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> byt
             yield event
 
     try:
-        return b'=' + _packed(parsed())
+        return b'=' + _packed(parsed(), empty)
     except yaml.MarkedYAMLError as error:
         message = error.problem or 'invalid YAML'
         mark = error.problem_mark

@@ -90,13 +90,15 @@ class ConsoleProtocol:
     Args:
         max_statement_bytes: the longest statement, line feeds inside it counted; 0 for no limit.
         continuation: 'auto', 'on' or 'off'.
+        goodbyes: whether `~.` and Ctrl-D alone on a line leave; in a file they are text.
     """
 
     __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
-                 '_skipping', '_ended', '_doomed', '_telnet')
+                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes')
 
-    def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off'):
+    def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off', goodbyes: bool = True):
         self.continuation = continuation
+        self._goodbyes = _GOODBYES if goodbyes else ()
         self.delimiter = b''                        # what ends a statement, in front of its line feed
         self.max_statement_bytes = max_statement_bytes
         # Text that no event has taken: what is left of the last packet, or, when a line goes on in the next one, all of
@@ -131,6 +133,10 @@ class ConsoleProtocol:
                 self._keep(part)
         return interrupted
 
+    def receive_text(self, data: bytes) -> None:
+        """Takes text that no telnet has sent, such as a file's: nothing in it is a command of telnet's."""
+        self._keep(data)
+
     def _keep(self, data: bytes) -> None:
         if self._at < len(self._data):
             self._buffer += self._data[self._at:]
@@ -164,7 +170,8 @@ class ConsoleProtocol:
 
     def hold(self, statement: Statement | Cancelled) -> None:
         """Says that a statement is not complete: the lines to come belong to it."""
-        self._held = statement.text + b'\n'
+        if isinstance(statement, Statement) or self._doomed:
+            self._held = statement.text + b'\n'
 
     def next_event(self):
         """The next event, or NEED_DATA."""
@@ -208,6 +215,8 @@ class ConsoleProtocol:
                 return None
             self._doomed -= newline + 1
             event = self._cut_line(newline)
+            if not self._doomed:
+                self._drop_statement()          # the interrupt stands right behind this line
             if isinstance(event, Statement):
                 return Cancelled(event.text, event.may_continue)
             if event is not None:
@@ -230,7 +239,7 @@ class ConsoleProtocol:
         line = bytes(buffer[:stop])
         del buffer[:newline + 1]
         self._scanned = 0
-        if line in _GOODBYES:
+        if line in self._goodbyes:
             return Quit()
         if self._skipping:
             self._skipping = bool(self.delimiter) and not line.endswith(self.delimiter)

@@ -1,0 +1,1 @@
+"""`boxsession connect`: the console's client, for people and for scripts. Imports neither gevent nor the server."""

@@ -1,0 +1,80 @@
+"""Typing with prompt_toolkit: editing of several lines, colours, a menu of completions that never blocks a key.
+
+The import of prompt_toolkit, and with Pygments of its lexer for what is typed.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prompt_toolkit import PromptSession
+from prompt_toolkit.completion import Completer, Completion, ThreadedCompleter
+from prompt_toolkit.enums import DEFAULT_BUFFER
+from prompt_toolkit.filters import has_focus, is_searching
+from prompt_toolkit.history import History as BaseHistory
+from prompt_toolkit.key_binding import KeyBindings
+from prompt_toolkit.lexers import PygmentsLexer
+from pygments.lexers import LuaLexer
+
+from boxsession.client.history import History
+
+__all__ = ['FancyEditor']
+
+
+class _History(BaseHistory):
+    def __init__(self, history: History):
+        super().__init__()
+        self._history = history
+
+    def load_history_strings(self):
+        return reversed(self._history.entries)
+
+    def store_string(self, string):
+        self._history.add(string)
+
+
+class _Completer(Completer):
+    def __init__(self, complete):
+        self._complete = complete
+
+    def get_completions(self, document, complete_event):
+        count, names = self._complete(document.current_line_before_cursor)
+        for name in names:
+            yield Completion(name, start_position=-count)
+
+
+class FancyEditor:
+    """Reads statements from the terminal; as `boxsession.client.plain.PlainEditor`."""
+
+    def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
+        self._is_whole = is_whole
+        self._session = PromptSession(
+            history=_History(history), lexer=PygmentsLexer(LuaLexer), completer=ThreadedCompleter(_Completer(complete)),
+            complete_while_typing=False, multiline=True, key_bindings=self._bindings(), enable_history_search=False,
+            prompt_continuation=lambda width, number, wrapped: ' ' * (width - 2) + '> ', enable_suspend=True)
+
+    def _bindings(self):
+        bindings = KeyBindings()
+
+        @bindings.add('enter', filter=has_focus(DEFAULT_BUFFER) & ~is_searching)
+        def _(event):
+            buffer = event.current_buffer
+            if buffer.complete_state and buffer.complete_state.current_completion:
+                buffer.complete_state = None
+            elif self._is_whole(buffer.text):
+                buffer.validate_and_handle()
+            else:
+                buffer.newline(copy_margin=False)
+
+        @bindings.add('escape', 'enter', filter=has_focus(DEFAULT_BUFFER))
+        def _(event):
+            event.current_buffer.newline(copy_margin=False)
+
+        return bindings
+
+    def read(self, prompt: str, kept: str = '') -> str:
+        """What is typed: a whole statement, line feeds inside it. `kept` is there to go on with.
+
+        Raises:
+            KeyboardInterrupt, EOFError: Ctrl-C, Ctrl-D.
+        """
+        return self._session.prompt(prompt, default=kept)

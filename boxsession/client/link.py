@@ -1,0 +1,354 @@
+"""A connection to a console: socket and conversation put together. Blocking, with deadlines; used by one thread at a time.
+"""
+from __future__ import annotations
+
+import os
+import re
+import select
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+from boxsession.client.conversation import NEED_DATA, BadReply, BinaryConversation, Notice, Push, Reply, TextConversation
+from boxsession.client.target import Target
+from boxsession.client.values import error_text, is_error
+from boxsession.errors import BoxsessionError
+from boxsession.protocol.greeting import GREETING_BYTES
+
+__all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'TimedOut']
+
+CONNECT_SECONDS = 10.0
+_READ_BYTES = 1 << 18
+# How long a statement that was cancelled may take to say so.
+_CANCEL_SECONDS = 1.0
+_GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \((Lua console|Binary)\)')
+_LINGER_RESET = struct.pack('ii', 1, 0)
+
+
+class LinkError(BoxsessionError):
+    """There is no connection to be had, or no more."""
+
+
+class Lost(LinkError):
+    """The server went away.
+
+    Attributes:
+        was_sent: whether it may have run the statement.
+    """
+
+    def __init__(self, reason: str, was_sent: bool):
+        super().__init__(f'the server went away: {reason}')
+        self.was_sent = was_sent
+
+
+class TimedOut(LinkError):
+    """The deadline is over."""
+
+
+class Abandoned(LinkError):
+    """The user does not wait any longer."""
+
+
+class Link:
+    """A connection, greeted and logged in.
+
+    Args:
+        deadline: when it has to be there (time.monotonic()); at most CONNECT_SECONDS are waited in any case.
+
+    Attributes:
+        greeting: the server's 128 bytes.
+        patience: how many seconds a statement may go on after an interrupt; None for as long as it wants.
+
+    Raises:
+        LinkError: there is none to be had, in words for the user.
+    """
+
+    def __init__(self, target: Target, deadline: float | None = None):
+        self.target = target
+        self.greeting = b''
+        self._lock = threading.RLock()
+        self._kept: list[Push | Notice] = []        # what came while nobody asked for it
+        self._wake_out, self._wake_in = os.pipe()
+        os.set_blocking(self._wake_in, False)
+        self._interrupts = 0
+        self._interrupted = 0.0
+        self.patience: float | None = None
+        self._sock = None
+        limit = time.monotonic() + CONNECT_SECONDS
+        deadline = limit if deadline is None else min(limit, deadline)
+        try:
+            self._sock = self._connected(deadline)
+            self._greet(deadline)
+            if target.user is not None:
+                self._log_in(deadline)
+        except Lost as error:
+            self.close()
+            raise LinkError(f'cannot connect to {target.address}: {error}') from None
+        except TimedOut:
+            self.close()
+            hint = '' if target.tls or self.greeting else '; if it is a TLS listener, use --tls'
+            raise LinkError(f'cannot connect to {target.address}: it does not answer in time{hint}') from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _connected(self, deadline):
+        address, tls = self.target.address, self.target.tls
+        seconds = max(0.001, deadline - time.monotonic())
+        sock = None
+        try:
+            if address.path:
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+                sock.settimeout(seconds)
+                sock.connect(address.path)
+            else:
+                sock = socket.create_connection((address.host, address.port), timeout=seconds)
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if tls is not None:
+                sock = tls.wrap_socket(sock, server_hostname=address.host or 'localhost')
+            sock.setblocking(False)
+            return sock
+        except (OSError, UnicodeError) as error:
+            if sock is not None:
+                sock.close()
+            raise LinkError(f'cannot connect to {address}: {_reason(error)}') from None
+        except BaseException:
+            if sock is not None:
+                sock.close()
+            raise
+
+    def _greet(self, deadline):
+        data = b''
+        # A server that refuses sends an error document instead, of any length.
+        while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
+            try:
+                data += self._received(max(1, GREETING_BYTES - len(data)), deadline)
+            except Lost:
+                break
+            if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
+                break
+        match = _GREETING.match(data)
+        address = self.target.address
+        if match is None or len(data) < GREETING_BYTES:
+            if is_error(data):
+                raise LinkError(f'{address} refused: {error_text(data)}')
+            if not data:
+                hint = '' if self.target.tls else '; if it is a TLS listener, use --tls'
+                raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
+            raise LinkError(f'{address} is no console: it says {data[:40]!r}')
+        self.greeting = data
+        self._conversation = (BinaryConversation if match[1] == b'Binary' else TextConversation)(data)
+        opening = self._conversation.opening()
+        if opening:
+            self._send(opening, deadline)
+
+    def _log_in(self, deadline):
+        ticket, data = self._conversation.login(self.target.user, self.target.password or '')
+        self._send(data, deadline)
+        for event in self._events(ticket, deadline):
+            if not isinstance(event, Push) and is_error(event.document):
+                raise LinkError(f'cannot log in as {self.target}: {error_text(event.document)}')
+
+    # Asking
+
+    @property
+    def can_cancel(self) -> bool:
+        """Whether the server can stop a statement."""
+        return self._conversation.can_cancel
+
+    def ask(self, statement: bytes, deadline: float | None = None) -> Iterator[Push | Notice | Reply]:
+        """Asks a statement: gives pushes and notices as they come, and at last the reply.
+
+        Raises:
+            Lost: the connection is over.
+            TimedOut: the deadline came first; the statement is cancelled.
+            Abandoned: there was a second interrupt.
+        """
+        with self._lock:
+            self._drain()
+            self._interrupts = 0
+            self._poll()
+            ticket, data = self._conversation.ask(statement)
+            try:
+                self._send(data, deadline)
+                yield from self._events(ticket, deadline)
+            except TimedOut:
+                self._cancel_and_wait(ticket)
+                raise
+
+    def completions(self, text: str, seconds: float) -> bytes | None:
+        """What a text may become, as query(): a list of the names behind their longest common beginning."""
+        return self.query(self._conversation.completion(text.encode()), seconds)
+
+    def query(self, statement: bytes, seconds: float) -> bytes | None:
+        """The reply to a statement of the client's own, by any thread; None when there is none in time."""
+        deadline = time.monotonic() + seconds
+        if not self._lock.acquire(timeout=seconds):
+            return None
+        try:
+            self._poll()
+            ticket, data = self._conversation.ask(statement)
+            self._send(data, deadline)
+            for event in self._events(ticket, deadline):
+                if isinstance(event, Reply):
+                    return event.document
+                self._kept.append(event)
+        except (TimedOut, Lost):
+            return None
+        finally:
+            self._lock.release()
+
+    @property
+    def wakeup_fd(self) -> int:
+        """For signal.set_wakeup_fd(), where a signal's handler calls interrupt(): without it, one that comes right in front
+        of a wait is not seen until that ends."""
+        return self._wake_in
+
+    def interrupt(self) -> int:
+        """Cancels the running statement, at the second time gives it up; for signal handlers and other threads. Gives how
+        often it was called for this statement."""
+        self._interrupts += 1
+        self._interrupted = time.monotonic()
+        try:
+            os.write(self._wake_in, b'\0')
+        except OSError:
+            pass
+        return self._interrupts
+
+    def _events(self, ticket, deadline):
+        kept, self._kept = self._kept, []
+        yield from kept
+        while True:
+            try:
+                event = self._conversation.next_event()
+            except BadReply as error:
+                raise Lost(str(error), was_sent=True) from None
+            if event is NEED_DATA:
+                self._conversation.receive_data(self._received(_READ_BYTES, deadline))
+            elif type(event) is not Reply:
+                yield event
+            elif event.ticket == ticket:        # the others are of queries that came too late
+                yield event
+                return
+
+    def _poll(self):
+        """Takes what has come meanwhile, and sees a server that is gone before a statement is sent to it."""
+        while True:
+            try:
+                data = self._sock.recv(_READ_BYTES)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                break
+            except OSError as error:
+                raise Lost(_reason(error), was_sent=False) from None
+            if not data:
+                raise Lost(self._last_words() or 'it closed the connection', was_sent=False)
+            self._conversation.receive_data(data)
+
+    def _last_words(self):
+        try:
+            while (event := self._conversation.next_event()) is not NEED_DATA:
+                if type(event) is Notice and is_error(event.document):
+                    return error_text(event.document)
+        except BadReply:
+            pass
+        return ''
+
+    def _cancel_and_wait(self, ticket):
+        """Stops a statement that nobody waits for any longer; a server that cannot do that sees a reset connection."""
+        data = self._conversation.cancel()
+        limit = time.monotonic() + _CANCEL_SECONDS
+        try:
+            if data:
+                self._send(data, limit)
+                for _ in self._events(ticket, limit):
+                    pass
+                return
+        except LinkError:
+            pass
+        self.abort()
+
+    # The socket
+
+    def _send(self, data: bytes, deadline) -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view):]
+            except (BlockingIOError, ssl.SSLWantWriteError):
+                self._wait(deadline, writing=True)
+            except ssl.SSLWantReadError:
+                self._wait(deadline)
+            except OSError as error:
+                raise Lost(_reason(error), was_sent=True) from None
+
+    def _received(self, count, deadline) -> bytes:
+        while True:
+            try:
+                data = self._sock.recv(count)
+            except (BlockingIOError, ssl.SSLWantReadError):
+                self._wait(deadline)
+            except OSError as error:
+                raise Lost(_reason(error), was_sent=True) from None
+            else:
+                if not data:
+                    raise Lost('it closed the connection', was_sent=True)
+                return data
+
+    def _wait(self, deadline, writing=False):
+        if self._interrupts and self.patience is not None:
+            limit = self._interrupted + (self.patience if self.can_cancel else 0)
+            deadline = limit if deadline is None else min(deadline, limit)
+        seconds = None if deadline is None else deadline - time.monotonic()
+        if seconds is not None and seconds <= 0:
+            raise TimedOut('there was no reply in time')
+        readers, writers, _ = select.select([self._wake_out] if writing else [self._sock, self._wake_out],
+                                            [self._sock] if writing else [], [], seconds)
+        if self._wake_out in readers:
+            self._drain()
+            if self._interrupts > 1:
+                self.abort()
+                raise Abandoned('it was left running')
+            data = self._conversation.cancel() if self._interrupts else b''
+            if data and not writing:
+                self._send(data, deadline)
+
+    def _drain(self):
+        while select.select([self._wake_out], [], [], 0)[0]:
+            os.read(self._wake_out, 100)
+
+    def abort(self) -> None:
+        """Ends the connection with a reset: what runs there is to know that nobody waits."""
+        try:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+        except OSError:
+            pass
+        self._sock.close()
+
+    def close(self) -> None:
+        """Ends the connection."""
+        if self._wake_out < 0:
+            return
+        if self._sock is not None:
+            try:
+                if isinstance(self._sock, ssl.SSLSocket):
+                    self._sock.unwrap()         # TLS's goodbye; whether it is answered is nothing to wait for
+            except (OSError, ValueError):
+                pass
+            self._sock.close()
+        os.close(self._wake_out)
+        os.close(self._wake_in)
+        self._wake_out = -1
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f'its certificate is not to be trusted: {error.verify_message}'
+    if isinstance(error, ssl.SSLError):
+        return f'TLS failed: {error.reason or error}'
+    if isinstance(error, TimeoutError):
+        return 'it does not answer in time'
+    return getattr(error, 'strerror', None) or str(error)

@@ -1,0 +1,225 @@
+"""Statements from the command line, files and pipes: results to standard output, everything else to standard error."""
+from __future__ import annotations
+
+import os
+import re
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from boxsession.client.completeness import is_complete
+from boxsession.client.conversation import Notice, Reply, document_of
+from boxsession.client.link import Link, LinkError, TimedOut
+from boxsession.client.settings import Settings, is_quit
+from boxsession.client.target import Target, WrongUsage
+from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
+from boxsession.protocol.console import NEED_DATA, ConsoleProtocol, End, More, Statement
+
+__all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
+
+ALL_WELL, FAILED, NO_SERVER, WRONG_USAGE = 0, 1, 2, 3
+_READ_BYTES = 65536
+# How long a statement that was cancelled may take to say so.
+_PATIENCE_SECONDS = 1.0
+_BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*)?\s*')
+
+
+class _Stopped(BaseException):
+    """A signal ends the script."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where statements come from: `statement`, which is one, or a file, '-' for standard input.
+
+    Attributes:
+        name: what errors call it; '' where there is nothing else.
+    """
+
+    name: str
+    statement: str | None = None
+    path: str = '-'
+
+
+class _Script:
+    def __init__(self, target: Target, *, form: str, keep_going: bool, timeout: float | None):
+        self._target = target
+        self._form = form                       # where \set output has not been
+        self._settings = Settings(output='yaml' if form == 'raw' else form)
+        self._keep_going = keep_going
+        self._deadline = None if timeout is None else time.monotonic() + timeout
+        self._link: Link | None = None
+        self._is_busy = False
+        self._signal = 0
+        self._code = ALL_WELL
+
+    def run(self, sources: list[Source]) -> int:
+        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            for source in sources:
+                if source.statement is None and source.path != '-':
+                    _close_again(source.path)
+            self._link = Link(self._target, self._deadline)
+            self._link.patience = _PATIENCE_SECONDS
+            signal.set_wakeup_fd(self._link.wakeup_fd, warn_on_full_buffer=False)
+            for source in sources:
+                for place, statement in self._statements(source):
+                    if is_quit(statement):
+                        return self._code
+                    if not self._perform(place, statement) and not self._keep_going:
+                        return self._code
+            return self._code
+        except _Stopped:
+            return 128 + self._signal
+        except TimedOut:
+            if self._signal:
+                return 128 + self._signal
+            _say('', '--timeout is over: the statement that ran was cancelled' if self._is_busy else '--timeout is over')
+            return NO_SERVER
+        except LinkError as error:
+            _say('', str(error))
+            return NO_SERVER
+        except BrokenPipeError:
+            # Who reads has had enough. What is still in the buffer is not to be missed at the end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return self._code
+        finally:
+            signal.set_wakeup_fd(-1)
+            if self._link is not None:
+                self._link.close()
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+
+    def _stop(self, number, _):
+        self._signal = number
+        if not self._is_busy:
+            raise _Stopped
+        if self._link.interrupt() > 1:
+            raise _Stopped
+
+    # Statements
+
+    def _statements(self, source: Source) -> Iterator[tuple[str, bytes]]:
+        """The statements of a source, each with where it stands. Settings may change in between."""
+        if source.statement is not None:
+            yield source.name, os.fsencode(source.statement)
+            return
+        protocol = ConsoleProtocol(continuation='auto', goodbyes=False)
+        line = 1
+        for data in _pieces(source.path, self._deadline):
+            protocol.receive_text(data)
+            while True:
+                protocol.delimiter = self._settings.delimiter
+                protocol.continuation = self._settings.continuation
+                event = protocol.next_event()
+                if event is NEED_DATA:
+                    break
+                if isinstance(event, Statement):
+                    if event.may_continue and not is_complete(event.text):
+                        protocol.hold(event)
+                    else:
+                        begins, line = line, line + event.text.count(b'\n') + 1
+                        if not _BLANK.fullmatch(event.text):
+                            yield f'{source.name}:{begins}' if source.name else f'line {begins}', event.text
+                else:
+                    assert isinstance(event, More)
+        protocol.receive_eof()
+        event = protocol.next_event()
+        if not isinstance(event, End):
+            text = event.text.strip()
+            self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
+                       'the input ended inside a statement, which was not run: '
+                       + text[:80].decode(errors='backslashreplace'))
+
+    def _perform(self, place: str, statement: bytes) -> bool:
+        """Runs a statement and shows what it gives; False when it ends in an error."""
+        document = self._settings.take(statement)
+        if document is not None:
+            self._form = self._settings.output if self._form != 'raw' else 'raw'
+        else:
+            self._is_busy = True
+            for event in self._link.ask(statement, self._deadline):
+                if isinstance(event, Reply):
+                    document = event.document
+                elif isinstance(event, Notice):
+                    _say(place, error_text(event.document))
+                else:
+                    _write(sys.stderr.buffer, text_of_push(event.document))
+            self._is_busy = False
+            if self._signal:
+                raise _Stopped
+        if is_error(document):
+            return self._fail(place, error_text(document), document)
+        try:
+            _write(sys.stdout.buffer, shown(document, self._form))
+        except Unshowable as error:
+            return self._fail(place, str(error))
+        return True
+
+    def _fail(self, place, message, document=None) -> bool:
+        self._code = FAILED
+        if document is None:
+            document = document_of([{'error': message}], as_list=True)
+        try:
+            data = shown(document, self._form)
+        except Unshowable as error:
+            data = shown(document_of([{'error': str(error)}], as_list=True), self._form)
+        _write(sys.stdout.buffer, data)
+        _say(place, message)
+        return False
+
+
+def run_script(target: Target, sources: list[Source], *, form: str = 'yaml', keep_going: bool = False,
+               timeout: float | None = None) -> int:
+    """Runs the statements of all sources in one session; gives the exit code.
+
+    Args:
+        form: how results are shown: one of `boxsession.client.values.FORMATS`, or 'raw'.
+        keep_going: goes on after an error.
+        timeout: seconds that all of it may take, connecting included.
+
+    Raises:
+        WrongUsage: a file cannot be read.
+    """
+    return _Script(target, form=form, keep_going=keep_going, timeout=timeout).run(sources)
+
+
+def _close_again(path):
+    try:
+        open(path, 'rb').close()
+    except OSError as error:
+        raise WrongUsage(f'-f {path}: {error.strerror}') from None
+
+
+def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
+    """What a file holds, as it comes, with a line feed at its end; without the line by which a shell finds its program."""
+    fd = sys.stdin.fileno() if path == '-' else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        is_first, last = True, b''
+        while True:
+            if deadline is not None and not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                raise TimedOut('there was no more input in time')
+            data = os.read(fd, _READ_BYTES)
+            if not data:
+                break
+            last = data[-1:]
+            yield b'--' + data if is_first and data.startswith(b'#!') else data
+            is_first = False
+        if last not in (b'', b'\n'):
+            yield b'\n'
+    finally:
+        if path != '-':
+            os.close(fd)
+
+
+def _write(stream, data: bytes) -> None:
+    stream.write(data)
+    stream.flush()
+
+
+def _say(place: str, message: str) -> None:
+    text = f'boxsession: {place}: {message}' if place else f'boxsession: {message}'
+    print(text.encode(errors='backslashreplace').decode(), file=sys.stderr, flush=True)

@@ -1,0 +1,246 @@
+"""A session for people: reads, asks, shows, and comes back when the server does."""
+from __future__ import annotations
+
+import os
+import re
+import signal
+import time
+
+from boxsession.client.conversation import Notice, Reply
+from boxsession.client.history import History, default_path
+from boxsession.client.link import Abandoned, Link, LinkError, Lost
+from boxsession.client.plain import PlainEditor
+from boxsession.client.screen import Screen
+from boxsession.client.script import ALL_WELL, NO_SERVER
+from boxsession.client.settings import Settings, is_quit
+from boxsession.client.target import Target
+from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values
+
+__all__ = ['run_terminal']
+
+_COMPLETION_SECONDS = 0.2
+_IDENTITY_SECONDS = 5.0
+# Statements that took longer are told how long.
+_SLOW_SECONDS = 1.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
+_IDENTITY = b'box.session.id(), box.session.user()'
+# What may make somebody else of a session.
+_CHANGES_USER = re.compile(rb'login|\bsu\b')
+_NAME = re.compile(r'[A-Za-z_][\w.:]*$')
+_COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
+             'set continuation ', 'set scope ', 'set print ')
+_CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
+            'set scope ': ('session', 'global'), 'set print ': ('on', 'off')}
+
+_HELP = r"""Keys and commands of this client:
+
+  Return           runs a statement that is complete, else begins a new line (Alt-Return always does)
+  Tab              completes names of the server
+  Up, Ctrl-R       what was typed before
+  Ctrl-C           drops what is typed; stops a running statement, at the second time leaves it
+  Ctrl-D           leaves
+  \set output yaml|json|lua|lua,block   how replies are shown
+  \set delimiter TEXT, \set continuation auto|on|off   when a statement is complete
+
+The server says:
+"""
+
+
+class _Terminal:
+    def __init__(self, target: Target, form: str, plain: bool):
+        self._target = target
+        self._settings = Settings(output=form)
+        self._screen = Screen(plain)
+        self._history = History(default_path())
+        self._editor = _editor(plain)(self._history, self._is_whole, self._complete)
+        self._link: Link | None = None
+        self._session, self._user = '', ''
+        self._kept = ''
+
+    def run(self) -> int:
+        try:
+            self._connect()
+        except LinkError as error:
+            self._screen.say(f'boxsession: {error}')
+            return NO_SERVER
+        version = self._link.greeting[64:].split(b',')[0].strip() if b'\nboxsession' in self._link.greeting else \
+            self._link.greeting[:64].partition(b' (')[0]
+        self._screen.say(f'{version.decode(errors="replace")} at {self._target.address}, session {self._session}; '
+                         '\\help for help, Ctrl-D leaves')
+        try:
+            while self._turn():
+                pass
+        except BrokenPipeError:                     # the terminal is gone
+            pass
+        finally:
+            if self._link is not None:
+                self._link.close()
+        return ALL_WELL
+
+    def _turn(self) -> bool:
+        """Reads a statement and runs it; False when the user leaves."""
+        try:
+            return self._read_and_run()
+        except KeyboardInterrupt:                   # drops what is typed, or a long output
+            return True
+
+    def _read_and_run(self):
+        kept, self._kept = self._kept, ''
+        try:
+            text = self._editor.read(self._prompt(), kept)
+        except EOFError:
+            self._screen.say('')
+            return False
+        whole = self._settings.whole(text.encode(errors='surrogateescape'))
+        statement = text.encode(errors='surrogateescape') if whole is None else whole
+        if not statement.strip():
+            return True
+        if is_quit(statement):
+            return False
+        document = self._settings.take(statement)
+        if document is not None:
+            self._show(document)
+            return True
+        if statement.strip() in (b'\\help', b'\\h', b'\\'):
+            self._screen.say(_HELP)
+        try:
+            if self._link is None:
+                self._connect()
+                self._screen.say(f'connected: session {self._session}')
+            self._ask(statement)
+        except Lost as error:
+            self._kept = text
+            self._come_back(error)
+        except Abandoned as error:
+            self._screen.say(f'boxsession: {error}')
+            return False
+        except LinkError as error:
+            self._kept = text
+            self._screen.say(f'boxsession: {error}')
+        return True
+
+    def _prompt(self) -> str:
+        where = f'{self._target.address}> '
+        return f'{self._user}@{where}' if self._link is not None else f'(not connected) {where}'
+
+    def _show(self, document: bytes) -> None:
+        form = self._settings.output
+        try:
+            self._screen.show(shown(document, form), form)
+        except Unshowable as error:
+            self._screen.say(f'boxsession: {error}')
+
+    # Asking
+
+    def _ask(self, statement: bytes) -> None:
+        link, began = self._link, time.monotonic()
+
+        def interrupted(*_):
+            if link.interrupt() == 1:
+                self._screen.say(' stopping it; Ctrl-C again leaves' if link.can_cancel else
+                                 ' this server cannot stop a statement; Ctrl-C again leaves it running')
+
+        handler = signal.signal(signal.SIGINT, interrupted)
+        wakeup_fd = signal.set_wakeup_fd(link.wakeup_fd, warn_on_full_buffer=False)
+        try:
+            for event in link.ask(statement):
+                if isinstance(event, Reply):
+                    seconds, document = time.monotonic() - began, event.document
+                elif isinstance(event, Notice):
+                    self._screen.say(f'the server says: {error_text(event.document)}')
+                else:
+                    self._screen.show(text_of_push(event.document), 'yaml')
+        finally:
+            signal.set_wakeup_fd(wakeup_fd)
+            signal.signal(signal.SIGINT, handler)
+        self._show(document)
+        if seconds > _SLOW_SECONDS:
+            self._screen.say(f'({seconds:.1f} s)')
+        if _CHANGES_USER.search(statement):
+            self._identify()
+
+    def _identify(self) -> None:
+        document = self._link.query(_IDENTITY, _IDENTITY_SECONDS)
+        try:
+            session, user = values(document or b'')
+            self._session, self._user = str(session), str(user)
+        except (Unshowable, ValueError):            # a server without such functions
+            self._session, self._user = self._session or '?', self._user or self._target.user or '?'
+
+    # Connecting
+
+    def _connect(self) -> None:
+        self._link = None
+        self._link = Link(self._target)
+        self._identify()
+
+    def _come_back(self, lost: Lost) -> None:
+        session, user = self._session, self._user
+        self._link.close()
+        self._link = None
+        self._screen.say(f'boxsession: {lost}')
+        self._screen.say('the statement may have run, or a part of it' if lost.was_sent else 'the statement was not sent')
+        delay, problem = _FIRST_DELAY, LinkError('not connected')
+        self._screen.say('connecting again; Ctrl-C stops that')
+        try:
+            while True:
+                try:
+                    self._connect()
+                    break
+                except LinkError as error:
+                    problem = error
+                time.sleep(delay)
+                delay = min(2 * delay, _LONGEST_DELAY)
+        except KeyboardInterrupt:
+            self._screen.say(f'boxsession: {problem}; the next statement tries again')
+            return
+        self._screen.say(f'connected again: session {self._session} (it was {session}). What that one had is lost: its '
+                         'storage, its names of session scope, its settings')
+        if self._user != user:
+            self._screen.say(f'you are {self._user} now (you were {user})')
+
+    # For the editor
+
+    def _is_whole(self, text: str) -> bool:
+        return not text.strip() or self._settings.whole(text.encode(errors='surrogateescape')) is not None
+
+    def _complete(self, line: str) -> tuple[int, list[str]]:
+        """What the end of a line may become: how many characters are replaced, and by which names."""
+        if line.startswith('\\'):
+            typed = line[1:]
+            for command, choices in _CHOICES.items():
+                if typed.startswith(command):
+                    typed = typed[len(command):]
+                    return len(typed), [choice for choice in choices if choice.startswith(typed)]
+            return len(typed), [command for command in _COMMANDS if command.startswith(typed)]
+        match = _NAME.search(line)
+        if match is None or self._link is None:
+            return 0, []
+        text = match.group()
+        document = self._link.completions(text, _COMPLETION_SECONDS)
+        try:
+            [names] = values(document or b'')
+            return len(text), list(dict.fromkeys(str(name) for name in names[1:]))
+        except (Unshowable, ValueError, TypeError):
+            return 0, []
+
+
+def _editor(plain: bool):
+    if not plain and os.environ.get('TERM', 'dumb') != 'dumb':
+        try:
+            from boxsession.client.fancy import FancyEditor
+
+            return FancyEditor
+        except ImportError:
+            pass
+    return PlainEditor
+
+
+def run_terminal(target: Target, *, form: str = 'yaml', plain: bool = False) -> int:
+    """A session on the terminal, until the user leaves; gives the exit code.
+
+    Args:
+        form: how replies are shown at the start: one of `boxsession.client.values.FORMATS`.
+        plain: without prompt_toolkit and colours, also where they are installed.
+    """
+    return _Terminal(target, form, plain).run()

@@ -1,0 +1,296 @@
+"""The client's core, without sockets: conversations, formats, the rule of completeness, the history's file."""
+from __future__ import annotations
+
+import json
+import random
+import stat
+
+import pytest
+
+from boxsession.client.completeness import is_complete
+from boxsession.client.conversation import (
+    NEED_DATA,
+    BadReply,
+    BinaryConversation,
+    Notice,
+    Push,
+    Reply,
+    TextConversation,
+    document_of,
+)
+from boxsession.client.history import History, default_path
+from boxsession.client.settings import Settings, is_quit
+from boxsession.client.target import Target, WrongUsage
+from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push, values
+from boxsession.protocol import iproto
+from boxsession.protocol.greeting import console_greeting
+
+OURS = console_greeting('0.1.0')
+TARANTOOL = f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"type help for interactive help":<63}\n'.encode()
+TRUE = b'---\n- true\n...\n'
+EMPTY = b'---\n...\n'
+PUSH = b'%TAG !push! tag:tarantool.io/push,2018\n--- half\n...\n'
+
+
+@pytest.fixture
+def text():
+    conversation = TextConversation(OURS)
+    assert b'\\set output yaml\n\\set delimiter --~boxsession~\n\\set print on--~boxsession~\n' == conversation.opening()
+    conversation.receive_data(TRUE + EMPTY + TRUE)
+    assert conversation.next_event() is NEED_DATA
+    return conversation
+
+
+class TestText:
+    def test_a_statement_and_its_reply(self, text):
+        ticket, data = text.ask(b'for i = 1, 2 do\n\nend')
+        assert b'for i = 1, 2 do\n\nend--~boxsession~\n' == data
+        text.receive_data(EMPTY)
+        assert Reply(ticket, EMPTY) == text.next_event()
+        assert text.next_event() is NEED_DATA
+
+    def test_in_any_split(self, text):
+        tickets = [text.ask(b'%d' % number)[0] for number in range(3)]
+        documents = [b"---\n- 'a\n\n    ...\n\n    b'\n...\n", b'---\n- |\n  ...\n  x\n...\n', EMPTY]
+        stream = PUSH + documents[0] + documents[1] + PUSH + documents[2] + b'---\n- error: bye\n...\n'
+        expected = [Push(PUSH), Reply(tickets[0], documents[0]), Reply(tickets[1], documents[1]), Push(PUSH),
+                    Reply(tickets[2], EMPTY), Notice(b'---\n- error: bye\n...\n')]
+        rest, found, chance = stream, [], random.Random(5)
+        while rest:
+            count = chance.randint(1, 9)
+            text.receive_data(rest[:count])
+            rest = rest[count:]
+            while (event := text.next_event()) is not NEED_DATA:
+                found.append(event)
+        assert expected == found
+
+    @pytest.mark.parametrize('statement', [
+        b'"--~boxsession~"', b'"\x03"', b'[[\n~.\n]]', b'[[\r\n~.\r\n]]', b'\x04', b'require("console").delimiter(";")',
+    ])
+    def test_what_would_break_the_wire_goes_as_a_string(self, text, statement):
+        ticket, data = text.ask(statement)
+        assert data.count(b'\n') == 1 and data.count(b'--~boxsession~\n') == 1
+        assert b'\x03' not in data and b'require("console").eval("' in data
+        text.receive_data(b'---\n- |\n  ---\n  - 5\n  ...\n...\n')
+        assert Reply(ticket, b'---\n- 5\n...\n') == text.next_event()
+
+    def test_an_error_of_eval_itself_is_the_reply(self, text):
+        ticket, _ = text.ask(b'"\x03"')
+        text.receive_data(b'---\n- error: no such module\n...\n')
+        assert Reply(ticket, b'---\n- error: no such module\n...\n') == text.next_event()
+
+    def test_bytes_of_telnet(self, text):
+        assert b'"\xff\xff"--~boxsession~\n' == text.ask(b'"\xff"')[1]
+        theirs = TextConversation(TARANTOOL)
+        theirs.opening()
+        assert b'"\xff"--~boxsession~\n' == theirs.ask(b'"\xff"')[1]
+
+    def test_who_can_cancel(self, text):
+        assert b'\x03' == text.cancel()
+        assert b'' == TextConversation(TARANTOOL).cancel()
+
+    def test_what_is_no_document(self, text):
+        text.receive_data(b'1;')
+        with pytest.raises(BadReply, match="b'1;'"):
+            text.next_event()
+
+
+class TestBinary:
+    GREETING = iproto.greeting('2.6.0', 'x', bytes(32))
+
+    def ask(self, statement=b'1'):
+        conversation = BinaryConversation(self.GREETING)
+        return conversation, *conversation.ask(statement)
+
+    def test_a_statement_goes_by_eval(self):
+        _, ticket, data = self.ask(b'"\xff" + 1')
+        protocol = iproto.IprotoProtocol()
+        protocol.receive_data(data)
+        request = protocol.next_event()
+        assert (iproto.EVAL, ticket, b"return require('console').eval(...)") == (request.type, request.sync, request.name)
+        assert [b'"\xff" + 1'] == request.arguments
+
+    def test_answers_in_any_split(self):
+        conversation, ticket, _ = self.ask()
+        stream = iproto.push(ticket, [1]) + iproto.ok(ticket, ['---\n- 1\n...\n']) + iproto.error(0, 32, 'bye')
+        found = []
+        for at in range(len(stream)):
+            conversation.receive_data(stream[at:at + 1])
+            while (event := conversation.next_event()) is not NEED_DATA:
+                found.append(event)
+        assert [Push(b'---\n- 1\n...\n'), Reply(ticket, b'---\n- 1\n...\n'), Notice(b'---\n- error: bye\n...\n')] == found
+
+    def test_an_error(self):
+        conversation, ticket, _ = self.ask()
+        conversation.receive_data(iproto.error(ticket, 42, "it's denied"))
+        reply = conversation.next_event()
+        assert "it's denied" == error_text(reply.document) and is_error(reply.document)
+
+    def test_a_server_that_cannot_cancel(self):
+        conversation, ticket, _ = self.ask()
+        assert conversation.cancel() and conversation.can_cancel
+        conversation.receive_data(iproto.error(ticket + 1, 32, "attempt to call field 'cancel' (a nil value)"))
+        assert conversation.next_event() is NEED_DATA and not conversation.can_cancel
+
+    def test_the_scramble_is_the_servers(self):
+        from boxsession.auth import password_hash
+        conversation = BinaryConversation(iproto.greeting('2.6.0', 'x', b's' * 32))
+        protocol = iproto.IprotoProtocol()
+        protocol.receive_data(conversation.login('ops', 'é secret')[1])
+        request = protocol.next_event()
+        assert b'ops' == request.name and b'chap-sha1' == request.arguments[0]
+        assert iproto.scramble_matches(request.arguments[1], b's' * 32, password_hash('é secret'))
+        assert not iproto.scramble_matches(request.arguments[1], b't' * 32, password_hash('é secret'))
+
+    @pytest.mark.parametrize('data', [b'\xce\x00\x00\x00\x01\x01', b'\x02\xc1\xc1', b'\xce\x00\x00\x00\x02\x80\x05'])
+    def test_what_is_no_answer(self, data):
+        conversation, *_ = self.ask()
+        conversation.receive_data(data)
+        with pytest.raises(BadReply):
+            conversation.next_event()
+
+
+TEXTS = ['1', 'x = 1', 'x = = 1', 'for i = 1, 2 do end', 'end', '"a', '\\set x', '', '--', '-- [[', 'return', 'x y', "'",
+         '"\\', 'for i = 1, 2 do', 'f(', 'x =', '{', '{1,', '[[', '--[[', 'function f()', '1 +', 'a.', 'return 1,', '(',
+         'repeat', 'f{', 'local', 'local function', 'x = [=[ ]]', '--[==[ ]]']
+
+
+class TestCompleteness:
+    @pytest.mark.parametrize('text', TEXTS)
+    def test_it_is_the_servers_rule(self, console, connect, text):
+        client = connect(console())
+        client.send(text + '\n')
+        # Ctrl-C drops an unfinished one without a reply.
+        client.send('\x03')
+        client.send('"end"\n')
+        is_answered = not client.document().startswith(b'---\n- end')
+        assert is_answered == is_complete(text.encode())
+
+
+VALUES = b"---\n- 1\n- 'a: b'\n- null\n- {}\n- - 1.5\n  - x: y\n- \n- !!binary /w==\n...\n"
+
+
+class TestFormats:
+    def test_values(self):
+        assert [1, 'a: b', None, {}, [1.5, {'x': 'y'}], '', '\ufffd'] == values(VALUES)
+        assert [] == values(EMPTY)
+
+    @pytest.mark.parametrize(('form', 'expected'), [
+        ('yaml', VALUES),
+        ('json', '[1,"a: b",null,{},[1.5,{"x":"y"}],"","\ufffd"]\n'.encode()),
+        ('lua', b'1, "a: b", box.NULL, {}, {1.5, {x = "y"}}, "", "/w==";\n'),
+        ('raw', b'1\na: b\nnull\n{}\n[1.5,{"x":"y"}]\n\n\xff\n'),
+    ])
+    def test_shown(self, form, expected):
+        assert expected == shown(VALUES, form)
+
+    @pytest.mark.parametrize(('form', 'expected'), [('json', b'[]\n'), ('lua', b';\n'), ('raw', b''), ('yaml', EMPTY)])
+    def test_nothing(self, form, expected):
+        assert expected == shown(EMPTY, form)
+
+    def test_references(self):
+        document = b'---\n- &0\n  - 1\n- *0\n...\n'
+        assert b'[[1],[1]]\n' == shown(document, 'json')
+        with pytest.raises(Unshowable):
+            shown(b'---\n- &0\n  t: *0\n...\n', 'json')
+
+    @pytest.mark.parametrize(('document', 'expected'), [
+        ({'error': 'x'}, True), ({'error': 'long ' * 40}, True), ({'error': 'a\n\nb\n- c'}, True),
+        ({'error': {'code': 1}}, True), ({'error': [1, 2]}, True), ({'error': None}, True), ({'error': ''}, True),
+        ({'error': 'x', 'more': 1}, False),
+        ({'errors': 1}, False), ('error: x', False), ([{'error': 1}], False),
+    ])
+    def test_what_is_an_error(self, document, expected):
+        assert expected == is_error(document_of([document], as_list=True))
+        assert not is_error(document_of([document, 1], as_list=True))
+
+    @pytest.mark.parametrize(('document', 'expected'), [
+        (PUSH, b'half\n'), (b"--- 'a\n\n  b'\n...\n", b'a\nb\n'), (b'--- 5\n...\n', b'--- 5\n...\n'),
+        (b'%TAG !push! x\n---\n- 1\n...\n', b'---\n- 1\n...\n'),
+    ])
+    def test_a_push(self, document, expected):
+        assert expected == text_of_push(document)
+
+
+class TestSettings:
+    def test_commands_of_the_client(self):
+        settings = Settings()
+        assert TRUE == settings.take(b'\\set output json') == settings.take(b'\\s o lua,block')
+        assert 'lua,block' == settings.output
+        assert is_error(settings.take(b'\\set output xml')) and is_error(settings.take(b'\\set continuation x'))
+        assert None is settings.take(b'\\set scope session') is settings.take(b'\\help') is settings.take(b'set output lua')
+
+    @pytest.mark.parametrize(('continuation', 'delimiter', 'text', 'expected'), [
+        ('auto', b'', b'do\nend', b'do\nend'), ('auto', b'', b'do', None), ('off', b'', b'do', b'do'),
+        ('on', b'', b'1 +\\', None), ('on', b'', b'1 +\\\n2', b'1 +\n2'),
+        ('auto', b';', b'1', None), ('auto', b';', b'do\nend; ', b'do\nend'),
+    ])
+    def test_what_is_whole(self, continuation, delimiter, text, expected):
+        assert expected == Settings(continuation=continuation, delimiter=delimiter).whole(text)
+
+    @pytest.mark.parametrize(('text', 'expected'), [(b'\\q', True), (b'\\quit ', True), (b'~.', True), (b'quit', False)])
+    def test_leaving(self, text, expected):
+        assert expected == is_quit(text)
+
+
+class TestTarget:
+    @pytest.mark.parametrize(('text', 'user', 'address'), [
+        ('127.0.0.1:1', None, '127.0.0.1:1'), ('ops@[::1]:1', 'ops', '[::1]:1'), ('o@p@unix:/a', 'o@p', 'unix:/a'),
+        ('3313', None, '127.0.0.1:3313')])
+    def test_parse(self, text, user, address):
+        target = Target.parse(text)
+        assert (user, address) == (target.user, str(target.address))
+
+    def test_a_password_is_refused_and_not_told(self):
+        with pytest.raises(WrongUsage) as caught:
+            Target.parse('ops:hidden@127.0.0.1:1')
+        assert 'hidden' not in str(caught.value)
+
+    def test_a_password_is_not_in_its_text(self):
+        target = Target.parse('ops@127.0.0.1:1')
+        target.password = 'hidden'
+        assert 'hidden' not in repr(target) + str(target)
+
+
+class TestHistory:
+    def test_it_is_kept_whole_and_private(self, tmp_path):
+        path = tmp_path / 'state' / 'history'
+        first = History(path)
+        for entry in ('1', 'for i = 1, 2 do\n  é()\nend', '2', '2', '\udcff'):
+            first.add(entry)
+        assert ['1', 'for i = 1, 2 do\n  é()\nend', '2', '\udcff'] == first.entries == History(path).entries
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+    @pytest.mark.parametrize('entry', ["box.schema.user.passwd('x')", '\\login ops secret', "c.connect('ops:secret@h:1')"])
+    def test_a_password_is_not_written(self, tmp_path, entry):
+        history = History(tmp_path / 'history')
+        history.add('before')
+        history.add(entry)
+        assert [entry] == history.entries[-1:]
+        assert ['before'] == History(tmp_path / 'history').entries
+
+    def test_what_others_could_read_is_made_private(self, tmp_path):
+        path = tmp_path / 'history'
+        path.write_text('"a"\n')
+        path.chmod(0o644)
+        History(path).add('b')
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+    def test_a_damaged_or_missing_file_is_no_harm(self, tmp_path):
+        (tmp_path / 'history').write_text('"a"\n"cut o\n5\n"b"\n')
+        assert ['a', 'b'] == History(tmp_path / 'history').entries
+        History(tmp_path).add('x')
+        (tmp_path / 'file').write_text('')
+        History(tmp_path / 'file' / 'history').add('x')
+
+    def test_it_does_not_grow_for_ever(self, tmp_path):
+        path = tmp_path / 'history'
+        path.write_text(''.join(json.dumps(f'{number} {"x" * 500}') + '\n' for number in range(3000)))
+        assert 2000 == len(History(path).entries) == len(path.read_text().splitlines())
+        assert 0o600 == stat.S_IMODE(path.stat().st_mode)
+
+    def test_where_it_is(self, monkeypatch, tmp_path):
+        monkeypatch.setenv('XDG_STATE_HOME', str(tmp_path))
+        assert tmp_path / 'boxsession' / 'history' == default_path()
+        monkeypatch.setenv('XDG_STATE_HOME', 'relative')
+        assert default_path().is_absolute()

@@ -1,0 +1,409 @@
+"""`boxsession connect` for people: the real program in a pseudo-terminal, typed into."""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import select
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+
+import pytest
+from conftest import need
+from test_connect import environment
+
+SECONDS = 20
+CTRL_C, CTRL_D, UP, ALT_RETURN = '\x03', '\x04', '\x1b[A', '\x1b\r'
+# The child takes the pseudo-terminal for its own, so that Ctrl-C becomes a signal.
+TAKE_TERMINAL = 'import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); ' \
+                'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+ESCAPES = re.compile(r'\x1b(?:\[[0-9;?]*[A-Za-z]|[=>])')
+
+
+class Terminal:
+    """The client in a pseudo-terminal. What is read is looked at once: expect() goes on behind what it found."""
+
+    def __init__(self, *arguments, rows=40, columns=110, program=('-m', 'boxsession', 'connect'), **variables):
+        self.raw = ''
+        self._seen = 0
+        self._main, side = pty.openpty()
+        fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
+        # Without an answer to where the cursor is, prompt_toolkit would wait for one.
+        variables = {'TERM': 'xterm', 'PROMPT_TOOLKIT_NO_CPR': '1', 'NO_COLOR': '1', 'PAGER': 'cat', **variables}
+        self.process = subprocess.Popen([sys.executable, '-c', TAKE_TERMINAL, *program, *map(str, arguments)],
+                                        stdin=side, stdout=side, stderr=side, env=environment(**variables))
+        os.close(side)
+
+    @property
+    def text(self):
+        return ESCAPES.sub('', self.raw).replace('\r', '')
+
+    def send(self, text):
+        os.write(self._main, text.encode())
+
+    def type(self, line):
+        self.send(line + '\r')
+
+    def expect(self, text):
+        """Waits until `text` has come; gives what came in front of it."""
+        deadline = time.monotonic() + SECONDS
+        while (at := self.text.find(text, self._seen)) < 0:
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self._main], [], [], left)[0], f'no {text!r} in {self.text[self._seen:]!r}'
+            assert self._read(), f'ended without {text!r}: {self.text[self._seen:]!r}'
+        before = self.text[self._seen:at]
+        self._seen = at + len(text)
+        return before
+
+    def _read(self):
+        try:
+            piece = os.read(self._main, 65536)
+        except OSError:                             # EIO: nobody has the other side any more
+            piece = b''
+        self.raw += piece.decode(errors='replace')
+        return bool(piece)
+
+    def prompted(self):
+        """Waits for a prompt: before that, the terminal is not the editor's, and Ctrl-D or Ctrl-C mean something else."""
+        deadline = time.monotonic() + SECONDS
+        while not re.search('> ?$', self.text):
+            left = deadline - time.monotonic()
+            assert left > 0 and select.select([self._main], [], [], left)[0], f'no prompt: {self.text!r}'
+            assert self._read(), f'ended without a prompt: {self.text!r}'
+
+    def drop(self):
+        """Ctrl-C at the prompt, and the new prompt. Python does not see one that comes while readline handles a key."""
+        seen, deadline = len(self.text), time.monotonic() + SECONDS
+        while '> ' not in self.text[seen:]:
+            assert time.monotonic() < deadline, f'no new prompt: {self.text!r}'
+            self.send(CTRL_C)
+            while select.select([self._main], [], [], 0.5)[0] and '> ' not in self.text[seen:]:
+                assert self._read(), self.text
+
+    def leave(self):
+        """The exit code, behind Ctrl-D."""
+        self.prompted()
+        self.send(CTRL_D)
+        return self.wait()
+
+    def wait(self):
+        deadline = time.monotonic() + SECONDS
+        while self.process.poll() is None:
+            assert time.monotonic() < deadline, f'it does not end: {self.text!r}'
+            if select.select([self._main], [], [], 0.05)[0] and not self._read():
+                break
+        return self.process.wait(SECONDS)
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        os.close(self._main)
+
+
+@pytest.fixture
+def address(serve):
+    return serve('--listen', '127.0.0.1:0').addresses()[0]
+
+
+@pytest.fixture
+def open_terminal(tmp_path):
+    opened = []
+
+    def open_it(*arguments, **options):
+        terminal = Terminal(*arguments, XDG_STATE_HOME=str(tmp_path / 'state'), **options)
+        opened.append(terminal)
+        return terminal
+
+    yield open_it
+    for terminal in opened:
+        terminal.close()
+
+
+def history(tmp_path):
+    return [json.loads(line) for line in (tmp_path / 'state' / 'boxsession' / 'history').read_text().splitlines()]
+
+
+@pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
+class TestBoth:
+    """With prompt_toolkit and with readline alone."""
+
+    @pytest.fixture
+    def terminal(self, open_terminal, address, plain):
+        terminal = open_terminal(address, *plain)
+        terminal.expect(f'at {address}, session 1; \\help for help')
+        terminal.expect(f'admin@{address}>')
+        return terminal
+
+    def test_statements(self, terminal):
+        terminal.type('"a" .. 1 + 1')
+        terminal.expect('---\n- a2\n...\n')
+        terminal.type('error("boom", 0)')
+        terminal.expect('---\n- error: boom\n...\n')
+        assert 0 == terminal.leave()
+
+    def test_several_lines_are_one_statement(self, terminal, tmp_path):
+        terminal.type('for i = 1, 2 do')
+        terminal.expect('> ')
+        terminal.type('  n = (n or 0) + i')
+        terminal.expect('> ')
+        terminal.type('end')
+        terminal.expect('---\n...\n')
+        terminal.type('n')
+        terminal.expect('---\n- 3\n...\n')
+        assert 0 == terminal.leave()
+        assert ['for i = 1, 2 do\n  n = (n or 0) + i\nend', 'n'] == history(tmp_path)
+
+    def test_history_goes_on_in_the_next_run(self, terminal, open_terminal, address, plain):
+        terminal.type('"one" .. "two"')
+        terminal.expect('---\n- onetwo\n')
+        assert 0 == terminal.leave()
+        again = open_terminal(address, *plain)
+        again.expect(f'admin@{address}>')
+        again.send(UP)
+        again.expect('"one" .. "two"')
+        again.type('')
+        again.expect('---\n- onetwo\n')
+
+    def test_a_password_is_not_kept(self, terminal, tmp_path):
+        terminal.type('\\login ops secret')
+        terminal.expect('- error: ')
+        terminal.type('1 + 1')
+        terminal.expect('- 2\n')
+        assert 0 == terminal.leave()
+        assert ['1 + 1'] == history(tmp_path)
+
+    def test_completion(self, terminal):
+        terminal.send('rubb = {ish_heap = 7}\r')
+        terminal.expect('---\n...\n')
+        terminal.send('rubb.ish\t')
+        terminal.expect('_heap')
+        terminal.type('')
+        terminal.expect('---\n- 7\n...\n')
+
+    def test_completion_sees_what_the_user_sees(self, terminal):
+        terminal.type('mysterious = 1')
+        terminal.expect('---\n...\n')
+        terminal.type('box.session.su("guest")')
+        terminal.expect('guest@')
+        terminal.prompted()
+        terminal.send('box.session.pus\t')
+        terminal.expect('push(')
+        terminal.type('"pushed") return mysteri\t')
+        terminal.expect("- error: Execute access to function 'mysteri' is denied")
+
+    def test_ctrl_c_cancels_a_statement(self, terminal):
+        terminal.type('box.session.push("going") while true do end')
+        terminal.expect('going\n')
+        terminal.send(CTRL_C)
+        terminal.expect('stopping it; Ctrl-C again leaves')
+        terminal.expect('- error: the statement was cancelled\n')
+        terminal.type('1 + 1')
+        terminal.expect('- 2\n')
+
+    def test_ctrl_c_drops_what_is_typed(self, terminal):
+        terminal.prompted()
+        terminal.send('garbage')
+        terminal.expect('garbage')
+        terminal.drop()
+        terminal.type('1 + 1')
+        terminal.expect('---\n- 2\n')
+
+    def test_pushes_and_prints_come_as_they_are_sent(self, terminal):
+        terminal.type('print("hello", 1) box.session.push({a = 1}) require("fiber").sleep(1000)')
+        terminal.expect('hello\t1\n')
+        terminal.expect('a: 1\n...\n')
+        terminal.send(CTRL_C)
+        terminal.expect('cancelled')
+
+    def test_help_of_both_sides(self, terminal):
+        terminal.type('\\help')
+        terminal.expect('Ctrl-D')
+        terminal.expect('\\cancel ID')
+
+    def test_output_is_the_clients_choice(self, terminal):
+        terminal.type('\\set output json')
+        terminal.expect('[true]\n')
+        terminal.type('{a = {1}}, nil')
+        terminal.expect('[{"a":[1]},null]\n')
+
+    def test_a_restart_of_the_server(self, open_terminal, serve, tmp_path, plain):
+        listen = f'unix:{tmp_path}/a.sock'
+        served = serve('--listen', listen)
+        served.addresses()
+        terminal = open_terminal(listen, *plain)
+        terminal.expect(f'admin@{listen}>')
+        terminal.type('box.session.storage.a = 1')
+        terminal.expect('---\n...\n')
+        assert 0 == served.stop()
+        terminal.type('"kept" .. "text"')
+        terminal.expect('the server went away')
+        terminal.expect('the statement was not sent')
+        serve('--listen', listen).addresses()
+        terminal.expect('connected again: session 1 (it was 1)')
+        terminal.expect('"kept" .. "text"')         # in the line again
+        terminal.type('')
+        terminal.expect('- kepttext\n')
+        assert 0 == terminal.leave()
+
+    def test_a_server_that_dies_under_a_statement(self, open_terminal, serve, tmp_path, plain):
+        listen = f'unix:{tmp_path}/a.sock'
+        served = serve('--listen', listen)
+        served.addresses()
+        terminal = open_terminal(listen, *plain)
+        terminal.expect(f'admin@{listen}>')
+        terminal.type('box.session.push("going") require("fiber").sleep(1000)')
+        terminal.expect('going\n')
+        served.process.kill()
+        terminal.expect('the statement may have run')
+        terminal.expect('Ctrl-C stops that')
+        terminal.send(CTRL_C)
+        terminal.expect('the next statement tries again')
+        terminal.expect('(not connected)')
+        terminal.expect('going')                    # in the line again
+        terminal.drop()
+        assert 0 == terminal.leave()
+
+
+class TestLeaving:
+    @pytest.mark.parametrize('typed', ['\\quit\r', '~.\r', CTRL_D])
+    def test_ways(self, open_terminal, address, typed):
+        terminal = open_terminal(address)
+        terminal.expect('admin@')
+        terminal.prompted()
+        terminal.send(typed)
+        assert 0 == terminal.wait()
+
+    @need('tarantool')
+    def test_ctrl_c_twice_where_a_statement_cannot_be_stopped(self, open_terminal, tarantool):
+        terminal = open_terminal(tarantool.address)
+        terminal.expect(f'admin@{tarantool.address}>')
+        terminal.type('require("fiber").sleep(3) return "done"')
+        terminal.expect('return "done"')
+        time.sleep(0.3)
+        terminal.send(CTRL_C)
+        terminal.expect('this server cannot stop a statement; Ctrl-C again leaves it running')
+        terminal.send(CTRL_C)
+        assert 0 == terminal.wait()
+
+    def test_no_server(self, open_terminal, tmp_path):
+        terminal = open_terminal(f'unix:{tmp_path}/none')
+        assert 2 == terminal.wait()
+        assert 'cannot connect' in terminal.text
+
+
+class TestScreen:
+    def test_colours_only_where_they_are_wanted(self, open_terminal, address):
+        coloured, bare = open_terminal(address, NO_COLOR=''), open_terminal(address, '--plain', NO_COLOR='')
+        for terminal, expected in ((coloured, True), (bare, False)):
+            terminal.expect('admin@')
+            terminal.type('{ab = 12345}')
+            terminal.expect('- ab: 12345')
+            assert expected == ('\x1b[39;49;00m' in terminal.raw)
+
+    def test_a_pager_for_what_is_longer_than_the_screen(self, open_terminal, address, tmp_path):
+        pager = tmp_path / 'pager'
+        pager.write_text('#!/bin/sh\necho "paged: $(wc -l) lines"\n')
+        pager.chmod(0o755)
+        terminal = open_terminal(address, rows=10, PAGER=str(pager))
+        terminal.expect('admin@')
+        terminal.type('1, 2, 3')
+        terminal.expect('---\n- 1\n- 2\n- 3\n...\n')
+        terminal.type('local t = {} for i = 1, 50 do t[i] = i end return unpack(t)')
+        terminal.expect('paged: 52 lines')
+        assert 'paged' not in terminal.text[:terminal.text.index('- 3')]
+
+    def test_a_reply_cannot_command_the_terminal(self, open_terminal, address):
+        terminal = open_terminal(address, '--plain')
+        terminal.expect('admin@')
+        terminal.type(r'print("\27]0;title\7")')
+        terminal.expect('\\x1b]0;title\\x07')
+
+    def test_slow_statements_tell_how_long(self, open_terminal, address):
+        terminal = open_terminal(address, '--plain')
+        terminal.expect('admin@')
+        terminal.type('require("fiber").sleep(1.1)')
+        assert re.search(r'\(1\.\d s\)', terminal.expect('admin@') + terminal.text)
+
+
+class TestFancy:
+    @pytest.fixture
+    def terminal(self, open_terminal, address):
+        terminal = open_terminal(address)
+        terminal.expect('admin@')
+        return terminal
+
+    def test_alt_return_begins_a_line(self, terminal):
+        terminal.send('1 +' + ALT_RETURN)
+        terminal.send('2' + ALT_RETURN + '+ 3')
+        terminal.type('')
+        terminal.expect('---\n- 6\n')
+
+    def test_pasted_lines_are_one_statement(self, terminal):
+        terminal.send('\x1b[200~local a = 5\n\nreturn a * 2\x1b[201~')
+        terminal.type('')
+        terminal.expect('---\n- 10\n')
+
+    def test_an_entry_of_several_lines_comes_back_whole(self, terminal):
+        terminal.send('\x1b[200~local a = 5\nreturn a * 2\x1b[201~')
+        terminal.type('')
+        terminal.expect('---\n- 10\n')
+        terminal.send(UP)
+        terminal.expect('return a * 2')
+        terminal.type('')
+        terminal.expect('---\n- 10\n')
+
+    def test_a_server_that_does_not_answer_blocks_no_key(self, terminal, address):
+        other = subprocess.Popen([sys.executable, '-m', 'boxsession', 'connect', address, '-e', '1'],
+                                 env=environment(), stdout=subprocess.DEVNULL)
+        assert 0 == other.wait(SECONDS)
+        # The server stops answering; typing goes on, and what was asked for too late is passed over.
+        pid = int(subprocess.check_output([sys.executable, '-m', 'boxsession', 'connect', address, '--raw', '-e',
+                                           'box.info.pid'], env=environment()))
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            terminal.send('box.info.pi\t')
+            terminal.send(' == 5')
+            terminal.expect(' == 5')
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        terminal.type('')
+        terminal.expect('---\n')
+
+
+class TestLogin:
+    def test_the_password_is_asked_for(self, open_terminal, serve, tmp_path):
+        (tmp_path / 'init.lua').write_text("box.schema.user.create('ops', {password = 'se cret'}) "
+                                           "box.schema.user.grant('ops', 'execute', 'universe')")
+        (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\ninit: {tmp_path}/init.lua\n')
+        [address] = serve('-c', 'c.yml').addresses()
+        terminal = open_terminal(f'ops@{address}')
+        terminal.expect(f'Password for ops@{address}: ')
+        terminal.type('se cret')
+        terminal.expect(f'ops@{address}>')
+        assert 'se cret' not in terminal.text
+        assert 0 == terminal.leave()
+
+    def test_the_prompt_follows_who_one_is(self, open_terminal, address):
+        terminal = open_terminal(address)
+        terminal.expect('admin@')
+        terminal.type('box.session.su("guest")')
+        terminal.expect('guest@')
+
+
+def test_without_prompt_toolkit(open_terminal, address, tmp_path):
+    (tmp_path / 'run.py').write_text(
+        'import sys\n'
+        'for name in ("prompt_toolkit", "pygments"):\n    sys.modules[name] = None\n'
+        'from boxsession.cli import main\nsys.exit(main(["connect", *sys.argv[1:]]))\n')
+    terminal = open_terminal(address, program=(str(tmp_path / 'run.py'),), NO_COLOR='')
+    terminal.expect('admin@')
+    terminal.type('1 + 1')
+    terminal.expect('---\n- 2\n...\n')
+    assert 0 == terminal.leave()
