@@ -211,6 +211,7 @@ class BinaryConnection(Connection):
         next_event = self._protocol.next_event
         try:
             worker.requests = runtime.requests(self.session, worker)
+            runtime.begin_slice(time.monotonic())
             run = looked = 0
             while not self._over:
                 if run > 1 and (runtime.has_ticked or run - looked >= _LOOK_EVERY):
@@ -358,6 +359,8 @@ class BinaryConnection(Connection):
             self._runtime.count_error('input')
             self._put(iproto.error(event.sync, event.code, event.message))
         elif kind is BadFrame:
+            if event.is_too_long:
+                self._runtime.hits['limits.request_bytes'] += 1
             self._ending = event.message
             self._runtime.count_error('input')
             self._put(iproto.error(0, event.code, event.message))

@@ -405,6 +405,13 @@ class TestLimitsAndFaults:
         assert sync == header[1] and 'the statement was cancelled by session' in answer[MESSAGE]
         assert [6] == client.eval('return 6')
 
+    def test_a_request_that_is_too_long_is_counted(self, start, connect, admin):
+        console = start(limits={'request_bytes': 1000})
+        client, text = connect(console), admin(console)
+        client.send(EVAL, {0x27: '-' * 1000})
+        assert 'limits.request_bytes' in client.receive()[1][MESSAGE]
+        assert 1 == text.value('box.info.limits.request_bytes')
+
     def test_a_cancel_while_arguments_are_read(self, start, connect, admin):
         console = start(limits={'request_bytes': 0})
         client, text = connect(console), admin(console)

@@ -323,6 +323,30 @@ class TestFiles:
             assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
 
+    def test_metrics(self, daemon, connect, sock, tmp_path):
+        def status(path):
+            with gevent.Timeout(10), socket.socket(socket.AF_UNIX) as client:
+                client.connect(str(path))
+                client.sendall(b'GET /healthz HTTP/1.0\r\n\r\n')
+                return client.recv(12)[-3:]
+
+        first, second = tmp_path / '1', tmp_path / '2'
+        running = daemon({'listen': [sock]})
+        running.served.addresses()
+        for path in (first, second):
+            assert 'metrics.address' in running.reload({'listen': [sock], 'metrics': {'address': f'unix:{path}'}})
+            running.served.log_line(f'listening: metrics unix:{path}')
+            assert b'200' == status(path)
+        assert not first.exists()
+        # Where one of the new addresses cannot be had, metrics stay where they are.
+        (tmp_path / 'taken').write_text('')
+        refused = running.refuse({'listen': [sock], 'metrics': {'address': f'unix:{tmp_path}/taken'}})
+        assert 'no socket is in the way' in refused
+        assert b'200' == status(second)
+        running.reload({'listen': [sock]})
+        assert not second.exists()
+
+
 @pytest.fixture(scope='module')
 def authority():
     return trustme.CA()

@@ -71,6 +71,7 @@ class BadFrame:
 
     code: int
     message: str
+    is_too_long: bool = False
 
 
 # How many bytes follow the first of an unsigned integer.
@@ -141,7 +142,7 @@ class IprotoProtocol:
             return self._break('Invalid MsgPack - packet length')
         if self.max_request_bytes and length > self.max_request_bytes:
             return self._break(f'the request is too long: {length} bytes, at most {self.max_request_bytes} '
-                               '(limits.request_bytes)')
+                               '(limits.request_bytes)', is_too_long=True)
         stop = start + length
         if len(data) < stop:
             return NEED_DATA
@@ -150,10 +151,10 @@ class IprotoProtocol:
             self._buffer, self._at = b'', 0
         return self._request(data[start:stop])
 
-    def _break(self, message):
+    def _break(self, message, is_too_long=False):
         self._broken = True
         self._buffer, self._at = b'', 0
-        return BadFrame(_INVALID_MSGPACK, message)
+        return BadFrame(_INVALID_MSGPACK, message, is_too_long)
 
     def _request(self, frame):
         # The common case: a header as all connectors write it, {type, sync}, and one map behind it.
