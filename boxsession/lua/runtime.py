@@ -57,8 +57,8 @@ _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 # Between two looks at the clock. What takes longer is looked at more often.
 _LONG_SECONDS = 0.01
-# Who held the loop longer than this by one operation waits so many times as long, at most, before it goes on, while others
-# are there: so what they notice is rare.
+# Who holds the loop longer than this by one operation, and not for the first time, waits so many times as long, at most,
+# before it goes on, while others are there: so what they notice is rare.
 _HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS = 0.03, 15, 1.5
 
 # The settings that say how long a task may run.
@@ -119,7 +119,8 @@ class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
     __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
-                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'not_before', 'visits')
+                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'is_suspect', 'not_before',
+                 'visits')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -136,6 +137,7 @@ class Task:
         self.calling = False                        # inside an exposed Python function
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
+        self.is_suspect = False                     # whether what it takes of the processor is measured all the time
         self.not_before = 0.0                       # it has held the loop, and goes on no earlier than this, if not 0
         self.visits = 0                             # how often the loop had resumed anybody when this one last began
         self.is_watched = False                     # its instructions may take long: more of them are looked at
@@ -172,6 +174,7 @@ class Runtime:
         self._slice_end = 0.0           # when who runs now has run long enough
         self._began = 0.0               # when it began to
         self._looked = 0.0              # when that was last looked at, or the run began
+        self._ran = 0.0                 # what the thread had taken of the processor when a suspect was last looked at
         self._visits = 0                # how often anybody has been resumed by the event loop
         self.has_ticked = False         # whether more has run, since somebody last set this, than is nothing to speak of
         self._facts = facts
@@ -428,13 +431,26 @@ class Runtime:
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
             self._note_held(task, now)
+        elif task.is_suspect:
+            self._note_held(task, now)
         self._looked = now
         return answer
 
     def _note_held(self, task, now):
-        held = now - self._looked
-        if held > _HELD_SECONDS:
-            task.not_before, task.is_clean = now + min(_MAKE_UP * held, _MAKE_UP_SECONDS), False
+        """It may have held the loop since that was last looked at. By the clock that is only suspected, since the process may
+        have had to wait for others on this machine: from then on it is measured."""
+        is_late = now - self._looked > _HELD_SECONDS
+        if task.is_suspect:
+            ran = time.thread_time()
+            held = ran - self._ran
+            if held > _HELD_SECONDS:
+                task.not_before = now + min(_MAKE_UP * held, _MAKE_UP_SECONDS)
+            elif is_late:
+                task.is_suspect = False
+            self._ran = ran
+        elif is_late:
+            task.is_suspect, task.is_clean = True, False
+            self._ran = time.thread_time()
 
     def _turn(self, _):
         """Lets the others in; answers as _tick() does."""
@@ -516,7 +532,7 @@ class Runtime:
     def begin(self, task: Task) -> None:
         """Before a statement, unless the task is clean: makes it so. A statement that is likely to need several turns waits
         for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
-        task.killed, task.deadline, task.is_clean = False, 0.0, True
+        task.killed, task.deadline, task.is_clean = False, 0.0, not task.is_suspect
         if task.not_before:
             self._make_up(task, own_visits=1)
         if task.is_heavy or task.is_new:
@@ -524,6 +540,8 @@ class Runtime:
             task.is_heavy = task.is_new = False
             if self._ready:
                 self.take_turn(task, first)
+        if task.is_suspect:
+            self._ran = time.thread_time()
 
     def end(self, task: Task) -> None:
         """Behind a statement, where the task is not clean or the memory limit was lifted."""
@@ -548,6 +566,8 @@ class Runtime:
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
         task.visits = self._visits
+        if task.is_suspect:
+            self._ran = time.thread_time()
 
     def begin_slice(self, now: float) -> None:
         """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
