@@ -143,6 +143,9 @@ class Soak:
                               for number, wait in ((rng.randrange(1000), rng.choice([[], [0.001], [0]])) for _ in range(8))}
                     while wanted:
                         header, body = client.receive()
+                        if header[1] == 0 and 'killed' in str(body):        # of nobody's request: the farewell
+                            raise EOFError
+                        assert header[1] in wanted, (header, body)
                         number = wanted.pop(header[1])
                         if body.get(DATA) != [number, header[1]] and 'not enough memory' not in str(body) and (
                                 'killed' not in str(body)):

@@ -59,7 +59,7 @@ _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 _LONG_SECONDS = 0.01
 # Who holds the loop longer than this by one operation, and not for the first time, waits so many times as long, at most,
 # before it goes on, while others are there: so what they notice is rare.
-_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS = 0.03, 15, 1.5
+_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.03, 15, 1.5, 100
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -119,7 +119,7 @@ class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
     __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
-                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'is_suspect', 'not_before',
+                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
                  'visits')
 
     def __init__(self, host: Host | None, limit: str = ''):
@@ -137,7 +137,7 @@ class Task:
         self.calling = False                        # inside an exposed Python function
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
-        self.is_suspect = False                     # whether what it takes of the processor is measured all the time
+        self.suspicion = 0                          # for how many statements what they take of the processor is measured
         self.not_before = 0.0                       # it has held the loop, and goes on no earlier than this, if not 0
         self.visits = 0                             # how often the loop had resumed anybody when this one last began
         self.is_watched = False                     # its instructions may take long: more of them are looked at
@@ -431,7 +431,7 @@ class Runtime:
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
             self._note_held(task, now)
-        elif task.is_suspect:
+        elif task.suspicion:
             self._note_held(task, now)
         self._looked = now
         return answer
@@ -440,16 +440,15 @@ class Runtime:
         """It may have held the loop since that was last looked at. By the clock that is only suspected, since the process may
         have had to wait for others on this machine: from then on it is measured."""
         is_late = now - self._looked > _HELD_SECONDS
-        if task.is_suspect:
+        if task.suspicion:
             ran = time.thread_time()
             held = ran - self._ran
             if held > _HELD_SECONDS:
                 task.not_before = now + min(_MAKE_UP * held, _MAKE_UP_SECONDS)
-            elif is_late:
-                task.is_suspect = False
+                task.suspicion = _SUSPICION
             self._ran = ran
         elif is_late:
-            task.is_suspect, task.is_clean = True, False
+            task.suspicion, task.is_clean = _SUSPICION, False
             self._ran = time.thread_time()
 
     def _turn(self, _):
@@ -532,7 +531,7 @@ class Runtime:
     def begin(self, task: Task) -> None:
         """Before a statement, unless the task is clean: makes it so. A statement that is likely to need several turns waits
         for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
-        task.killed, task.deadline, task.is_clean = False, 0.0, not task.is_suspect
+        task.killed, task.deadline, task.is_clean = False, 0.0, not task.suspicion
         if task.not_before:
             self._make_up(task, own_visits=1)
         if task.is_heavy or task.is_new:
@@ -540,7 +539,8 @@ class Runtime:
             task.is_heavy = task.is_new = False
             if self._ready:
                 self.take_turn(task, first)
-        if task.is_suspect:
+        if task.suspicion:
+            task.suspicion -= 1
             self._ran = time.thread_time()
 
     def end(self, task: Task) -> None:
@@ -566,7 +566,7 @@ class Runtime:
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
         task.visits = self._visits
-        if task.is_suspect:
+        if task.suspicion:
             self._ran = time.thread_time()
 
     def begin_slice(self, now: float) -> None:
