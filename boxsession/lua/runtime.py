@@ -451,12 +451,12 @@ class Runtime:
             task.suspicion, task.is_clean = _SUSPICION, False
             self._ran = time.thread_time()
 
-    def _turn(self, _):
+    def _turn(self, memory_is_full):
         """Lets the others in; answers as _tick() does."""
         task = getattr(getcurrent(), _TASK)
         task.is_heavy, task.is_clean = True, False
         self._note_held(task, time.monotonic())
-        if task.not_before:
+        if task.not_before and not memory_is_full:
             self._make_up(task)
         self.take_turn(task)
         return -task.fid if task.killed else task.fid

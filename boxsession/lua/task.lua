@@ -223,12 +223,13 @@ local records = setmetatable({}, {__mode = 'v'})
 
 -- Collects all garbage, in one go: up to some tenths of a second where memory is full. What has filled it took its time,
 -- too, so the others have their turns before. What is done next finds the limit in force.
+local FULL_MEMORY = 1           -- others are let in, but nobody waits for long while so much is his
 function task.collect()
     local me = current
     if me.chunk then
         unshare(me)
     end
-    raw_pcall(read, TURN, 0)
+    raw_pcall(read, TURN, FULL_MEMORY)
     current, critical = me, false
     collectgarbage()
 end
