@@ -225,7 +225,7 @@ class BinaryConnection(Connection):
                     self._flush_answers()
                 if self._audit is None:
                     count = self._run_batch(worker)
-                    if count:
+                    if count or self._over:         # it may have waited for its turn
                         run += count
                         continue
                 # What is another's batch it goes on with itself.
@@ -270,7 +270,9 @@ class BinaryConnection(Connection):
         """Runs what is as usual of what has come; gives how many requests that were."""
         protocol, requests = self._protocol, worker.requests
         if not requests.task.is_clean:
+            worker.pausing = True               # it has nothing yet that others could go on behind
             self._runtime.begin(requests.task)
+            worker.pausing = False
         frames = protocol.pending_data(_LENT_BYTES)
         if not frames or self._lent is not None or self._over:
             return 0

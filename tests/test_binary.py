@@ -405,6 +405,19 @@ class TestLimitsAndFaults:
         assert sync == header[1] and 'the statement was cancelled by session' in answer[MESSAGE]
         assert [6] == client.eval('return 6')
 
+    def test_requests_that_wait_for_their_turn_make_no_crowd(self, start, connect, admin):
+        console = start(limits={'slice_ms': 5})
+        spinning = [admin(console) for _ in range(3)]
+        for text in spinning:
+            text.send('while true do end\n')
+        client = connect(console)
+        client.sock.sendall(client.frame({0: EVAL, 1: 1}, {0x27: 'return 1', 0x21: []}) * 50)
+        seen = 0
+        for _ in range(50):
+            client.receive()
+            seen = max(seen, len(console._runtime._tasks))
+        assert seen < 10
+
     def test_a_request_that_is_too_long_is_counted(self, start, connect, admin):
         console = start(limits={'request_bytes': 1000})
         client, text = connect(console), admin(console)
