@@ -36,6 +36,8 @@ _SALT_BYTES = 32
 _LOOK_EVERY = 64
 # So much of what has come goes to Lua at once.
 _LENT_BYTES = 1 << 15
+# Up to so many bytes a result is made ready without looking whether others wait.
+_SHORT_RESULT = 1 << 14
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
@@ -294,6 +296,8 @@ class BinaryConnection(Connection):
             if self._lent is worker:
                 protocol.take(size)
                 request = protocol.next_event() if reply else None
+                # To make a long answer lets others in.
+                self._lent = None
             if reply and type(request) is Request:
                 count += 1
                 self._put(self._answer_to(request, reply)[0])
@@ -417,12 +421,16 @@ class BinaryConnection(Connection):
             return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
                                                          '(limits.output_bytes)', 'LuajitError')
         try:
-            values = unpack_values(reply[1:])
+            # What is short costs no look at the clock.
+            values = (unpack_values(reply[1:]) if len(reply) < _SHORT_RESULT else
+                      unpack_values(reply[1:], self._runtime.pause))
             if request.type == iproto.CALL_16:
                 values = _rows(values)
             return iproto.ok(request.sync, values)
         except (ValueError, TypeError, OverflowError) as error:
             return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
+        except StatementCancelled:
+            return iproto.error(request.sync, _PROC_LUA, 'the request was cancelled, when it had run', 'LuajitError')
 
     def _answer(self, worker, request) -> bytes:
         sync, kind = request.sync, request.type

@@ -194,6 +194,19 @@ class TestFormats:
         with pytest.raises(Unshowable):
             shown(b'---\n- &0\n  t: *0\n...\n', 'json')
 
+    @pytest.mark.parametrize('form', ['json', 'raw'])
+    @pytest.mark.parametrize('is_key', [False, True])
+    def test_references_that_would_fill_the_memory(self, form, is_key):
+        lists = b'- &a [1]\n' + b''.join(b'- &%c [%s]\n' % (97 + level, b','.join([b'*%c' % (96 + level)] * 10))
+                                        for level in range(1, 9))
+        with pytest.raises(Unshowable, match='too large'):
+            shown(b'---\n%s- %s\n...\n' % (lists, b'{? *i : 1}' if is_key else b'1'), form)
+
+    @pytest.mark.parametrize('form', ['json', 'raw', 'lua', 'lua,block'])
+    def test_what_is_nested_too_deep(self, form):
+        with pytest.raises(Unshowable, match='too deep'):
+            shown(b'---\n- %s%s\n...\n' % (b'[' * 990, b']' * 990), form)
+
     @pytest.mark.parametrize(('document', 'expected'), [
         ({'error': 'x'}, True), ({'error': 'long ' * 40}, True), ({'error': 'a\n\nb\n- c'}, True),
         ({'error': {'code': 1}}, True), ({'error': [1, 2]}, True), ({'error': None}, True), ({'error': ''}, True),
@@ -277,7 +290,8 @@ class TestHistory:
         assert 0o600 == stat.S_IMODE(path.stat().st_mode)
 
     def test_a_damaged_or_missing_file_is_no_harm(self, tmp_path):
-        (tmp_path / 'history').write_text('"a"\n"cut o\n5\n"b"\n')
+        damage = '[' * 100_000 + '\n"\\u0000"\n"\\ud800"\n'
+        (tmp_path / 'history').write_text(f'"a"\n"cut o\n5\n{damage}"b"\n')
         assert ['a', 'b'] == History(tmp_path / 'history').entries
         History(tmp_path).add('x')
         (tmp_path / 'file').write_text('')

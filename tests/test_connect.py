@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 
 import pytest
 import trustme
@@ -204,6 +205,13 @@ class TestErrors:
     def test_a_syntax_error_is_no_unfinished_statement(self, address):
         assert 'boxsession: line 1: ' in connect(address, stdin='x = = 1\n2', code=1)[1]
 
+    def test_what_is_told_moves_no_cursor(self, address):
+        err = connect(address, '--raw', '-e', 'error("\\27[31mred\\7")', code=1)[1]
+        assert 'boxsession: \\x1b[31mred\\x07\n' == err
+
+    def test_an_unfinished_statement_tells_no_password(self, address):
+        assert 'secret' not in connect(address, '-f', '-', stdin="box.schema.user.passwd('secret', {", code=1)[1]
+
     def test_an_unfinished_statement_is_not_run(self, address):
         out, err = connect(address, '--output', 'json', stdin='1\nfor i = 1, 2 do\n  x = i\n', code=1)
         assert '[1]\n' == out[:4] and 'ended inside a statement' in json.loads(out[4:])['error']
@@ -288,6 +296,26 @@ class TestTimeout:
         with socket.create_server(('127.0.0.1', 0)) as listener:
             err = connect(f'127.0.0.1:{listener.getsockname()[1]}', '--timeout', '0.3', '-e', '1', code=2)[1]
         assert 'does not answer in time; if it is a TLS listener, use --tls' in err
+
+    @pytest.mark.parametrize('data', [b'x' * 9999 + b'\n', b'%TAG !push! tag:tarantool.io/push,2018\n--- x\n...\n' * 200],
+                             ids=['a reply without an end', 'pushes'])
+    def test_a_server_that_never_stops(self, data):
+        with socket.create_server(('127.0.0.1', 0)) as listener:
+            listener.settimeout(20)
+            process = subprocess.Popen(command(f'127.0.0.1:{listener.getsockname()[1]}', '--timeout', '1', '-e', '1'),
+                                       stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment())
+            with process, listener.accept()[0] as client:
+                client.settimeout(20)
+                client.sendall(f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"":<63}\n'.encode() + 2 * b'---\n...\n')
+                ends = time.monotonic() + 20
+                try:
+                    while process.poll() is None and time.monotonic() < ends:
+                        client.sendall(data)
+                except OSError:
+                    pass
+                else:
+                    process.kill()
+            assert 2 == process.returncode
 
     def test_input_that_does_not_come(self, address):
         process = subprocess.Popen(command(address, '--timeout', '0.5'), stdin=subprocess.PIPE, stderr=subprocess.PIPE,

@@ -8,6 +8,7 @@ import pty
 import re
 import select
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -407,3 +408,16 @@ def test_without_prompt_toolkit(open_terminal, address, tmp_path):
     terminal.type('1 + 1')
     terminal.expect('---\n- 2\n...\n')
     assert 0 == terminal.leave()
+
+
+@pytest.mark.parametrize('statement', [(), ('-e', '1')], ids=['typed', 'a script'])
+def test_a_server_cannot_move_the_cursor(open_terminal, statement):
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        listener.settimeout(SECONDS)
+        terminal = open_terminal(f'127.0.0.1:{listener.getsockname()[1]}', '--plain', *statement)
+        with listener.accept()[0] as client:
+            client.settimeout(SECONDS)
+            client.sendall(f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"":<63}\n'.encode() + 2 * b'---\n...\n'
+                           + (b'---\n- \x1b[41m\n...\n' if statement else b'---\n- 1\n- "\\e[41m\\n"\n...\n'))
+            terminal.expect(r'\x1b[41m')
+    assert '\x1b[41m' not in terminal.raw

@@ -42,9 +42,11 @@ class History:
         for line in data.splitlines():
             try:
                 entry = json.loads(line)
-            except ValueError:          # cut off by a full disk, say
+                # What no editor could take is no entry.
+                is_entry = isinstance(entry, str) and b'\0' not in entry.encode(errors='surrogateescape')
+            except (ValueError, RecursionError):        # cut off by a full disk, say
                 continue
-            if isinstance(entry, str):
+            if is_entry:
                 self.entries.append(entry)
         del self.entries[:-_ENTRIES_MAX]
         if len(data) > _FILE_BYTES:

@@ -22,6 +22,8 @@ __all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'TimedOut']
 
 CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
+# What has come meanwhile is taken in so many reads; of a server that never stops, the rest with the next reply.
+_POLL_READS = 16
 # How long a statement that was cancelled may take to say so.
 _CANCEL_SECONDS = 1.0
 _GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \((Lua console|Binary)\)')
@@ -109,6 +111,7 @@ class Link:
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             if tls is not None:
+                sock.settimeout(max(0.001, deadline - time.monotonic()))
                 sock = tls.wrap_socket(sock, server_hostname=address.host or 'localhost')
             sock.setblocking(False)
             return sock
@@ -223,6 +226,7 @@ class Link:
         kept, self._kept = self._kept, []
         yield from kept
         while True:
+            self._wait(deadline, only_looks=True)       # also where what comes never ends
             try:
                 event = self._conversation.next_event()
             except BadReply as error:
@@ -237,7 +241,7 @@ class Link:
 
     def _poll(self):
         """Takes what has come meanwhile, and sees a server that is gone before a statement is sent to it."""
-        while True:
+        for _ in range(_POLL_READS):
             try:
                 data = self._sock.recv(_READ_BYTES)
             except (BlockingIOError, ssl.SSLWantReadError):
@@ -298,13 +302,15 @@ class Link:
                     raise Lost('it closed the connection', was_sent=True)
                 return data
 
-    def _wait(self, deadline, writing=False):
+    def _wait(self, deadline, writing=False, only_looks=False):
         if self._interrupts and self.patience is not None:
             limit = self._interrupted + (self.patience if self.can_cancel else 0)
             deadline = limit if deadline is None else min(deadline, limit)
         seconds = None if deadline is None else deadline - time.monotonic()
         if seconds is not None and seconds <= 0:
             raise TimedOut('there was no reply in time')
+        if only_looks:
+            seconds = 0
         readers, writers, _ = select.select([self._wake_out] if writing else [self._sock, self._wake_out],
                                             [self._sock] if writing else [], [], seconds)
         if self._wake_out in readers:

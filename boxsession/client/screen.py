@@ -5,18 +5,17 @@ The import of Pygments; without it there are no colours.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 
+from boxsession.client.values import visible
+
 __all__ = ['Screen']
 
 # Beyond this nobody reads, and colouring takes longer than the statement.
 _COLOURED_BYTES = 1 << 16
-# What could move the cursor or change the terminal: C0 but for tab and line feed, DEL, C1.
-_CONTROLS = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f]')
 
 
 class Screen:
@@ -38,11 +37,11 @@ class Screen:
 
     def say(self, message: str) -> None:
         """A line of the client's own."""
-        print(_visible(message), flush=True)
+        print(visible(message), flush=True)
 
     def show(self, data: bytes, form: str) -> None:
         """A reply in one of the formats (`boxsession.client.values`); one longer than the screen by the pager."""
-        text = _visible(data.decode(errors='backslashreplace'))
+        text = visible(data.decode(errors='backslashreplace'))
         size = shutil.get_terminal_size()
         # The line behind the last is the prompt's.
         rows = sum(1 + max(0, len(line) - 1) // size.columns for line in text.split('\n', size.lines + 1))
@@ -76,7 +75,3 @@ class Screen:
             pager.stdin.close()
             pager.wait()
         return True
-
-
-def _visible(text: str) -> str:
-    return _CONTROLS.sub(lambda match: f'\\x{ord(match.group()):02x}', text)

@@ -15,8 +15,9 @@ from boxsession.client.conversation import Notice, Reply, document_of
 from boxsession.client.link import Link, LinkError, TimedOut
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.target import Target, WrongUsage
-from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
+from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push, visible
 from boxsession.protocol.console import NEED_DATA, ConsoleProtocol, End, More, Statement
+from boxsession.redaction import HIDDEN, may_hold_secret
 
 __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
 
@@ -132,7 +133,7 @@ class _Script:
             text = event.text.strip()
             self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
                        'the input ended inside a statement, which was not run: '
-                       + text[:80].decode(errors='backslashreplace'))
+                       + (HIDDEN if may_hold_secret(text) else text[:80].decode(errors='backslashreplace')))
 
     def _perform(self, place: str, statement: bytes) -> bool:
         """Runs a statement and shows what it gives; False when it ends in an error."""
@@ -216,10 +217,12 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
 
 
 def _write(stream, data: bytes) -> None:
+    if stream.isatty():         # a pipe gets what came, byte for byte
+        data = visible(data.decode(errors='backslashreplace')).encode()
     stream.write(data)
     stream.flush()
 
 
 def _say(place: str, message: str) -> None:
     text = f'boxsession: {place}: {message}' if place else f'boxsession: {message}'
-    print(text.encode(errors='backslashreplace').decode(), file=sys.stderr, flush=True)
+    print(visible(text.encode(errors='backslashreplace').decode()), file=sys.stderr, flush=True)

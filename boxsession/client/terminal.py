@@ -14,7 +14,7 @@ from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.target import Target
-from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values
+from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
 
 __all__ = ['run_terminal']
 
@@ -27,6 +27,8 @@ _IDENTITY = b'box.session.id(), box.session.user()'
 # What may make somebody else of a session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
 _NAME = re.compile(r'[A-Za-z_][\w.:]*$')
+_NAMED = re.compile(r'[\w.:]+[( ]?')
+_WORD_MAX = 64
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
              'set continuation ', 'set scope ', 'set print ')
 _CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
@@ -163,7 +165,7 @@ class _Terminal:
         document = self._link.query(_IDENTITY, _IDENTITY_SECONDS)
         try:
             session, user = values(document or b'')
-            self._session, self._user = str(session), str(user)
+            self._session, self._user = _word(session), _word(user)
         except (Unshowable, ValueError):            # a server without such functions
             self._session, self._user = self._session or '?', self._user or self._target.user or '?'
 
@@ -220,9 +222,16 @@ class _Terminal:
         document = self._link.completions(text, _COMPLETION_SECONDS)
         try:
             [names] = values(document or b'')
-            return len(text), list(dict.fromkeys(str(name) for name in names[1:]))
+            # Only what a name can be gets into the line, whatever the server says.
+            return len(text), [name for name in dict.fromkeys(names[1:])
+                               if isinstance(name, str) and name.startswith(text) and _NAMED.fullmatch(name)]
         except (Unshowable, ValueError, TypeError):
             return 0, []
+
+
+def _word(value) -> str:
+    """What the server says of the session, for a prompt."""
+    return visible(' '.join(str(value).split()))[:_WORD_MAX]
 
 
 def _editor(plain: bool):

@@ -10,7 +10,7 @@ from boxsession.output import lua
 from boxsession.output.reader import read_documents
 from boxsession.output.tagged import tokens
 
-__all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'text_of_push', 'values']
+__all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'text_of_push', 'values', 'visible']
 
 FORMATS = ('yaml', 'json', 'lua', 'lua,line', 'lua,block')
 _NO_VALUES = b'---\n...\n'
@@ -18,6 +18,11 @@ _ERROR = b'---\n- error:'
 # A second value, or a second key in the first.
 _MORE = re.compile(rb'\n(?:- |-\n|  [^ \n-])')
 _TAG_LINE = re.compile(rb'%TAG [^\n]*\n')
+# What could move the cursor or change the terminal: C0 but for tab and line feed, DEL, C1.
+_CONTROLS = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f]')
+# Where values refer to others, what is shown can be longer than any memory: so many are written out, in a key fewer.
+_VALUES_MAX, _KEY_VALUES_MAX = 2_000_000, 1000
+_TOO_DEEP = 'the result is nested too deep'
 
 
 class Unshowable(Exception):
@@ -50,18 +55,18 @@ def values(document: bytes) -> list[Any]:
     """The values of a reply, as plain data; text that is not UTF-8 has replacement characters.
 
     Raises:
-        Unshowable: it refers to itself, or is nested too deep.
+        Unshowable: it refers to itself, is nested too deep, or too large once what it refers to is written out.
     """
     if document == _NO_VALUES:
         return []
-    return [_plain(value) for value in _tree(document)]
+    return _plain(_tree(document))
 
 
 def _tree(document):
     try:
         value = _value(tokens(_packed(document)), {})
     except RecursionError:
-        raise Unshowable('the result is nested too deep') from None
+        raise Unshowable(_TOO_DEEP) from None
     return value if isinstance(value, list) else [value]
 
 
@@ -105,10 +110,21 @@ def _number(data):
 def _key(key):
     if isinstance(key, bytes):
         return key.decode(errors='replace')
-    return json.dumps(_plain(key), ensure_ascii=False)
+    return json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
 
 
-def _plain(value, inside=()):
+def _plain(value, most=_VALUES_MAX):
+    try:
+        return _written_out(value, (), [most])
+    except RecursionError:
+        raise Unshowable(_TOO_DEEP) from None
+
+
+def _written_out(value, inside, left):
+    left[0] -= 1
+    if left[0] < 0:
+        raise Unshowable('the result is too large: it refers to the same values again and again; only yaml and lua can '
+                         'show it')
     if isinstance(value, bytes):
         return value.decode(errors='replace')
     if isinstance(value, float) and not math.isfinite(value):
@@ -118,8 +134,8 @@ def _plain(value, inside=()):
             raise Unshowable('the result refers to itself: only yaml and lua can show it')
         inside = (*inside, id(value))
         if isinstance(value, list):
-            return [_plain(item, inside) for item in value]
-        return {key: _plain(item, inside) for key, item in value.items()}
+            return [_written_out(item, inside, left) for item in value]
+        return {key: _written_out(item, inside, left) for key, item in value.items()}
     return value
 
 
@@ -135,6 +151,13 @@ def shown(document: bytes, form: str) -> bytes:
     """
     if form == 'yaml':
         return document
+    try:
+        return _shown(document, form)
+    except RecursionError:
+        raise Unshowable(_TOO_DEEP) from None
+
+
+def _shown(document, form):
     if form == 'json':
         text = _json({'error': values(document)[0]['error']}) if is_error(document) else _json(values(document))
         return text.encode(errors='replace') + b'\n'
@@ -145,6 +168,11 @@ def shown(document: bytes, form: str) -> bytes:
                         for value in _tree(document))
     packed = b'' if document == _NO_VALUES else _packed(document)[1:-1]
     return lua.values(tokens(b's1:;' + packed), block=form == 'lua,block') + b'\n'
+
+
+def visible(text: str) -> str:
+    """A text for a terminal: with escapes for what could move the cursor or change the terminal."""
+    return _CONTROLS.sub(lambda match: f'\\x{ord(match.group()):02x}', text)
 
 
 def text_of_push(document: bytes) -> bytes:

@@ -79,12 +79,15 @@ def _pack(out, value, pause, depth, null=_NULL):
         out.append(b'E%d:%c%s' % (len(data) + 1, code, data))
 
 
-def unpack_values(packed: bytes) -> list[Any]:
-    """The values that Lua packed: as pack_values() takes them, but strings as str, with what is not UTF-8 as surrogates."""
-    return _unpack(packed, 0)[0]
+def unpack_values(packed: bytes, pause: Callable[[], None] = lambda: None) -> list[Any]:
+    """The values that Lua packed: as pack_values() takes them, but strings as str, with what is not UTF-8 as surrogates.
+
+    Raises what `pause` raises, which is called now and then.
+    """
+    return _unpack(packed, 0, pause)[0]
 
 
-def _unpack(packed, at):
+def _unpack(packed, at, pause):
     """The value at `at`, and where it ends."""
     mark = packed[at]
     if mark in _WITH_TEXT:
@@ -104,18 +107,24 @@ def _unpack(packed, at):
     if mark == 76:                                  # L
         items = []
         while packed[at] != 93:
-            item, at = _unpack(packed, at)
+            item, at = _unpack(packed, at, pause)
             items.append(item)
+            if not len(items) % _PAUSE_EVERY:
+                pause()
+        pause()
         return items, at + 1
     if mark == 77:                                  # M
         mapping = {}
         while packed[at] != 125:
-            key, at = _unpack(packed, at)
+            key, at = _unpack(packed, at, pause)
             if isinstance(key, (list, dict)):
                 raise ValueError('a table cannot be a key')
             if key in mapping:                      # True is 1 in Python
                 raise ValueError(f'true and 1, or false and 0, cannot both be keys ({key})')
-            mapping[key], at = _unpack(packed, at)
+            mapping[key], at = _unpack(packed, at, pause)
+            if not len(mapping) % _PAUSE_EVERY:
+                pause()
+        pause()
         return mapping, at + 1
     return _CONSTANTS[mark], at
 
