@@ -1,10 +1,11 @@
-"""What a start would find wrong besides the settings themselves: files and folders. It makes, changes and runs nothing.
+"""What a start would find wrong besides the settings: files, folders, packages. It makes, changes and runs nothing.
 
 What only the server's own user could read is not looked at: who checks may be somebody else.
 """
 from __future__ import annotations
 
 import errno
+import importlib.util
 import os
 from pathlib import Path
 
@@ -24,6 +25,9 @@ def problems(config: Config, source: str) -> list[str]:
     found = [(name, problem) for name in _WRITTEN if (problem := _cannot_be_written(config[name]))]
     if config['init'] and (problem := _does_not_compile(config['init'])):
         found.append(('init', problem))
+    if config['metrics.address'] and importlib.util.find_spec('prometheus_client') is None:
+        found.append(('metrics.address', "needs prometheus-client, which is not installed: "
+                      "pip install 'boxsession[metrics]'"))
     for number, listener in enumerate(config.listen):
         if listener.tls:
             try:

@@ -1,6 +1,7 @@
 """Settings: every wrong one is told with its line and what was meant; the files that show them are what the table says."""
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -257,6 +258,15 @@ listen: [{{address: "127.0.0.1:0", tls: {{cert: {secret}/c, key: {secret}/k}}}}]
             assert 0 == main(['check-config', str(path)])
         finally:
             os.seteuid(0)
+
+    def test_a_package_that_is_not_there(self, tmp_path, capsys, monkeypatch):
+        find_spec = importlib.util.find_spec
+        monkeypatch.setattr('importlib.util.find_spec',
+                            lambda name, *rest: None if name == 'prometheus_client' else find_spec(name, *rest))
+        path = tmp_path / 'config.yml'
+        path.write_text('listen: [127.0.0.1:1]\nmetrics:\n  address: 127.0.0.1:0\n')
+        assert 1 == main(['check-config', str(path)])
+        assert f'{path}:3: `metrics.address`: needs prometheus-client' in capsys.readouterr().err
 
     def test_it_runs_nothing(self, tmp_path):
         (tmp_path / 'init.lua').write_text("require('log').info('x') error('it ran')")

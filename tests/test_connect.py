@@ -372,7 +372,9 @@ class TestTls:
         assert '2\n' == connect(listeners['tls'], '--ca', listeners['folder'] / 'ca.pem', '--raw', '-e', '1 + 1')[0]
 
     def test_not_trusted(self, listeners):
-        assert 'its certificate is not to be trusted' in connect(listeners['tls'], '--tls', '-e', '1', code=2)[1]
+        err = connect(listeners['tls'], '--tls', '-e', '1', code=2)[1]
+        assert 'its certificate is not to be trusted' in err
+        assert '--ca FILE' in err
 
     def test_not_verified(self, listeners):
         assert '2\n' == connect(listeners['tls'], '--no-verify', '--raw', '-e', '1 + 1')[0]
@@ -392,7 +394,9 @@ class TestTls:
         assert 'if it is a TLS listener, use --tls' in err
 
     def test_tls_where_there_is_none(self, address):
-        assert 'TLS failed' in connect(address, '--tls', '-e', '1', code=2)[1]
+        err = connect(address, '--tls', '-e', '1', code=2)[1]
+        assert 'TLS failed' in err
+        assert 'leave --tls out' in err
 
     def test_a_long_reply(self, listeners):
         out, _ = connect(listeners['tls'], '--no-verify', '--raw', '-e', '("x"):rep(3000000)')

@@ -62,6 +62,14 @@ def test_every_command_is_documented(console, connect):
         assert f'``{command}' in text, command
 
 
+def test_help_fits_a_terminal(console, connect):
+    from boxsession.client.terminal import _HELP
+    told = connect(console()).value('\\help')[0]
+    # In a reply it is indented by four.
+    assert [] == [line for line in told.splitlines() if len(line) > 76]
+    assert [] == [line for line in _HELP.splitlines() if len(line) > 80]
+
+
 def test_the_command_line_is_documented():
     from boxsession.cli import parser
     text = (PROJECT / 'docs' / 'configuration.rst').read_text()

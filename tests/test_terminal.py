@@ -149,6 +149,26 @@ class TestBoth:
         terminal.expect('---\n- error: boom\n...\n')
         assert 0 == terminal.leave()
 
+    @pytest.mark.parametrize('word', ['quit', 'exit'])
+    def test_a_word_that_leaves(self, terminal, word):
+        terminal.prompted()
+        terminal.type(word)
+        assert 0 == terminal.wait()
+
+    def test_the_word_help(self, terminal):
+        terminal.prompted()
+        terminal.type('help')
+        terminal.expect('Keys and commands of this client:')
+        terminal.expect('\\sessions ')
+
+    def test_such_a_word_may_be_a_name(self, terminal):
+        terminal.type('exit, help = 7, 8')
+        terminal.expect('---\n...\n')
+        terminal.type('exit')
+        terminal.expect('---\n- 7\n...\n')
+        terminal.type('help')
+        terminal.expect('---\n- 8\n...\n')
+
     def test_several_lines_are_one_statement(self, terminal, tmp_path):
         terminal.type('for i = 1, 2 do')
         terminal.expect('> ')

@@ -352,7 +352,9 @@ class Link:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f'its certificate is not to be trusted: {error.verify_message}'
+        return f'its certificate is not to be trusted: {error.verify_message.rstrip(".")}; --ca FILE says who signed it'
+    if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
+        return 'TLS failed: what answers there does not speak TLS; if it is a listener without TLS, leave --tls out'
     if isinstance(error, ssl.SSLError):
         return f'TLS failed: {error.reason or error}'
     if isinstance(error, TimeoutError):

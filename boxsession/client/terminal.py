@@ -23,6 +23,9 @@ _IDENTITY_SECONDS = 5.0
 # Statements that took longer are told how long.
 _SLOW_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
+# Words of other consoles' clients. They are Lua first: a global of that name is shown.
+_LEAVING, _ASKING = (b'quit', b'exit'), b'help'
+_NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
 # What may make somebody else of a session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
@@ -36,13 +39,17 @@ _CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuati
 
 _HELP = r"""Keys and commands of this client:
 
-  Return           runs a statement that is complete, else begins a new line (Alt-Return always does)
+  Return           runs a statement that is complete, else begins a new line
+  Alt-Return       begins a new line
   Tab              completes names of the server
   Up, Ctrl-R       what was typed before
-  Ctrl-C           drops what is typed; stops a running statement, at the second time leaves it
-  Ctrl-D           leaves
-  \set output yaml|json|lua|lua,block   how replies are shown
-  \set delimiter TEXT, \set continuation auto|on|off   when a statement is complete
+  Ctrl-C           drops what is typed; stops a running statement, at the
+                   second time leaves it
+  Ctrl-D           leaves; so do \quit, quit and exit
+  \set output yaml|json|lua|lua,block
+                   how replies are shown
+  \set delimiter TEXT, \set continuation auto|on|off
+                   when a statement is complete
 
 The server says:
 """
@@ -109,7 +116,7 @@ class _Terminal:
             if self._link is None:
                 self._connect()
                 self._screen.say(f'connected: session {self._session}')
-            self._ask(statement)
+            return self._ask(statement)
         except Lost as error:
             self._kept = text
             self._come_back(error)
@@ -134,7 +141,8 @@ class _Terminal:
 
     # Asking
 
-    def _ask(self, statement: bytes) -> None:
+    def _ask(self, statement: bytes) -> bool:
+        """Runs a statement and shows its reply; False when it was a word that leaves."""
         link, began = self._link, time.monotonic()
 
         def interrupted(*_):
@@ -155,11 +163,18 @@ class _Terminal:
         finally:
             signal.set_wakeup_fd(wakeup_fd)
             signal.signal(signal.SIGINT, handler)
+        word = statement.strip() if document == _NIL else None
+        if word in _LEAVING:
+            return False
+        if word == _ASKING:
+            self._screen.say(_HELP)
+            return self._ask(b'\\help')
         self._show(document)
         if seconds > _SLOW_SECONDS:
             self._screen.say(f'({seconds:.1f} s)')
         if _CHANGES_USER.search(statement):
             self._identify()
+        return True
 
     def _identify(self) -> None:
         document = self._link.query(_IDENTITY, _IDENTITY_SECONDS)

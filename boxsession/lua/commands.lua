@@ -9,22 +9,27 @@ local HELP = [[
 A statement is Lua: an expression shows its values, anything else just runs.
 
   \help                          this page
-  \quit                          end the session (so do ~. and Ctrl-D alone on a line)
+  \quit                          end the session; so do ~. and Ctrl-D
   \login USER PASSWORD           go on as another user
   \sessions                      who is connected
-  \complete TEXT                 the names that TEXT may become: their common beginning, then each
+  \complete TEXT                 the names that TEXT may become
   \cancel ID                     stop the statement that a session runs
   \kill ID                       end a session
-  \set output yaml|lua[,line|,block]   how values are shown
-  \set delimiter TEXT            a statement ends with TEXT at a line's end (without TEXT: with the line)
-  \set continuation auto|on|off  auto: an unfinished statement waits for more lines; on: after a backslash at
-                                 the line's end; off: every line stands alone
+  \set output yaml|lua[,line|,block]
+                                 how values are shown
+  \set delimiter TEXT            statements end with TEXT at a line's end
+                                 (without TEXT: with the line)
+  \set continuation auto|on|off  auto: an unfinished statement waits for
+                                 more; on: after a backslash at the line's
+                                 end; off: every line stands alone
   \set prompt on|off             show a prompt
-  \set scope session|global      session: names without `local` are this session's own (_G has the others)
-  \set print on|off              print() shows its text here, not in the server's log
+  \set scope session|global      session: names without `local` are this
+                                 session's own (_G has the others)
+  \set print on|off              print() shows its text here, not in the log
   \set language lua              the only one there is
 
-Ctrl-C drops a half-typed statement and cancels a running one. With a delimiter, these commands need it, too.
+Ctrl-C drops a half-typed statement and cancels a running one.
+With a delimiter, these commands need it, too.
 Globals are seen by all sessions; box.session.storage is this one's own.
 ]]
 
