@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_layering import LAYERS
 
 import boxsession
 from boxsession.config import load
@@ -97,6 +98,13 @@ def test_the_page_on_embedding_has_a_test_that_passes(tmp_path):
     done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(path)], capture_output=True,
                           text=True, timeout=50, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)})
     assert '1 passed' in done.stdout, done.stdout
+
+
+def test_every_module_is_in_the_picture_of_the_layers():
+    text = (PROJECT / 'docs' / 'design.rst').read_text()
+    picture = text[:text.index('A module imports only from below')]
+    for name in set().union(*LAYERS) - {''}:
+        assert re.search(rf'(?<![\w.]){re.escape(name)}(?![\w.])', picture), name
 
 
 def test_the_docs_build(tmp_path):
