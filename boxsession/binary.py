@@ -302,6 +302,9 @@ class BinaryConnection(Connection):
                 count += 1
                 self._put(self._answer_to(request, reply)[0])
             self._statements += count
+            if reply and type(request) in (BadRequest, BadFrame):       # there was no memory to look at it
+                self._handle(worker, request)
+                return count + 1
             return count
         finally:
             if self._lent is worker:
@@ -472,7 +475,8 @@ class BinaryConnection(Connection):
     def send_push(self, sync: int, packed: bytes) -> bytes | None:
         """Sends what a request pushes, under its number; gives the error's text for what has no form in msgpack."""
         try:
-            [value] = unpack_values(packed)
+            # Others have their turns while a long one is made ready.
+            [value] = unpack_values(packed) if len(packed) < _SHORT_RESULT else unpack_values(packed, self._runtime.pause)
             self._put(iproto.push(sync, value))
         except (ValueError, TypeError, OverflowError) as error:
             return str(error).encode()

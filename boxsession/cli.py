@@ -18,7 +18,8 @@ __all__ = ['main', 'parser']
 def parser() -> argparse.ArgumentParser:
     """The command line's grammar."""
     top = argparse.ArgumentParser(prog='boxsession', description='A multi-client admin console for gevent programs.')
-    top.add_argument('--version', action='version', version=f'boxsession {__version__}')
+    top.add_argument('--version', action='version', version=f'boxsession {__version__}',
+                     help='tell the version')
     commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
     serve = commands.add_parser('serve', help='run the console in the foreground')
     serve.add_argument('-c', '--config', metavar='FILE', help='settings (see conf/boxsession.yml); none are needed')
@@ -31,9 +32,9 @@ def parser() -> argparse.ArgumentParser:
     passwd = commands.add_parser('passwd', help="set a user's password in the file that `store` names",
                                  description='Reads the new password from the terminal, or the first line of its input.')
     passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='settings, with a `store`')
-    passwd.add_argument('user', metavar='USER')
+    passwd.add_argument('user', metavar='USER', help='whose password')
     check = commands.add_parser('check-config', help='say what is wrong with a config file')
-    check.add_argument('file', metavar='FILE')
+    check.add_argument('file', metavar='FILE', help='settings (see conf/boxsession.yml)')
     return top
 
 

@@ -1,10 +1,15 @@
 """The documents tell the truth: their sessions are typed, their lists compared with what is there."""
 from __future__ import annotations
 
+import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from test_layering import LAYERS
 
 import boxsession
 from boxsession.config import load
@@ -70,16 +75,54 @@ def test_help_fits_a_terminal(console, connect):
     assert [] == [line for line in _HELP.splitlines() if len(line) > 80]
 
 
-def test_the_command_line_is_documented():
+def test_what_is_generated_is_up_to_date():
+    spec = importlib.util.spec_from_file_location('generate', PROJECT / 'docs' / 'generate.py')
+    generate = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generate)
+    for path, text in generate.files().items():
+        assert text == path.read_text(), f'{path}: run python docs/generate.py'
+
+
+def test_every_command_of_the_command_line_is_told_of():
     from boxsession.cli import parser
     text = (PROJECT / 'docs' / 'configuration.rst').read_text()
-    connect = (PROJECT / 'docs' / 'connect.rst').read_text()
     commands = next(action for action in parser()._actions if action.dest == 'command')
-    for name, command in commands.choices.items():
+    for name in commands.choices:
         assert f'``boxsession {name}' in text
-        for action in command._actions:
-            for option in action.option_strings:
-                assert option in (connect if name == 'connect' else text) or option in ('-h', '--help', '--config'), option
+
+
+def test_every_public_name_of_console_is_told_of():
+    text = (PROJECT / 'docs' / 'embedding.rst').read_text()
+    for name in vars(boxsession.Console):
+        if not name.startswith('_'):
+            assert re.search(rf'``{name}(\(\w*\))?``', text), name
+
+
+def test_the_page_on_embedding_has_a_test_that_passes(tmp_path):
+    text = (PROJECT / 'docs' / 'embedding.rst').read_text()
+    [block] = re.findall(r'\.\. code-block:: python\n\n((?:    .*\n|\n)+)', text)
+    path = tmp_path / 'test_shown.py'
+    path.write_text('\n'.join(line[4:] for line in block.splitlines()) + '\n')
+    done = subprocess.run([sys.executable, '-m', 'pytest', '-q', '-p', 'no:cacheprovider', str(path)], capture_output=True,
+                          text=True, timeout=50, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)})
+    assert '1 passed' in done.stdout, done.stdout
+
+
+def test_every_module_is_in_the_picture_of_the_layers():
+    text = (PROJECT / 'docs' / 'design.rst').read_text()
+    picture = text[:text.index('A module imports only from below')]
+    for name in set().union(*LAYERS) - {''}:
+        assert re.search(rf'(?<![\w.]){re.escape(name)}(?![\w.])', picture), name
+
+
+def test_the_docs_build(tmp_path):
+    pytest.importorskip('sphinx')
+    # In a process of its own: Sphinx warns of itself.
+    done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html', '-d',
+                           str(tmp_path / 'cache'), str(PROJECT / 'docs'), str(tmp_path / 'html')], capture_output=True,
+                          text=True, timeout=50)
+    assert (0, '') == (done.returncode, done.stderr)
+    assert 'examples/embed.py' in (tmp_path / 'html' / 'embedding.html').read_text()
 
 
 def test_the_version_has_its_changes():

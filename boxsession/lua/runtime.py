@@ -437,8 +437,11 @@ class Runtime:
         return answer
 
     def _note_held(self, task, now):
-        """It may have held the loop since that was last looked at. By the clock that is only suspected, since the process may
-        have had to wait for others on this machine: from then on it is measured."""
+        """It may have held the loop since that was last looked at.
+
+        By the clock that is only suspected, since the process may have had to wait for others on this machine: from then on
+        it is measured.
+        """
         is_late = now - self._looked > _HELD_SECONDS
         if task.suspicion:
             ran = time.thread_time()

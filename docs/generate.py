@@ -1,0 +1,100 @@
+"""Writes what is generated: docs/commands.rst, the settings of docs/configuration.rst, and conf/boxsession.yml.
+
+    python docs/generate.py
+
+Tests compare these files with what is generated here.
+"""
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from boxsession import config
+from boxsession.cli import parser
+
+PROJECT = Path(__file__).resolve().parent.parent
+_WIDTH = 120
+_COMMANDS = PROJECT / 'docs' / 'commands.rst'
+_CONFIGURATION = PROJECT / 'docs' / 'configuration.rst'
+# What stands in front of the settings and behind them.
+_SETTINGS = re.compile(r'(?<=\n)``init``\n.*?(?=Who may reach it\n)', re.DOTALL)
+
+
+def commands(grammar: argparse.ArgumentParser) -> str:
+    """The page with every command and option, as rst. Made from the grammar: the text of --help depends on the terminal and
+    on the version of Python."""
+    subparsers = next(action for action in grammar._actions if isinstance(action, argparse._SubParsersAction))
+    lines = ['.. Made by docs/generate.py from what --help shows.', '', *_title('Commands', '='),
+             'Every command and option, as ``--help`` shows them. What the commands do is told in :doc:`configuration`,',
+             ':doc:`connect` and :doc:`operations`.', '']
+    lines += _options(grammar._actions, subparsers)
+    for choice in subparsers._choices_actions:
+        name, command = f'{grammar.prog} {choice.dest}', subparsers.choices[choice.dest]
+        purpose = f'{choice.help[0].upper()}{choice.help[1:]}.'
+        lines += [*_title(name, '-'), '::', '', *_usage(name, command), '', *_text(purpose), '']
+        if command.description:
+            lines += [*_text(command.description), '']
+        for group in command._action_groups:
+            lines += _options(group._group_actions)
+        if command.epilog:
+            lines += [*_text(command.epilog), '']
+    return '\n'.join(lines).rstrip() + '\n'
+
+
+def _title(text, line) -> list[str]:
+    return [text, line * len(text), '']
+
+
+def _options(actions, *without) -> Iterator[str]:
+    for action in actions:
+        if action not in without and not isinstance(action, argparse._HelpAction):
+            yield ', '.join(f'``{form}``' for form in _forms(action))
+            yield from _text(action.help % vars(action), '    ')
+            yield ''
+
+
+def _forms(action) -> list[str]:
+    """How an argument is typed: each of its options with its value, or its name."""
+    value = '' if action.nargs == 0 else '|'.join(action.choices) if action.choices else action.metavar
+    return [f'{option} {value}'.rstrip() for option in action.option_strings] or [value]
+
+
+def _usage(name, command) -> list[str]:
+    lines, line = [], f'    {name}'
+    # Options first, as they are best typed.
+    for action in sorted(command._actions, key=lambda action: not action.option_strings):
+        if isinstance(action, argparse._HelpAction):
+            continue
+        part = _forms(action)[0]
+        if not action.required:
+            part = f'[{part}]{"..." if isinstance(action, argparse._AppendAction) else ""}'
+        if len(line) + len(part) >= _WIDTH:
+            lines.append(line)
+            line = ' ' * (4 + len(name))
+        line += f' {part}'
+    return [*lines, line]
+
+
+def _text(text, indent='') -> list[str]:
+    return textwrap.wrap(re.sub('`([^`]+)`', r'``\1``', text), _WIDTH, initial_indent=indent, subsequent_indent=indent,
+                         break_on_hyphens=False)
+
+
+def files() -> dict[Path, str]:
+    """What each generated file has to hold."""
+    return {
+        _COMMANDS: commands(parser()),
+        _CONFIGURATION: _SETTINGS.sub(lambda _: f'{config.reference()}\n', _CONFIGURATION.read_text()),
+        PROJECT / 'conf' / 'boxsession.yml': config.default_file(),
+    }
+
+
+if __name__ == '__main__':
+    for path, text in files().items():
+        path.write_text(text)
