@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -155,3 +156,24 @@ def test_a_recipe_is_a_config_file(tmp_path, text):
     # Groups are of another machine.
     path.write_text(re.sub('group: .*', 'group: 0', text))
     assert load(path).listen
+
+
+def test_the_readmes_settings_users_and_metrics(serve, connect, tmp_path):
+    text = (PROJECT / 'README.rst').read_text()
+    section = text[text.index('Settings, users, metrics'):text.index('Embed\n-----')]
+    config, script, commands = ('\n'.join(line[4:] for line in block.splitlines()) + '\n'
+                                for block in re.findall(r'::\n\n((?:    .*\n|\n(?=    ))+)', section))
+    (tmp_path / 'shop.yml').write_text(re.sub(r':(3313|9313)', ':0', config))
+    (tmp_path / 'init.lua').write_text(script)
+    assert [line.split()[0] for line in commands.splitlines()] == ['boxsession'] * 3 + ['curl']
+    served = serve('-c', 'shop.yml')
+    served.addresses()
+    metrics = served.log_line('listening: metrics ').split()[-1]
+    port = served.log_line('listening: console 127').rpartition(':')[2]
+    client = connect(f'127.0.0.1:{port}')
+    assert client.value('\\login web a long one') is True
+    assert ['web', 'hello you'] == client.values("box.session.user(), greet('you')")
+    assert 'denied' in client.error('box.cfg{}')
+    assert 'admin' == connect(f'unix:{tmp_path}/admin.sock').value('box.session.user()')
+    with urllib.request.urlopen(f'http://{metrics}/metrics', timeout=10) as response:
+        assert b'boxsession_sessions' in response.read()

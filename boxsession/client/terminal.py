@@ -198,8 +198,8 @@ class _Terminal:
         self._screen.say(f'boxsession: {lost}')
         self._screen.say('the statement may have run, or a part of it' if lost.was_sent else 'the statement was not sent')
         delay, problem = _FIRST_DELAY, LinkError('not connected')
-        self._screen.say('connecting again; Ctrl-C stops that')
         try:
+            self._screen.say('connecting again; Ctrl-C stops that')
             while True:
                 try:
                     self._connect()

@@ -120,7 +120,7 @@ class Task:
 
     __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
                  'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
-                 'visits')
+                 'visits', 'has_company')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -139,7 +139,8 @@ class Task:
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
         self.suspicion = 0                          # for how many statements what they take of the processor is measured
         self.not_before = 0.0                       # it has held the loop, and goes on no earlier than this, if not 0
-        self.visits = 0                             # how often the loop had resumed anybody when this one last began
+        self.visits = 0                             # how often the loop had resumed anybody when this one last ended
+        self.has_company = False                    # whether others were resumed while it last waited
         self.is_watched = False                     # its instructions may take long: more of them are looked at
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
@@ -464,10 +465,10 @@ class Runtime:
         self.take_turn(task)
         return -task.fid if task.killed else task.fid
 
-    def _make_up(self, task, own_visits=0):
+    def _make_up(self, task):
         """Waits, after it has held the loop, unless nobody else is there."""
         seconds, task.not_before = task.not_before - time.monotonic(), 0.0
-        if self._visits - task.visits > own_visits and seconds > 0 and not task.killed:
+        if task.has_company and seconds > 0 and not task.killed:
             if task.host is not None:
                 task.host.switching_out()
             self._wait(task, seconds)
@@ -478,10 +479,12 @@ class Runtime:
         timer = get_hub().loop.timer(seconds)
         timer.start(waiter.switch, None)
         self.inside = None
+        visits = self._visits
         try:
             waiter.get()
         finally:
             task.waiter = None
+            task.has_company = self._visits != visits
             timer.stop()
             timer.close()
 
@@ -536,7 +539,8 @@ class Runtime:
         for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
         task.killed, task.deadline, task.is_clean = False, 0.0, not task.suspicion
         if task.not_before:
-            self._make_up(task, own_visits=1)
+            task.has_company = self._visits - task.visits > 1       # one is its own
+            self._make_up(task)
         if task.is_heavy or task.is_new:
             first = task.is_new
             task.is_heavy = task.is_new = False
@@ -552,6 +556,7 @@ class Runtime:
             task.is_tight = False
             self._memory.keep()
         self._note_held(task, time.monotonic())
+        task.visits = self._visits
         if task.raised is not None:
             task.raise_kept()
 
@@ -568,7 +573,6 @@ class Runtime:
         self.has_ticked = True
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
-        task.visits = self._visits
         if task.suspicion:
             self._ran = time.thread_time()
 
@@ -589,10 +593,12 @@ class Runtime:
             self._turn_timer = get_hub().loop.timer(0.0, priority=_LOWEST_PRIORITY)
         if not self._turn_timer.active:
             self._turn_timer.start(self._next_turn)
+        visits = self._visits
         try:
             waiter.get()
         finally:
             task.waiter = None
+            task.has_company = self._visits != visits
 
     def _next_turn(self):
         if self._postponed < _POSTPONED_MAX and time.time() - self._loop_time() > self.slice_seconds / 2:
