@@ -251,7 +251,7 @@ def test_who_holds_the_loop_by_single_operations_gets_fewer_turns(console, conne
     # A copy of 10 MB takes longer on any machine; a ping, when it is unlucky.
     monkeypatch.setattr(runtime, '_HELD_SECONDS', 0.001)
     monkeypatch.setattr(runtime, '_MAKE_UP_SECONDS', 3.0)
-    monkeypatch.setattr(runtime, '_MAKE_UP', 1000)
+    monkeypatch.setattr(runtime, '_MAKE_UP', 1_000_000)
     served = console(limits={'slice_ms': 1})
     client, bystander = connect(served), connect(served)
     client.reply("n, big = 0, ('x'):rep(1e7)")

@@ -105,6 +105,11 @@ local function keep_limit()
 end
 task.keep_limit = keep_limit
 
+-- What it means that a port could not be read: the last instruction in front of it may have been the one to end the task.
+local function unread(problem)
+    return (problem == OUT_OF_MEMORY or problem == KILL) and problem or 'stack overflow'
+end
+
 -- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
 local function block(port, argument)
     local me = current
@@ -114,7 +119,7 @@ local function block(port, argument)
     local ok, result = raw_pcall(read, port, argument)
     current, critical = me, false
     if not ok then
-        return error(result == OUT_OF_MEMORY and result or 'stack overflow', 0)
+        return error(unread(result), 0)
     end
     if result == false then
         me.killed = true
@@ -281,7 +286,7 @@ local function hook()
             return
         end
         -- No room to look at the clock: this depth must be left, or it could never be interrupted.
-        return error(fid == OUT_OF_MEMORY and fid or 'stack overflow', 0)
+        return error(unread(fid), 0)
     end
     me = fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
