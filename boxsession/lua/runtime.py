@@ -59,7 +59,9 @@ _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 _LONG_SECONDS = 0.01
 # Who holds the loop longer than this by one operation, and not for the first time, waits so many times what was too long,
 # at most, before it goes on, while others are there: so not one in a hundred of their statements notices.
-_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.045, 120, 5.0, 100
+_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.045, 120, 2.0, 100
+# What task.lua tells beside that it is the others' turn.
+_FULL_MEMORY, _COLLECTED = 1, 2
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -455,12 +457,15 @@ class Runtime:
             task.suspicion, task.is_clean = _SUSPICION, False
             self._ran = time.thread_time()
 
-    def _turn(self, memory_is_full):
-        """Lets the others in; answers as _tick() does."""
+    def _turn(self, what):
+        """Lets the others in; answers as _tick() does. task.lua says what else is told."""
         task = getattr(getcurrent(), _TASK)
+        if what == _COLLECTED:
+            self._looked, self._ran = time.monotonic(), time.thread_time()
+            return True
         task.is_heavy, task.is_clean = True, False
         self._note_held(task, time.monotonic())
-        if task.not_before and not memory_is_full:
+        if task.not_before and what != _FULL_MEMORY:
             self._make_up(task)
         self.take_turn(task)
         return -task.fid if task.killed else task.fid

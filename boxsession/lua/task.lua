@@ -228,7 +228,8 @@ local records = setmetatable({}, {__mode = 'v'})
 
 -- Collects all garbage, in one go: up to some tenths of a second where memory is full. What has filled it took its time,
 -- too, so the others have their turns before. What is done next finds the limit in force.
-local FULL_MEMORY = 1           -- others are let in, but nobody waits for long while so much is his
+-- Others are let in, but nobody waits for long while so much is his; the time that collecting took is not his, either.
+local FULL_MEMORY, COLLECTED = 1, 2
 function task.collect()
     local me = current
     if me.chunk then
@@ -237,6 +238,8 @@ function task.collect()
     raw_pcall(read, TURN, FULL_MEMORY)
     current, critical = me, false
     collectgarbage()
+    raw_pcall(read, TURN, COLLECTED)
+    current, critical = me, false
 end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
