@@ -20,6 +20,9 @@ local function blamed(ok, ...)
         return ...
     end
     local message = ...
+    if message == internal.OUT_OF_MEMORY then
+        return error(message, 0)
+    end
     return error(type(message) == 'string' and strip_position(message) or message, BLAME_LEVEL)
 end
 local function blame(func, ...)
@@ -32,6 +35,19 @@ local LONG_TEXT, LONG_LIST = 2^16, 2^12
 local function looked(...)
     internal.look()
     return ...
+end
+
+-- What takes more at once than user code may: once more, with all the room that there is. Like pcall.
+local function given_room(func, ok, result, ...)
+    if not ok and result == internal.OUT_OF_MEMORY then
+        internal.task.collect()
+        return internal.task.with_all_room(func, ...)
+    end
+    return ok, result
+end
+local function with_room(func, ...)
+    local ok, result = pcall(func, ...)
+    return blamed(given_room(func, ok, result, ...))
 end
 
 -- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
@@ -239,6 +255,17 @@ end
 
 -- string.rep in C puts a long result together byte by byte; doubled in Lua it is quick, and others get their turns.
 local REP_IN_C = 2^16
+local LONG_PIECE = 2^22
+local function join(one, other)
+    return one .. other
+end
+local function joined(one, other)
+    if #one + #other < LONG_PIECE then
+        return one .. other
+    end
+    internal.look()
+    return with_room(join, one, other)
+end
 local function repeated(text, count)
     count = raw.floor(count)
     if text == '' then
@@ -250,14 +277,14 @@ local function repeated(text, count)
     local made, power = '', text
     while true do
         if count % 2 == 1 then
-            made = made .. power
+            made = joined(made, power)
         end
         count = (count - count % 2) / 2
         if count == 0 then
             internal.look()
             return made
         end
-        power = power .. power
+        power = joined(power, power)
     end
 end
 
@@ -422,7 +449,7 @@ function string.format(...)
             pieces[index] = formatted_piece(piece, number, count, (select(number, ...)))
         end
     end
-    return concat(pieces)
+    return with_room(concat, pieces)
 end
 
 internal.format = string.format     -- as users had it at the start
@@ -442,7 +469,7 @@ for _, name in raw.ipairs({'upper', 'lower', 'reverse'}) do
     string[name] = function(...)
         local text = ...
         if type(text) == 'string' and #text > LONG_TEXT then
-            return looked(convert(text))
+            return looked(with_room(convert, text))
         end
         return blame(convert, ...)
     end
@@ -467,15 +494,15 @@ function table.concat(...)
     local from, to = first == nil and 1 or tonumber(first), last == nil and #list or tonumber(last)
     separator = separator == nil and '' or text_or_nil(separator)
     if type(separator) ~= 'string' or not from or not to or not (to - from > CONCAT_STEP) then
-        return blame(concat, ...)
+        return with_room(concat, ...)
     end
     local pieces, count = {}, 0
     for start = from, to, CONCAT_STEP do
         local stop = start + CONCAT_STEP - 1
         count = count + 1
-        pieces[count] = blame(concat, list, separator, start, stop < to and stop or to)
+        pieces[count] = with_room(concat, list, separator, start, stop < to and stop or to)
     end
-    return concat(pieces, separator)
+    return with_room(concat, pieces, separator)
 end
 
 local sort = raw.sort

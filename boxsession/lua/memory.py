@@ -4,6 +4,9 @@ The allocator refuses what is over the limit. Where Lua allocates for user code,
 Python puts something into Lua it would end the process, and in trusted code it would leave things half done. So the limit
 is always in force, and lifted, for a moment, where there is no room for what must not fail. (boxsession/lua/task.lua is
 the other half: it asks for room, and puts the limit back before user code goes on.)
+
+What user code may fill between two looks at the clock is less than that. A string that is added to itself comes to the
+limit in some eighty instructions, and holds everybody for as long as the copying takes: it is refused in time.
 """
 from __future__ import annotations
 
@@ -15,8 +18,9 @@ _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
 # Where more than this is used, one instruction may take long: it can copy or compare so much.
 _LARGE = 1 << 24
 # Shares of the limit: where there is no longer room for anything that may come; where collecting cannot wait, and how
-# much more is used before it is done again; how much a statement may fill that began when there was enough.
-_AMPLE, _COLLECT, _COLLECT_AGAIN, _UNRESERVED = 0.85, 0.75, 0.05, 0.9
+# much more is used before it is done again; how much a statement may fill that began when there was enough, and how much
+# of that between two looks. (The default's are 96 MiB: a table of four million may still double.)
+_AMPLE, _COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.85, 0.75, 0.05, 0.9, 0.375
 
 
 class Memory:
@@ -26,7 +30,8 @@ class Memory:
         lua: a lupa runtime whose allocator counts (`max_memory=0`).
     """
 
-    __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', '_set', '_limit', '_in_force', '_collected')
+    __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_ceiling',
+                 '_stride', '_in_force', '_collected')
 
     def __init__(self, lua):
         self.used = lua.get_memory_used     # () -> bytes, garbage included
@@ -34,8 +39,12 @@ class Memory:
         self.large = _LARGE                 # from here on tasks are watched closely; never more than `ample`
         self.collect_at = UNLIMITED         # from here on the garbage is collected out of turn
         self.lifted = False                 # whether more than the limit is in force
+        self.look_at = UNLIMITED            # from here on what may be filled is looked at now and then: 0 when it is wide
         self._set = lua.set_max_memory
         self._limit = 0
+        self._ceiling = UNLIMITED           # what user code may fill in the end
+        self._stride = UNLIMITED            # and at once
+        self._from, self._to = 0, UNLIMITED     # as long as so much is used that need not be told again
         self._in_force = UNLIMITED
         self._collected = False             # has just been
 
@@ -44,6 +53,7 @@ class Memory:
         self._limit = limit
         self.ample = self.ample_with(limit)
         self.large = min(_LARGE, self.ample)
+        self._stride = int(limit * _STRIDE) if limit else UNLIMITED
         self.collect_at = limit * _COLLECT if limit else UNLIMITED
         self.keep()
 
@@ -58,8 +68,36 @@ class Memory:
         limit = self._limit
         if limit and not with_reserve:
             limit = int(limit * _UNRESERVED)
-        self._in_force = limit or UNLIMITED
-        self._set(limit)
+        self._ceiling = limit or UNLIMITED
+        self.follow(self.used())
+
+    def follow(self, used: int) -> None:
+        """So much is used now: puts in force what may be filled until that is looked at again."""
+        if self.lifted:
+            return
+        large, slack = self.large, self._stride // 16
+        is_large = used > large
+        base = used if is_large else large
+        self.look_at = 0 if is_large else large
+        self._from, self._to = base - slack, min(base + slack, self.ample)
+        self._put(min(base + self._stride, self._ceiling))
+
+    def has_moved(self, used: int) -> bool:
+        """Whether to tell anew, before a statement, what may be filled."""
+        return not self._from <= used <= self._to
+
+    def _widen(self, limit):
+        self.look_at, self._from = 0, UNLIMITED
+        self._put(limit)
+
+    def give_all(self) -> None:
+        """Puts in force what may be filled in the end."""
+        if not self.lifted:
+            self._widen(self._ceiling)
+
+    def _put(self, limit):
+        self._in_force = limit
+        self._set(0 if limit >= UNLIMITED else limit)
 
     def lift(self, size: int = 0) -> None:
         """Makes room for `size` bytes and what trusted code does with them. Whoever lifts sees to it that the limit is kept
@@ -67,12 +105,14 @@ class Memory:
         needed = self.used() + size + _ROOM
         if needed > self._in_force:
             self.lifted = True
-            self._in_force = needed
-            self._set(needed)
+            self._put(needed)
 
     def has_room(self, size: int) -> bool:
-        """Whether `size` bytes more can be had."""
-        return self.used() + size <= self._in_force
+        """Whether `size` bytes more can be had; they then can, at once."""
+        needed = self.used() + size
+        if self._in_force < needed <= self._ceiling:
+            self._widen(needed)
+        return needed <= self._in_force
 
     def has_room_for(self, answer: bytes) -> bool:
         """Whether a string can be put into Lua."""

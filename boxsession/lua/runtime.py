@@ -59,7 +59,7 @@ _LOWEST_PRIORITY = -2       # libev's EV_MINPRI
 _LONG_SECONDS = 0.01
 # Who holds the loop longer than this by one operation, and not for the first time, waits so many times what was too long,
 # at most, before it goes on, while others are there: so not one in a hundred of their statements notices.
-_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.045, 120, 2.0, 100
+_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.035, 120, 2.0, 100
 # What task.lua tells beside that it is the others' turn.
 _FULL_MEMORY, _COLLECTED = 1, 2
 
@@ -330,28 +330,32 @@ class Runtime:
         self._memory.limit(limit)
 
     def _prepare(self, task, operation, size):
-        """There is much in memory: gives the operation that says so to Lua.
+        """There is, or was, much in memory: gives the operation that says so to Lua.
 
         Where it is short, makes room for a statement of `size` bytes first.
         """
-        if not task.is_watched:
+        used = self._memory.used()
+        if used > self._memory.large and not task.is_watched:
             task.is_watched = True
             operation += _CLOSELY
-        if self._memory.used() + size <= self._memory.ample:
+        if used + size <= self._memory.ample:
+            self._memory.follow(used)
             return operation
         task.is_tight, task.is_clean = True, False
-        collect = self._memory.is_time_to_collect(self._memory.used())
+        collect = self._memory.is_time_to_collect(used)
         self._memory.lift(4 * size)
         return operation + _TIGHT + (_COLLECT if collect else 0)
 
     def _room(self, what):
-        """What task.lua asks: -1 and -3 to make room (-1: since there was none), -2 to put the limit back, else whether
-        there is so much room, in bytes."""
+        """What task.lua asks: -1 and -3 to make room (-1: since there was none), -2 to put the limit back, -4 to give all
+        that it allows at once, else whether there is so much room, in bytes."""
         if what == -1 or what == -3:
             self.hits['limits.lua_memory_bytes'] += what == -1
             self._memory.lift()
         elif what == -2:
             self._memory.keep(getattr(getcurrent(), _TASK).is_tight)
+        elif what == -4:
+            self._memory.give_all()
         else:
             return self._memory.has_room(what)
         return True
@@ -425,9 +429,11 @@ class Runtime:
         used = self._memory.used()
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
-        if used > self._memory.large and not task.is_watched:
-            task.is_watched = True
-            answer += 0.0625
+        if used > self._memory.look_at:
+            self._memory.follow(used)
+            if used > self._memory.large and not task.is_watched:
+                task.is_watched = True
+                answer += 0.0625
         now = time.monotonic()
         if self.slice_seconds and now >= self._slice_end:
             answer += 0.25
@@ -828,7 +834,7 @@ class Evaluator:
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         used = self._used() + len(text)
-        if used > memory.large and (used > memory.ample or not task.is_watched):
+        if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
@@ -880,7 +886,8 @@ class Evaluator:
         task.limit, task.deadline = limit, 0.0
         runtime = self._runtime
         used = self._used() + len(text)
-        if used > self._memory.large and (used > self._memory.ample or not task.is_watched):
+        memory = self._memory
+        if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
         reply = self._send((operation, text))
@@ -923,7 +930,7 @@ class Requests:
             runtime.begin(task)
         size = len(name) + len(arguments)
         used = self._used() + size
-        if used > memory.large and (used > memory.ample or not task.is_watched):
+        if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, size)
         runtime.inside = task
         reply = self._send((operation, name, arguments, sync))
@@ -942,10 +949,10 @@ class Requests:
         task, runtime, memory = self.task, self._runtime, self._memory
         operation = self._BATCH
         used = self._used() + len(frames)
-        if used > memory.large:
+        if used > memory.look_at:
             if used > memory.ample:
                 return None
-            if not task.is_watched:
+            if memory.has_moved(used) or not task.is_watched:
                 operation = runtime._prepare(task, operation, len(frames))
         runtime.inside = task
         answers, position, count, reply = self._send((operation, frames, b'', longest))

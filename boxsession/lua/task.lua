@@ -77,7 +77,7 @@ end
 -- to lift the limit for that. User code then runs behind keep_limit(), which puts it back: what it then allocates fails.
 -- Trusted code that must not fail asks for room first.
 
-local ROOM_MISSED, ROOM_LIMIT, ROOM_MADE, ROOM_HAVE = -1, -2, -3, 2^18
+local ROOM_MISSED, ROOM_LIMIT, ROOM_MADE, ROOM_ALL, ROOM_HAVE = -1, -2, -3, -4, 2^18
 -- The collector's steps are by the number of allocations, whatever their size, so that a few large strings fill the memory
 -- before it is through: with steps of some 100 KB (0.2 ms) it is, and everything else is a little faster.
 collectgarbage('setstepmul', 10000)
@@ -104,6 +104,16 @@ local function keep_limit()
     local _ = ROOM[ROOM_LIMIT]
 end
 task.keep_limit = keep_limit
+
+-- Calls func(...), which knows what it does with much memory, with all the room that there is. Like pcall.
+local function within_limit(...)
+    keep_limit()
+    return ...
+end
+function task.with_all_room(func, ...)
+    local _ = ROOM[ROOM_ALL]
+    return within_limit(raw_pcall(func, ...))
+end
 
 -- What it means that a port could not be read: the last instruction in front of it may have been the one to end the task.
 local function unread(problem)
