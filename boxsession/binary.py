@@ -220,7 +220,7 @@ class BinaryConnection(Connection):
                     looked = run
                     if runtime.batch_is_over():
                         worker.pausing = True
-                        runtime.take_turn(worker.requests.task)
+                        runtime.interrupt_batch(worker.requests.task)
                         worker.pausing = False
                         run = looked = 0
                 if self._out_bytes > BATCH_BYTES:

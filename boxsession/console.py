@@ -90,7 +90,7 @@ class ConsoleConnection(Connection):
                     began, timed = now, run
                 if run > 1 and runtime.batch_is_over():
                     self._running = None
-                    runtime.take_turn(self._evaluator.task)
+                    runtime.interrupt_batch(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
             event = next_event()

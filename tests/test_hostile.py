@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import gevent
 import pytest
+import yaml
 
 from boxsession.lua import runtime
 
@@ -224,6 +225,20 @@ class TestWhatAnAttackerFound:
             assert [2] == other.values('1 + 1')
         client.send('\x03')
         assert b'cancelled' in client.document()
+
+    def test_short_statements_sent_together_do_not_wait_for_all_who_spin(self, served, connect):
+        client = connect(served)
+        client.reply('COUNTS, SEEN = {}, {}')
+        for number in range(50):
+            connect(served).send(f'COUNTS[{number}] = 0 while true do COUNTS[{number}] = COUNTS[{number}] + 1 end\n')
+        while client.value('local n = 0 for _ in pairs(COUNTS) do n = n + 1 end return n') < 50:
+            pass
+        client.send('for key, count in pairs(COUNTS) do SEEN[key] = count end\n' + 'for i = 1, 1e6 do end\n' * 20
+                    + 'local n = 0 for key, was in pairs(SEEN) do n = n + (COUNTS[key] > was and 1 or 0) end return n\n')
+        for _ in range(21):
+            assert b'---\n...\n' == client.document()
+        ran = yaml.safe_load(client.document())[0]
+        assert 0 < ran < 40                 # not all of them
 
     @pytest.mark.parametrize('text', ['[', '{', '- ', '? ', '[{'])
     def test_yaml_that_is_nested_deep(self, served, connect, text):

@@ -54,7 +54,9 @@ _TIGHT, _COLLECT, _CLOSELY = 16, 32, 64
 _POSTPONED_MAX = 4
 # Of statements sent together: the time that all who were ready share, and what everybody has of his own.
 _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
-_LOWEST_PRIORITY = -2       # libev's EV_MINPRI
+# libev's priorities: who waits for a socket or a timer (0) comes before those who go on with a batch, and these before
+# those who spin.
+_GO_ON_PRIORITY, _SPIN_PRIORITY = -1, -2
 # Between two looks at the clock. What takes longer is looked at more often.
 _LONG_SECONDS = 0.01
 # Who holds the loop longer than this by one operation, and not for the first time, waits so many times what was too long,
@@ -184,7 +186,8 @@ class Runtime:
         self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
         self._newcomers: deque[Waiter] = deque()    # who has not run yet
         self._newcomers_first = False
-        self._turn_timer = None
+        self._batches: deque[Waiter] = deque()      # who goes on with short statements that were sent together
+        self._turn_timer = self._batch_timer = None
         self._loop_time = get_hub().loop.now            # when the loop last looked who is there
         self._postponed = 0             # how often the next turn has been put off
         self._tasks: dict[int, Task] = {}               # by fiber id
@@ -372,10 +375,10 @@ class Runtime:
             self.cancel(task)
         gevent.joinall(list(self._fibers), timeout=timeout)
         self._memory.limit(0)               # what is released from now on finds room
-        if self._turn_timer is not None:
-            self._turn_timer.stop()
-            self._turn_timer.close()
-            self._turn_timer = None
+        for timer in filter(None, (self._turn_timer, self._batch_timer)):
+            timer.stop()
+            timer.close()
+        self._turn_timer = self._batch_timer = None
 
     def who_runs(self) -> str:
         """What runs now, in words."""
@@ -486,18 +489,24 @@ class Runtime:
             self._resumed(task)
 
     def _wait(self, task, seconds):
-        waiter = task.waiter = Waiter()
+        waiter = Waiter()
         timer = get_hub().loop.timer(seconds)
         timer.start(waiter.switch, None)
-        self.inside = None
+        try:
+            self._leave(task, waiter)
+        finally:
+            timer.stop()
+            timer.close()
+
+    def _leave(self, task, waiter):
+        """Switches to the others, until the waiter is."""
+        task.waiter, self.inside = waiter, None
         visits = self._visits
         try:
             waiter.get()
         finally:
             task.waiter = None
             task.has_company = self._visits != visits
-            timer.stop()
-            timer.close()
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -524,7 +533,39 @@ class Runtime:
         """Between two statements that were sent together: whether it is the others' turn. All who were found ready when the
         loop last looked share a time; a short one of his own everybody has."""
         self.has_ticked = False
-        return time.monotonic() - self._began > _OWN_SECONDS and time.time() - self._loop_time() > _BATCH_SECONDS
+        return time.monotonic() - self._began > _OWN_SECONDS and self._is_batch_time_over()
+
+    def _is_batch_time_over(self):
+        return time.time() - self._loop_time() > _BATCH_SECONDS
+
+    def interrupt_batch(self, task: Task) -> None:
+        """Lets the others run between two statements that were sent together. Who has not run for a slice goes on before
+        those who spin: his time may have gone into the collecting of their garbage."""
+        if self.slice_is_over():
+            self.take_turn(task)
+            return
+        if task.host is not None:
+            task.host.switching_out()
+        waiter = Waiter()
+        self._batches.append(waiter)
+        if self._batch_timer is None:
+            self._batch_timer = get_hub().loop.timer(0.0, priority=_GO_ON_PRIORITY)
+        if not self._batch_timer.active:
+            self._batch_timer.start(self._next_batches)
+        self._leave(task, waiter)
+        self._resumed(task)
+
+    def _next_batches(self):
+        """Lets as many of them go on as the loop has time for: one at least."""
+        waiting = len(self._batches)
+        if waiting > 1:
+            self._batch_timer.start(self._next_batches)
+        for _ in range(waiting):
+            waiter = self._batches.popleft()
+            if waiter.greenlet is not None:
+                waiter.switch(None)
+                if self._is_batch_time_over():
+                    break
 
     def pause(self) -> None:
         """Lets the others in, when who runs now has run long enough.
@@ -596,20 +637,13 @@ class Runtime:
     def _take_turn(self, task, first=False):
         """Goes to the end of a queue of those who want to run. One of them is let in per turn of the event loop, so
         that however many spin, the loop's other business is done between any two."""
-        waiter = task.waiter = Waiter()
-        self.inside = None
+        waiter = Waiter()
         (self._newcomers if first else self._ready).append(waiter)
         if self._turn_timer is None:
-            # Below everything else: who waits for a socket or a timer comes first.
-            self._turn_timer = get_hub().loop.timer(0.0, priority=_LOWEST_PRIORITY)
+            self._turn_timer = get_hub().loop.timer(0.0, priority=_SPIN_PRIORITY)
         if not self._turn_timer.active:
             self._turn_timer.start(self._next_turn)
-        visits = self._visits
-        try:
-            waiter.get()
-        finally:
-            task.waiter = None
-            task.has_company = self._visits != visits
+        self._leave(task, waiter)
 
     def _next_turn(self):
         if self._postponed < _POSTPONED_MAX and time.time() - self._loop_time() > self.slice_seconds / 2:
