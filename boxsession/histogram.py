@@ -8,6 +8,7 @@ __all__ = ['BOUNDS', 'Histogram']
 # The upper ends of the buckets, in seconds; what takes longer is in one more. From a statement that looks up a variable to
 # one that somebody should ask about.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_SHORTEST = BOUNDS[0]
 # Below that it is not worth telling which of several things took it.
 _SHORT_SECONDS = 0.001
 
@@ -28,7 +29,8 @@ class Histogram:
 
     def observe(self, seconds: float, count: int = 1) -> None:
         """Adds `count` durations that were `seconds` long together, and about equally long."""
-        self.counts[bisect_left(BOUNDS, seconds / count)] += count
+        each = seconds / count
+        self.counts[bisect_left(BOUNDS, each) if each > _SHORTEST else 0] += count
         self.seconds += seconds
 
     def observe_last(self, seconds: float, count: int) -> None:

@@ -10,7 +10,11 @@ local concat, tonumber, unpack = raw.concat, raw.tonumber, raw.unpack
 -- position that points here and is raised from the caller's caller. Arguments that it takes after all (a number in a string)
 -- are taken: so nothing may come here that is not safe to call.
 local BLAME_LEVEL = 4      -- blamed, and the tail calls that led there from the replaced function
+local byte, BUILTIN = raw.byte, raw.byte('builtin')
 local function strip_position(message)
+    if byte(message) ~= BUILTIN then
+        return message
+    end
     return (gsub(message, '^builtin/[%w_]+%.lua:%d+: ', ''))
 end
 internal.strip_position = strip_position
@@ -52,12 +56,14 @@ end
 
 -- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
 function _G.error(message, level)
+    if level == nil then
+        return error(message, 2)
+    end
     local number = tonumber(level)
-    if level ~= nil and not number then
+    if not number then
         return error("bad argument #2 to 'error' (number expected, got " .. type(level) .. ')', 2)
     end
-    level = number or 1
-    return error(message, level == 0 and 0 or level + 1)
+    return error(message, number == 0 and 0 or number + 1)
 end
 
 function _G.assert(...)
@@ -100,7 +106,6 @@ end
 
 -- Bytecode is never loaded: PUC 5.1 does not verify it, so it reads and writes where it likes.
 local BYTECODE = 27
-local byte = raw.byte
 local function load_text(text, name)
     if byte(text, 1) == BYTECODE then
         if sub(text, 2, 4) == 'Lua' then

@@ -176,12 +176,11 @@ class Runtime:
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()
         self.seconds_taken = {kind: Histogram() for kind in TYPES}
-        self._slice_end = 0.0           # when who runs now has run long enough
-        self._began = 0.0               # when it began to
-        self._looked = 0.0              # when that was last looked at, or the run began
+        self._began = 0.0               # when who runs now began to
+        self._looked = 0.0              # when for how long was last looked at, or it began
         self._ran = 0.0                 # what the thread had taken of the processor when a suspect was last looked at
         self._visits = 0                # how often anybody has been resumed by the event loop
-        self.has_ticked = False         # whether more has run, since somebody last set this, than is nothing to speak of
+        self.has_ticked = False         # whether who runs now may have run for longer than is nothing to speak of
         self._facts = facts
         self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
         self._newcomers: deque[Waiter] = deque()    # who has not run yet
@@ -438,7 +437,7 @@ class Runtime:
                 task.is_watched = True
                 answer += 0.0625
         now = time.monotonic()
-        if self.slice_seconds and now >= self._slice_end:
+        if self.slice_seconds and now - self._began >= self.slice_seconds:
             answer += 0.25
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
@@ -527,7 +526,7 @@ class Runtime:
 
     def slice_is_over(self) -> bool:
         """Whether who runs now has run long enough."""
-        return bool(self.slice_seconds) and time.monotonic() >= self._slice_end
+        return bool(self.slice_seconds) and time.monotonic() - self._began >= self.slice_seconds
 
     def batch_is_over(self) -> bool:
         """Between two statements that were sent together: whether it is the others' turn. All who were found ready when the
@@ -622,9 +621,9 @@ class Runtime:
     def _resumed(self, task):
         """A task has been switched back to."""
         self.inside = task
-        self.has_ticked = True
         self._memory.keep(task.is_tight)
         self.begin_slice(time.monotonic())
+        self.has_ticked = True
         if task.suspicion:
             self._ran = time.thread_time()
 
@@ -632,7 +631,7 @@ class Runtime:
         """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
         self._visits += 1
         self._began = self._looked = now
-        self._slice_end = now + self.slice_seconds
+        self.has_ticked = False
 
     def _take_turn(self, task, first=False):
         """Goes to the end of a queue of those who want to run. One of them is let in per turn of the event loop, so

@@ -383,7 +383,7 @@ end
 
 -- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.
 
-local find, strip_position = raw.find, internal.strip_position
+local strip_position = internal.strip_position
 local function protected(ok, ...)
     if current.killed then
         check()
@@ -392,7 +392,7 @@ local function protected(ok, ...)
         -- Whatever failed under the lock, user code is not under it.
         critical = false
         local message = ...
-        if type(message) == 'string' and find(message, '^builtin/') then
+        if type(message) == 'string' then
             return ok, strip_position(message)
         end
     end

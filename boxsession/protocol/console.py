@@ -189,6 +189,8 @@ class ConsoleProtocol:
                     self._at = newline + 1
                     return Statement(line, self.continuation == 'auto')
             self._keep(b'')
+        elif not self._buffer and not self._ended:
+            return NEED_DATA
         return self._take()
 
     def _interrupt(self) -> None:
