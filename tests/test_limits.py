@@ -231,6 +231,21 @@ class TestLuaMemoryBytes:
         assert client.values('HOLD = nil collectgarbage()') is None
         assert [2] == connect(served).values('1 + 1')
 
+    def test_behind_very_many_strings(self, console, connect):
+        # Their table is made smaller where something is allocated, for itself or for the console: and that takes memory.
+        served = console(limits={'lua_memory_bytes': 80 << 20})
+        client = connect(served)
+        for _ in range(2):
+            assert 'not enough memory' in client.error('local t = {} while true do t[#t + 1] = #t .. "" end')
+            assert 'not enough memory' in client.error('local n, t = 0, {} while true do n = n + 1 t[n] = {n} end')
+            for size in range(100, 1200, 100):
+                client.reply(f'local n, t = 0, {{}} while n < {size}e3 do n = n + 1 t[n] = {{}} end')
+                client.reply('require("fiber").new(function() local t = {} for i = 1, 1e5 do t[i] = {} end end)')
+                assert [2] == client.values('1 + 1')
+                assert [1] == connect(served).values('1')
+        assert client.values('collectgarbage()') == [0]
+        assert [100000] == client.values('local t = {} for i = 1, 1e5 do t[i] = {} end return #t')
+
     def test_the_limit_is_changed_only_to_what_is_possible(self, served, connect):
         client = connect(served)
         client.reply('HOLD = {} for i = 1, 20 do HOLD[i] = ("x"):rep(1e6) .. i end')

@@ -242,10 +242,10 @@ local function make_ready(me, operation, text)
     end
     me.keeps_limit = true
     operation = operation - TIGHT
+    -- While there is room: so a statement that frees memory can still be run, and who is new can come in for that.
+    task.grow_stack(STACK_DEPTH)
     if operation == STATEMENT or operation == STATEMENT_OPEN then
-        -- While there is room: so a statement that frees memory can still be run.
         compile(text)
-        task.grow_stack(STACK_DEPTH)
     end
     return operation
 end

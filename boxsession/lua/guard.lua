@@ -543,7 +543,7 @@ function _G.collectgarbage(option, ...)
         return collectgarbage('count')
     end
     if option == nil or option == 'collect' then
-        collectgarbage('collect')
+        internal.task.collect_now()
         return 0
     end
     if option == 'step' or option == 'stop' or option == 'restart' or option == 'setpause'

@@ -7,6 +7,10 @@ the other half: it asks for room, and puts the limit back before user code goes 
 
 What user code may fill between two looks at the clock is less than that. A string that is added to itself comes to the
 limit in some eighty instructions, and holds everybody for as long as the copying takes: it is refused in time.
+
+Any allocation may be the one behind which the collector, once it has swept everything, makes the table of all strings half
+as large: Lua 5.1 takes a new one for that, and raises where it cannot, again and again until it can. So there is room where
+there is that much.
 """
 from __future__ import annotations
 
@@ -15,12 +19,15 @@ __all__ = ['UNLIMITED', 'Memory']
 UNLIMITED = 1 << 62
 # Room for what trusted code does with a statement and its error; for what lupa does with an answer. In bytes.
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
+# The share of the limit that half of the largest table of strings takes which fits: it has 8 bytes for each of as many as
+# were ever there at once, or for twice as many, and the shortest that differ have 28.
+_STRING_TABLE = 0.14
 # Where more than this is used, one instruction may take long: it can copy or compare so much.
 _LARGE = 1 << 24
-# Shares of the limit: where there is no longer room for anything that may come; where collecting cannot wait, and how
-# much more is used before it is done again; how much a statement may fill that began when there was enough, and how much
-# of that between two looks. (The default's are 96 MiB: a table of four million may still double.)
-_AMPLE, _COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.85, 0.75, 0.05, 0.9, 0.375
+# Shares of the limit: where collecting cannot wait, and how much more is used before it is done again; how much a statement
+# may fill that began when there was enough, and how much of that between two looks. (The default's are 96 MiB: a table of
+# four million may still double.)
+_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.375
 
 
 class Memory:
@@ -30,8 +37,8 @@ class Memory:
         lua: a lupa runtime whose allocator counts (`max_memory=0`).
     """
 
-    __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_ceiling',
-                 '_stride', '_in_force', '_collected')
+    __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_room',
+                 '_ceiling', '_stride', '_in_force', '_collected')
 
     def __init__(self, lua):
         self.used = lua.get_memory_used     # () -> bytes, garbage included
@@ -42,6 +49,7 @@ class Memory:
         self.look_at = UNLIMITED            # from here on what may be filled is looked at now and then: 0 when it is wide
         self._set = lua.set_max_memory
         self._limit = 0
+        self._room = _ROOM                  # what trusted code may need
         self._ceiling = UNLIMITED           # what user code may fill in the end
         self._stride = UNLIMITED            # and at once
         self._from, self._to = 0, UNLIMITED     # as long as so much is used that need not be told again
@@ -51,6 +59,7 @@ class Memory:
     def limit(self, limit: int) -> None:
         """Sets the limit, in bytes; 0 for none. What is over it already may stay."""
         self._limit = limit
+        self._room = _room_with(limit)
         self.ample = self.ample_with(limit)
         self.large = min(_LARGE, self.ample)
         self._stride = int(limit * _STRIDE) if limit else UNLIMITED
@@ -60,7 +69,7 @@ class Memory:
     @staticmethod
     def ample_with(limit: int) -> float:
         """How much may be used, in bytes, for `ample` room under a limit."""
-        return limit * _AMPLE - _ROOM if limit else UNLIMITED
+        return limit * _UNRESERVED - _room_with(limit) if limit else UNLIMITED
 
     def keep(self, with_reserve: bool = False) -> None:
         """Puts the limit in force: all of it, or what one may fill that leaves a reserve to those who come after."""
@@ -102,7 +111,7 @@ class Memory:
     def lift(self, size: int = 0) -> None:
         """Makes room for `size` bytes and what trusted code does with them. Whoever lifts sees to it that the limit is kept
         again before user code goes on."""
-        needed = self.used() + size + _ROOM
+        needed = self.used() + size + self._room
         if needed > self._in_force:
             self.lifted = True
             self._put(needed)
@@ -115,8 +124,17 @@ class Memory:
         return needed <= self._in_force
 
     def has_room_for(self, answer: bytes) -> bool:
-        """Whether a string can be put into Lua."""
-        return self.has_room(len(answer) + _ANSWER_ROOM)
+        """Whether a string can be put into Lua; what is to be in force behind that is for Lua to say."""
+        needed = self.used() + len(answer) + _ANSWER_ROOM
+        if needed > self._ceiling:
+            return False
+        needed += self._room
+        if needed > self._ceiling:
+            self.lifted = True
+            self._put(needed)
+        elif needed > self._in_force:
+            self._widen(needed)
+        return True
 
     def is_time_to_collect(self, used: int) -> bool:
         """Whether to collect now; if so, not again before some more has been used."""
@@ -127,3 +145,7 @@ class Memory:
             return False
         self._collected = True
         return True
+
+
+def _room_with(limit):
+    return max(_ROOM, int(limit * _STRING_TABLE))

@@ -469,6 +469,7 @@ class Runtime:
         """Lets the others in; answers as _tick() does. task.lua says what else is told."""
         task = getattr(getcurrent(), _TASK)
         if what == _COLLECTED:
+            self._memory.keep(task.is_tight)
             self._looked, self._ran = time.monotonic(), time.thread_time()
             return True
         task.is_heavy, task.is_clean = True, False
@@ -476,6 +477,8 @@ class Runtime:
         if task.not_before and what != _FULL_MEMORY:
             self._make_up(task)
         self.take_turn(task)
+        if what == _FULL_MEMORY:
+            self._memory.lift()
         return -task.fid if task.killed else task.fid
 
     def _make_up(self, task):

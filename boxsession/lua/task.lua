@@ -105,14 +105,23 @@ local function keep_limit()
 end
 task.keep_limit = keep_limit
 
--- Calls func(...), which knows what it does with much memory, with all the room that there is. Like pcall.
-local function within_limit(...)
+-- Calls func(...), a function of C or as short, with all the room that there is. Like pcall. Nobody looks at the clock
+-- meanwhile, which would take the room back, and the collector does not wait until there is half as much again.
+local PAUSE, NO_PAUSE = 150, 100
+local function with_it(func, ...)
+    critical = true
+    local _ = ROOM[ROOM_ALL]
+    return func(...)
+end
+local function without_it(...)
+    critical = false
+    collectgarbage('setpause', PAUSE)
     keep_limit()
     return ...
 end
 function task.with_all_room(func, ...)
-    local _ = ROOM[ROOM_ALL]
-    return within_limit(raw_pcall(func, ...))
+    collectgarbage('setpause', NO_PAUSE)
+    return without_it(raw_pcall(with_it, func, ...))
 end
 
 -- What it means that a port could not be read: the last instruction in front of it may have been the one to end the task.
@@ -154,15 +163,6 @@ function task.new_record(record)
     return record
 end
 
--- Takes as much of both stacks as what is done under the lock may need; false when there is no memory for it.
-local function reserve(depth)
-    if depth > 0 then
-        return (reserve(depth - 1))
-    end
-    return collectgarbage('count') <= ample or ROOM[ROOM_HAVE]
-end
-local LOCK_DEPTH = 10
-
 -- Makes the running coroutine's stacks grow now, not when there is no memory left for it.
 local function grow_stack(depth)
     if depth > 0 then
@@ -171,19 +171,28 @@ local function grow_stack(depth)
 end
 task.grow_stack = grow_stack
 
--- While a task waited under the lock others have filled the memory, so that the limit was lifted for it.
+-- Whether the limit was lifted for what is done under the lock.
 local lifted = false
+local LOCK_DEPTH = 10
 
 -- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
--- or waited for, in one step. Nothing in between may raise: a stack that is nearly full is told here, before.
+-- or waited for, in one step. Nothing in between may raise: a stack or a memory that is nearly full is told here, before.
 function task.lock()
-    local outer, inner, room = raw_pcall(raw_pcall, reserve, LOCK_DEPTH)
+    local is_short = collectgarbage('count') > ample
+    if is_short then
+        if ROOM[ROOM_HAVE] == false then
+            return error(OUT_OF_MEMORY, 0)
+        end
+        local _ = ROOM[ROOM_MADE]
+    end
+    local outer, inner = raw_pcall(raw_pcall, grow_stack, LOCK_DEPTH)
     if not (outer and inner) then
+        if is_short then
+            keep_limit()
+        end
         return error('stack overflow', 0)
     end
-    if room == false then
-        return error(OUT_OF_MEMORY, 0)
-    end
+    lifted = is_short and current.user_code
     critical = true
 end
 
@@ -206,8 +215,9 @@ function task.park_locked(seconds)
     if ok and alive == false then
         me.killed = true
     end
-    lifted = collectgarbage('count') > ample and ROOM[ROOM_HAVE] == false
-    if lifted then
+    lifted = false
+    if collectgarbage('count') > ample then
+        lifted = me.user_code
         task.make_room()
     end
     return ok and alive
@@ -223,6 +233,9 @@ local function text(port, argument)
     local answer = block(port, argument)
     if answer == NO_ROOM then
         return error(OUT_OF_MEMORY, 0)
+    end
+    if current.user_code and collectgarbage('count') > ample then
+        keep_limit()
     end
     return answer
 end
@@ -250,6 +263,13 @@ function task.collect()
     collectgarbage()
     raw_pcall(read, TURN, COLLECTED)
     current, critical = me, false
+end
+
+-- The same without letting others in.
+function task.collect_now()
+    local _ = ROOM[ROOM_MADE]
+    collectgarbage()
+    keep_limit()
 end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
@@ -318,9 +338,8 @@ end
 
 -- There is much in memory: from now on the clock is looked at more often while `me` runs, and the collector does not wait
 -- until twice as much is there.
-local FULLER_PAUSE = 150
 function task.look_closely(me)
-    collectgarbage('setpause', FULLER_PAUSE)
+    collectgarbage('setpause', PAUSE)
     me.hook_count = FINE_COUNT
     sethook(hook, '', FINE_COUNT)
 end
