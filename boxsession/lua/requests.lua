@@ -102,6 +102,7 @@ local MESSAGE_MAX = 2^16
 local PROC_LUA, CODE_MAX = 32, 0x7fff
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
+        task.make_room(false)           -- for the stack, which grows
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
@@ -408,7 +409,12 @@ local function request(me, operation, name, arguments, sync)
     if operation >= TIGHT then
         if operation >= COLLECT then
             operation = operation - COLLECT
-            collectgarbage()
+            if operation - TIGHT == BATCH then
+                collectgarbage()
+            else
+                task.collect(me)
+                task.make_room(false)
+            end
         end
         operation = operation - TIGHT
         me.keeps_limit = true
