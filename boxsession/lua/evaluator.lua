@@ -239,12 +239,7 @@ local function make_ready(me, operation, text)
     end
     if operation >= COLLECT then
         operation = operation - COLLECT
-        if operation - TIGHT <= STATEMENT_OPEN then
-            task.collect(me)
-            task.make_room(false)
-        else
-            collectgarbage()
-        end
+        collectgarbage()
     end
     me.keeps_limit = true
     operation = operation - TIGHT

@@ -409,12 +409,7 @@ local function request(me, operation, name, arguments, sync)
     if operation >= TIGHT then
         if operation >= COLLECT then
             operation = operation - COLLECT
-            if operation - TIGHT == BATCH then
-                collectgarbage()
-            else
-                task.collect(me)
-                task.make_room(false)
-            end
+            collectgarbage()
         end
         operation = operation - TIGHT
         me.keeps_limit = true

@@ -272,8 +272,8 @@ end
 -- Collects where memory is full. What has filled it took its time, too, so the others have their turns before; but nobody
 -- waits for long while so much is his, and the time that collecting took is not his. What is done next finds the limit in
 -- force.
-function task.collect(me)
-    me = me or current
+function task.collect()
+    local me = current
     if me.chunk then
         unshare(me)
     end
