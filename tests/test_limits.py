@@ -221,13 +221,6 @@ class TestLuaMemoryBytes:
             assert [1000001] == client.values('local s for i = 1, 20 do s = ("y"):rep(1e6) .. (i % 10) end return #s')
         assert 0 == hits(client, 'lua_memory_bytes')
 
-    def test_who_collects_lets_others_in(self, console, connect):
-        client = connect(console())
-        client.reply("N, fiber = 0, require('fiber')")
-        client.reply('fiber.new(function() while true do N = N + 1 fiber.sleep(0.001) end end)')
-        client.reply('HOLD = {} for i = 1, 1e6 do HOLD[i] = {} end')
-        assert client.value('local before = N collectgarbage() return N > before') is True
-
     def test_sessions_come_and_go_where_there_is_none_left(self, served, connect):
         client = connect(served)
         client.reply('HOLD = {} for i = 1, 1e9 do HOLD[i] = {i} end')

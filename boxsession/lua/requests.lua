@@ -102,7 +102,6 @@ local MESSAGE_MAX = 2^16
 local PROC_LUA, CODE_MAX = 32, 0x7fff
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
-        task.make_room(false)           -- for the stack, which grows
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)

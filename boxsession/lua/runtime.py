@@ -57,16 +57,13 @@ _BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
 # libev's priorities: who waits for a socket or a timer (0) comes before those who go on with a batch, and these before
 # those who spin.
 _GO_ON_PRIORITY, _SPIN_PRIORITY = -1, -2
-# Where there is much in memory, the collector may take long to look at what one table has. Who is no longer atomic leaves
-# time for that: his slices are so many times shorter.
-_SHORTER = 3
 # Between two looks at the clock. What takes longer is looked at more often.
 _LONG_SECONDS = 0.01
 # Who holds the loop longer than this by one operation, and not for the first time, waits so many times what was too long,
 # at most, before it goes on, while others are there: so not one in a hundred of their statements notices.
 _HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.035, 120, 2.0, 100
 # What task.lua tells beside that it is the others' turn.
-_FULL_MEMORY, _COLLECTED, _COLLECTING = 1, 2, 3
+_FULL_MEMORY, _COLLECTED = 1, 2
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -125,8 +122,8 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_split', 'is_new', 'is_tight', 'killed', 'ending', 'reason',
-                 'raised', 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
+    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
+                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
                  'visits', 'has_company')
 
     def __init__(self, host: Host | None, limit: str = ''):
@@ -134,7 +131,6 @@ class Task:
         self.greenlet = getcurrent()
         self.fid = 0                                # what Lua knows it by; 0 until it has told
         self.is_heavy = False                       # its last statement ran for more than its slice
-        self.is_split = False                       # what it runs has let others in, since it ran for longer than a slice
         self.is_new = True                          # it has run no statement yet: nobody knows how heavy it is
         self.is_tight = False                       # what it runs began when memory was short, and may use the reserve
         self.killed = False                         # the running statement is to end
@@ -419,7 +415,6 @@ class Runtime:
                 seconds = min(seconds, self._seconds_left(task))
             self._wait(task, seconds)
         self._resumed(task)
-        task.is_split = False
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed
@@ -442,10 +437,7 @@ class Runtime:
                 task.is_watched = True
                 answer += 0.0625
         now = time.monotonic()
-        slice_seconds = self.slice_seconds
-        if task.is_split and used > self._memory.large:
-            slice_seconds /= _SHORTER
-        if slice_seconds and now - self._began >= slice_seconds:
+        if self.slice_seconds and now - self._began >= self.slice_seconds:
             answer += 0.25
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
@@ -480,13 +472,7 @@ class Runtime:
             self._memory.keep(task.is_tight)
             self._looked, self._ran = time.monotonic(), time.thread_time()
             return True
-        if what == _COLLECTING:
-            # For half a slice, so that who spins does not always have his between: see _next_turn().
-            if self.slice_seconds and time.monotonic() - self._began > self.slice_seconds / 2:
-                self._let_in(task)
-                self._memory.lift()
-            return not task.killed
-        task.is_heavy, task.is_split, task.is_clean = True, True, False
+        task.is_heavy, task.is_clean = True, False
         self._note_held(task, time.monotonic())
         if task.not_before and what != _FULL_MEMORY:
             self._make_up(task)
@@ -559,11 +545,7 @@ class Runtime:
         those who spin: his time may have gone into the collecting of their garbage."""
         if self.slice_is_over():
             self.take_turn(task)
-        else:
-            self._let_in(task)
-
-    def _let_in(self, task):
-        """Lets those in who are ready, and goes on before those who spin."""
+            return
         if task.host is not None:
             task.host.switching_out()
         waiter = Waiter()
@@ -609,7 +591,7 @@ class Runtime:
     def begin(self, task: Task) -> None:
         """Before a statement, unless the task is clean: makes it so. A statement that is likely to need several turns waits
         for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
-        task.killed, task.deadline, task.is_split, task.is_clean = False, 0.0, False, not task.suspicion
+        task.killed, task.deadline, task.is_clean = False, 0.0, not task.suspicion
         if task.not_before:
             task.has_company |= self._visits - task.visits > 1      # one is its own
             self._make_up(task)

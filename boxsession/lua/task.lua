@@ -249,29 +249,10 @@ end
 -- Tasks by id, for as long as they live.
 local records = setmetatable({}, {__mode = 'v'})
 
--- Collects all garbage: up to a second where memory is full of little things, by steps between which others are let in. Only
--- the one that marks what a large table has takes its time. Ends early when the task is cancelled.
--- The cycle that is under way may have passed what is garbage by now: so that one, and another.
-local FULL_MEMORY, COLLECTED, COLLECTING = 1, 2, 3
-local CYCLES, STEPS_MAX = 2, 1e6
-local function collect_by_steps(me)
-    local cycles, steps = 0, 0
-    repeat
-        local done, is_cycle = raw_pcall(collectgarbage, 'step', 0)
-        if is_cycle == true then
-            cycles = cycles + 1
-        end
-        steps = steps + 1
-        local ok, alive = raw_pcall(read, TURN, COLLECTING)
-        current, critical = me, false
-    until cycles == CYCLES or steps == STEPS_MAX or not (done and ok and alive)
-    raw_pcall(read, TURN, COLLECTED)
-    current, critical = me, false
-end
-
--- Collects where memory is full. What has filled it took its time, too, so the others have their turns before; but nobody
--- waits for long while so much is his, and the time that collecting took is not his. What is done next finds the limit in
--- force.
+-- Collects all garbage, in one go: up to some tenths of a second where memory is full. What has filled it took its time,
+-- too, so the others have their turns before. What is done next finds the limit in force.
+-- Others are let in, but nobody waits for long while so much is his; the time that collecting took is not his, either.
+local FULL_MEMORY, COLLECTED = 1, 2
 function task.collect()
     local me = current
     if me.chunk then
@@ -279,17 +260,16 @@ function task.collect()
     end
     raw_pcall(read, TURN, FULL_MEMORY)
     current, critical = me, false
-    collect_by_steps(me)
+    collectgarbage()
+    raw_pcall(read, TURN, COLLECTED)
+    current, critical = me, false
 end
 
--- Collects since the user asks for it.
+-- The same without letting others in.
 function task.collect_now()
-    local me = current
-    if me.chunk then
-        unshare(me)
-    end
     local _ = ROOM[ROOM_MADE]
-    collect_by_steps(me)
+    collectgarbage()
+    keep_limit()
 end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
@@ -300,8 +280,7 @@ end
 local LATE, OVER, LONG, FINE = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
-    -- Trusted code outside a run is short, and has its room, which letting others in would take away.
-    if critical or not current.user_code then
+    if critical then
         return
     end
     local me = owned[co_running()] or current
