@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import gevent
@@ -19,6 +20,16 @@ from boxsession.address import Address
 
 PROJECT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 60
+# A unix socket's path has at most 107 bytes, of which pytest's names for a test and the socket's own take some 70.
+LONGEST_TEMPORARY_PATH = 35
+
+
+def pytest_configure(config):
+    """Keeps the tests' folders short enough for unix sockets, however long $TMPDIR is."""
+    if not config.option.basetemp and len(os.path.realpath(tempfile.gettempdir())) > LONGEST_TEMPORARY_PATH:
+        folder = tempfile.mkdtemp(prefix='bs-', dir='/tmp')
+        config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
+        config.option.basetemp = os.path.join(folder, 't')
 
 
 @pytest.fixture(autouse=True)

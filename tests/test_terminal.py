@@ -24,13 +24,16 @@ CTRL_C, CTRL_D, UP, ALT_RETURN = '\x03', '\x04', '\x1b[A', '\x1b\r'
 # The child takes the pseudo-terminal for its own, so that Ctrl-C becomes a signal.
 TAKE_TERMINAL = 'import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); ' \
                 'os.execv(sys.executable, [sys.executable, *sys.argv[1:]])'
+# Relative to the test's folder, in which server and client both run: the prompt shows it, and a long one would wrap.
+SOCKET = 'unix:a.sock'
 ESCAPES = re.compile(r'\x1b(?:\[[0-9;?]*[A-Za-z]|[=>])')
 
 
 class Terminal:
     """The client in a pseudo-terminal. What is read is looked at once: expect() goes on behind what it found."""
 
-    def __init__(self, *arguments, rows=40, columns=110, program=('-m', 'boxsession', 'connect'), **variables):
+    def __init__(self, *arguments, rows=40, columns=110, program=('-m', 'boxsession', 'connect'), folder=None,
+                 **variables):
         self.raw = ''
         self._seen = 0
         self._main, side = pty.openpty()
@@ -38,7 +41,8 @@ class Terminal:
         # Without an answer to where the cursor is, prompt_toolkit would wait for one.
         variables = {'TERM': 'xterm', 'PROMPT_TOOLKIT_NO_CPR': '1', 'NO_COLOR': '1', 'PAGER': 'cat', **variables}
         self.process = subprocess.Popen([sys.executable, '-c', TAKE_TERMINAL, *program, *map(str, arguments)],
-                                        stdin=side, stdout=side, stderr=side, env=environment(**variables))
+                                        stdin=side, stdout=side, stderr=side, env=environment(**variables),
+                                        cwd=folder)
         os.close(side)
 
     @property
@@ -118,7 +122,7 @@ def open_terminal(tmp_path):
     opened = []
 
     def open_it(*arguments, **options):
-        terminal = Terminal(*arguments, XDG_STATE_HOME=str(tmp_path / 'state'), **options)
+        terminal = Terminal(*arguments, XDG_STATE_HOME=str(tmp_path / 'state'), folder=tmp_path, **options)
         opened.append(terminal)
         return terminal
 
@@ -254,8 +258,8 @@ class TestBoth:
         terminal.type('{a = {1}}, nil')
         terminal.expect('[{"a":[1]},null]\n')
 
-    def test_a_restart_of_the_server(self, open_terminal, serve, tmp_path, plain):
-        listen = f'unix:{tmp_path}/a.sock'
+    def test_a_restart_of_the_server(self, open_terminal, serve, plain):
+        listen = SOCKET
         served = serve('--listen', listen)
         served.addresses()
         terminal = open_terminal(listen, *plain)
@@ -273,8 +277,8 @@ class TestBoth:
         terminal.expect('- kepttext\n')
         assert 0 == terminal.leave()
 
-    def test_a_server_that_dies_under_a_statement(self, open_terminal, serve, tmp_path, plain):
-        listen = f'unix:{tmp_path}/a.sock'
+    def test_a_server_that_dies_under_a_statement(self, open_terminal, serve, plain):
+        listen = SOCKET
         served = serve('--listen', listen)
         served.addresses()
         terminal = open_terminal(listen, *plain)
@@ -305,16 +309,15 @@ class TestLeaving:
     def test_ctrl_c_twice_where_a_statement_cannot_be_stopped(self, open_terminal, tarantool):
         terminal = open_terminal(tarantool.address)
         terminal.expect(f'admin@{tarantool.address}>')
-        terminal.type('require("fiber").sleep(3) return "done"')
-        terminal.expect('return "done"')
-        time.sleep(0.3)
+        terminal.type('box.session.push("be" .. "gun") require("fiber").sleep(3) return "done"')
+        terminal.expect('begun')
         terminal.send(CTRL_C)
         terminal.expect('this server cannot stop a statement; Ctrl-C again leaves it running')
         terminal.send(CTRL_C)
         assert 0 == terminal.wait()
 
-    def test_no_server(self, open_terminal, tmp_path):
-        terminal = open_terminal(f'unix:{tmp_path}/none')
+    def test_no_server(self, open_terminal):
+        terminal = open_terminal('unix:none')
         assert 2 == terminal.wait()
         assert 'cannot connect' in terminal.text
 
