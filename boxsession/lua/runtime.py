@@ -124,7 +124,7 @@ class Task:
 
     __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
                  'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
-                 'visits', 'has_company')
+                 'visits', 'has_company', 'is_woken', 'leaving')
 
     def __init__(self, host: Host | None, limit: str = ''):
         self.host = host
@@ -138,7 +138,9 @@ class Task:
         self.ending = 'cancelled'                   # the kind of that error: this, or 'timeout'
         self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside Lua
         self.waiter: Waiter | None = None           # what a parked task waits on
+        self.is_woken = False                       # the end of that wait is under way
         self.calling = False                        # inside an exposed Python function
+        self.leaving = None                         # the callback that flushes its output if that function waits
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
         self.suspicion = 0                          # for how many statements what they take of the processor is measured
@@ -187,7 +189,8 @@ class Runtime:
         self._newcomers_first = False
         self._batches: deque[Waiter] = deque()      # who goes on with short statements that were sent together
         self._turn_timer = self._batch_timer = None
-        self._loop_time = get_hub().loop.now            # when the loop last looked who is there
+        self._loop = get_hub().loop
+        self._loop_time = self._loop.now                # when the loop last looked who is there
         self._postponed = 0             # how often the next turn has been put off
         self._tasks: dict[int, Task] = {}               # by fiber id
         self._fibers: set[gevent.Greenlet] = set()      # kept alive until they end
@@ -393,11 +396,10 @@ class Runtime:
         if not task.killed:
             task.reason, task.ending = reason, ending
         task.killed, task.is_clean = True, False
-        loop = get_hub().loop
         if task.waiter is not None:
-            loop.run_callback(_wake, task, task.waiter)
+            self._end_wait(task)
         elif task.calling:
-            loop.run_callback(_interrupt_call, task)
+            self._loop.run_callback(_interrupt_call, task)
 
     # Ports
 
@@ -502,7 +504,7 @@ class Runtime:
 
     def _leave(self, task, waiter):
         """Switches to the others, until the waiter is."""
-        task.waiter, self.inside = waiter, None
+        task.waiter, task.is_woken, self.inside = waiter, False, None
         visits = self._visits
         try:
             waiter.get()
@@ -622,13 +624,27 @@ class Runtime:
         self._resumed(task)
 
     def _resumed(self, task):
-        """A task has been switched back to."""
-        self.inside = task
-        self._memory.keep(task.is_tight)
+        """The event loop has switched back to a task: its next slice begins."""
+        self._restore(task)
         self.begin_slice(time.monotonic())
         self.has_ticked = True
         if task.suspicion:
             self._ran = time.thread_time()
+
+    def _returned(self, task, iteration):
+        """A task goes on after a call that may have switched.
+
+        Its slice goes on, too, unless the event loop has polled since `iteration`: else a loop of short calls would never
+        give up its turn.
+        """
+        if self._loop.iteration != iteration:
+            self._resumed(task)
+        else:
+            self._restore(task)
+
+    def _restore(self, task):
+        self.inside = task
+        self._memory.keep(task.is_tight)
 
     def begin_slice(self, now: float) -> None:
         """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
@@ -679,20 +695,21 @@ class Runtime:
         if self.seconds.get(task.limit):
             timer = get_hub().loop.timer(max(0.0, self._seconds_left(task)))
             timer.start(self._overdue, task)
-        # If it waits, what the client is to get goes out first.
-        leaving = get_hub().loop.run_callback(task.host.switching_out) if task.host is not None else None
+        # If it waits, what the client is to get goes out first. One callback serves all calls until the loop runs it: those
+        # of a loop of short calls would pile up faster than the event loop takes them.
+        if task.host is not None and (task.leaving is None or not task.leaving.pending):
+            task.leaving = self._loop.run_callback(_flush_if_waiting, task)
+        iteration = self._loop.iteration
         try:
             answer = self._calls.call(request)
         except StatementCancelled:
             return False
         finally:
-            if leaving is not None:
-                leaving.stop()
             if timer is not None:
                 timer.stop()
                 timer.close()
             task.calling = False
-            self._resumed(task)
+            self._returned(task, iteration)
         return False if task.killed else answer
 
     def _push(self, tagged):
@@ -762,14 +779,16 @@ class Runtime:
             return False
         self._spawn(fid)
         waiter = task.waiter = Waiter()
+        task.is_woken = True
         # Callbacks run in order: the fiber, which was started just before, comes first.
         get_hub().loop.run_callback(waiter.switch, None)
         self.inside = None
+        iteration = self._loop.iteration
         try:
             waiter.get()
         finally:
             task.waiter = None
-        self._resumed(task)
+        self._returned(task, iteration)
         return not task.killed
 
     def _run_fiber(self, fid, session, host):
@@ -798,8 +817,14 @@ class Runtime:
     def _wake(self, fid):
         task = self._tasks.get(int(fid))
         if task is not None and task.waiter is not None:
-            get_hub().loop.run_callback(_wake, task, task.waiter)
+            self._end_wait(task)
         return True
+
+    def _end_wait(self, task):
+        """Wakes a task that waits; once, however often it is called before the loop comes to it."""
+        if not task.is_woken:
+            task.is_woken = True
+            self._loop.run_callback(_wake, task, task.waiter)
 
 
 def compile_problem(text: bytes, name: str) -> str | None:
@@ -826,6 +851,11 @@ def _wake(task, waiter):
     """Ends a wait, unless it has ended meanwhile."""
     if task.waiter is waiter and waiter.greenlet is not None:
         waiter.switch(None)
+
+
+def _flush_if_waiting(task):
+    if task.calling:
+        task.host.switching_out()
 
 
 def _interrupt_call(task):

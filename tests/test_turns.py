@@ -1,0 +1,113 @@
+"""Loops of short calls into Python: a call does not begin a new slice, so others get their turns and Ctrl-C works."""
+from __future__ import annotations
+
+import pytest
+from client import Client
+from iproto_client import EVAL, BinaryClient
+
+from boxsession.address import Address
+
+EXPRESSION, ARGUMENTS = 0x27, 0x21
+# A server of its own process: one that is held cannot end the test.
+PROGRAM = """
+import sys
+import gevent
+from boxsession import Console
+
+class Cache:
+    def size(self):
+        return 1
+
+def failing():
+    raise ValueError('no')
+
+console = Console(
+    listen=[{'address': '127.0.0.1:0', 'user': 'guest'}, {'address': '127.0.0.1:0', 'user': 'admin'},
+            {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+    expose={'short': lambda: 1, 'failing': failing, 'cache': Cache(), 'doze': gevent.sleep})
+console.start()
+for listener in console.listeners:
+    print('listening:', 'console', listener.address, file=sys.stderr, flush=True)
+console.serve_forever()
+"""
+GUEST = [
+    "while true do box.session.name('x') end",
+    "while true do box.session.su('guest') end",
+    "while true do pcall(box.session.su, 'admin') end",
+    "while true do box.schema.user.exists('guest') end",
+    "while true do pcall(box.schema.user.passwd, 'x') end",
+    "while true do pcall(box.schema.user.info) end",
+    "while true do require('uuid').new() end",
+    "while true do require('clock').time() end",
+    "while true do pcall(function() return box.cfg end) end",
+    "while true do pcall(box.session.peer, 1000) end",
+]
+ADMIN = [
+    'while true do short() end',
+    'while true do pcall(failing) end',
+    'while true do cache.size() end',
+    'while true do local x = box.cfg.limits end',
+    'while true do local x = box.info.memory.lua end',
+    'while true do local x = box.info() end',
+    'while true do local x = box.stat() end',
+    'while true do box.session.list() end',
+    'while true do pcall(box.session.cancel, 1000) end',
+    'while true do box.session.kill(1000) end',
+    'while true do pcall(box.cfg, {}) end',
+    'while true do require("fiber").create(function() end) end',
+    'while true do require("fiber").create(function() require("fiber").yield() end) end',
+    'while true do require("console").eval("1") end',
+    'while true do require("log").debug("x") end',
+    'local f = require("fiber") local g = f.create(function() while true do f.sleep(1000) end end) '
+    'while true do g:wakeup() end',
+    'while true do doze(0) end',
+    'while true do for i = 1, 100 do short() end doze(0) end',
+    'local f = require("fiber") local a, b = f.channel(1), f.channel(1) '
+    'f.create(function() while true do a:get() b:put(1) end end) while true do a:put(1) b:get() end',
+    'setmetatable({}, {__index = function() while true do short() end end}).x()',
+    'coroutine.wrap(function() while true do short() end end)()',
+    'return setmetatable({}, {__serialize = function() while true do short() end end})',
+]
+
+
+@pytest.fixture
+def addresses(serve, tmp_path):
+    (tmp_path / 'program.py').write_text(PROGRAM)
+    return serve(program=str(tmp_path / 'program.py')).addresses(3)
+
+
+def check(bystander, client, statement):
+    """Others are answered while the statement runs, and Ctrl-C ends it."""
+    client.send(statement + '\n')
+    for number in range(5):
+        assert number == bystander.value(f'{number}')
+    client.send(b'\x03')
+    while b'cancelled' not in client.document():
+        pass
+
+
+class TestLoopsOfShortCalls:
+    @pytest.mark.parametrize('listener', ['guest', 'admin'])
+    def test_text(self, addresses, listener):
+        guest, admin, _ = addresses
+        address, statements = (guest, GUEST) if listener == 'guest' else (admin, GUEST + ADMIN)
+        bystander = Client(admin)
+        for statement in statements:
+            client = Client(address)
+            check(bystander, client, statement)
+            client.reset()
+        bystander.close()
+
+    def test_binary(self, addresses):
+        _, admin, binary = addresses
+        bystander = Client(admin)
+        for statement in ADMIN:
+            client = BinaryClient(Address.parse(binary))
+            client.send(EVAL, {EXPRESSION: statement, ARGUMENTS: []})
+            for number in range(5):
+                assert number == bystander.value(f'{number}')
+            # Others can come in, too.
+            newcomer = BinaryClient(Address.parse(binary))
+            newcomer.close()
+            client.reset()
+        bystander.close()
