@@ -10,6 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import gevent
@@ -86,7 +87,7 @@ class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
-                 '_sender', '_authenticating', '_lent')
+                 '_sender', '_authenticating', '_lent', '_is_starting')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
@@ -102,6 +103,7 @@ class BinaryConnection(Connection):
         self._sent.set()
         self._sender = None                     # who is
         self._lent: _Worker | None = None       # whose batch what has come is: nobody else may take of it
+        self._is_starting = False               # a worker waits for its turn to begin
         self._authenticating = False            # what came behind an AUTH waits for its end
 
     # The session
@@ -180,19 +182,25 @@ class BinaryConnection(Connection):
 
     def _more(self) -> None:
         """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
-        if not self._protocol.buffered_bytes or self._over or self._is_held or self._lent is not None:
+        if (not self._protocol.buffered_bytes or self._over or self._is_held or self._lent is not None
+                or self._is_starting):
             return
         if self._idle:
             worker = self._idle.pop()
-            self._busy.add(worker)
-            worker.greenlet.switch()
         elif not self._most or len(self._busy) < self._most:
             worker = _Worker(self)
-            self._busy.add(worker)
             worker.greenlet = gevent.Greenlet(self._work, worker)
-            worker.greenlet.start()
         else:
             self._stop_reading()
+            return
+        self._busy.add(worker)
+        self._is_starting = True
+        self._runtime.turns.resume(self._account, partial(self._start, worker))
+
+    def _start(self, worker) -> None:
+        """In the hub: it is a worker's turn."""
+        self._is_starting = False
+        worker.greenlet.switch()
 
     @property
     def _is_held(self) -> bool:
@@ -212,15 +220,15 @@ class BinaryConnection(Connection):
         hub, runtime = get_hub(), self._runtime
         next_event = self._protocol.next_event
         try:
-            worker.requests = runtime.requests(self.session, worker)
-            runtime.begin_slice(time.monotonic())
+            runtime.begin_turn()
+            worker.requests = runtime.requests(self.session, worker, self._account)
             run = looked = 0
             while not self._over:
                 if run > 1 and (runtime.has_ticked or run - looked >= _LOOK_EVERY):
                     looked = run
-                    if runtime.batch_is_over():
+                    if runtime.turn_is_over():
                         worker.pausing = True
-                        runtime.interrupt_batch(worker.requests.task)
+                        runtime.take_turn(worker.requests.task)
                         worker.pausing = False
                         run = looked = 0
                 if self._out_bytes > BATCH_BYTES:
@@ -247,7 +255,7 @@ class BinaryConnection(Connection):
                     run = looked = 0
                     if self._over:
                         break
-                    runtime.begin_slice(time.monotonic())
+                    runtime.begin_turn()
                     continue
                 run += 1
                 self._handle(worker, event)
@@ -336,6 +344,7 @@ class BinaryConnection(Connection):
         """Sends everything. One worker at a time is in the middle of that; the others wait for it."""
         while self._sending:
             self._sent.wait()
+            self._runtime.rejoin()
         if not self._out:
             return
         self._sender = getcurrent()

@@ -186,8 +186,11 @@ SETTINGS = (
             'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.requests', 768, _whole(),
             'Requests of one binary connection that run at a time; what more comes waits. 0 for no limit.', is_live=True),
-    Setting('limits.slice_ms', 30, _whole('a whole number from 0 to 60000', most=60000),
+    Setting('limits.slice_ms', 2, _whole('a whole number from 0 to 60000', most=60000),
             'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
+    Setting('limits.share_percent', 25, _whole('a whole number from 0 to 100', most=100),
+            "Share of the event loop's time for statements that run longer than a slice, while the loop has other work; "
+            '0 for no limit.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
             'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),
     Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',

@@ -8,12 +8,16 @@ import logging
 import select
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from gevent import Timeout, get_hub, getcurrent
+from gevent.hub import Waiter
 
 from boxsession.audit import Audit, redacted
-from boxsession.lua.runtime import Runtime
+from boxsession.lua.runtime import Runtime, switch
+from boxsession.scheduler.loop import PRIORITY
+from boxsession.scheduler.turns import Account
 from boxsession.session import Session, enter_session
 
 __all__ = ['BATCH_BYTES', 'Connection', 'shown']
@@ -40,12 +44,13 @@ class Connection:
     __slots__ = ('session', '_sock', '_runtime', '_evaluator', '_send_seconds', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
-                 '_bytes_out', '_active', '_audit', '_recorder', 'is_private', '_ending', '_writer')
+                 '_bytes_out', '_active', '_account', '_audit', '_recorder', 'is_private', '_ending', '_writer')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool):
         self.session = session
         self._sock = sock                       # a plain non-blocking socket, ours to close
         self._runtime = runtime
+        self._account = Account()
         self._evaluator = None                  # made by the greenlet itself
         self._send_seconds = 0.0
         self._recorder = audit
@@ -78,10 +83,15 @@ class Connection:
         self.greenlet = getcurrent()
         enter_session(self.session)
         hub = get_hub()
-        self._watcher = hub.loop.io(self._sock.fileno(), _READ)
-        self._watch(True)
+        self._watcher = hub.loop.io(self._sock.fileno(), _READ, priority=PRIORITY)
         try:
-            self._evaluator = self._runtime.evaluator(self.session, self)
+            # A crowd that connects at once takes its turns like others.
+            waiter = Waiter()
+            self._runtime.turns.short.push(self._account, partial(switch, waiter))
+            waiter.get()
+            self._runtime.begin_turn()
+            self._watch(True)
+            self._evaluator = self._runtime.evaluator(self.session, self, self._account)
             try:
                 if self._open():
                     self._serve(hub)
@@ -127,7 +137,7 @@ class Connection:
         """Reads no more while a statement runs; only looks now and then whether the client is gone altogether."""
         self._watch(False)
         if self._probe is None:
-            self._probe = get_hub().loop.timer(_PROBE_SECONDS, _PROBE_SECONDS)
+            self._probe = get_hub().loop.timer(_PROBE_SECONDS, _PROBE_SECONDS, priority=PRIORITY)
             self._probe.start(self._look_for_hangup)
 
     def _look_for_hangup(self) -> None:
@@ -145,13 +155,24 @@ class Connection:
     def _readable(self) -> None:
         """In the hub: the client has sent something, or has left."""
         if self._waiting:
-            self.greenlet.switch()
+            turns = self._runtime.turns
+            if turns.short.is_open:
+                turns.short.run(self._account, self.greenlet.switch)
+            else:
+                self._watch(False)
+                turns.short.push(self._account, self._resume)
             return
         # A statement is under way: it is read on, to see an interrupt.
         try:
             self._read()
         except OSError:
             self._lost()
+
+    def _resume(self) -> None:
+        """In the hub: it is the turn of a session that has waited for input."""
+        if self._waiting:
+            self._watch(True)
+            self.greenlet.switch()
 
     def _lost(self) -> None:
         """The client is gone while its statement runs: nobody would read the answer."""
@@ -193,7 +214,7 @@ class Connection:
         self._sending = True
         self._end_writer()
         hub = get_hub()
-        watcher = hub.loop.io(self._sock.fileno(), _WRITE)
+        watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
             with Timeout(self._send_seconds or None, TimeoutError('the client does not read')):
                 while rest:
@@ -205,6 +226,7 @@ class Connection:
         finally:
             watcher.close()
             self._sending = False
+        self._runtime.rejoin()
 
     def _send_now(self) -> memoryview | None:
         """Sends what the socket takes at once; gives what it did not."""
@@ -240,7 +262,7 @@ class Connection:
             self._out.append(bytes(rest))
             self._out_bytes = len(rest)
             if self._writer is None:
-                self._writer = get_hub().loop.io(self._sock.fileno(), _WRITE)
+                self._writer = get_hub().loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
                 self._writer.start(self._writable)
 
     def _writable(self) -> None:
@@ -271,7 +293,7 @@ class Connection:
 
     def _wake(self) -> None:
         if self._waiting:
-            self.greenlet.switch()
+            self._runtime.turns.resume(self._account, self._resume)
 
     def cancel(self, reason: str = '') -> bool:
         """Cancels what the session runs; False when it runs nothing."""

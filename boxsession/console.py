@@ -82,15 +82,15 @@ class ConsoleConnection(Connection):
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
         while True:
-            if runtime.has_ticked and run:
-                # The last one was no quick one, or waited.
+            if runtime.has_ticked:
+                # The last statement was no quick one, or waited.
                 if run > timed:
                     now = monotonic()
                     seconds_taken.observe_last(now - began, run - timed)
                     began, timed = now, run
-                if run > 1 and runtime.batch_is_over():
+                if protocol.buffered_bytes and runtime.turn_is_over():
                     self._running = None
-                    runtime.interrupt_batch(self._evaluator.task)
+                    runtime.take_turn(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
             event = next_event()
@@ -128,6 +128,7 @@ class ConsoleConnection(Connection):
                         began, timed = monotonic(), run
                 else:
                     run -= 1
+                    runtime.has_ticked = True
                     protocol.hold(event)
                 if self._prompt:
                     self._put_prompt()
@@ -151,8 +152,7 @@ class ConsoleConnection(Connection):
                 run = timed = 0
                 if self._draining or self._over:
                     break
-                self._active = began = now = monotonic()
-                runtime.begin_slice(now)
+                self._active = began = runtime.begin_turn()
                 self._read(idle=True)
             elif type(event) is More:
                 if self._prompt:

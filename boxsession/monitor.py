@@ -8,6 +8,7 @@ from collections.abc import Callable
 from gevent import get_hub, monkey
 
 from boxsession.histogram import Histogram
+from boxsession.scheduler.loop import PRIORITY
 
 __all__ = ['Monitor']
 
@@ -38,7 +39,7 @@ class Monitor:
 
     def start(self) -> None:
         self._beat_at = time.monotonic()
-        self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False)
+        self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False, priority=PRIORITY)
         self._timer.start(self._beat)
         _start_thread(self._watch, ())
 

@@ -48,7 +48,7 @@ _IDLE_LOOK_SECONDS = 1.0
 _KEPT_PLACES = 3
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
-_UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
+_UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
 _COUNTED = tuple(setting.name for setting in settings.SETTINGS
                  if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
 
@@ -338,7 +338,7 @@ class Console:
         """Changes settings, which were checked, in the running console."""
         self.settings.update(changes)
         in_force = self.settings
-        self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
+        self._runtime.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
         self._runtime.output_bytes = in_force['limits.output_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}

@@ -7,7 +7,7 @@ import gevent
 import yaml
 from gevent import socket
 
-READ_SECONDS = 10
+READ_SECONDS = 30
 GREETING_BYTES = 128
 
 

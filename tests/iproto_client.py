@@ -9,7 +9,7 @@ import gevent
 import msgpack
 from gevent import socket
 
-READ_SECONDS = 10
+READ_SECONDS = 30
 
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH, EVENT, PUSH = 1, 6, 7, 8, 10, 64, 73, 74, 75, 76, 128
 DATA, MESSAGE, STACK = 0x30, 0x31, 0x52

@@ -5,8 +5,6 @@ import gevent
 import pytest
 import yaml
 
-from boxsession.lua import runtime
-
 
 def wait_for(client, expression):
     with gevent.Timeout(10):
@@ -233,12 +231,12 @@ class TestWhatAnAttackerFound:
             connect(served).send(f'COUNTS[{number}] = 0 while true do COUNTS[{number}] = COUNTS[{number}] + 1 end\n')
         while client.value('local n = 0 for _ in pairs(COUNTS) do n = n + 1 end return n') < 50:
             pass
-        client.send('for key, count in pairs(COUNTS) do SEEN[key] = count end\n' + 'for i = 1, 1e6 do end\n' * 20
+        client.send('for key, count in pairs(COUNTS) do SEEN[key] = count end\n' + 'for i = 1, 1e3 do end\n' * 20
                     + 'local n = 0 for key, was in pairs(SEEN) do n = n + (COUNTS[key] > was and 1 or 0) end return n\n')
         for _ in range(21):
             assert b'---\n...\n' == client.document()
         ran = yaml.safe_load(client.document())[0]
-        assert 0 < ran < 40                 # not all of them
+        assert ran < 40                     # they fit into one slice: not all of the others ran meanwhile
 
     @pytest.mark.parametrize('text', ['[', '{', '- ', '? ', '[{'])
     def test_yaml_that_is_nested_deep(self, served, connect, text):
@@ -260,22 +258,3 @@ class TestWhatAnAttackerFound:
         assert 'fiber is cancelled' == client.error("require('fiber').self():cancel()")
         assert client.values("require('fiber').sleep(0.001)") is None
         assert [10 ** 6] == client.values('local n = 0 for i = 1, 1e6 do n = n + 1 end return n')
-
-
-def test_who_holds_the_loop_by_single_operations_gets_fewer_turns(console, connect, monkeypatch):
-    # A copy of 10 MB takes longer on any machine; a ping, when it is unlucky.
-    monkeypatch.setattr(runtime, '_HELD_SECONDS', 0.001)
-    monkeypatch.setattr(runtime, '_MAKE_UP_SECONDS', 3.0)
-    monkeypatch.setattr(runtime, '_MAKE_UP', 1_000_000)
-    served = console(limits={'slice_ms': 1})
-    client, bystander = connect(served), connect(served)
-    client.reply("n, big = 0, ('x'):rep(1e7)")
-    client.send('while true do local copy = big .. n n = n + 1 end\n')
-    for _ in range(100):
-        bystander.value('1')
-    done = bystander.value('n')
-    for _ in range(100):
-        bystander.value('1')
-    assert done == bystander.value('n')
-    client.send(b'\x03')
-    assert b'cancelled' in client.document()

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness'},
+     'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness', 'scheduler',
+     'scheduler.turns', 'scheduler.loop'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
     {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
@@ -29,7 +30,7 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'lua.runtime', 'connection', 'binary', 'listener', 'monitor', 'remote',
+    'gevent': {'session', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor', 'remote',
                'server', 'services',
                'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
     'prometheus_client': {'metrics'},
@@ -40,7 +41,7 @@ DOORS = {
         'services',
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
-PURE = {'access', 'auth', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
+PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
         'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
         'client.values', 'client.settings'}

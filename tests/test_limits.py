@@ -201,7 +201,7 @@ class TestLuaMemoryBytes:
 
     def test_who_holds_it_can_be_made_to_let_go(self, served, connect):
         client, other = connect(served), connect(served)
-        client.reply('HOLD = {} for i = 1, 1e9 do HOLD[i] = ("x"):rep(1000) .. i end')
+        client.reply('HOLD = {} for i = 1, 1e9 do HOLD[i] = {("x"):rep(20) .. i} end')
         for _ in range(20):         # to the last byte
             client.reply('for i = 1, 1000 do HOLD[#HOLD + 1] = {} end')
         for _ in range(20):
@@ -220,6 +220,34 @@ class TestLuaMemoryBytes:
         for _ in range(30):
             assert [1000001] == client.values('local s for i = 1, 20 do s = ("y"):rep(1e6) .. (i % 10) end return #s')
         assert 0 == hits(client, 'lua_memory_bytes')
+
+    def test_who_collects_lets_others_in(self, console, connect):
+        client = connect(console(limits={'slice_ms': 2}))
+        client.reply("N, fiber = 0, require('fiber')")
+        client.reply('fiber.new(function() while true do N = N + 1 fiber.sleep(0.001) end end)')
+        client.reply('HOLD = {} for i = 1, 1e6 do HOLD[i] = {} end')
+        assert client.value('local before = N collectgarbage() return N > before') is True
+
+    def test_collecting_a_little_is_no_turn_of_others(self, console, connect):
+        client = connect(console(limits={'slice_ms': 1000}))
+        client.reply("N, fiber = 0, require('fiber')")
+        client.reply('fiber.new(function() while true do N = N + 1 fiber.sleep(0) end end)')
+        assert client.value('local before = N collectgarbage() return N == before') is True
+
+    def test_several_fill_it_at_once(self, served, connect):
+        # One of them collects, the others wait for that; everybody is answered.
+        clients = [connect(served) for _ in range(6)]
+        for _ in range(3):
+            for client in clients:
+                client.send('local t = {} while true do t[#t + 1] = {} end\n')
+            other = connect(served)
+            assert other.reply('1 + 1').startswith(b'---\n')
+            other.close()
+            for client in clients:
+                assert b'not enough memory' in client.document()
+        assert [0] == clients[0].values('collectgarbage()')
+        assert clients[0].value('box.info.memory.lua') < MEMORY // 4
+        assert [2] == connect(served).values('1 + 1')
 
     def test_sessions_come_and_go_where_there_is_none_left(self, served, connect):
         client = connect(served)
@@ -303,7 +331,7 @@ class TestOutputBytes:
 class TestFormatting:
     """Of a huge result, which takes seconds: others have their turns, and it is cancelled like anything else."""
 
-    HUGE = 'local t = {} for i = 1, 3e5 do t[i] = {"é", i} end return t\n'
+    HUGE = 'local t = {} for i = 1, 5e4 do t[i] = {"é", i} end return t\n'
 
     def test_others_are_let_in(self, console, connect):
         served = console(limits={'slice_ms': 10})

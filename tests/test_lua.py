@@ -5,6 +5,7 @@ import gevent
 import pytest
 
 from boxsession.lua.runtime import Runtime
+from boxsession.scheduler.turns import Account
 from boxsession.session import Session
 
 
@@ -178,7 +179,7 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
     done = []
 
     def session(number):
-        evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 1, 'tarantool'), Host())
+        evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 1, 'tarantool'), Host(), Account())
         for round_number in range(5):
             evaluator.statement(b'require("fiber").sleep(0.00%d)' % (number % 7))
             assert evaluator.statement(b'box.session.id()') == b'---\n- %d\n...\n' % number
@@ -200,7 +201,7 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
             pass
 
     def session():
-        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 1, 'tarantool'), Host())
+        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 1, 'tarantool'), Host(), Account())
         try:
             evaluator.statement(b'pcall(require("fiber").sleep, 1000) x = 1')
         except gevent.GreenletExit:

@@ -15,6 +15,7 @@ from boxsession.output import lua as lua_output
 from boxsession.output import push_document, reply_document
 from boxsession.output import yaml as yaml_output
 from boxsession.output.tagged import is_printable, tokens
+from boxsession.scheduler.turns import Account
 from boxsession.session import Session
 
 
@@ -53,7 +54,7 @@ def evaluate():
         nonlocal evaluator
         current['value'] = value
         if evaluator is None:
-            evaluator = runtime.evaluator(Session(1, '127.0.0.1:1', 3, 'admin', 1, 'tarantool'), host)
+            evaluator = runtime.evaluator(Session(1, '127.0.0.1:1', 3, 'admin', 1, 'tarantool'), host, Account())
         if mode:
             evaluator.statement(f'\\set output {mode}'.encode())
         left = evaluator.statement(text.encode() if isinstance(text, str) else text)

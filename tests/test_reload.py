@@ -80,7 +80,7 @@ def test_limits_change_and_the_log_names_them(daemon, connect, sock):
     assert 10 == client.value('box.cfg.limits.slice_ms')
     # What is not in the file any more has its default again.
     assert running.reload({'listen': [sock]}).endswith('reloaded: limits.statement_seconds, limits.slice_ms')
-    assert 30 == client.value('box.cfg.limits.slice_ms')
+    assert 2 == client.value('box.cfg.limits.slice_ms')
     assert running.reload({'listen': [sock]}).endswith('reloaded: nothing has changed')
 
 
@@ -139,7 +139,7 @@ class TestRefused:
         assert 'Address already in use' in told
         # What was had already was given back.
         assert not first.exists() and not second.exists()
-        assert 30 == client.value('box.cfg.limits.slice_ms')
+        assert 2 == client.value('box.cfg.limits.slice_ms')
         assert [sock] == client.value('box.info.listen')
         client.reply('print("still here")')
         assert 'still here' in running.served.log_line('still here')

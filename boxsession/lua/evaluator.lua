@@ -6,9 +6,9 @@
 local internal, REASON, STOPPED = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
-local byte, collectgarbage, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.collectgarbage, raw.find,
-    raw.getfenv, raw.next, raw.setfenv, raw.sub, raw.type, raw.co_yield
-local load_text, protected = internal.load_text, task.protected
+local byte, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.setfenv, raw.sub,
+    raw.type, raw.co_yield
+local load_text, protected, raw_pcall = internal.load_text, task.protected, raw.pcall
 local globals = _G
 local STALE, FULL = internal.access.STALE, internal.access.FULL
 
@@ -169,6 +169,7 @@ local MESSAGE_MAX = 2^16
 function reply_with_error(me, value, counts)
     local session = me.session
     if value == OUT_OF_MEMORY then
+        task.make_room(false)           -- for the stack, which grows
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
@@ -238,15 +239,15 @@ local function make_ready(me, operation, text)
     end
     if operation >= COLLECT then
         operation = operation - COLLECT
-        collectgarbage()
+        task.collect_before(me)
     end
     me.keeps_limit = true
     operation = operation - TIGHT
     -- While there is room: so a statement that frees memory can still be run, and who is new can come in for that.
-    task.grow_stack(STACK_DEPTH)
     if operation == STATEMENT or operation == STATEMENT_OPEN then
-        compile(text)
+        raw_pcall(compile, text)
     end
+    task.grow_stack(STACK_DEPTH)
     return operation
 end
 

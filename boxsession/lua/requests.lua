@@ -5,10 +5,9 @@
 -- (BATCH, frames, '', the longest frame) and runs what it can of them, from bytes to bytes: see run_batch().
 local internal, REASON, GIVE_BACK = ...
 local raw, task, access = internal.raw, internal.task, internal.access
-local byte, char, collectgarbage, concat, error, find, floor, getfenv, getmetatable, gmatch, match, raw_pcall, raw_unpack,
-    rawget, sub, type, yield = raw.byte, raw.char, raw.collectgarbage, raw.concat, raw.error, raw.find, raw.floor,
-    raw.getfenv, raw.debug_getmetatable, raw.gmatch, raw.match, raw.pcall, raw.unpack, raw.rawget, raw.sub, raw.type,
-    raw.co_yield
+local byte, char, concat, error, find, floor, getfenv, getmetatable, gmatch, match, raw_pcall, raw_unpack, rawget, sub, type,
+    yield = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.getfenv, raw.debug_getmetatable, raw.gmatch,
+    raw.match, raw.pcall, raw.unpack, raw.rawget, raw.sub, raw.type, raw.co_yield
 local NULL, decode, encode_list = internal.NULL, internal.msgpack.decode, internal.msgpack.encode_list
 local pack, unpack_list, load_text = internal.pack_values, internal.unpack_list, internal.load_text
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
@@ -102,6 +101,7 @@ local MESSAGE_MAX = 2^16
 local PROC_LUA, CODE_MAX = 32, 0x7fff
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
+        task.make_room(false)           -- for the stack, which grows
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
@@ -408,7 +408,7 @@ local function request(me, operation, name, arguments, sync)
     if operation >= TIGHT then
         if operation >= COLLECT then
             operation = operation - COLLECT
-            collectgarbage()
+            task.collect_before(me)
         end
         operation = operation - TIGHT
         me.keeps_limit = true

@@ -19,8 +19,9 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib import resources
 from typing import Any, Protocol
 
@@ -36,9 +37,11 @@ from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
+from boxsession.scheduler.loop import PRIORITY, EventLoop
+from boxsession.scheduler.turns import Account, Turns
 from boxsession.session import TYPES, Session, current_session, enter_session
 
-__all__ = ['ERROR_KINDS', 'Evaluator', 'Host', 'Requests', 'Runtime', 'StatementCancelled']
+__all__ = ['ERROR_KINDS', 'Evaluator', 'Host', 'Requests', 'Runtime', 'StatementCancelled', 'switch']
 
 # What statements and requests end in, if not well. `input`: what came was not run.
 ERROR_KINDS = ('syntax', 'runtime', 'denied', 'timeout', 'cancelled', 'memory', 'output', 'input')
@@ -50,20 +53,10 @@ _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What is added to an operation when memory is short, as evaluator.lua has it.
 _TIGHT, _COLLECT, _CLOSELY = 16, 32, 64
-# How often in a row a turn is put off because somebody new has just run.
-_POSTPONED_MAX = 4
-# Of statements sent together: the time that all who were ready share, and what everybody has of his own.
-_BATCH_SECONDS, _OWN_SECONDS = 0.01, 0.001
-# libev's priorities: who waits for a socket or a timer (0) comes before those who go on with a batch, and these before
-# those who spin.
-_GO_ON_PRIORITY, _SPIN_PRIORITY = -1, -2
-# Between two looks at the clock. What takes longer is looked at more often.
-_LONG_SECONDS = 0.01
-# Who holds the loop longer than this by one operation, and not for the first time, waits so many times what was too long,
-# at most, before it goes on, while others are there: so not one in a hundred of their statements notices.
-_HELD_SECONDS, _MAKE_UP, _MAKE_UP_SECONDS, _SUSPICION = 0.035, 120, 2.0, 100
+# The clock is looked at every 2,000 instructions; more often behind some that took longer than this, in seconds.
+_LONG_SECONDS = 0.005
 # What task.lua tells beside that it is the others' turn.
-_FULL_MEMORY, _COLLECTED = 1, 2
+_FULL_MEMORY, _COLLECTED, _COLLECTING = 1, 2, 3
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -122,16 +115,14 @@ def _deny(*_):
 class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
-    __slots__ = ('host', 'greenlet', 'fid', 'is_heavy', 'is_new', 'is_tight', 'killed', 'ending', 'reason', 'raised',
-                 'waiter', 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'suspicion', 'not_before',
-                 'visits', 'has_company', 'is_woken', 'leaving')
+    __slots__ = ('host', 'account', 'greenlet', 'fid', 'is_tight', 'killed', 'ending', 'reason', 'raised', 'waiter',
+                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'is_woken', 'leaving')
 
-    def __init__(self, host: Host | None, limit: str = ''):
+    def __init__(self, host: Host | None, account: Account, limit: str = ''):
         self.host = host
+        self.account = account                      # its session's
         self.greenlet = getcurrent()
         self.fid = 0                                # what Lua knows it by; 0 until it has told
-        self.is_heavy = False                       # its last statement ran for more than its slice
-        self.is_new = True                          # it has run no statement yet: nobody knows how heavy it is
         self.is_tight = False                       # what it runs began when memory was short, and may use the reserve
         self.killed = False                         # the running statement is to end
         self.reason = ''                            # why, for its error
@@ -143,10 +134,6 @@ class Task:
         self.leaving = None                         # the callback that flushes its output if that function waits
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
-        self.suspicion = 0                          # for how many statements what they take of the processor is measured
-        self.not_before = 0.0                       # it has held the loop, and goes on no earlier than this, if not 0
-        self.visits = 0                             # how often the loop had resumed anybody when this one last ended
-        self.has_company = False                    # whether others were resumed while it last waited
         self.is_watched = False                     # its instructions may take long: more of them are looked at
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
@@ -165,7 +152,7 @@ class Runtime:
         services: what trusted Lua can ask of the program, by name: functions of plain values.
 
     Attributes:
-        slice_seconds: how long a statement runs before the others get their turn; 0 for no limit.
+        turns: says when which session's tasks run (see boxsession.scheduler.turns).
         seconds: how long statements and triggers may run, by the names of the settings.
         hits: how often a limit was met, by the name of its setting; and what else is counted.
         seconds_taken: how long statements and requests took, by the type of their session.
@@ -174,24 +161,16 @@ class Runtime:
 
     def __init__(self, facts: Mapping[str, Any], expose: Mapping[str, Any] | None = None,
                  services: Mapping[str, Callable] | None = None):
-        self.slice_seconds = 0.05
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()
         self.seconds_taken = {kind: Histogram() for kind in TYPES}
-        self._began = 0.0               # when who runs now began to
-        self._looked = 0.0              # when for how long was last looked at, or it began
-        self._ran = 0.0                 # what the thread had taken of the processor when a suspect was last looked at
-        self._visits = 0                # how often anybody has been resumed by the event loop
-        self.has_ticked = False         # whether who runs now may have run for longer than is nothing to speak of
-        self._facts = facts
-        self._ready: deque[Waiter] = deque()        # who goes on when it is their turn
-        self._newcomers: deque[Waiter] = deque()    # who has not run yet
-        self._newcomers_first = False
-        self._batches: deque[Waiter] = deque()      # who goes on with short statements that were sent together
-        self._turn_timer = self._batch_timer = None
+        self._event_loop = EventLoop()
+        self.turns = Turns(self._event_loop)
         self._loop = get_hub().loop
-        self._loop_time = self._loop.now                # when the loop last looked who is there
-        self._postponed = 0             # how often the next turn has been put off
+        self._began = 0.0               # when the turn that runs now began
+        self._looked = 0.0              # when the clock was last looked at in it
+        self.has_ticked = False         # whether the clock was looked at since the last statement of a batch began
+        self._facts = facts
         self._tasks: dict[int, Task] = {}               # by fiber id
         self._fibers: set[gevent.Greenlet] = set()      # kept alive until they end
         self._calls = exposed.Calls()
@@ -288,13 +267,13 @@ class Runtime:
 
     # What the greenlets call
 
-    def evaluator(self, session: Session, host: Host) -> Evaluator:
+    def evaluator(self, session: Session, host: Host, account: Account) -> Evaluator:
         """The evaluator of a session, for the calling greenlet only."""
-        return Evaluator(self, session, host)
+        return Evaluator(self, session, host, account)
 
-    def requests(self, session: Session, host: Host) -> Requests:
+    def requests(self, session: Session, host: Host, account: Account) -> Requests:
         """What runs requests of a session, one at a time, for the calling greenlet only."""
-        return Requests(self, session, host)
+        return Requests(self, session, host, account)
 
     def run_script(self, text: bytes, name: str) -> None:
         """Runs a script as admin, without a session. It may wait; the caller waits with it.
@@ -308,7 +287,7 @@ class Runtime:
             raise ScriptError(problem.decode(errors='replace'))
 
     def _run_script(self, text, name):
-        task = Task(None)
+        task = Task(None, Account())
         self._memory.lift(len(text))
         coroutine = self._script_main.coroutine(name.encode())
         fid = task.fid = int(coroutine.send(None))
@@ -377,10 +356,7 @@ class Runtime:
             self.cancel(task)
         gevent.joinall(list(self._fibers), timeout=timeout)
         self._memory.limit(0)               # what is released from now on finds room
-        for timer in filter(None, (self._turn_timer, self._batch_timer)):
-            timer.stop()
-            timer.close()
-        self._turn_timer = self._batch_timer = None
+        self._event_loop.close()
 
     def who_runs(self) -> str:
         """What runs now, in words."""
@@ -411,12 +387,11 @@ class Runtime:
         if task.killed:
             return False
         if seconds <= 0:
-            self._take_turn(task)
+            self._yield(task)
         else:
             if self.seconds.get(task.limit):
                 seconds = min(seconds, self._seconds_left(task))
             self._wait(task, seconds)
-        self._resumed(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed
@@ -439,78 +414,101 @@ class Runtime:
                 task.is_watched = True
                 answer += 0.0625
         now = time.monotonic()
-        if self.slice_seconds and now - self._began >= self.slice_seconds:
+        slice_seconds = self.turns.slice_seconds
+        if slice_seconds and now - self._began >= slice_seconds:
             answer += 0.25
         if now - self._looked > _LONG_SECONDS:
             answer += 0.125
-            self._note_held(task, now)
-        elif task.suspicion:
-            self._note_held(task, now)
         self._looked = now
         return answer
-
-    def _note_held(self, task, now):
-        """It may have held the loop since that was last looked at.
-
-        By the clock that is only suspected, since the process may have had to wait for others on this machine: from then on
-        it is measured.
-        """
-        is_late = now - self._looked > _HELD_SECONDS
-        if task.suspicion:
-            ran = time.thread_time()
-            held = ran - self._ran
-            if held > _HELD_SECONDS:
-                task.not_before = now + min(_MAKE_UP * (held - _HELD_SECONDS), _MAKE_UP_SECONDS)
-                task.suspicion = _SUSPICION
-            self._ran = ran
-        elif is_late:
-            task.suspicion, task.is_clean = _SUSPICION, False
-            self._ran = time.thread_time()
 
     def _turn(self, what):
         """Lets the others in; answers as _tick() does. task.lua says what else is told."""
         task = getattr(getcurrent(), _TASK)
         if what == _COLLECTED:
             self._memory.keep(task.is_tight)
-            self._looked, self._ran = time.monotonic(), time.thread_time()
+            self._looked = time.monotonic()
             return True
-        task.is_heavy, task.is_clean = True, False
-        self._note_held(task, time.monotonic())
-        if task.not_before and what != _FULL_MEMORY:
-            self._make_up(task)
-        self.take_turn(task)
-        if what == _FULL_MEMORY:
+        if what != _COLLECTING or self.turns.is_over(self._began):
+            task.is_clean = False
+            self.take_turn(task)
+        if what:
             self._memory.lift()
+            return not task.killed
         return -task.fid if task.killed else task.fid
 
-    def _make_up(self, task):
-        """Waits, after it has held the loop, unless nobody else is there."""
-        seconds, task.not_before = task.not_before - time.monotonic(), 0.0
-        if task.has_company and seconds > 0 and not task.killed:
-            if task.host is not None:
-                task.host.switching_out()
-            self._wait(task, seconds)
-            self._resumed(task)
+    # Waits and turns
 
     def _wait(self, task, seconds):
+        """Waits; then a new turn begins."""
         waiter = Waiter()
-        timer = get_hub().loop.timer(seconds)
-        timer.start(waiter.switch, None)
+        timer = self._loop.timer(seconds, priority=PRIORITY)
+        timer.start(self._end_of_wait, task, waiter)
         try:
             self._leave(task, waiter)
         finally:
             timer.stop()
             timer.close()
+        self._begin_turn(task)
 
     def _leave(self, task, waiter):
-        """Switches to the others, until the waiter is."""
+        """Switches to the event loop, until the waiter is switched to."""
         task.waiter, task.is_woken, self.inside = waiter, False, None
-        visits = self._visits
         try:
             waiter.get()
         finally:
             task.waiter = None
-            task.has_company = self._visits != visits
+
+    def _end_of_wait(self, task, waiter):
+        """Called by the event loop: the task can go on."""
+        if task.waiter is waiter:
+            self.turns.resume(task.account, partial(switch, waiter))
+
+    def _queue(self, task, lane):
+        waiter = Waiter()
+        lane.push(task.account, partial(switch, waiter))
+        self._leave(task, waiter)
+
+    def take_turn(self, task: Task) -> None:
+        """Ends the task's turn, and waits for its next one as a preempted task."""
+        if task.host is not None:
+            task.host.switching_out()
+        self._queue(task, self.turns.long)
+        self._begin_turn(task)
+
+    def _yield(self, task):
+        """Lets others run. The turn goes on behind that: a task that only yields is preempted like others."""
+        began, turns = self._began, self.turns
+        if turns.is_over(began):
+            self._queue(task, turns.long)
+            self._begin_turn(task)
+        else:
+            self._queue(task, turns.short)
+            self._begin_turn(task)
+            self._began += began - self._looked
+
+    def rejoin(self) -> None:
+        """The calling task has waited for something that the scheduler does not know of: it comes back by the queue."""
+        task = getattr(getcurrent(), _TASK, None)
+        if task is not None and not self.turns.is_running:
+            self._queue(task, self.turns.short)
+            self._begin_turn(task)
+
+    def _begin_turn(self, task):
+        """The scheduler has resumed the task."""
+        self._restore(task)
+        self.begin_turn()
+        self.has_ticked = True
+
+    def begin_turn(self) -> float:
+        """The scheduler has resumed the calling greenlet, which is not inside a statement. Gives when that was."""
+        self._began = self._looked = began = self.turns.began
+        self.has_ticked = False
+        return began
+
+    def _restore(self, task):
+        self.inside = task
+        self._memory.keep(task.is_tight)
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -529,47 +527,10 @@ class Runtime:
         self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})',
                     'timeout')
 
-    def slice_is_over(self) -> bool:
-        """Whether who runs now has run long enough."""
-        return bool(self.slice_seconds) and time.monotonic() - self._began >= self.slice_seconds
-
-    def batch_is_over(self) -> bool:
-        """Between two statements that were sent together: whether it is the others' turn. All who were found ready when the
-        loop last looked share a time; a short one of his own everybody has."""
+    def turn_is_over(self) -> bool:
+        """Whether the turn that runs now has used its slice."""
         self.has_ticked = False
-        return time.monotonic() - self._began > _OWN_SECONDS and self._is_batch_time_over()
-
-    def _is_batch_time_over(self):
-        return time.time() - self._loop_time() > _BATCH_SECONDS
-
-    def interrupt_batch(self, task: Task) -> None:
-        """Lets the others run between two statements that were sent together. Who has not run for a slice goes on before
-        those who spin: his time may have gone into the collecting of their garbage."""
-        if self.slice_is_over():
-            self.take_turn(task)
-            return
-        if task.host is not None:
-            task.host.switching_out()
-        waiter = Waiter()
-        self._batches.append(waiter)
-        if self._batch_timer is None:
-            self._batch_timer = get_hub().loop.timer(0.0, priority=_GO_ON_PRIORITY)
-        if not self._batch_timer.active:
-            self._batch_timer.start(self._next_batches)
-        self._leave(task, waiter)
-        self._resumed(task)
-
-    def _next_batches(self):
-        """Lets as many of them go on as the loop has time for: one at least."""
-        waiting = len(self._batches)
-        if waiting > 1:
-            self._batch_timer.start(self._next_batches)
-        for _ in range(waiting):
-            waiter = self._batches.popleft()
-            if waiter.greenlet is not None:
-                waiter.switch(None)
-                if self._is_batch_time_over():
-                    break
+        return self.turns.is_over(self._began)
 
     def pause(self) -> None:
         """Lets the others in, when who runs now has run long enough.
@@ -578,7 +539,7 @@ class Runtime:
             StatementCancelled: what runs now was cancelled meanwhile.
         """
         task = getattr(getcurrent(), _TASK)
-        if self.slice_is_over():
+        if self.turns.is_over(self._began):
             self.take_turn(task)
         if task.killed:
             raise StatementCancelled
@@ -591,99 +552,16 @@ class Runtime:
             return False
 
     def begin(self, task: Task) -> None:
-        """Before a statement, unless the task is clean: makes it so. A statement that is likely to need several turns waits
-        for the first one, too, where others spin. Who is new, of whom nobody knows it, takes turns with those who spin."""
-        task.killed, task.deadline, task.is_clean = False, 0.0, not task.suspicion
-        if task.not_before:
-            task.has_company |= self._visits - task.visits > 1      # one is its own
-            self._make_up(task)
-        if task.is_heavy or task.is_new:
-            first = task.is_new
-            task.is_heavy = task.is_new = False
-            if self._ready:
-                self.take_turn(task, first)
-        if task.suspicion:
-            task.suspicion -= 1
-            self._ran = time.thread_time()
+        """Before a statement, unless the task is clean: makes it so."""
+        task.killed, task.deadline, task.is_clean = False, 0.0, True
 
     def end(self, task: Task) -> None:
         """Behind a statement, where the task is not clean or the memory limit was lifted."""
         if self._memory.lifted or task.is_tight:
             task.is_tight = False
             self._memory.keep()
-        self._note_held(task, time.monotonic())
-        task.visits = self._visits
         if task.raised is not None:
             task.raise_kept()
-
-    def take_turn(self, task: Task, first: bool = False) -> None:
-        """Lets the others run, and goes on after them; with `first`, as a newcomer, in a queue of their own."""
-        if task.host is not None:
-            task.host.switching_out()
-        self._take_turn(task, first)
-        self._resumed(task)
-
-    def _resumed(self, task):
-        """The event loop has switched back to a task: its next slice begins."""
-        self._restore(task)
-        self.begin_slice(time.monotonic())
-        self.has_ticked = True
-        if task.suspicion:
-            self._ran = time.thread_time()
-
-    def _returned(self, task, iteration):
-        """A task goes on after a call that may have switched.
-
-        Its slice goes on, too, unless the event loop has polled since `iteration`: else a loop of short calls would never
-        give up its turn.
-        """
-        if self._loop.iteration != iteration:
-            self._resumed(task)
-        else:
-            self._restore(task)
-
-    def _restore(self, task):
-        self.inside = task
-        self._memory.keep(task.is_tight)
-
-    def begin_slice(self, now: float) -> None:
-        """The calling greenlet has just been resumed by the event loop, at `now` of time.monotonic()."""
-        self._visits += 1
-        self._began = self._looked = now
-        self.has_ticked = False
-
-    def _take_turn(self, task, first=False):
-        """Goes to the end of a queue of those who want to run. One of them is let in per turn of the event loop, so
-        that however many spin, the loop's other business is done between any two."""
-        waiter = Waiter()
-        (self._newcomers if first else self._ready).append(waiter)
-        if self._turn_timer is None:
-            self._turn_timer = get_hub().loop.timer(0.0, priority=_SPIN_PRIORITY)
-        if not self._turn_timer.active:
-            self._turn_timer.start(self._next_turn)
-        self._leave(task, waiter)
-
-    def _next_turn(self):
-        if self._postponed < _POSTPONED_MAX and time.time() - self._loop_time() > self.slice_seconds / 2:
-            # Somebody new has run since the loop last looked who else is there: first it looks again.
-            self._postponed += 1
-            self._turn_timer.start(self._next_turn)
-            return
-        self._postponed = 0
-        # By turns, so that neither waits for all of the others.
-        self._newcomers_first = not self._newcomers_first
-        queues = (self._newcomers, self._ready) if self._newcomers_first else (self._ready, self._newcomers)
-        waiter = None
-        for queue in queues:
-            while queue and waiter is None:
-                waiter = queue.popleft()
-                if waiter.greenlet is None:
-                    waiter = None
-        if waiter is None:
-            return
-        if self._ready or self._newcomers:
-            self._turn_timer.start(self._next_turn)
-        waiter.switch(None)
 
     def _call(self, request):
         """Calls an exposed function: packed arguments in, packed result or error out."""
@@ -699,7 +577,6 @@ class Runtime:
         # of a loop of short calls would pile up faster than the event loop takes them.
         if task.host is not None and (task.leaving is None or not task.leaving.pending):
             task.leaving = self._loop.run_callback(_flush_if_waiting, task)
-        iteration = self._loop.iteration
         try:
             answer = self._calls.call(request)
         except StatementCancelled:
@@ -709,7 +586,7 @@ class Runtime:
                 timer.stop()
                 timer.close()
             task.calling = False
-            self._returned(task, iteration)
+            self.rejoin()
         return False if task.killed else answer
 
     def _push(self, tagged):
@@ -718,6 +595,7 @@ class Runtime:
             problem = task.host.push(tagged)
         except StatementCancelled:
             return False
+        self.rejoin()
         return False if task.killed else self._if_there_is_room(problem) if problem else True
 
     def _count(self, what):
@@ -767,35 +645,39 @@ class Runtime:
     def _spawn(self, fid):
         """Starts a fiber in a greenlet of its own, as soon as others are let run."""
         task = getattr(getcurrent(), _TASK)
-        greenlet = gevent.Greenlet(self._run_fiber, int(fid), current_session(), task.host)
-        self._fibers.add(greenlet)
-        greenlet.start()
+        greenlet = self._new_fiber(task, fid)
+        self.turns.short.push(task.account, greenlet.switch)
         return True
+
+    def _new_fiber(self, task, fid):
+        greenlet = gevent.Greenlet(self._run_fiber, int(fid), current_session(), task.host, task.account)
+        self._fibers.add(greenlet)
+        return greenlet
 
     def _start(self, fid):
         """The same, and lets it run to its first wait."""
         task = getattr(getcurrent(), _TASK)
         if task.killed:
             return False
-        self._spawn(fid)
-        waiter = task.waiter = Waiter()
-        task.is_woken = True
-        # Callbacks run in order: the fiber, which was started just before, comes first.
-        get_hub().loop.run_callback(waiter.switch, None)
-        self.inside = None
-        iteration = self._loop.iteration
+        greenlet, waiter, began = self._new_fiber(task, fid), Waiter(), self._began
+        # Callbacks run in order, so the fiber comes first. The turn goes on behind that.
+        for resume in (greenlet.switch, partial(switch, waiter)):
+            self._loop.run_callback(self.turns.short.run, task.account, resume)
+        task.waiter, task.is_woken, self.inside = waiter, True, None
         try:
             waiter.get()
         finally:
             task.waiter = None
-        self._returned(task, iteration)
+        self._begin_turn(task)
+        self._began = began
         return not task.killed
 
-    def _run_fiber(self, fid, session, host):
+    def _run_fiber(self, fid, session, host, account):
         if session is not None:
             enter_session(session)
-        task = self._tasks[fid] = Task(host)
+        task = self._tasks[fid] = Task(host, account)
         task.fid = fid
+        self.begin_turn()
         self._memory.lift()
         self.inside = task
         coroutine = self._fiber_main.coroutine(fid)
@@ -824,7 +706,7 @@ class Runtime:
         """Wakes a task that waits; once, however often it is called before the loop comes to it."""
         if not task.is_woken:
             task.is_woken = True
-            self._loop.run_callback(_wake, task, task.waiter)
+            self._loop.run_callback(self._end_of_wait, task, task.waiter)
 
 
 def compile_problem(text: bytes, name: str) -> str | None:
@@ -847,9 +729,9 @@ def _random(count):
     return os.urandom(int(count))
 
 
-def _wake(task, waiter):
+def switch(waiter: Waiter) -> None:
     """Ends a wait, unless it has ended meanwhile."""
-    if task.waiter is waiter and waiter.greenlet is not None:
+    if waiter.greenlet is not None:
         waiter.switch(None)
 
 
@@ -868,8 +750,8 @@ class Evaluator:
 
     __slots__ = ('task', '_runtime', '_session', '_memory', '_send', '_fid', '_used')
 
-    def __init__(self, runtime: Runtime, session: Session, host: Host):
-        self.task = Task(host, _STATEMENTS)
+    def __init__(self, runtime: Runtime, session: Session, host: Host, account: Account):
+        self.task = Task(host, account, _STATEMENTS)
         self._runtime = runtime
         self._session = session
         self._start()
@@ -974,8 +856,8 @@ class Requests:
 
     __slots__ = ('task', '_runtime', '_memory', '_send', '_used', '_observe')
 
-    def __init__(self, runtime: Runtime, session: Session, host: Host):
-        self.task = Task(host, _STATEMENTS)
+    def __init__(self, runtime: Runtime, session: Session, host: Host, account: Account):
+        self.task = Task(host, account, _STATEMENTS)
         self._runtime = runtime
         self._memory = memory = runtime._memory
         memory.lift()

@@ -249,27 +249,62 @@ end
 -- Tasks by id, for as long as they live.
 local records = setmetatable({}, {__mode = 'v'})
 
--- Collects all garbage, in one go: up to some tenths of a second where memory is full. What has filled it took its time,
--- too, so the others have their turns before. What is done next finds the limit in force.
--- Others are let in, but nobody waits for long while so much is his; the time that collecting took is not his, either.
-local FULL_MEMORY, COLLECTED = 1, 2
-function task.collect()
-    local me = current
+local function turn(me, what)
     if me.chunk then
         unshare(me)
     end
-    raw_pcall(read, TURN, FULL_MEMORY)
+    local ok, answer = raw_pcall(read, TURN, what)
     current, critical = me, false
-    collectgarbage()
-    raw_pcall(read, TURN, COLLECTED)
-    current, critical = me, false
+    return ok and answer
 end
 
--- The same without letting others in.
+-- Collects all garbage, by steps: it can take a second where memory is full of small objects, so others get their turns in
+-- between. (Marking one large table is a single step.) Ends early when the task is cancelled, or when another task has
+-- finished collecting. A cycle that was under way may have passed objects that are garbage by now: if it leaves `enough` KB or
+-- more, a second one follows. The memory limit is lifted meanwhile; COLLECTED puts it back.
+local FULL_MEMORY, COLLECTED, COLLECTING = 1, 2, 3
+local CYCLES = 2
+-- Steps made, and collections finished, by all tasks.
+local steps, collections = 0, 0
+local function collect_by_steps(me, enough)
+    local cycles, before = 0, collections
+    repeat
+        local done, is_cycle = raw_pcall(collectgarbage, 'step', 0)
+        if is_cycle == true then
+            cycles = cycles + (collectgarbage('count') < enough and CYCLES or 1)
+        end
+        steps = steps + 1
+    until not (turn(me, COLLECTING) and done) or cycles >= CYCLES or collections ~= before
+    if cycles >= CYCLES then
+        collections = collections + 1
+    end
+end
+
+-- Collects because memory is full, behind the turns of others. If another task collects (there were steps meanwhile), waits
+-- for the end of that instead.
+function task.collect()
+    local me, before = current, collections
+    local seen, alive
+    repeat
+        seen = steps
+        alive = turn(me, FULL_MEMORY)
+    until not alive or steps == seen or collections ~= before
+    if alive and collections == before then
+        collect_by_steps(me, ample / 2)
+    end
+    turn(me, COLLECTED)
+end
+
+-- Collects because the user asks for it.
 function task.collect_now()
     local _ = ROOM[ROOM_MADE]
-    collectgarbage()
-    keep_limit()
+    collect_by_steps(current, 0)
+    turn(current, COLLECTED)
+end
+
+-- Collects in front of a statement of `me`; the limit stays lifted.
+function task.collect_before(me)
+    collect_by_steps(me, ample / 2)
 end
 
 -- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
@@ -280,7 +315,8 @@ end
 local LATE, OVER, LONG, FINE = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
-    if critical then
+    -- Trusted code outside a run is short, and has its room, which letting others in would take away.
+    if critical or not current.user_code then
         return
     end
     local me = owned[co_running()] or current

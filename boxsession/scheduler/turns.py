@@ -1,0 +1,222 @@
+"""Shares the time of one event loop between sessions, and with the program that the loop belongs to. Pure.
+
+The rule
+--------
+1. A turn is what a task runs from the moment the loop resumes it until it waits. A task whose turn reaches one slice
+   (`slice_seconds`) is preempted: it goes on in a later iteration of the loop.
+2. There are two lanes. In the short lane are turns that begin: all that begin in one iteration share a budget of one slice;
+   what is over it waits for a later iteration. In the long lane are preempted tasks: one slice in an iteration.
+3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by
+   session, not by task. A new session starts behind those that are there by one slice: reconnecting gains nothing.
+4. While the loop has other work, a lane that has used d seconds stays closed for d * (1 - share) / share seconds, so it
+   gets at most `share` of the time. An operation that overran its slice is paid for by the same rule.
+5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it both
+   lanes are open in each iteration and get all the time there is.
+"""
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
+
+__all__ = ['Account', 'Lane', 'Loop', 'Timer', 'Turns']
+
+# How long an event of the program counts as other work, in seconds.
+_REMEMBERED = 0.01
+# The short lane's use that counts as other work for the long lane, in seconds: less is not worth a pause.
+_NOTICED = 0.00015
+
+_INFINITE, _LEAST = float('inf'), 1e-9
+
+
+class Timer(Protocol):
+    """One callback, at one time in the future."""
+
+    def start(self, seconds: float) -> None: ...    # 0: in the next iteration of the loop, behind its other events
+
+
+class Loop(Protocol):
+    """What the scheduler needs of an event loop."""
+
+    def now(self) -> float: ...                     # seconds of a clock that never goes back
+    def timer(self, callback: Callable[[], None]) -> Timer: ...
+    def watch(self, on: bool) -> None: ...          # whether to count other events
+    def had_other_events(self) -> bool: ...         # since it was last asked, or began to count
+
+
+class Account:
+    """The loop time that one session has used, in virtual time: see Turns."""
+
+    __slots__ = ('used',)
+
+    def __init__(self):
+        self.used = -1.0        # below 0: it has run nothing yet
+
+
+class Lane:
+    """A queue of ready tasks with a gate: see rules 2 and 4."""
+
+    __slots__ = ('is_open', 'budget', '_turns', '_spent', '_ended', '_heap', '_tasks', '_order', '_timer',
+                 '_is_waiting', 'total')
+
+    def __init__(self, turns: Turns, budget: float):
+        self.is_open = True
+        self._turns = turns
+        self.budget = budget                # what may be used before the gate closes
+        self._spent = 0.0                   # what was used of it, less what the pauses between have paid back
+        self._ended = -_INFINITE            # when its last turn ended
+        self.total = 0.0                    # all that it ever used
+        self._heap: list[tuple[float, int, Account]] = []
+        self._tasks: dict[Account, deque[Callable[[], None]]] = {}
+        self._order = count()
+        self._timer = turns.loop.timer(self._look)
+        self._is_waiting = False            # whether the timer is started
+
+    def __len__(self):
+        return sum(map(len, self._tasks.values()))
+
+    def push(self, account: Account, resume: Callable[[], None]) -> None:
+        """Queues a task: `resume` is called by the loop when it is its turn."""
+        tasks = self._tasks.get(account)
+        if tasks is None:
+            self._tasks[account] = deque((resume,))
+            self._enter(account)
+        else:
+            tasks.append(resume)
+        self._wait(0.0)
+
+    def run(self, account: Account, resume: Callable[[], None], start: float = 0.0) -> None:
+        """Runs one turn and charges it. `start` is its place in virtual time, where it had one in the queue."""
+        turns = self._turns
+        start = max(start, turns.place(account))
+        turns.virtual = max(start, turns.virtual)
+        began = turns.began = turns.loop.now()
+        turns.is_running = True
+        try:
+            resume()
+        finally:
+            turns.is_running = False
+            ended = turns.loop.now()
+            seconds = ended - began
+            account.used = start + seconds
+            self.total += seconds
+            owed = self._spent - (began - self._ended) * turns.repaid
+            self._spent = seconds + owed if owed > 0 else seconds
+            self._ended = ended
+            if self._spent > self.budget and self.is_open:
+                self.is_open = False
+                self._wait(0.0)
+
+    def _enter(self, account):
+        heappush(self._heap, (self._turns.place(account), next(self._order), account))
+
+    def _wait(self, seconds):
+        if not self._is_waiting:
+            self._is_waiting = True
+            self._turns.watch(self, True)
+            self._timer.start(seconds)
+
+    def _look(self):
+        """By the timer: opens the gate, unless the lane has to pay first, and lets those in who wait."""
+        self._is_waiting = False
+        turns = self._turns
+        if not self.is_open:
+            now = turns.loop.now()
+            due = self._ended + self._spent * turns.pause
+            if now < due and turns.has_other_work(self, now):
+                self._wait(due - now)
+                return
+            self.is_open, self._spent = True, 0.0
+        try:
+            while self.is_open and self._heap:
+                self._run_first()
+        finally:
+            if self._heap:
+                self._wait(0.0)
+            elif self.is_open:
+                turns.watch(self, False)
+
+    def _run_first(self):
+        start, _, account = heappop(self._heap)
+        tasks = self._tasks[account]
+        resume = tasks.popleft()
+        try:
+            self.run(account, resume, start)
+        finally:
+            if tasks:
+                self._enter(account)
+            else:
+                del self._tasks[account]
+
+
+class Turns:
+    """The scheduler of one loop: see the rule at the top of this file.
+
+    Args:
+        loop: the event loop.
+        slice_seconds: how long a turn may be; 0 for no limit.
+        share: what either lane gets of the loop's time while there is other work: over 0; 1 for no limit.
+
+    Attributes:
+        short, long: the two lanes.
+        is_running: whether a turn runs, and is charged.
+        began: when it, or the last one, began.
+        virtual: virtual time: the use of the account that runs, as start-time fair queuing counts it.
+    """
+
+    def __init__(self, loop: Loop, slice_seconds: float = 0.002, share: float = 0.25):
+        self.loop = loop
+        self.virtual = 0.0
+        self.is_running = False
+        self.began = loop.now()
+        self._busy_until = -_INFINITE
+        self._short_total = 0.0         # of the short lane, when the long one last looked
+        self._watching: set[Lane] = set()
+        self.short, self.long = Lane(self, _INFINITE), Lane(self, 0.0)
+        self.configure(slice_seconds, share)
+
+    def configure(self, slice_seconds: float, share: float) -> None:
+        """Changes the two numbers, also while tasks run."""
+        self.slice_seconds = slice_seconds
+        self.pause = (1 - share) / share        # seconds of pause for each second that a lane has used
+        self.repaid = share / max(1 - share, _LEAST)
+        self.short.budget = slice_seconds or _INFINITE
+
+    def resume(self, account: Account, resume: Callable[[], None]) -> None:
+        """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
+        if self.short.is_open:
+            self.short.run(account, resume)
+        else:
+            self.short.push(account, resume)
+
+    def place(self, account: Account) -> float:
+        """Where in virtual time the next turn of an account stands."""
+        used = account.used
+        if used < 0:
+            return self.virtual + self.slice_seconds
+        return used if used > self.virtual else self.virtual
+
+    def is_over(self, began: float) -> bool:
+        """Whether a turn that began at `began` has used its slice."""
+        return 0 < self.slice_seconds <= self.loop.now() - began
+
+    def has_other_work(self, lane: Lane, now: float) -> bool:
+        """Whether the loop has other work than a lane's."""
+        if self.loop.had_other_events():
+            self._busy_until = now + _REMEMBERED
+        if now < self._busy_until:
+            return True
+        if lane is self.short:
+            return False
+        used, self._short_total = self.short.total - self._short_total, self.short.total
+        return used > _NOTICED
+
+    def watch(self, lane: Lane, on: bool) -> None:
+        """Other events are counted while a lane wants to know of them."""
+        if on:
+            self._watching.add(lane)
+        else:
+            self._watching.discard(lane)
+        self.loop.watch(bool(self._watching))

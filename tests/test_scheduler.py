@@ -1,0 +1,211 @@
+"""The scheduler on a simulated clock: what its rule promises, for any mix of tasks."""
+from __future__ import annotations
+
+import heapq
+from itertools import count
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from boxsession.scheduler.turns import Account, Turns
+
+SLICE, SHARE = 0.002, 0.25
+OVERHEAD = 0.00002      # of one iteration of the loop
+
+
+class SimulatedTimer:
+    def __init__(self, loop, callback):
+        self.loop, self.callback = loop, callback
+
+    def start(self, seconds):
+        self.loop.started.append((self.loop.time + seconds, next(self.loop.order), self.callback))
+
+
+class SimulatedLoop:
+    """A loop whose clock only its tasks move. `program(now)` is the program's work: it gives how long its next event takes,
+    or None where there is none yet."""
+
+    def __init__(self, program=lambda now: None):
+        self.time = 0.0
+        self.order = count()
+        self.started, self.timers = [], []
+        self.program = program
+        self.program_used = 0.0
+        self.had_events = self.watching = False
+        self.longest_iteration = 0.0        # of the console, in one iteration
+
+    def now(self):
+        return self.time
+
+    def timer(self, callback):
+        return SimulatedTimer(self, callback)
+
+    def watch(self, on):
+        self.watching = on
+
+    def had_other_events(self):
+        had, self.had_events = self.had_events, False
+        return had
+
+    def spend(self, seconds):
+        self.time += seconds
+
+    def run(self, seconds):
+        end = self.time + seconds
+        while self.time < end:
+            self.time += OVERHEAD
+            for timer in self.started:
+                heapq.heappush(self.timers, timer)
+            self.started.clear()
+            work = self.program(self.time)
+            if work is not None:
+                self.spend(work)
+                self.program_used += work
+                self.had_events |= self.watching
+            began = self.time
+            due = []
+            while self.timers and self.timers[0][0] <= self.time:
+                due.append(heapq.heappop(self.timers))
+            for _, _, callback in due:
+                callback()
+            self.longest_iteration = max(self.longest_iteration, self.time - began)
+
+
+class Spinner:
+    """A task that never waits: it is preempted after each slice, which it may overrun."""
+
+    def __init__(self, loop, turns, account, overrun=0.0):
+        self.loop, self.turns, self.account = loop, turns, account
+        self.length = SLICE + overrun
+        self.used = 0.0
+        turns.short.push(account, self.run)
+
+    def run(self):
+        self.loop.spend(self.length)
+        self.used += self.length
+        self.turns.long.push(self.account, self.run)
+
+
+def busy(now):
+    """A program that always has something to do."""
+    return 0.0003
+
+
+overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.005, 0.08])
+
+
+@given(st.lists(overruns, min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_a_busy_program_keeps_its_share(tasks):
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    spinners = [Spinner(loop, turns, Account(), overrun) for overrun in tasks]
+    loop.run(1.0)                           # the first slices are of the short lane
+    began, ran = loop.time, sum(spinner.used for spinner in spinners)
+    loop.run(20.0)
+    share = (sum(spinner.used for spinner in spinners) - ran) / (loop.time - began)
+    assert 0.1 < share < SHARE + 0.02
+
+
+@given(st.lists(overruns, min_size=1, max_size=12))
+@settings(max_examples=60, deadline=None)
+def test_alone_they_get_all(tasks):
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    spinners = [Spinner(loop, turns, Account(), overrun) for overrun in tasks]
+    loop.run(3.0)                           # their first turns are of the other lane, and so other work for a while
+    began, ran = loop.time, sum(spinner.used for spinner in spinners)
+    loop.run(5.0)
+    assert sum(spinner.used for spinner in spinners) - ran > 0.95 * (loop.time - began)
+
+
+@given(st.lists(st.tuples(st.integers(1, 30), st.sampled_from([0.0, 0.001])), min_size=2, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_time_is_shared_by_session(sessions):
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    used = []
+    for tasks, overrun in sessions:
+        account = Account()
+        used.append([Spinner(loop, turns, account, overrun) for _ in range(tasks)])
+    loop.run(10.0)
+    totals = [sum(spinner.used for spinner in spinners) for spinners in used]
+    assert max(totals) - min(totals) < 0.05 * max(totals) + 0.2
+    # Inside of a session everybody has his turns, too.
+    for spinners in used:
+        assert min(spinner.used for spinner in spinners) > 0
+
+
+@given(st.integers(1, 300), st.floats(0.0001, 0.0019), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_turns_that_begin_together_share_a_budget(crowd, seconds, is_busy):
+    loop = SimulatedLoop(busy if is_busy else lambda now: None)
+    turns = Turns(loop, SLICE, SHARE)
+    done = []
+
+    def run(number):
+        loop.spend(seconds)
+        done.append(number)
+
+    for number in range(crowd):
+        turns.short.push(Account(), lambda number=number: run(number))
+    loop.run(crowd * 0.01 + 0.1)
+    assert sorted(done) == list(range(crowd))
+    assert loop.longest_iteration <= SLICE + seconds + OVERHEAD
+
+
+def test_a_short_turn_does_not_wait_for_those_that_spin():
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    for _ in range(100):
+        Spinner(loop, turns, Account(), overrun=0.1)
+    loop.run(60.0)
+    account, waited = Account(), []
+    for _ in range(100):
+        asked = loop.time
+        turns.resume(account, lambda asked=asked: (waited.append(loop.time - asked), loop.spend(0.00005)))
+        loop.run(0.02)
+    # The lane of short turns knows nothing of what the long one still has to pay.
+    assert len(waited) == 100 and max(waited) < 0.002
+
+
+def test_a_light_session_comes_before_a_heavy_one_and_before_newcomers():
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    heavy, light, order = Account(), Account(), []
+    turns.resume(light, lambda: loop.spend(0.0001))
+    turns.resume(heavy, lambda: loop.spend(0.0015))
+    turns.resume(heavy, lambda: loop.spend(0.0015))
+    assert not turns.short.is_open
+    for name, account in (('new', Account()), ('heavy', heavy), ('light', light)):
+        turns.resume(account, lambda name=name: order.append(name))
+    loop.run(0.1)
+    assert ['light', 'heavy', 'new'] == order
+
+
+def test_what_a_turn_raises_is_charged_and_stops_nobody():
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    account, ran = Account(), []
+
+    def fail():
+        loop.spend(0.001)
+        raise ValueError
+
+    turns.short.push(account, fail)
+    turns.short.push(account, lambda: ran.append(True))
+    try:
+        loop.run(0.01)
+    except ValueError:
+        pass
+    loop.run(0.01)
+    assert ran and account.used > 0.001 and not turns.is_running
+
+
+def test_without_a_slice_nothing_is_limited():
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, 0, 1)
+    assert not turns.is_over(-1000.0)
+    for _ in range(100):
+        turns.resume(Account(), lambda: loop.spend(1.0))
+    assert loop.time >= 100 and turns.short.is_open
