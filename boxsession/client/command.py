@@ -12,7 +12,7 @@ from boxsession.client.target import PASSWORD_VARIABLE, Target, WrongUsage
 __all__ = ['WRONG_USAGE', 'add_parser', 'run_connect', 'say', 'wrong_usage']
 
 _EPILOG = ('Exits with 0 when all was well, 1 when a statement ended in an error, 2 when the server could not be reached '
-           'or went away, 3 for wrong usage.')
+           'or went away, 3 for wrong usage or standard output that cannot be written.')
 
 
 def _seconds(text: str) -> float:

@@ -32,7 +32,7 @@ _DECEIVES = re.compile(
     f'|(?<![^\\x00-\\x7f{_JOINERS}])[{_JOINERS}]|(?<![^\\x00-\\x7f{_JOINERS}{_SELECTORS}])[{_SELECTORS}]')
 _PIECE_BYTES = 1 << 16
 # Where values refer to others, what is shown can be longer than any memory: so many are written out, in a key fewer.
-_VALUES_MAX, _KEY_VALUES_MAX = 2_000_000, 1000
+_VALUES_MAX, _KEY_VALUES_MAX, _KEY_LENGTH_MAX = 2_000_000, 1000, 100_000
 # The reader pauses each 256 events, of which a value has two at most.
 _PAUSES_MAX = 2 * _VALUES_MAX // 256
 _TOO_DEEP = 'the result is nested too deep'
@@ -137,7 +137,10 @@ def _number(data):
 def _key(key):
     if isinstance(key, bytes):
         return key.decode(errors='replace')
-    return json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
+    text = json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
+    if len(text) > _KEY_LENGTH_MAX:         # in keys of keys, backslashes double with each level
+        raise Unshowable('the result has a key that is too large: only yaml and lua can show it')
+    return text
 
 
 def _plain(value, most=_VALUES_MAX):
