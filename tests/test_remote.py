@@ -1,8 +1,11 @@
 """console.listen and console.connect: more listeners, and statements that go to another console."""
 from __future__ import annotations
 
+import itertools
+
 import gevent
 import pytest
+from test_connect_hostile import ELSEWHERE, Fake
 
 TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 
@@ -261,20 +264,24 @@ class TestWhatNeverEnds:
         assert sum(sent) < 32 << 20
 
     @pytest.mark.parametrize('piece', [b'x' * 65536, b'%TAG !push! x\n--- x\n...\n' * 3000], ids=['no end', 'pushes'])
-    def test_under_a_statement(self, near, connect, fake_server, piece):
-        sent = []
+    def test_under_a_statement(self, near, connect, piece):
         first = b'---\n...\n' + (b'' if piece.startswith(b'%') else b'---\n- ')
-        address = fake_server(self.endless(GREETING, first, piece=piece, sent=sent))
+        # From another thread, so that there is always something to read.
+        server = Fake(itertools.chain([GREETING, first], itertools.repeat(piece)))
+        address = server.address
         assert [True] == near.values(f"require('console').connect('{address}')")
         other = connect(near.address)
         near.send('1\n')
         near.read(1 << 22)                                      # it comes as it is read
         reader = gevent.spawn(lambda: [near.read(1 << 16) for _ in range(1 << 20)])
         try:
+            before = server.sent
             assert [2] == other.values('1 + 1')                 # others are answered meanwhile
             assert [True] == other.values('box.session.exists(1)')
+            assert server.sent - before < 64 << 20
         finally:
             reader.kill()
+            server.close()
         near.reset()
         with gevent.Timeout(20):
             while other.value('box.session.exists(1)'):
@@ -284,7 +291,6 @@ class TestWhatNeverEnds:
 @pytest.mark.parametrize('statement', ['\\login ops geheim', '\\ login ops geheim',
                                        'require("console").eval("\\\\login ops geheim")'])
 def test_a_password_does_not_go_on_in_the_clear(near, fake_server, statement):
-    from test_connect_hostile import ELSEWHERE
     if ELSEWHERE is None:
         pytest.skip('this machine has a loopback address only')
     received = []
