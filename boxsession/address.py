@@ -4,7 +4,7 @@ from __future__ import annotations
 import ipaddress
 from dataclasses import dataclass
 
-__all__ = ['Address', 'peer_text', 'socket_text']
+__all__ = ['Address', 'is_local_peer', 'peer_text', 'socket_text']
 
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
 
@@ -28,7 +28,7 @@ class Address:
             path = text[5:]
             if not path or '\0' in path:
                 raise ValueError(f"{text!r} names no path: expected 'unix:PATH'")
-            if len(path.encode()) > 107:
+            if len(path.encode(errors='surrogateescape')) > 107:
                 raise ValueError(f'{text!r} is too long for a unix socket: at most 107 bytes')
             return cls(path=path)
         host, colon, port = text.rpartition(':')
@@ -69,9 +69,11 @@ class Address:
         if self.path or self.host == 'localhost':
             return True
         try:
-            return ipaddress.ip_address(self.host.partition('%')[0]).is_loopback
+            ip = ipaddress.ip_address(self.host.partition('%')[0])
         except ValueError:
             return False
+        # Python before 3.13 does not know ::ffff:127.0.0.1 as a loopback address.
+        return (getattr(ip, 'ipv4_mapped', None) or ip).is_loopback
 
     def __str__(self):
         if self.path:
@@ -84,6 +86,11 @@ def peer_text(address) -> str:
     if isinstance(address, tuple):
         return str(Address(host=address[0], port=address[1]))
     return 'unix/:(socket)'
+
+
+def is_local_peer(name) -> bool:
+    """Whether a connection stays on this machine; `name` is what getpeername() or accept() gave."""
+    return not isinstance(name, tuple) or Address(host=name[0]).is_local
 
 
 def socket_text(name) -> str:

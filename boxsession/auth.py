@@ -9,9 +9,13 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 from collections import OrderedDict
 
-__all__ = ['Throttle', 'password_hash', 'password_matches', 'throttled_address']
+__all__ = ['Throttle', 'login_password', 'password_hash', 'password_matches', 'throttled_address']
+
+# A command, or one in a string that goes to console.eval.
+_LOGIN = re.compile(rb'\\\s*login\s+\S+\s([^\n]*)')
 
 
 def _bytes(password: str | bytes) -> bytes:
@@ -26,6 +30,12 @@ def password_hash(password: str | bytes) -> str:
 def password_matches(password: str | bytes, kept: str) -> bool:
     """Whether it is the password; takes as long for a wrong one. Where none is kept, none matches."""
     return hmac.compare_digest(password_hash(password).encode(), kept.encode()) and bool(kept)
+
+
+def login_password(statement: bytes) -> bytes | None:
+    r"""The password in a statement with a `\login USER PASSWORD` in it; None where there is no such command."""
+    match = _LOGIN.search(statement)
+    return match and match[1].strip(b' \t\r"\')]}')
 
 
 def throttled_address(peer: str) -> str:

@@ -2,13 +2,14 @@
 from __future__ import annotations
 
 import argparse
-import getpass
+import errno
 import os
 import sys
 from dataclasses import replace
 
 from boxsession import config as settings
 from boxsession.client import command as client
+from boxsession.client.target import ask_password, password_line
 from boxsession.errors import BoxsessionError, ClientError, ConfigError
 from boxsession.version import __version__
 
@@ -40,11 +41,52 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Runs a command; gives the process's exit code."""
+    had_output = sys.stdout is not None
+    _open_standard_streams()
+    try:
+        code = _run(argv, had_output)
+    except SystemExit as leaving:       # argparse's
+        code = leaving.code if isinstance(leaving.code, int) else 1
+    except KeyboardInterrupt:
+        code = 130
+    return code if _flush() or code else client.WRONG_USAGE
+
+
+def _open_standard_streams() -> None:
+    """Those that are closed lead to /dev/null: the next file or socket would become standard output otherwise."""
+    for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
+        if getattr(sys, name) is None:
+            try:
+                os.fstat(number)
+            except OSError:
+                os.open(os.devnull, os.O_RDWR)          # the lowest that is free, which is this one
+                os.set_inheritable(number, True)
+                setattr(sys, name, open(number, mode, closefd=False))
+            else:                                       # a file that was opened meanwhile
+                setattr(sys, name, open(os.devnull, mode))
+
+
+def _flush() -> bool:
+    """Writes what --help and the like have left in the buffers; False where they take no more, which is told."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if error.errno != errno.EPIPE:
+            client.say(f'boxsession: cannot write: {error.strerror}')
+            return False
+    return True
+
+
+def _run(argv, had_output) -> int:
     grammar = parser()
     arguments, unknown = grammar.parse_known_args(argv)
     if unknown:
         getattr(arguments, 'error', grammar.error)(f'unrecognized arguments: {" ".join(unknown)}')
     if arguments.command == 'connect':
+        if not had_output:
+            client.say('boxsession: standard output is closed: there is nowhere to show results')
+            return client.WRONG_USAGE
         return arguments.run(arguments)
     try:
         if arguments.command == 'check-config':
@@ -54,9 +96,9 @@ def main(argv: list[str] | None = None) -> int:
         return _serve(arguments)
     except ConfigError as error:
         for problem in error.problems:
-            print(problem, file=sys.stderr)
+            client.say(problem)
     except BoxsessionError as error:
-        print(f'boxsession: {error}', file=sys.stderr)
+        client.say(f'boxsession: {error}')
     return 1
 
 
@@ -91,11 +133,14 @@ def _passwd(arguments) -> int:
     if not os.path.exists(config['store']):
         raise BoxsessionError(f'{config["store"]}: there is no such file; the server makes it when it first starts')
     if sys.stdin.isatty():
-        password = getpass.getpass(f'New password for {arguments.user}: ')
-        if getpass.getpass('Again: ') != password:
+        password = ask_password(f'New password for {arguments.user}: ')
+        if ask_password('Again: ') != password:
             raise BoxsessionError('the two are different: nothing was changed')
     else:
-        password = sys.stdin.readline().rstrip('\r\n')
+        try:
+            password = password_line(sys.stdin.buffer)
+        except ValueError as error:
+            raise BoxsessionError(f'standard input: {error}') from None
     store = Store(config['store'])
     try:
         store.transact(lambda access: access.set_password(arguments.user, password))

@@ -13,6 +13,7 @@ from typing import Any
 
 from boxsession.audit import Audit, redacted
 from boxsession.connection import BATCH_BYTES, Connection
+from boxsession.errors import StatementError
 from boxsession.lua.runtime import Runtime, StatementCancelled
 from boxsession.output import push_document, reply_document
 from boxsession.protocol.console import (
@@ -251,6 +252,8 @@ class ConsoleConnection(Connection):
                 for piece in self._remote.ask(event.text):
                     self._put(piece)
                     self._flush()
+            except StatementError as error:
+                self._put(reply_document(self._evaluator.error(str(error))))
             except RemoteClosed as error:
                 self._put(reply_document(self._evaluator.error(str(error))))
                 self._leave_remote()

@@ -5,9 +5,10 @@ import re
 import struct
 from collections.abc import Iterator
 
-from gevent import Timeout, socket
+from gevent import Timeout, sleep, socket
 
-from boxsession.address import Address
+from boxsession.address import Address, is_local_peer
+from boxsession.auth import login_password
 from boxsession.errors import StatementError
 
 __all__ = ['RemoteClosed', 'RemoteConsole']
@@ -16,6 +17,10 @@ _GREETING_BYTES = 128
 _GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \(Lua console\)')
 _INTERRUPT = b'\x03'
 _READ_BYTES = 65536
+# After so many reads the others have their turns: what can be read at once does not switch.
+_READS_IN_A_ROW = 8
+# A reply that nobody sees is no longer.
+_SKIPPED_BYTES = 65536
 _END = b'\n...\n'
 # Ends a statement of several lines, while one is sent.
 _DELIMITER = b'$EOF$'
@@ -23,6 +28,7 @@ _DELIMITER = b'$EOF$'
 _QUIET_SECONDS, _SILENT_SECONDS = 0.02, 0.5
 # How long the other side may take to accept what is sent to it.
 _SEND_SECONDS = 30
+_PAUSE_SECONDS = 1e-6           # by a timer: sleep(0) lets the event loop's callbacks run, and no sockets
 _LINGER_RESET = struct.pack('ii', 1, 0)
 
 
@@ -40,9 +46,11 @@ class RemoteConsole:
     def __init__(self, address: Address, timeout: float | None = None):
         self.address = address
         self._buffer = bytearray()
+        self._reads = 0
         try:
             with Timeout(timeout, TimeoutError('timed out')):
                 self._sock = self._connected(address)
+                self._is_private = is_local_peer(self._sock.getpeername())
                 greeting = self._greeting()
                 self._skip(b'\\set continuation off')
         except (OSError, UnicodeError, RemoteClosed) as error:
@@ -89,6 +97,9 @@ class RemoteConsole:
             raise RemoteClosed('Peer closed') from error
 
     def _receive(self) -> None:
+        self._reads += 1
+        if self._reads % _READS_IN_A_ROW == 0:
+            sleep(_PAUSE_SECONDS)
         try:
             data = self._sock.recv(_READ_BYTES)
         except OSError as error:
@@ -102,7 +113,10 @@ class RemoteConsole:
 
         Raises:
             RemoteClosed: the connection is over.
+            StatementError: the statement is a login whose password others could read on its way; it is not sent.
         """
+        if not self._is_private and login_password(statement) is not None:
+            raise StatementError(f'\\login: the password could be read on its way to {self.address}')
         if b'\n' in statement:
             self._skip(b'require("console").delimiter("%s")' % _DELIMITER)
             self._send(statement + _DELIMITER + b'\n')
@@ -115,8 +129,12 @@ class RemoteConsole:
     def _skip(self, statement: bytes) -> None:
         """Runs a statement of our own, whose reply nobody sees."""
         self._send(statement + b'\n')
-        for _ in self._reply():
-            pass
+        count = 0
+        for piece in self._reply():
+            count += len(piece)
+            if count > _SKIPPED_BYTES:
+                self.abort()
+                raise RemoteClosed('Peer closed')
 
     def _reply(self) -> Iterator[bytes]:
         buffer = self._buffer

@@ -2,11 +2,14 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import stat
+from pathlib import Path
 
 import pytest
 
+from boxsession.auth import login_password
 from boxsession.client.completeness import is_complete
 from boxsession.client.conversation import (
     NEED_DATA,
@@ -21,7 +24,16 @@ from boxsession.client.conversation import (
 from boxsession.client.history import History, default_path
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.target import Target, WrongUsage
-from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push, values
+from boxsession.client.values import (
+    Unshowable,
+    error_text,
+    is_error,
+    shown,
+    text_of_push,
+    values,
+    visible,
+    visible_pieces,
+)
 from boxsession.protocol import iproto
 from boxsession.protocol.greeting import console_greeting
 
@@ -308,3 +320,103 @@ class TestHistory:
         assert tmp_path / 'boxsession' / 'history' == default_path()
         monkeypatch.setenv('XDG_STATE_HOME', 'relative')
         assert default_path().is_absolute()
+
+    @pytest.mark.parametrize('kind', ['folder', 'pipe', 'device', 'circle', 'dangling'])
+    def test_what_is_no_file_is_left_alone(self, tmp_path, kind):
+        path = tmp_path / 'history'
+        if kind == 'folder':
+            path.mkdir()
+        elif kind == 'pipe':
+            os.mkfifo(path)
+        else:
+            path.symlink_to({'device': '/dev/null', 'circle': path, 'dangling': tmp_path / 'a' / 'b'}[kind])
+        before = stat.S_IMODE(os.stat('/dev/null').st_mode)
+        history = History(path)
+        history.add('x')
+        assert ['x'] == history.entries
+        assert before == stat.S_IMODE(os.stat('/dev/null').st_mode)
+
+    def test_a_link_leads_to_the_file(self, tmp_path):
+        real, path = tmp_path / 'real', tmp_path / 'history'
+        real.write_text('"x"\n' * 300_000)
+        path.symlink_to(real)
+        History(path).add('y')
+        assert path.is_symlink() and ['x', 'y'] == History(path).entries[-2:] and real.stat().st_size < 300_000
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason='only root can make files of others')
+    @pytest.mark.parametrize('kind', ['file', 'link', 'folder'])
+    def test_what_is_somebody_elses_is_left_alone(self, tmp_path, kind):
+        path, ours = tmp_path / 'state' / 'history', tmp_path / 'ours'
+        path.parent.mkdir()
+        ours.write_text('"a"\n')
+        if kind == 'file':
+            path.write_text('"a"\n')
+            os.chown(path, 12345, 12345)
+        elif kind == 'link':
+            path.symlink_to(ours)
+            os.lchown(path, 12345, 12345)
+        else:
+            os.chown(path.parent, 12345, 12345)
+        history = History(path)
+        history.add('b')
+        assert ['b'] == history.entries and '"a"\n' == ours.read_text()
+
+    def test_a_huge_one_is_not_read_whole(self, tmp_path):
+        path = tmp_path / 'history'
+        with open(path, 'wb') as file:
+            file.truncate(1 << 40)
+            file.seek(0, 2)
+            file.write(b'\n"last"\n')
+        assert ['last'] == History(path).entries
+        assert path.stat().st_size < 100
+
+    def test_there_may_be_no_home(self, monkeypatch):
+        monkeypatch.delenv('XDG_STATE_HOME', raising=False)
+        monkeypatch.setenv('HOME', '')
+        assert default_path() is None or default_path().is_absolute()
+        monkeypatch.setattr(Path, 'home', lambda: (_ for _ in ()).throw(RuntimeError))
+        assert None is default_path()
+        History(None).add('x')
+
+
+class TestVisible:
+    @pytest.mark.parametrize(('text', 'expected'), [
+        ('a\tb\nc', 'a\tb\nc'), ('\x1b[31m', '\\x1b[31m'), ('\r', '\\x0d'), ('\x9b', '\\x9b'), ('\u202e', '\\u202e'),
+        ('\U000e0041', '\\U000e0041'), ('\ud800', '\\ud800'), ('\ufeff', '\\ufeff'), ('\ufffe', '\\ufffe'),
+        ('ad\u200dmin', 'ad\\u200dmin'), ('\u200dmin', '\\u200dmin'), ('a\ufe0f', 'a\\ufe0f'),
+        ('é\ufe0f\ufe0f', 'é\ufe0f\\ufe0f'), ('é\u200d\u200d', 'é\u200d\\u200d'),
+        # As writing and emoji need them.
+        ('می\u200cخواهم', 'می\u200cخواهم'), ('👩\u200d❤\ufe0f\u200d👨', '👩\u200d❤\ufe0f\u200d👨'),
+        ('中é\u0301', '中é\u0301'),
+    ])
+    def test_escapes(self, text, expected):
+        assert expected == visible(text)
+
+    def test_in_pieces(self):
+        text = ('é\x1b中' * 60000).encode() + b'\xff\xc3'
+        pieces = list(visible_pieces(text))
+        assert len(pieces) > 4 and 'é\\x1b中' * 60000 + '\\xff\\xc3' == ''.join(pieces)
+
+    def test_every_invisible_character(self):
+        import unicodedata
+        shown = [point for point in range(0x110000) if unicodedata.category(chr(point)) in ('Cc', 'Cf', 'Cs', 'Zl', 'Zp')
+                 and visible(chr(point)) == chr(point)]
+        # Signs of Arabic, Syriac, Kaithi and the joints of hieroglyphs, which are visible.
+        assert all(point in (9, 10, 0x6dd, 0x70f, 0x890, 0x891, 0x8e2, 0x110bd, 0x110cd) or 0x600 <= point <= 0x605
+                   or 0x13430 <= point <= 0x1343f for point in shown)
+
+
+class TestLoginLines:
+    @pytest.mark.parametrize(('statement', 'password'), [
+        (b'\\login ops secret', b'secret'), (b'  \\ login ops  a b ', b'a b'), (b'e("\\\\login ops secret")', b'secret'),
+        (b'\\login ops', None), (b'login("ops", "x")', None), (b'\\loginops x y', None),
+        (b'\\' * 50000 + b' ' * 50000, None)])
+    def test_their_password(self, statement, password):
+        assert password == login_password(statement)
+
+
+@pytest.mark.parametrize('scalar', ['1' * 500_000 + 'x', '1' * 500_000, '0x' + 'f' * 500_000 + 'g', '1e' * 200_000,
+                                    '.' * 500_000])
+def test_a_long_run_of_digits_is_read_once(scalar):
+    # Where time grew with the square of its length, this would not end.
+    shown(f'---\n- {scalar}\n...\n'.encode(), 'lua')

@@ -8,14 +8,15 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
-    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
-     'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness', 'scheduler',
-     'scheduler.turns', 'scheduler.loop'},
+    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.answers', 'protocol.telnet',
+     'output.tagged', 'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness',
+     'scheduler', 'scheduler.turns', 'scheduler.loop'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
-    {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
-    {'accounts', 'listener', 'client.conversation', 'client.values', 'client.target', 'client.history'},
-    {'client.link', 'client.settings', 'client.screen', 'client.plain', 'client.fancy'},
+    {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls', 'client.values'},
+    {'accounts', 'listener', 'client.conversation', 'client.streams', 'client.history'},
+    {'client.target', 'client.settings', 'client.screen', 'client.plain', 'client.fancy'},
+    {'client.link'},
     {'client.script'},
     {'client.terminal'},
     {'client.command'},
@@ -41,7 +42,8 @@ DOORS = {
         'services',
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
-PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
+PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'protocol.answers', 'lua.packing', 'protocol.console',
+        'protocol.telnet',
         'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
         'client.values', 'client.settings'}

@@ -1,8 +1,11 @@
 """console.listen and console.connect: more listeners, and statements that go to another console."""
 from __future__ import annotations
 
+import itertools
+
 import gevent
 import pytest
+from test_connect_hostile import ELSEWHERE, Fake
 
 TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 
@@ -212,3 +215,98 @@ class TestConnect:
         assert [False] == near.values(
             f"f = require('fiber').new(require('console').connect, '{far.addresses[0]}') f:set_joinable(true)"
             ' return (f:join())')
+
+
+GREETING = f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"":<63}\n'.encode()
+
+
+@pytest.fixture
+def fake_server():
+    """A factory of servers: fake_server(function of a socket), its address."""
+    started = []
+
+    def start(serve, host='127.0.0.1'):
+        server = gevent.server.StreamServer((host, 0), lambda sock, _: serve(sock))
+        server.start()
+        started.append(server)
+        return f'{host}:{server.server_port}'
+
+    yield start
+    for server in started:
+        server.stop(1)
+
+
+class TestWhatNeverEnds:
+    """The server serves others meanwhile, in no more memory, and the session can leave."""
+
+    @staticmethod
+    def endless(*first, piece, sent):
+        def serve(sock):
+            try:
+                for data in first:
+                    sock.sendall(data)
+                while True:
+                    sock.sendall(piece)
+                    sent.append(len(piece))
+                    gevent.sleep(0)
+            except OSError:
+                pass
+        return serve
+
+    @pytest.mark.parametrize('piece', [b'x' * 65536, b'%TAG !push! x\n--- x\n...\n' * 3000],
+                             ids=['no end', 'pushes'])
+    def test_at_the_start(self, near, connect, fake_server, piece):
+        sent = []
+        first = (GREETING,) if piece.startswith(b'%') else (GREETING, b'---\n- ')
+        address = fake_server(self.endless(*first, piece=piece, sent=sent))
+        assert 'Connection is not established' == near.error(f"require('console').connect('{address}')")
+        assert [2] == near.values('1 + 1')
+        assert sum(sent) < 32 << 20
+
+    @pytest.mark.parametrize('piece', [b'x' * 65536, b'%TAG !push! x\n--- x\n...\n' * 3000], ids=['no end', 'pushes'])
+    def test_under_a_statement(self, near, connect, piece):
+        first = b'---\n...\n' + (b'' if piece.startswith(b'%') else b'---\n- ')
+        # From another thread, so that there is always something to read.
+        server = Fake(itertools.chain([GREETING, first], itertools.repeat(piece)))
+        address = server.address
+        assert [True] == near.values(f"require('console').connect('{address}')")
+        other = connect(near.address)
+        near.send('1\n')
+        near.read(1 << 22)                                      # it comes as it is read
+        reader = gevent.spawn(lambda: [near.read(1 << 16) for _ in range(1 << 20)])
+        try:
+            before = server.sent
+            assert [2] == other.values('1 + 1')                 # others are answered meanwhile
+            assert [True] == other.values('box.session.exists(1)')
+            assert server.sent - before < 64 << 20
+        finally:
+            reader.kill()
+            server.close()
+        near.reset()
+        with gevent.Timeout(20):
+            while other.value('box.session.exists(1)'):
+                gevent.sleep(0.01)
+
+
+@pytest.mark.parametrize('statement', ['\\login ops geheim', '\\ login ops geheim',
+                                       'require("console").eval("\\\\login ops geheim")'])
+def test_a_password_does_not_go_on_in_the_clear(near, fake_server, statement):
+    if ELSEWHERE is None:
+        pytest.skip('this machine has a loopback address only')
+    received = []
+
+    def serve(sock):
+        sock.sendall(GREETING + b'---\n...\n' + b'---\n- 5\n...\n')
+        while data := sock.recv(65536):
+            received.append(data)
+
+    address = fake_server(serve, ELSEWHERE)
+    assert [True] == near.values(f"require('console').connect('{address}')")
+    assert f'\\login: the password could be read on its way to {address}' == near.error(statement)
+    assert [5] == near.values('2 + 3')                          # still there
+    assert b'geheim' not in b''.join(received)
+
+
+def test_a_password_goes_on_to_this_machine(near, far):
+    go(near, far)
+    assert 'Incorrect password' in near.error('\\login ops geheim')

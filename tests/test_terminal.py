@@ -444,3 +444,130 @@ def test_a_server_cannot_move_the_cursor(open_terminal, statement):
                            + (b'---\n- \x1b[41m\n...\n' if statement else b'---\n- 1\n- "\\e[41m\\n"\n...\n'))
             terminal.expect(r'\x1b[41m')
     assert '\x1b[41m' not in terminal.raw
+
+
+@pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
+class TestSurroundings:
+    """A terminal that is not what one would expect, or goes away."""
+
+    @pytest.mark.parametrize('variables', [
+        {'TERM': ''}, {'TERM': 'dumb'}, {'TERM': 'nosuch'}, {'COLUMNS': '0', 'LINES': '0'}, {'COLUMNS': 'x', 'LINES': '-3'},
+        {'PYTHONIOENCODING': 'ascii'}, {'PYTHONIOENCODING': 'iso-8859-1'}, {'LC_ALL': 'C'}, {'LC_ALL': 'nosuch.KOI8'},
+        {'HOME': '/nonexistent'}, {'HOME': ''}, {'PAGER': "less '"}, {'PAGER': '/nosuch'}, {'PAGER': '/'}, {'PAGER': '  '},
+        {'PAGER': __file__},
+    ], ids=lambda variables: ' '.join(f'{name}={value}' for name, value in variables.items())[-30:])
+    def test_variables(self, open_terminal, address, plain, variables):
+        terminal = open_terminal(address, *plain, rows=10, **variables)
+        terminal.expect('admin@')
+        terminal.prompted()
+        terminal.type(r'"\208\191\208\176", "end" .. "ed"')
+        terminal.expect('- ended\n...\n')
+        terminal.prompted()
+        terminal.type('string.rep("x\\n", 50) .. "la" .. "st"')
+        terminal.expect('last')
+        assert 0 == terminal.leave()
+        assert 'Traceback' not in terminal.text
+
+    def test_an_empty_term_is_a_dumb_one(self, open_terminal, address, plain):
+        terminal = open_terminal(address, *plain, TERM='')
+        terminal.expect('admin@')
+        assert 0 == terminal.leave()
+        assert '\x1b[?25' not in terminal.raw and '\x1b[0m' not in terminal.raw
+
+    def test_history_that_the_terminal_cannot_show(self, open_terminal, address, plain, tmp_path):
+        path = tmp_path / 'state' / 'boxsession' / 'history'
+        path.parent.mkdir(parents=True)
+        path.write_text('"\\u043f\\u0440"\n"\\ud800"\n"\\udcff"\n"1 + 1"\n')
+        for variables in ({'LC_ALL': 'C', 'PYTHONUTF8': '0', 'PYTHONCOERCECLOCALE': '0'}, {'LC_ALL': 'C'},
+                          {'PYTHONIOENCODING': 'ascii'}):
+            terminal = open_terminal(address, *plain, **variables)
+            terminal.expect('admin@')
+            terminal.prompted()
+            terminal.type('"an" .. "swer"')
+            terminal.expect('- answer\n')
+            assert 0 == terminal.leave()
+
+    @pytest.mark.parametrize('rows, columns', [(1, 1), (0, 0), (2, 5)])
+    def test_small_windows(self, open_terminal, address, plain, rows, columns):
+        terminal = open_terminal(address, *plain, rows=rows, columns=columns)
+        deadline = time.monotonic() + SECONDS
+        while 'elp' not in re.sub(r'\s', '', terminal.text):
+            assert time.monotonic() < deadline and terminal._read()
+        terminal.send('1\r')
+        terminal.send('\\quit\r')
+        assert 0 == terminal.wait()
+
+    @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP])
+    def test_a_signal_at_the_prompt(self, open_terminal, address, plain, number):
+        terminal = open_terminal(address, *plain)
+        terminal.expect('admin@')
+        terminal.prompted()
+        before = termios.tcgetattr(terminal._main)
+        terminal.process.send_signal(number)
+        assert 128 + number == terminal.wait()
+        assert 'Traceback' not in terminal.text
+        after = termios.tcgetattr(terminal._main)
+        assert after[3] & termios.ECHO and after[3] & termios.ICANON, (before, after)
+
+    @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGHUP, None])
+    def test_a_signal_cancels_a_statement(self, open_terminal, address, plain, number):
+        terminal = open_terminal(address, *plain)
+        terminal.expect('admin@')
+        terminal.type('box.session.push("go" .. "ing") while true do end')
+        terminal.expect('going\n')
+        if number is None:                          # the terminal is closed
+            os.close(terminal._main)
+            terminal._main = os.open(os.devnull, os.O_RDONLY)
+            terminal.process.wait(SECONDS)
+        else:
+            terminal.process.send_signal(number)
+            assert 128 + number == terminal.wait()
+        assert 'Traceback' not in terminal.text
+        running = subprocess.check_output([sys.executable, '-m', 'boxsession', 'connect', address, '--raw', '-e',
+                                           '#box.session.list({state = "running"})'], env=environment())
+        assert b'1\n' == running
+
+
+def test_ctrl_d_and_signals_at_the_password(open_terminal):
+    terminal = open_terminal('ops@127.0.0.1:1')
+    terminal.expect('Password for ops@127.0.0.1:1: ')
+    terminal.send(CTRL_D)
+    assert 3 == terminal.wait()
+    assert 'no password was given' in terminal.text
+    terminal = open_terminal('ops@127.0.0.1:1')
+    terminal.expect('Password for ops@127.0.0.1:1: ')
+    terminal.process.send_signal(signal.SIGTERM)
+    assert 143 == terminal.wait()
+    assert termios.tcgetattr(terminal._main)[3] & termios.ECHO
+
+
+DECEIVING = ['\u202e', '\u202a', '\u2066', '\u2069', '\u200e', '\u200f', '\u061c', '\u200b', '\u2060', '\ufeff', '\xad',
+             '\u2028', '\u2029', '\x85', '\x9b', '\U000e0041', '\x7f', '\x1b', '\u3164']
+
+
+@pytest.mark.parametrize('plain', [(), ('--plain',), ('-e', '1')], ids=['fancy', 'plain', 'a script'])
+def test_what_deceives_is_shown_as_escapes(open_terminal, serve, tmp_path, plain):
+    text = ''.join(DECEIVING)
+    shown = ''.join(f'\\{ord(byte)}' if isinstance(byte, str) else f'\\{byte}' for byte in text.encode())
+    (tmp_path / 'init.lua').write_text(
+        f'deceiving = "{shown}"\n'
+        'box.session.on_connect(function() box.session.push(deceiving) end)\n'
+        f'names = {{[deceiving .. "a"] = 1}}\n')
+    (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\ninit: {tmp_path}/init.lua\n')
+    [address] = serve('-c', 'c.yml').addresses()
+    statements = ['deceiving', 'print(deceiving)', 'box.session.push({deceiving})', 'error(deceiving, 0)',
+                  'require("yaml").decode("[" .. deceiving)', '"the" .. " end"']
+    if plain[:1] == ('-e',):
+        terminal = open_terminal(address, '--keep-going', *(part for statement in statements for part in ('-e', statement)))
+        terminal.expect('the end')
+        terminal.wait()
+    else:
+        terminal = open_terminal(address, *plain)
+        terminal.expect('admin@')
+        terminal.prompted()
+        for statement in (*statements[:-1], '\\set output lua', *statements):
+            terminal.type(statement)
+        terminal.expect('the end')
+    ours = terminal.raw if '--plain' in plain or plain[:1] == ('-e',) else terminal.text
+    assert not set(DECEIVING) - {'\x1b'} & set(ours)
+    assert '\\u202e' in ours

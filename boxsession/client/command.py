@@ -4,13 +4,15 @@ from __future__ import annotations
 import argparse
 import sys
 
-from boxsession.client.script import WRONG_USAGE, Source, run_script
+from boxsession.client.conversation import MAX_REPLY_BYTES
+from boxsession.client.script import NO_SERVER, WRONG_USAGE, Source, run_script
+from boxsession.client.streams import CannotWrite, Ended, end, say, set_up, signals
 from boxsession.client.target import PASSWORD_VARIABLE, Target, WrongUsage
 
-__all__ = ['add_parser', 'run_connect', 'wrong_usage']
+__all__ = ['WRONG_USAGE', 'add_parser', 'run_connect', 'say', 'wrong_usage']
 
 _EPILOG = ('Exits with 0 when all was well, 1 when a statement ended in an error, 2 when the server could not be reached '
-           'or went away, 3 for wrong usage.')
+           'or went away, 3 for wrong usage or standard output that cannot be written.')
 
 
 def _seconds(text: str) -> float:
@@ -21,6 +23,15 @@ def _seconds(text: str) -> float:
 
 
 _seconds.__name__ = 'number of seconds'
+
+
+def _bytes(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise ValueError
+    return int(text)
+
+
+_bytes.__name__ = 'number of bytes'
 
 
 def add_parser(commands, default_address: str) -> None:
@@ -46,10 +57,15 @@ def add_parser(commands, default_address: str) -> None:
     script.add_argument('--keep-going', action='store_true', help='go on after a statement that ended in an error')
     script.add_argument('--timeout', type=_seconds, metavar='SECONDS',
                         help='how long all of it may take; then the running statement is cancelled')
+    connect.add_argument('--max-reply', type=_bytes, metavar='BYTES', default=MAX_REPLY_BYTES,
+                         help='the longest reply that is taken, in bytes; a longer one ends the session; 0 for no limit '
+                              '(default: %(default)s)')
     access = connect.add_argument_group('login and TLS')
     access.add_argument('--password-file', metavar='FILE',
                         help=f"USER's password: its first line (or the variable {PASSWORD_VARIABLE}; asked for on a "
                              'terminal)')
+    access.add_argument('--insecure', action='store_true',
+                        help='send a password also where others could read it on its way')
     access.add_argument('--tls', action='store_true', help='connect by TLS; the other TLS options imply it')
     access.add_argument('--ca', metavar='FILE', help="who has to have signed the server's certificate (default: whom the "
                                                      'system trusts)')
@@ -68,26 +84,41 @@ def wrong_usage(parser: argparse.ArgumentParser, message: str) -> None:
 
 def run_connect(arguments: argparse.Namespace) -> int:
     """Runs the command; gives the exit code."""
+    set_up()
     try:
-        target = Target.parse(arguments.target)
-        if arguments.key and not arguments.cert:
-            raise WrongUsage('--key needs --cert')
-        if arguments.tls or arguments.ca or arguments.cert or arguments.no_verify:
-            target.use_tls(arguments.ca, arguments.cert, arguments.key, verify=not arguments.no_verify)
-        sources = [Source('' if len(arguments.statements) == 1 and not arguments.file else f'-e {number}', statement)
-                   for number, statement in enumerate(arguments.statements, 1)]
-        if arguments.file is not None:
-            sources.append(Source('' if arguments.file == '-' else arguments.file, path=arguments.file))
-        is_terminal = not sources and sys.stdin.isatty() and sys.stdout.isatty()
-        target.find_password(arguments.password_file)
-        if is_terminal:
-            from boxsession.client.terminal import run_terminal
-
-            return run_terminal(target, form=arguments.output, plain=arguments.plain)
-        return run_script(target, sources or [Source('')], form='raw' if arguments.raw else arguments.output,
-                          keep_going=arguments.keep_going, timeout=arguments.timeout)
+        with signals(end):
+            return _run(arguments)
     except WrongUsage as error:
-        print(f'boxsession: {error}', file=sys.stderr)
+        say(f'boxsession: {error}')
         return WRONG_USAGE
+    except MemoryError:
+        say('boxsession: there is not enough memory for what the server sends (see --max-reply)')
+        return NO_SERVER
+    except CannotWrite as error:
+        say(f'boxsession: {error}')
+        return WRONG_USAGE
+    except Ended as error:
+        return error.code
     except KeyboardInterrupt:
         return 130
+
+
+def _run(arguments) -> int:
+    target = Target.parse(arguments.target)
+    if arguments.key and not arguments.cert:
+        raise WrongUsage('--key needs --cert')
+    if arguments.tls or arguments.ca or arguments.cert or arguments.no_verify:
+        target.use_tls(arguments.ca, arguments.cert, arguments.key, verify=not arguments.no_verify)
+    target.insecure, target.max_reply = arguments.insecure, arguments.max_reply
+    sources = [Source('' if len(arguments.statements) == 1 and not arguments.file else f'-e {number}', statement)
+               for number, statement in enumerate(arguments.statements, 1)]
+    if arguments.file is not None:
+        sources.append(Source('' if arguments.file == '-' else arguments.file, path=arguments.file))
+    is_terminal = not sources and sys.stdin.isatty() and sys.stdout.isatty()
+    target.find_password(arguments.password_file)
+    if is_terminal:
+        from boxsession.client.terminal import run_terminal
+
+        return run_terminal(target, form=arguments.output, plain=arguments.plain)
+    return run_script(target, sources or [Source('')], form='raw' if arguments.raw else arguments.output,
+                      keep_going=arguments.keep_going, timeout=arguments.timeout)

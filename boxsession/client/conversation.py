@@ -15,8 +15,13 @@ from __future__ import annotations
 import re
 from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 
-__all__ = ['NEED_DATA', 'BadReply', 'BinaryConversation', 'Notice', 'Push', 'Reply', 'TextConversation', 'document_of']
+__all__ = ['MAX_REPLY_BYTES', 'NEED_DATA', 'BadReply', 'BinaryConversation', 'Notice', 'Push', 'Reply', 'TextConversation',
+           'document_of', 'error_document']
+
+# Four times what a server of ours sends unless its limits.output_bytes says otherwise.
+MAX_REPLY_BYTES = 256 << 20
 
 NEED_DATA = None
 # A comment: where a server has lost it, a statement of one line still means the same.
@@ -24,14 +29,17 @@ _DELIMITER = b'--~boxsession~'
 _INTERRUPT = b'\x03'
 _END = b'\n...\n'
 _GOODBYE = re.compile(rb'^(~\.|\x04)\r?$', re.MULTILINE)
+_LOGIN = re.compile(rb'\\\s*login\b')
 _SETS_DELIMITER = re.compile(rb'\bdelimiter\s*[("\'\[]')
 _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_NOT_IN_A_LINE = re.compile(rb'[\x00-\x1f\x7f]')
+_TRUE, _NOTHING = b'---\n- true\n...\n', b'---\n...\n'
 _COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
 _WRAPPED, _PLAIN, _HIDDEN = range(3)
 
 
 class BadReply(Exception):
-    """What came is no reply: the two sides have lost each other."""
+    """What came is no reply, or one that is too long: the two sides have lost each other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +84,13 @@ def _bytes(value):
     return value
 
 
-def _error_document(message: str) -> bytes:
+def error_document(message: str) -> bytes:
+    """A reply that is an error."""
     return document_of([{'error': message}], as_list=True)
+
+
+def _login_line(user: str, password: str) -> bytes:
+    return f'\\login {user} {password}'.encode(errors='surrogateescape')
 
 
 def _lua_string(data: bytes) -> bytes:
@@ -89,12 +102,17 @@ class TextConversation:
 
     Args:
         greeting: the server's 128 bytes, which tell whether it is one of ours.
+        max_reply: how many bytes a reply or a push may have; 0 for no limit.
 
     Attributes:
         can_cancel: whether the server can stop a statement.
+        shows_password: whether a login sends the password as it is.
     """
 
-    def __init__(self, greeting: bytes):
+    shows_password = True
+
+    def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
+        self._max_reply = max_reply
         self._is_ours = b'\nboxsession ' in greeting
         self.can_cancel = self._is_ours
         self._buffer = bytearray()
@@ -119,7 +137,28 @@ class TextConversation:
 
     def login(self, user: str, password: str) -> tuple[int, bytes]:
         """As ask(): goes on as another user."""
-        return self.ask(b'\\login %s %s' % (user.encode(), password.encode(errors='surrogateescape')))
+        return self.ask(_login_line(user, password))
+
+    def login_problem(self, user: str, password: str) -> str:
+        """Why login() cannot be; empty where it can."""
+        if user.split() != [user]:
+            return 'a user with white space in its name cannot log in to a text console'
+        return self.problem(_login_line(user, password))
+
+    def problem(self, statement: bytes) -> str:
+        """Why a statement is not to be sent; empty where it is."""
+        if not _LOGIN.match(statement):
+            return ''
+        if not self._is_ours:           # it would show the whole line in its error, the password included
+            return 'the server has no \\login'
+        if _NOT_IN_A_LINE.search(statement) or _DELIMITER in statement:
+            return '\\login takes no control characters: its user and password are one line of text'
+        return ''
+
+    @staticmethod
+    def is_logged_in(document: bytes) -> bool:
+        """Whether the reply to login() is that of a login."""
+        return document == _TRUE
 
     def ask(self, statement: bytes) -> tuple[int, bytes]:
         """A statement: its ticket, and the bytes that ask it."""
@@ -161,6 +200,8 @@ class TextConversation:
             head = bytes(buffer[:5])
             if not (b'---\n'.startswith(head[:4]) or head[:4] in (b'---\n', b'--- ') or b'%TAG '.startswith(head)):
                 raise BadReply(f'this is no YAML document: {bytes(buffer[:60])!r}')
+            if self._max_reply and (end if end >= 0 else len(buffer)) > self._max_reply:
+                raise BadReply(f'the reply is too long: more than {self._max_reply} bytes (--max-reply)')
             if end < 0:
                 self._scanned = len(buffer)
                 return NEED_DATA
@@ -178,14 +219,15 @@ class TextConversation:
 
 def _unwrapped(document: bytes) -> bytes:
     """The document that console.eval gave; the one that came, where it is an error of eval's own."""
-    from boxsession.output.reader import read_documents
+    from boxsession.client.values import Unshowable, packed_value
     from boxsession.output.tagged import tokens
 
-    found = list(tokens(read_documents(document, empty=b's0:'), 1))
-    texts = [text for mark, text in found if mark == 's']
-    if len(found) == 5 and texts and texts[0].startswith(b'---'):
-        return texts[0]
-    return document
+    try:
+        found = list(islice(tokens(packed_value(document)), 4))
+    except Unshowable:
+        return document
+    [_, (mark, text), *more] = found if len(found) > 1 else [*found, ('', b'')]
+    return text if mark == 's' and text.startswith(b'---') and len(more) == 1 else document
 
 
 class BinaryConversation:
@@ -195,13 +237,17 @@ class BinaryConversation:
     _EVAL = "return require('console').eval(...)"
     _CANCEL = 'return box.session.cancel(box.session.id())'
 
-    def __init__(self, greeting: bytes):
-        from boxsession.protocol import iproto
+    # AUTH sends a scramble: SHA-1 of the password and of what the server has chosen.
+    shows_password = False
+
+    def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
+        from boxsession.protocol import answers, iproto
 
         self._iproto = iproto
         self._greeting = greeting
-        self._answers = iproto.Answers()
+        self._answers = answers.Answers(max_reply)
         self._sync = 0
+        self._asked: set[int] = set()       # requests without an answer
         self._cancels: set[int] = set()
         self.can_cancel = True              # until the server says that it cannot
 
@@ -211,12 +257,28 @@ class BinaryConversation:
 
     def _next(self):
         self._sync += 1
+        self._asked.add(self._sync)
         return self._sync
 
     def login(self, user: str, password: str) -> tuple[int, bytes]:
         """As ask(): goes on as another user."""
         sync = self._next()
         return sync, self._iproto.auth_request(sync, user, password, self._greeting)
+
+    @staticmethod
+    def login_problem(user: str, password: str) -> str:
+        """Why login() cannot be; empty where it can."""
+        return ''
+
+    @staticmethod
+    def problem(statement: bytes) -> str:
+        """Why a statement is not to be sent; empty where it is."""
+        return ''
+
+    @staticmethod
+    def is_logged_in(document: bytes) -> bool:
+        """Whether the reply to login() is that of a login."""
+        return document == _NOTHING
 
     def ask(self, statement: bytes) -> tuple[int, bytes]:
         """A statement: its ticket, and the bytes that ask it."""
@@ -248,18 +310,31 @@ class BinaryConversation:
             try:
                 answer = self._answers.next_event()
             except ValueError as error:
-                raise BadReply(str(error)) from None
-            if answer is self._iproto.NEED_DATA:
+                raise BadReply(f'this is no answer of the binary protocol: {error}') from None
+            if answer is NEED_DATA:
                 return NEED_DATA
+            first = answer.values[0] if answer.values else None
             if answer.kind == 'push':
-                return Push(document_of(answer.data[0] if answer.data else None))
+                return Push(_document(first or b'Z'))
+            if answer.sync not in self._asked and (answer.sync or answer.kind == 'ok'):
+                raise BadReply(f'this answers no request: its number is {answer.sync}')
+            self._asked.discard(answer.sync)
             if answer.sync in self._cancels:
                 self._cancels.discard(answer.sync)
-                if answer.kind == 'error' and 'nil value' in answer.message:
+                if answer.kind == 'error' and b'nil value' in first:
                     self.can_cancel = False
                 continue
             if answer.kind == 'error':
-                document = _error_document(answer.message)
+                document = _document(b'Ms5:error%s}' % first, as_list=True)
                 return Reply(answer.sync, document) if answer.sync else Notice(document)
-            text = answer.data[0] if answer.data else '---\n...\n'
-            return Reply(answer.sync, str(text).encode(errors='surrogateescape'))
+            if first is None:
+                return Reply(answer.sync, _NOTHING)
+            text = first.partition(b':')[2] if first[:1] == b's' else b''
+            return Reply(answer.sync, text if text.startswith(b'---') else _document(b''.join(answer.values), as_list=True))
+
+
+def _document(packed: bytes, as_list: bool = False) -> bytes:
+    from boxsession.output import yaml
+    from boxsession.output.tagged import tokens
+
+    return yaml.document(tokens(packed), as_list=as_list)

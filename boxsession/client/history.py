@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from pathlib import Path
 
 from boxsession.redaction import may_hold_secret
@@ -16,13 +17,18 @@ __all__ = ['History', 'default_path']
 _ENTRIES_MAX = 2000
 # Above this the file is written anew, with its last entries.
 _FILE_BYTES = 1 << 20
+# Of a longer one, the end is read.
+_READ_BYTES = 1 << 24
 
 
-def default_path() -> Path:
-    """Where the history is: in $XDG_STATE_HOME, or ~/.local/state."""
+def default_path() -> Path | None:
+    """Where the history is: in $XDG_STATE_HOME, or ~/.local/state. None where there is no home."""
     state = os.environ.get('XDG_STATE_HOME', '')
-    folder = Path(state) if os.path.isabs(state) else Path.home() / '.local' / 'state'
-    return folder / 'boxsession' / 'history'
+    try:
+        folder = Path(state) if os.path.isabs(state) else Path.home() / '.local' / 'state'
+    except RuntimeError:                # this uid has no entry, and there is no $HOME
+        return None
+    return folder / 'boxsession' / 'history' if folder.is_absolute() else None
 
 
 class History:
@@ -32,13 +38,21 @@ class History:
         entries: oldest first.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         self._path = path
         self.entries: list[str] = []
-        try:
-            data = path.read_bytes()
-        except OSError:
+        if path is None:
             return
+        fd = self._opened(path, os.O_RDONLY)
+        if fd < 0:
+            return
+        with open(fd, 'rb') as file:
+            try:
+                size = os.fstat(fd).st_size
+                file.seek(max(0, size - _READ_BYTES))
+                data = file.read(_READ_BYTES)
+            except OSError:
+                return
         for line in data.splitlines():
             try:
                 entry = json.loads(line)
@@ -49,7 +63,7 @@ class History:
             if is_entry:
                 self.entries.append(entry)
         del self.entries[:-_ENTRIES_MAX]
-        if len(data) > _FILE_BYTES:
+        if size > _FILE_BYTES:
             self._write_anew()
 
     def add(self, entry: str) -> None:
@@ -57,15 +71,35 @@ class History:
         if self.entries[-1:] == [entry]:
             return
         self.entries.append(entry)
-        if not may_hold_secret(entry.encode(errors='surrogateescape')):
+        if self._path is not None and not may_hold_secret(entry.encode(errors='surrogateescape')):
             self._append([entry], self._path, os.O_APPEND)
+
+    @staticmethod
+    def _opened(path, flags) -> int:
+        """A descriptor of a file, or -1: a device, a pipe, and what is somebody else's, is left alone."""
+        fd = -1
+        try:
+            # A link or a folder that somebody else has made may lead anywhere.
+            if any(os.lstat(place).st_uid != os.geteuid() for place in (path.parent, path) if os.path.lexists(place)):
+                return -1
+            fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
+            found = os.fstat(fd)
+            if stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid():
+                return fd
+        except OSError:
+            pass
+        if fd >= 0:
+            os.close(fd)
+        return -1
 
     def _append(self, entries, path, flags) -> bool:
         data = ''.join(json.dumps(entry) + '\n' for entry in entries).encode()
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | flags, 0o600)
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError:
+            return False
+        fd = self._opened(path, os.O_WRONLY | os.O_CREAT | flags)
+        if fd < 0:
             return False
         try:
             os.fchmod(fd, 0o600)
@@ -76,6 +110,12 @@ class History:
             os.close(fd)
 
     def _write_anew(self):
-        path = self._path.with_name(f'{self._path.name}.{os.getpid()}')
-        if self._append(self.entries, path, os.O_TRUNC):
-            os.replace(path, self._path)
+        try:
+            path = self._path.resolve()             # where a link leads
+            new = path.with_name(f'{path.name}.{os.getpid()}')
+            if self._append(self.entries, new, os.O_EXCL):
+                os.replace(new, path)
+            else:
+                new.unlink(missing_ok=True)
+        except (OSError, RuntimeError):             # RuntimeError: links in a circle
+            pass

@@ -2,6 +2,7 @@
 """
 from __future__ import annotations
 
+import math
 import os
 import re
 import select
@@ -12,21 +13,36 @@ import threading
 import time
 from collections.abc import Iterator
 
-from boxsession.client.conversation import NEED_DATA, BadReply, BinaryConversation, Notice, Push, Reply, TextConversation
+from boxsession.address import is_local_peer
+from boxsession.auth import login_password
+from boxsession.client.conversation import (
+    NEED_DATA,
+    BadReply,
+    BinaryConversation,
+    Notice,
+    Push,
+    Reply,
+    TextConversation,
+    error_document,
+)
 from boxsession.client.target import Target
 from boxsession.client.values import error_text, is_error
 from boxsession.errors import BoxsessionError
 from boxsession.protocol.greeting import GREETING_BYTES
 
-__all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'TimedOut']
+__all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'Refused', 'TimedOut']
 
 CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
+# What is asked of the client's own accord has a reply of no more.
+_OWN_REPLY_BYTES = 1 << 20
 # What has come meanwhile is taken in so many reads; of a server that never stops, the rest with the next reply.
 _POLL_READS = 16
 # How long a statement that was cancelled may take to say so.
 _CANCEL_SECONDS = 1.0
 _GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \((Lua console|Binary)\)')
+_IN_THE_CLEAR = ('the password could be read on its way: use --tls, a unix socket, or a connection from this machine '
+                 '(--insecure sends it all the same)')
 _LINGER_RESET = struct.pack('ii', 1, 0)
 
 
@@ -34,15 +50,19 @@ class LinkError(BoxsessionError):
     """There is no connection to be had, or no more."""
 
 
+class Refused(LinkError):
+    """There is no login: another attempt would end the same."""
+
+
 class Lost(LinkError):
-    """The server went away.
+    """The server went away, or what it sends is no reply.
 
     Attributes:
         was_sent: whether it may have run the statement.
     """
 
-    def __init__(self, reason: str, was_sent: bool):
-        super().__init__(f'the server went away: {reason}')
+    def __init__(self, reason: str, was_sent: bool, what: str = 'the server went away'):
+        super().__init__(f'{what}: {reason}')
         self.was_sent = was_sent
 
 
@@ -73,8 +93,15 @@ class Link:
         self.greeting = b''
         self._lock = threading.RLock()
         self._kept: list[Push | Notice] = []        # what came while nobody asked for it
-        self._wake_out, self._wake_in = os.pipe()
-        os.set_blocking(self._wake_in, False)
+        self._kept_bytes = 0
+        self._is_private = False                    # whether nobody on the way can read what is sent
+        self._conversation: TextConversation | BinaryConversation | None = None
+        try:
+            self._wake_out, self._wake_in = os.pipe()
+        except OSError as error:
+            raise LinkError(f'cannot connect to {target.address}: {_reason(error)}') from None
+        for fd in (self._wake_out, self._wake_in):
+            os.set_blocking(fd, False)
         self._interrupts = 0
         self._interrupted = 0.0
         self.patience: float | None = None
@@ -113,6 +140,8 @@ class Link:
             if tls is not None:
                 sock.settimeout(max(0.001, deadline - time.monotonic()))
                 sock = tls.wrap_socket(sock, server_hostname=address.host or 'localhost')
+            # Where it really goes: what a name stands for may change.
+            self._is_private = tls is not None or is_local_peer(sock.getpeername())
             sock.setblocking(False)
             return sock
         except (OSError, UnicodeError) as error:
@@ -144,17 +173,38 @@ class Link:
                 raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
             raise LinkError(f'{address} is no console: it says {data[:40]!r}')
         self.greeting = data
-        self._conversation = (BinaryConversation if match[1] == b'Binary' else TextConversation)(data)
+        kind = BinaryConversation if match[1] == b'Binary' else TextConversation
+        self._conversation = kind(data, self.target.max_reply)
+        if self.target.user is not None:
+            problem = self._conversation.login_problem(self.target.user, self.target.password or '')
+            if not problem and self._conversation.shows_password and not self._may_send_password:
+                problem = _IN_THE_CLEAR
+            if problem:
+                raise Refused(f'cannot log in as {self.target}: {problem}')
         opening = self._conversation.opening()
         if opening:
             self._send(opening, deadline)
 
     def _log_in(self, deadline):
-        ticket, data = self._conversation.login(self.target.user, self.target.password or '')
+        password = self.target.password or ''
+        ticket, data = self._conversation.login(self.target.user, password)
         self._send(data, deadline)
         for event in self._events(ticket, deadline):
-            if not isinstance(event, Push) and is_error(event.document):
-                raise LinkError(f'cannot log in as {self.target}: {error_text(event.document)}')
+            if isinstance(event, Push) or isinstance(event, Reply) and self._conversation.is_logged_in(event.document):
+                continue
+            document = _without(password.encode(errors='surrogateescape'), event.document)
+            said = error_text(document) if is_error(document) else 'the server answers something else than yes'
+            raise Refused(f'cannot log in as {self.target}: {said}')
+
+    @property
+    def _may_send_password(self):
+        return self._is_private or self.target.insecure
+
+    def _problem(self, statement: bytes) -> str:
+        """Why a statement is not sent; empty where it is."""
+        if login_password(statement) is not None and not self._may_send_password:
+            return _IN_THE_CLEAR
+        return self._conversation.problem(statement)
 
     # Asking
 
@@ -166,6 +216,8 @@ class Link:
     def ask(self, statement: bytes, deadline: float | None = None) -> Iterator[Push | Notice | Reply]:
         """Asks a statement: gives pushes and notices as they come, and at last the reply.
 
+        A login whose password others could read is not sent: the reply says so.
+
         Raises:
             Lost: the connection is over.
             TimedOut: the deadline came first; the statement is cancelled.
@@ -174,11 +226,17 @@ class Link:
         with self._lock:
             self._drain()
             self._interrupts = 0
+            problem = self._problem(statement)
+            if problem:
+                yield Reply(0, error_document(problem))
+                return
             self._poll()
             ticket, data = self._conversation.ask(statement)
+            password = login_password(statement)
             try:
                 self._send(data, deadline)
-                yield from self._events(ticket, deadline)
+                for event in self._events(ticket, deadline):
+                    yield Reply(ticket, _without(password, event.document)) if password and type(event) is Reply else event
             except TimedOut:
                 self._cancel_and_wait(ticket)
                 raise
@@ -188,7 +246,7 @@ class Link:
         return self.query(self._conversation.completion(text.encode()), seconds)
 
     def query(self, statement: bytes, seconds: float) -> bytes | None:
-        """The reply to a statement of the client's own, by any thread; None when there is none in time."""
+        """The reply to a statement of the client's own, by any thread; None when there is none in time, or a long one."""
         deadline = time.monotonic() + seconds
         if not self._lock.acquire(timeout=seconds):
             return None
@@ -198,9 +256,9 @@ class Link:
             self._send(data, deadline)
             for event in self._events(ticket, deadline):
                 if isinstance(event, Reply):
-                    return event.document
-                self._kept.append(event)
-        except (TimedOut, Lost):
+                    return event.document if len(event.document) <= _OWN_REPLY_BYTES else None
+                self._keep(event)
+        except LinkError:
             return None
         finally:
             self._lock.release()
@@ -223,14 +281,14 @@ class Link:
         return self._interrupts
 
     def _events(self, ticket, deadline):
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._kept_bytes = self._kept, [], 0
         yield from kept
         while True:
             self._wait(deadline, only_looks=True)       # also where what comes never ends
             try:
                 event = self._conversation.next_event()
             except BadReply as error:
-                raise Lost(str(error), was_sent=True) from None
+                raise Lost(str(error), was_sent=True, what='the connection is closed') from None
             if event is NEED_DATA:
                 self._conversation.receive_data(self._received(_READ_BYTES, deadline))
             elif type(event) is not Reply:
@@ -238,6 +296,14 @@ class Link:
             elif event.ticket == ticket:        # the others are of queries that came too late
                 yield event
                 return
+
+    def _keep(self, event):
+        """Keeps what nobody asked for until somebody asks something."""
+        self._kept.append(event)
+        self._kept_bytes += len(event.document)
+        if self.target.max_reply and self._kept_bytes > self.target.max_reply:
+            raise Lost(f'more than {self.target.max_reply} bytes came that nobody asked for (--max-reply)', was_sent=False,
+                       what='the connection is closed')
 
     def _poll(self):
         """Takes what has come meanwhile, and sees a server that is gone before a statement is sent to it."""
@@ -311,9 +377,10 @@ class Link:
             raise TimedOut('there was no reply in time')
         if only_looks:
             seconds = 0
-        readers, writers, _ = select.select([self._wake_out] if writing else [self._sock, self._wake_out],
-                                            [self._sock] if writing else [], [], seconds)
-        if self._wake_out in readers:
+        poller = select.poll()                      # select() takes no descriptors above 1023
+        poller.register(self._wake_out, select.POLLIN)
+        poller.register(self._sock, select.POLLOUT if writing else select.POLLIN)
+        if self._wake_out in dict(poller.poll(None if seconds is None else math.ceil(seconds * 1000))):
             self._drain()
             if self._interrupts > 1:
                 self.abort()
@@ -323,8 +390,11 @@ class Link:
                 self._send(data, deadline)
 
     def _drain(self):
-        while select.select([self._wake_out], [], [], 0)[0]:
-            os.read(self._wake_out, 100)
+        try:
+            while os.read(self._wake_out, 100):
+                pass
+        except BlockingIOError:
+            pass
 
     def abort(self) -> None:
         """Ends the connection with a reset: what runs there is to know that nobody waits."""
@@ -357,6 +427,15 @@ def _reason(error: Exception) -> str:
         return 'TLS failed: what answers there does not speak TLS; if it is a listener without TLS, leave --tls out'
     if isinstance(error, ssl.SSLError):
         return f'TLS failed: {error.reason or error}'
+    if isinstance(error, UnicodeError):
+        return 'this is no name of a host'
     if isinstance(error, TimeoutError):
         return 'it does not answer in time'
     return getattr(error, 'strerror', None) or str(error)
+
+
+def _without(secret: bytes | None, document: bytes) -> bytes:
+    """A reply that does not tell a password: some servers show the whole line in their error."""
+    if secret and is_error(document) and secret in error_text(document).encode(errors='surrogateescape'):
+        return error_document('the server refuses the login, in words that hold the password')
+    return document

@@ -32,7 +32,7 @@ class PlainEditor:
             readline.set_completer_delims(' \t\n()[]{}=+-*/%^<>~,;#\'"')
             readline.parse_and_bind('tab: complete')
             for entry in history.entries:
-                readline.add_history(entry)
+                _remember(entry)
 
     def read(self, prompt: str, kept: str = '') -> str:
         """What is typed: a whole statement, line feeds inside it. `kept` is there to go on with.
@@ -42,7 +42,7 @@ class PlainEditor:
         """
         if readline is not None:
             # Of several lines only the history can give them back whole.
-            readline.set_startup_hook((lambda: readline.insert_text(kept)) if kept and '\n' not in kept else None)
+            readline.set_startup_hook((lambda: _insert(kept)) if kept and '\n' not in kept else None)
         try:
             text = input(prompt)
             if readline is not None:
@@ -54,7 +54,7 @@ class PlainEditor:
                 readline.set_startup_hook(None)
         if text.strip():
             if readline is not None and self._history.entries[-1:] != [text]:
-                readline.add_history(text)
+                _remember(text)
             self._history.add(text)
         return text
 
@@ -64,3 +64,17 @@ class PlainEditor:
             head = text[:len(text) - count]
             self._found = [head + name for name in names] if count <= len(text) else []
         return self._found[state] if state < len(self._found) else None
+
+
+def _remember(entry):
+    try:
+        readline.add_history(entry)
+    except ValueError:                  # the terminal's encoding cannot show it
+        pass
+
+
+def _insert(text):
+    try:
+        readline.insert_text(text)
+    except ValueError:
+        pass

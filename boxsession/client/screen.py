@@ -9,8 +9,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 
-from boxsession.client.values import visible
+from boxsession.client.streams import write, write_text
+from boxsession.client.values import visible_pieces
 
 __all__ = ['Screen']
 
@@ -27,7 +29,7 @@ class Screen:
 
     def __init__(self, plain: bool = False):
         self._formatter = None
-        if not plain and not os.environ.get('NO_COLOR') and os.environ.get('TERM', 'dumb') != 'dumb':
+        if not plain and not os.environ.get('NO_COLOR') and (os.environ.get('TERM') or 'dumb') != 'dumb':
             try:
                 from pygments.formatters import TerminalFormatter
 
@@ -37,21 +39,26 @@ class Screen:
 
     def say(self, message: str) -> None:
         """A line of the client's own."""
-        print(visible(message), flush=True)
+        write(sys.stdout, f'{message}\n'.encode(errors='backslashreplace'))
 
     def show(self, data: bytes, form: str) -> None:
         """A reply in one of the formats (`boxsession.client.values`); one longer than the screen by the pager."""
-        text = visible(data.decode(errors='backslashreplace'))
         size = shutil.get_terminal_size()
+        is_short = len(data) <= _COLOURED_BYTES
         # The line behind the last is the prompt's.
-        rows = sum(1 + max(0, len(line) - 1) // size.columns for line in text.split('\n', size.lines + 1))
-        is_long = rows > size.lines
-        if self._formatter is not None and len(data) <= _COLOURED_BYTES:
-            text = self._coloured(text, form)
-        if is_long and self._paged(text):
+        is_long = not is_short or self._rows(data, size) > size.lines
+        if not is_short or self._formatter is None:
+            if not is_long or not self._paged(visible_pieces(data)):
+                write(sys.stdout, data)
             return
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        text = self._coloured(''.join(visible_pieces(data)), form)
+        if not is_long or not self._paged([text]):
+            write_text(sys.stdout, [text])
+
+    @staticmethod
+    def _rows(data, size):
+        lines = ''.join(visible_pieces(data)).split('\n', size.lines + 1)
+        return sum(1 + max(0, len(line) - 1) // size.columns for line in lines)
 
     def _coloured(self, text, form):
         from pygments import highlight
@@ -61,17 +68,24 @@ class Screen:
         return highlight(text, lexer(stripnl=False, ensurenl=False), self._formatter)
 
     @staticmethod
-    def _paged(text) -> bool:
-        command = shlex.split(os.environ.get('PAGER') or 'less')
-        environment = {'LESS': 'FRX', **os.environ}
-        if not command or shutil.which(command[0]) is None:
-            return False
-        pager = subprocess.Popen(command, stdin=subprocess.PIPE, env=environment)
+    def _paged(pieces: Iterable[str]) -> bool:
         try:
-            pager.communicate(text.encode(errors='replace'))
-        except BrokenPipeError:                 # who has seen enough leaves it
+            command = shlex.split(os.environ.get('PAGER') or 'less')
+            if not command or shutil.which(command[0]) is None:
+                return False
+            pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={'LESS': 'FRX', **os.environ})
+        except (OSError, ValueError):           # no program; a quotation without an end
+            return False
+        encoding = sys.stdout.encoding or 'utf-8'
+        try:
+            with pager.stdin:
+                for piece in pieces:
+                    pager.stdin.write(piece.encode(encoding, errors='backslashreplace'))
+        except (BrokenPipeError, KeyboardInterrupt):    # who has seen enough leaves it; the pager has its own use of Ctrl-C
             pass
-        except KeyboardInterrupt:               # the pager has its own use of it
-            pager.stdin.close()
-            pager.wait()
-        return True
+        while True:
+            try:
+                pager.wait()
+                return True
+            except KeyboardInterrupt:
+                pass

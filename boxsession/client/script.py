@@ -14,8 +14,9 @@ from boxsession.client.completeness import is_complete
 from boxsession.client.conversation import Notice, Reply, document_of
 from boxsession.client.link import Link, LinkError, TimedOut
 from boxsession.client.settings import Settings, is_quit
+from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
-from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push, visible
+from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
 from boxsession.protocol.console import NEED_DATA, ConsoleProtocol, End, More, Statement
 from boxsession.redaction import HIDDEN, may_hold_secret
 
@@ -26,10 +27,6 @@ _READ_BYTES = 65536
 # How long a statement that was cancelled may take to say so.
 _PATIENCE_SECONDS = 1.0
 _BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*)?\s*')
-
-
-class _Stopped(BaseException):
-    """A signal ends the script."""
 
 
 @dataclass(frozen=True)
@@ -58,23 +55,9 @@ class _Script:
         self._code = ALL_WELL
 
     def run(self, sources: list[Source]) -> int:
-        handlers = {number: signal.signal(number, self._stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
-            for source in sources:
-                if source.statement is None and source.path != '-':
-                    _close_again(source.path)
-            self._link = Link(self._target, self._deadline)
-            self._link.patience = _PATIENCE_SECONDS
-            signal.set_wakeup_fd(self._link.wakeup_fd, warn_on_full_buffer=False)
-            for source in sources:
-                for place, statement in self._statements(source):
-                    if is_quit(statement):
-                        return self._code
-                    if not self._perform(place, statement) and not self._keep_going:
-                        return self._code
-            return self._code
-        except _Stopped:
-            return 128 + self._signal
+            with signals(self._stop, signal.SIGINT):
+                self._run(sources)
         except TimedOut:
             if self._signal:
                 return 128 + self._signal
@@ -83,23 +66,33 @@ class _Script:
         except LinkError as error:
             _say('', str(error))
             return NO_SERVER
-        except BrokenPipeError:
-            # Who reads has had enough. What is still in the buffer is not to be missed at the end.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return self._code
+        except CannotWrite as error:
+            if not error.has_left:              # a reader who leaves has had enough
+                raise
         finally:
             signal.set_wakeup_fd(-1)
             if self._link is not None:
                 self._link.close()
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
+        return self._code
+
+    def _run(self, sources):
+        for source in sources:
+            if source.statement is None and source.path != '-':
+                _close_again(source.path)
+        self._link = Link(self._target, self._deadline)
+        self._link.patience = _PATIENCE_SECONDS
+        signal.set_wakeup_fd(self._link.wakeup_fd, warn_on_full_buffer=False)
+        for source in sources:
+            for place, statement in self._statements(source):
+                if is_quit(statement):
+                    return
+                if not self._perform(place, statement) and not self._keep_going:
+                    return
 
     def _stop(self, number, _):
         self._signal = number
-        if not self._is_busy:
-            raise _Stopped
-        if self._link.interrupt() > 1:
-            raise _Stopped
+        if not self._is_busy or self._link.interrupt() > 1:
+            raise Ended(number)
 
     # Statements
 
@@ -148,14 +141,14 @@ class _Script:
                 elif isinstance(event, Notice):
                     _say(place, error_text(event.document))
                 else:
-                    _write(sys.stderr.buffer, text_of_push(event.document))
+                    _push(text_of_push(event.document))
             self._is_busy = False
             if self._signal:
-                raise _Stopped
+                raise Ended(self._signal)
         if is_error(document):
             return self._fail(place, error_text(document), document)
         try:
-            _write(sys.stdout.buffer, shown(document, self._form))
+            write(sys.stdout, shown(document, self._form))
         except Unshowable as error:
             return self._fail(place, str(error))
         return True
@@ -168,7 +161,7 @@ class _Script:
             data = shown(document, self._form)
         except Unshowable as error:
             data = shown(document_of([{'error': str(error)}], as_list=True), self._form)
-        _write(sys.stdout.buffer, data)
+        write(sys.stdout, data)
         _say(place, message)
         return False
 
@@ -201,9 +194,15 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
     try:
         is_first, last = True, b''
         while True:
-            if deadline is not None and not select.select([fd], [], [], max(0.0, deadline - time.monotonic()))[0]:
-                raise TimedOut('there was no more input in time')
-            data = os.read(fd, _READ_BYTES)
+            if deadline is not None:
+                poller = select.poll()
+                poller.register(fd, select.POLLIN)
+                if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                    raise TimedOut('there was no more input in time')
+            try:
+                data = os.read(fd, _READ_BYTES)
+            except OSError as error:
+                raise WrongUsage(f'{"standard input" if path == "-" else f"-f {path}"}: {error.strerror}') from None
             if not data:
                 break
             last = data[-1:]
@@ -216,13 +215,12 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
             os.close(fd)
 
 
-def _write(stream, data: bytes) -> None:
-    if stream.isatty():         # a pipe gets what came, byte for byte
-        data = visible(data.decode(errors='backslashreplace')).encode()
-    stream.write(data)
-    stream.flush()
+def _push(text: bytes) -> None:
+    try:
+        write(sys.stderr, text)
+    except CannotWrite:
+        pass
 
 
 def _say(place: str, message: str) -> None:
-    text = f'boxsession: {place}: {message}' if place else f'boxsession: {message}'
-    print(visible(text.encode(errors='backslashreplace').decode()), file=sys.stderr, flush=True)
+    say(f'boxsession: {place}: {message}' if place else f'boxsession: {message}')

@@ -3,20 +3,55 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import ssl
 import sys
+from codecs import BOM_UTF8
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 from boxsession.address import Address
+from boxsession.client.conversation import MAX_REPLY_BYTES
+from boxsession.client.values import visible
 from boxsession.errors import BoxsessionError
 
-__all__ = ['PASSWORD_VARIABLE', 'Target', 'WrongUsage']
+__all__ = ['PASSWORD_VARIABLE', 'Target', 'WrongUsage', 'ask_password', 'password_line']
 
 PASSWORD_VARIABLE = 'BOXSESSION_PASSWORD'
+_PASSWORD_MAX = 4096
+_UNIX = re.compile(r'(?:([^:]*)(@))?(unix/?:.*)', re.DOTALL)
 
 
 class WrongUsage(BoxsessionError):
     """The command line asks for what cannot be."""
+
+
+def password_line(file: BinaryIO) -> str:
+    """The password that a file's first line is; bytes that are no UTF-8 are surrogates.
+
+    Raises:
+        ValueError: there is none, in words for the user.
+    """
+    line = file.readline(_PASSWORD_MAX + 1)
+    if len(line) > _PASSWORD_MAX:
+        raise ValueError(f'its first line is no password: it is longer than {_PASSWORD_MAX} bytes')
+    password = line.removeprefix(BOM_UTF8).rstrip(b'\r\n')
+    if not password:
+        raise ValueError('it has no password in its first line')
+    return password.decode(errors='surrogateescape')
+
+
+def ask_password(prompt: str) -> str:
+    """Asks for a password on the terminal.
+
+    Raises:
+        WrongUsage: none was given.
+    """
+    try:
+        return getpass.getpass(visible(prompt).encode('ascii', errors='backslashreplace').decode())
+    except (EOFError, OSError, UnicodeError):
+        sys.stderr.write('\n')
+        raise WrongUsage('no password was given') from None
 
 
 @dataclass
@@ -25,12 +60,16 @@ class Target:
 
     Attributes:
         user: who to log in as; None for who the listener makes of us.
+        insecure: whether a password may be sent where others can read it.
+        max_reply: how many bytes a reply or a push may have; 0 for no limit.
     """
 
     address: Address
     user: str | None = None
     password: str | None = field(default=None, repr=False)
     tls: ssl.SSLContext | None = None
+    insecure: bool = False
+    max_reply: int = MAX_REPLY_BYTES
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -39,8 +78,9 @@ class Target:
         Raises:
             WrongUsage: it is none, in words for the user.
         """
-        user, at, address = text.rpartition('@')
-        if ':' in user:
+        match = _UNIX.fullmatch(text)           # a path may have an @, too
+        user, at, address = match.groups() if match else text.rpartition('@')
+        if user and ':' in user:
             raise WrongUsage("a password does not belong into the address, where others can see it: leave it out to be "
                              f'asked, or use --password-file or {PASSWORD_VARIABLE}')
         if at and not user:
@@ -62,14 +102,16 @@ class Target:
             return
         if path is not None:
             try:
-                with open(path, encoding='utf-8', errors='surrogateescape') as file:
-                    self.password = file.readline().rstrip('\r\n')
+                with open(path, 'rb') as file:
+                    self.password = password_line(file)
             except OSError as error:
                 raise WrongUsage(f'--password-file {path}: {error.strerror}') from None
+            except ValueError as error:
+                raise WrongUsage(f'--password-file {path}: {error}') from None
         elif PASSWORD_VARIABLE in os.environ:
             self.password = os.environ[PASSWORD_VARIABLE]
         elif sys.stdin.isatty():
-            self.password = getpass.getpass(f'Password for {self}: ')
+            self.password = ask_password(f'Password for {self}: ')
         else:
             raise WrongUsage(f'no password for {self.user}: use --password-file FILE or the variable {PASSWORD_VARIABLE}')
 

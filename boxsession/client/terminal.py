@@ -8,11 +8,12 @@ import time
 
 from boxsession.client.conversation import Notice, Reply
 from boxsession.client.history import History, default_path
-from boxsession.client.link import Abandoned, Link, LinkError, Lost
+from boxsession.client.link import Abandoned, Link, LinkError, Lost, Refused
 from boxsession.client.plain import PlainEditor
 from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
 from boxsession.client.settings import Settings, is_quit
+from boxsession.client.streams import CannotWrite, Ended, signals
 from boxsession.client.target import Target
 from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
 
@@ -20,6 +21,10 @@ __all__ = ['run_terminal']
 
 _COMPLETION_SECONDS = 0.2
 _IDENTITY_SECONDS = 5.0
+# How long a statement may take to be cancelled when a signal ends the client.
+_PATIENCE_SECONDS = 1.0
+# So many completions are offered, of so many characters.
+_NAMES_MAX, _NAME_MAX = 1000, 200
 # Statements that took longer are told how long.
 _SLOW_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
@@ -29,8 +34,8 @@ _NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
 # What may make somebody else of a session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
-_NAME = re.compile(r'[A-Za-z_][\w.:]*$')
-_NAMED = re.compile(r'[\w.:]+[( ]?')
+_NAME = re.compile(r'[A-Za-z_][\w.:]*$', re.ASCII)
+_NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
 _WORD_MAX = 64
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
              'set continuation ', 'set scope ', 'set print ')
@@ -79,7 +84,7 @@ class _Terminal:
         try:
             while self._turn():
                 pass
-        except BrokenPipeError:                     # the terminal is gone
+        except (CannotWrite, OSError):              # the terminal is gone
             pass
         finally:
             if self._link is not None:
@@ -126,6 +131,8 @@ class _Terminal:
         except LinkError as error:
             self._kept = text
             self._screen.say(f'boxsession: {error}')
+        except MemoryError:
+            self._screen.say('boxsession: there is not enough memory for this reply (see --max-reply)')
         return True
 
     def _prompt(self) -> str:
@@ -145,24 +152,36 @@ class _Terminal:
         """Runs a statement and shows its reply; False when it was a word that leaves."""
         link, began = self._link, time.monotonic()
 
-        def interrupted(*_):
-            if link.interrupt() == 1:
+        ending = 0
+
+        def interrupted(number, _):
+            nonlocal ending
+            if number != signal.SIGINT:             # the terminal is gone, say
+                if ending:
+                    raise Ended(number)
+                ending, link.patience = number, _PATIENCE_SECONDS
+                link.interrupt()
+            elif link.interrupt() == 1:
                 self._screen.say(' stopping it; Ctrl-C again leaves' if link.can_cancel else
                                  ' this server cannot stop a statement; Ctrl-C again leaves it running')
 
-        handler = signal.signal(signal.SIGINT, interrupted)
         wakeup_fd = signal.set_wakeup_fd(link.wakeup_fd, warn_on_full_buffer=False)
         try:
-            for event in link.ask(statement):
-                if isinstance(event, Reply):
-                    seconds, document = time.monotonic() - began, event.document
-                elif isinstance(event, Notice):
-                    self._screen.say(f'the server says: {error_text(event.document)}')
-                else:
-                    self._screen.show(text_of_push(event.document), 'yaml')
+            with signals(interrupted, signal.SIGINT):
+                for event in link.ask(statement):
+                    if isinstance(event, Reply):
+                        seconds, document = time.monotonic() - began, event.document
+                    elif isinstance(event, Notice):
+                        self._screen.say(f'the server says: {error_text(event.document)}')
+                    else:
+                        self._screen.show(text_of_push(event.document), 'yaml')
+        except (LinkError, CannotWrite):
+            if not ending:
+                raise
         finally:
             signal.set_wakeup_fd(wakeup_fd)
-            signal.signal(signal.SIGINT, handler)
+        if ending:
+            raise Ended(ending)
         word = statement.strip() if document == _NIL else None
         if word in _LEAVING:
             return False
@@ -204,6 +223,9 @@ class _Terminal:
                 try:
                     self._connect()
                     break
+                except Refused as error:
+                    self._screen.say(f'boxsession: {error}; the next statement tries again')
+                    return
                 except LinkError as error:
                     problem = error
                 time.sleep(delay)
@@ -238,8 +260,9 @@ class _Terminal:
         try:
             [names] = values(document or b'')
             # Only what a name can be gets into the line, whatever the server says.
-            return len(text), [name for name in dict.fromkeys(names[1:])
-                               if isinstance(name, str) and name.startswith(text) and _NAMED.fullmatch(name)]
+            return len(text), [name for name in dict.fromkeys(name for name in names[1:1 + _NAMES_MAX]
+                                                              if isinstance(name, str))
+                               if name.startswith(text) and len(name) < _NAME_MAX and _NAMED.fullmatch(name)]
         except (Unshowable, ValueError, TypeError):
             return 0, []
 
@@ -250,7 +273,7 @@ def _word(value) -> str:
 
 
 def _editor(plain: bool):
-    if not plain and os.environ.get('TERM', 'dumb') != 'dumb':
+    if not plain and (os.environ.get('TERM') or 'dumb') != 'dumb':
         try:
             from boxsession.client.fancy import FancyEditor
 

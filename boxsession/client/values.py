@@ -4,13 +4,16 @@ from __future__ import annotations
 import json
 import math
 import re
+from codecs import getincrementaldecoder
+from collections.abc import Iterator
 from typing import Any
 
 from boxsession.output import lua
 from boxsession.output.reader import read_documents
 from boxsession.output.tagged import tokens
 
-__all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'text_of_push', 'values', 'visible']
+__all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'packed_value', 'text_of_push', 'values',
+           'visible', 'visible_pieces']
 
 FORMATS = ('yaml', 'json', 'lua', 'lua,line', 'lua,block')
 _NO_VALUES = b'---\n...\n'
@@ -18,10 +21,20 @@ _ERROR = b'---\n- error:'
 # A second value, or a second key in the first.
 _MORE = re.compile(rb'\n(?:- |-\n|  [^ \n-])')
 _TAG_LINE = re.compile(rb'%TAG [^\n]*\n')
-# What could move the cursor or change the terminal: C0 but for tab and line feed, DEL, C1.
-_CONTROLS = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f]')
+# What moves the cursor or changes the terminal (C0 but for tab and line feed, DEL, C1), and what makes a text look like
+# another one: line separators, surrogates, and Unicode's default ignorable characters, which are invisible or turn the
+# direction. Joiners and variation selectors stay behind a character that is not ASCII, where writing and emoji need them.
+_JOINERS, _SELECTORS = '\u200c\u200d', '\ufe00-\ufe0f\U000e0100-\U000e01ef'
+_DECEIVES = re.compile(
+    '[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e'
+    '\u2060-\u206f\u3164\ud800-\udfff\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U0001bca0-\U0001bca3\U0001d173-\U0001d17a'
+    '\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]'
+    f'|(?<![^\\x00-\\x7f{_JOINERS}])[{_JOINERS}]|(?<![^\\x00-\\x7f{_JOINERS}{_SELECTORS}])[{_SELECTORS}]')
+_PIECE_BYTES = 1 << 16
 # Where values refer to others, what is shown can be longer than any memory: so many are written out, in a key fewer.
-_VALUES_MAX, _KEY_VALUES_MAX = 2_000_000, 1000
+_VALUES_MAX, _KEY_VALUES_MAX, _KEY_LENGTH_MAX = 2_000_000, 1000, 100_000
+# The reader pauses each 256 events, of which a value has two at most.
+_PAUSES_MAX = 2 * _VALUES_MAX // 256
 _TOO_DEEP = 'the result is nested too deep'
 
 
@@ -29,9 +42,23 @@ class Unshowable(Exception):
     """A document cannot be shown in this format. The text says why."""
 
 
-def _packed(document: bytes) -> bytes:
-    """The one value of a document, in the grammar of `boxsession.output.tagged`."""
-    packed = read_documents(document, empty=b's0:')
+def packed_value(document: bytes) -> bytes:
+    """The one value of a document, in the grammar of `boxsession.output.tagged`.
+
+    Raises:
+        Unshowable: it cannot be read, or is too large.
+    """
+    pauses = 0
+
+    def pause():
+        nonlocal pauses
+        pauses += 1
+        if pauses > _PAUSES_MAX:
+            raise Unshowable('the result is too large: only yaml can show it')
+
+    packed = read_documents(document, pause, empty=b's0:')
+    if packed == b'=L]':
+        raise Unshowable('the reply holds nothing')
     if packed[:1] != b'=':
         raise Unshowable(f'the reply cannot be read: {packed.partition(b":")[2].decode(errors="replace").strip()}')
     return packed[2:-1]
@@ -64,7 +91,7 @@ def values(document: bytes) -> list[Any]:
 
 def _tree(document):
     try:
-        value = _value(tokens(_packed(document)), {})
+        value = _value(tokens(packed_value(document)), {})
     except RecursionError:
         raise Unshowable(_TOO_DEEP) from None
     return value if isinstance(value, list) else [value]
@@ -110,7 +137,10 @@ def _number(data):
 def _key(key):
     if isinstance(key, bytes):
         return key.decode(errors='replace')
-    return json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
+    text = json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
+    if len(text) > _KEY_LENGTH_MAX:         # in keys of keys, backslashes double with each level
+        raise Unshowable('the result has a key that is too large: only yaml and lua can show it')
+    return text
 
 
 def _plain(value, most=_VALUES_MAX):
@@ -166,23 +196,38 @@ def _shown(document, form):
             return b''
         return b''.join((value if isinstance(value, bytes) else _json(_plain(value)).encode(errors='replace')) + b'\n'
                         for value in _tree(document))
-    packed = b'' if document == _NO_VALUES else _packed(document)[1:-1]
+    packed = b'' if document == _NO_VALUES else packed_value(document)[1:-1]
     return lua.values(tokens(b's1:;' + packed), block=form == 'lua,block') + b'\n'
 
 
 def visible(text: str) -> str:
-    """A text for a terminal: with escapes for what could move the cursor or change the terminal."""
-    return _CONTROLS.sub(lambda match: f'\\x{ord(match.group()):02x}', text)
+    """A text for a terminal: with escapes for what could change the terminal, or show something else than what is there."""
+    return text if text.isascii() and text.isprintable() else _DECEIVES.sub(_escaped, text)
+
+
+def _escaped(match):
+    point = ord(match.group())
+    return f'\\x{point:02x}' if point < 0x100 else f'\\u{point:04x}' if point < 0x10000 else f'\\U{point:08x}'
+
+
+def visible_pieces(data: bytes) -> Iterator[str]:
+    """visible() of any number of bytes, piece by piece: escapes take many times the room of what they stand for."""
+    decoder = getincrementaldecoder('utf-8')('backslashreplace')
+    for start in range(0, len(data), _PIECE_BYTES):
+        end = start + _PIECE_BYTES
+        yield visible(decoder.decode(data[start:end], end >= len(data)))
 
 
 def text_of_push(document: bytes) -> bytes:
     """A push for people: a string, which is what print() sends, as it is; anything else as YAML."""
     document = _TAG_LINE.sub(b'', document, count=1)
-    try:
-        packed = _packed(document)
-        found = next(tokens(packed)) if packed[:1] == b's' else None
-    except Unshowable:
-        found = None
+    found = None
+    if document.startswith(b'--- '):            # else it is a collection
+        try:
+            packed = packed_value(document)
+            found = next(tokens(packed)) if packed[:1] == b's' else None
+        except Unshowable:
+            pass
     if found is None:
         return document
     return found[1] if found[1].endswith(b'\n') else found[1] + b'\n'

@@ -16,12 +16,14 @@ from yaml import events
 __all__ = ['read_documents']
 
 _WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
-_DECIMAL = re.compile(r'[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+# Each digit has one place only, so that a long run of digits is read once.
+_DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _STEP = 256         # events between two pauses
 _DEEPEST = 1000
+_LONG_LINE = re.compile(rb'[^\r\n]{%d,}' % (_DEEPEST + 1))
 _BRACKETS = re.compile(rb'[\[\]{}]')
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
@@ -91,7 +93,7 @@ def _is_too_deep(data: bytes) -> bool:
             deepest = max(deepest, depth)
         if deepest > _DEEPEST:
             return True
-    return any(line.count(b'- ') + line.count(b'? ') > _DEEPEST for line in data.splitlines() if len(line) > _DEEPEST)
+    return any(match.group().count(b'- ') + match.group().count(b'? ') > _DEEPEST for match in _LONG_LINE.finditer(data))
 
 
 def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:

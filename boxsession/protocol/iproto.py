@@ -17,9 +17,8 @@ from typing import Any
 import msgpack
 
 __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extension', 'ID', 'IprotoProtocol',
-           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'Timestamp', 'UNWATCH', 'WATCH', 'Answer',
-           'Answers', 'auth_request', 'error', 'eval_request', 'event', 'greeting', 'id_answer', 'ok', 'push',
-           'scramble_matches']
+           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'Timestamp', 'UNWATCH', 'WATCH', 'auth_request',
+           'error', 'eval_request', 'event', 'greeting', 'id_answer', 'ok', 'push', 'scramble_matches']
 
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH = 1, 6, 7, 8, 10, 64, 73, 74, 75
 _EVENT, _PUSH, _ERROR_BIT = 76, 128, 0x8000
@@ -289,59 +288,6 @@ def scramble_matches(scramble: bytes, salt: bytes, kept: str) -> bool:
 
 
 # The client's side ----------------------------------------------------------------------------------------------------
-
-_OK, _FAILED, _PUSHED = 'ok', 'error', 'push'
-
-
-@dataclass(slots=True)
-class Answer:
-    """What a server sends: `kind` is ok, error or push; `data` the values of the first and the last."""
-
-    kind: str
-    sync: int
-    data: list
-    message: str = ''
-
-
-class Answers:
-    """What comes from a server: bytes in, answers out. Strings are str, with what is not UTF-8 as surrogates."""
-
-    def __init__(self):
-        self._buffer = bytearray()
-
-    def receive_data(self, data: bytes) -> None:
-        """Takes what came."""
-        self._buffer += data
-
-    def next_event(self) -> Answer | _NeedData:
-        """The next answer, or NEED_DATA.
-
-        Raises:
-            ValueError: this is no binary protocol.
-        """
-        buffer = self._buffer
-        if not buffer:
-            return NEED_DATA
-        width = 4 if buffer[0] == 0xce else _WIDTHS.get(buffer[0], 0)
-        if len(buffer) <= width:
-            return NEED_DATA
-        length = int.from_bytes(buffer[1:1 + width], 'big') if width else buffer[0]
-        if len(buffer) < 1 + width + length:
-            return NEED_DATA
-        unpacker = msgpack.Unpacker(raw=False, unicode_errors='surrogateescape', strict_map_key=False,
-                                    max_buffer_size=length or 1)
-        unpacker.feed(buffer[1 + width:1 + width + length])
-        del buffer[:1 + width + length]
-        try:
-            header = unpacker.unpack()
-            kind, sync = header.get(_TYPE, 0), header.get(_SYNC, 0)
-            body = unpacker.unpack() if unpacker.tell() < length else {}
-            if kind & _ERROR_BIT:
-                return Answer(_FAILED, sync, [], str(body.get(_MESSAGE, 'no message')))
-            return Answer(_PUSHED if kind == _PUSH else _OK, sync, list(body.get(_DATA, ())))
-        except (msgpack.UnpackException, ValueError, TypeError, AttributeError, RecursionError) as problem:
-            raise ValueError(f'this is no answer of the binary protocol: {problem}') from None
-
 
 def _request(kind, sync, body) -> bytes:
     payload = _pack({_TYPE: kind, _SYNC: sync}) + _pack(body)
