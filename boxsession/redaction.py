@@ -37,7 +37,7 @@ _ROUNDS = 4
 
 # Without one of these there is nothing to cut. A backslash or `..` may spell one of the others.
 _HINT = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|auth|bearer|key|pass|pw|[@\\]|\.\.'
-                   rb'|\A\s*l[ogin]{2,6}\s', re.IGNORECASE)
+                   rb'|\A\s*(?:l[ogin]{2,6}|su)\s', re.IGNORECASE)
 # Names that say that their value is a secret.
 _SENSITIVE = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|bearer|authorization|apikey'
                         rb'|accesskey|(?<![a-z])(?:key|pass|pw|auth)(?![a-z])', re.IGNORECASE)
@@ -46,7 +46,9 @@ _NAME_LENGTH = 128
 # Of a name that is put together, so many pieces are looked at.
 _KEY_PIECES = 4
 # Alone at a line's beginning, with words behind: somebody meant \login.
-_LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|\w*(?:login|passw)\w*', re.IGNORECASE)
+_LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|\w*(?:login|passw)\w*', re.IGNORECASE)
+# Functions of such names take a secret, also where another function is to call them.
+_TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are no secrets.
 _COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete'}
 _COMMAND = re.compile(rb'\\[\\ \t]*(\S*)')
@@ -282,14 +284,11 @@ def _tokens(text, depth, pause):
             piece = text[inside[0]:at]
         else:
             piece = match.group()
-        if is_first and piece == b'\\' and kind == _OP:
+        if kind == _OP and piece == b'\\' and (is_first or _LOGIN_WORD.fullmatch(_COMMAND.match(text, start)[1])):
             at, found = _command(text, start, not tokens and depth == 0)
             spans += found
-            if at is None:
-                at = start + 1
-            else:
-                is_first = False
-                continue
+            is_first = False
+            continue
         tokens.append(_Token(kind, start, at, piece, is_first, inside))
         is_first = False
     return tokens, spans
@@ -354,6 +353,8 @@ class _Reader:
         self._spans: list[tuple[int, int]] = []
         self._stack: list[tuple[bytes, bool, bool, bytes]] = []     # opener, is secret inside, pending before, function
         self._inside = 0                # how many of these are secret inside
+        self._target = None             # the name that an assignment gives a value, and how deep that is
+        self._has_value = False         # what is pending would be a secret itself; else it only takes one
         self._armed = -1                # how deep the expression is whose literals are secrets
         self._is_list = False           # it goes on behind a comma
         self._pending = False           # a sensitive name was read: `=` or a call follows
@@ -370,6 +371,8 @@ class _Reader:
             self._look_inside(token)
         tokens = self._tokens
         start = self._bare_login(tokens)
+        if start and tokens[0].text == b'/':
+            start += 1
         previous = None
         for index in range(start, len(tokens)):
             if not index % _STEP:
@@ -402,6 +405,8 @@ class _Reader:
 
     def _bare_login(self, tokens):
         """Two names at the beginning are no Lua: cuts what stands behind them on their line; gives the token behind it."""
+        if tokens and tokens[0].text == b'/':           # as other programs want it
+            tokens = tokens[1:]
         if len(tokens) < 2 or tokens[0].kind != _NAME or not _LOGIN_WORD.fullmatch(tokens[0].text):
             return 0
         if tokens[1].kind not in (_NAME, _NUMBER) or tokens[1].is_first:
@@ -420,8 +425,10 @@ class _Reader:
 
     def _name(self, token, previous, index):
         text = token.text
-        if self._armed == len(self._stack) and previous is not None and _ends_operand(previous):
-            self._disarm()              # a statement begins
+        if previous is not None and _ends_operand(previous):        # a statement begins
+            self._target = None
+            if self._armed == len(self._stack):
+                self._disarm()
         if self._is_secret:
             self._known.add(text)
         if token.is_first and index and _LOGIN_WORD.fullmatch(text):
@@ -434,13 +441,20 @@ class _Reader:
             self._pending = self._takes_call = False
         if _is_sensitive(text) or text in self._calls:
             self._pending = self._takes_call = True
+            self._has_value = text not in self._calls or _is_sensitive(text)
+            self._note_target()
             if previous is not None and previous.text in (b'==', b'~=') and index > 1:
                 self._cut(self._tokens[index - 2])
         elif text in self._known:
-            self._pending = True
+            self._pending = self._has_value = True
         if not self._joins(previous):
             self._chain = []
         self._chain.append(token)
+
+    def _note_target(self):
+        """f = box.schema.user.passwd: f takes a secret, too."""
+        if self._target is not None and self._target[1] == len(self._stack):
+            self._calls.add(self._target[0])
 
     def _is_path(self, previous):
         return previous is not None and previous.kind == _OP and previous.text in (b'.', b':', b',')
@@ -565,6 +579,9 @@ class _Reader:
                 self._inside -= calls
                 if text == b']':
                     self._pending = before or is_key
+                    self._has_value = self._has_value or is_key
+                    if is_key:
+                        self._note_target()
                     self._takes_call = self._pending
             if self._armed > len(self._stack):
                 self._disarm()
@@ -572,8 +589,10 @@ class _Reader:
                 self._pending = False
             self._is_key = False
         elif text == b'=' or text in (b'==', b'~='):
-            if pending or is_key and self._is_text:
+            if pending and self._has_value or is_key and self._is_text:
                 self._arm(text == b'=' and not (self._stack and self._stack[-1][0] == b'{'), token)
+            is_name = text == b'=' and previous is not None and previous.kind == _NAME
+            self._target = (previous.text, len(self._stack)) if is_name else None
             self._pending = self._is_key = False
         elif text == b':':
             if self._is_text and (pending or is_key):
@@ -585,6 +604,11 @@ class _Reader:
             if self._armed == len(self._stack) and (not self._is_list or in_brackets):
                 self._disarm()
             self._pending = pending and not in_brackets
+            if pending and in_brackets and not self._stack[-1][1] and previous.kind == _NAME \
+                    and self._stack[-1][3] not in _RIGHTS and (_TAKES_SECRET.search(previous.text[:_NAME_LENGTH])
+                                                               or previous.text in self._calls):
+                self._stack[-1] = (self._stack[-1][0], True, *self._stack[-1][2:])      # pcall(passwd, '...')
+                self._inside += 1
             if is_key:
                 self._arm(False)
             self._is_key = False

@@ -38,7 +38,10 @@ SECRET, KEPT = 'geheim', 'visible'
     "json.decode('{\"password\": \"geheim\", \"a\": \"visible\"}')", "os.execute('PGPASSWORD=geheim psql visible')",
     "headers = {Authorization = 'Bearer geheim'}", "x = 'Authorization: Bearer geheim'", '-- password: geheim visible',
     "don't password = 'geheim'", "x = \xe9 password = '\xff geheim'", "print('visible') password = 'geheim'",
-    "pw = 'geheim'"])
+    "pw = 'geheim'", "f = box.schema.user.passwd f('x', 'geheim')", "local c = box.schema.user['passwd'] c('geheim')",
+    "pcall(box.schema.user.passwd, 'x', 'geheim') print('visible')", "fiber.create(box.schema.user.passwd, 'geheim')",
+    "print('visible') \\login a geheim", "\xff\\login a geheim", '/login web geheim', 'su web geheim',
+    "t = {set = function(pw) end} t.set('geheim')", "password = string.format('%s', 'geheim')"])
 def test_a_secret_is_cut_out_and_the_rest_stays(statement):
     data = statement.encode('latin-1')
     shown = redacted(data)
