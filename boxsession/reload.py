@@ -56,8 +56,6 @@ def reload(console, config: settings.Config) -> list[str]:
         change()
     waiting = [name for name in _FIXED if config[name] != console.settings[name]]
     console.config = config
-    if names:
-        console.audit.event('settings', None, changes=dict.fromkeys(names) | {name: config[name] for name in changes})
     log.log(logging.WARNING if waiting else logging.INFO, 'reloaded: %s%s', ', '.join(names) or 'nothing has changed',
             f'; a restart is needed for {", ".join(waiting)}' if waiting else '')
     return names

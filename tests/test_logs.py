@@ -241,7 +241,8 @@ class TestFolding:
         return sum(line.get('repeated', 1) for line in found), len(found)
 
     @pytest.mark.parametrize('line, text', [
-        ("box.session.su('ann')", 'is now of ann'), ("box.schema.user.passwd('x')", 'box.schema.user.passwd'),
+        ("box.session.su('ann')", 'is now of ann'),
+        ("box.schema.user.passwd('y') box.schema.user.passwd('x')", 'box.schema.user.passwd'),
         ('\\\\nonsense', None)])
     def test_own_statements(self, written, console, connect, line, text):
         path = written()
