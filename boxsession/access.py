@@ -43,6 +43,7 @@ _UNIVERSE = 0
 # The object of a privilege on all that are of a type; above all ids, and last where they are told.
 _EVERY = 1 << 40
 _NAME_BYTES = 65000
+_USER_NAME_LENGTH = 255
 
 
 class Level(IntEnum):
@@ -371,6 +372,9 @@ class Access:
                 return
             raise ClientError('USER_EXISTS' if kind == 'user' else 'ROLE_EXISTS', name)
         self._need(actor, 'create', kind, _EVERY, name)
+        if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
+            raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'who logs in needs a name without blanks, `:` and '
+                              f'`@`, of up to {_USER_NAME_LENGTH} characters')
         self.last_id += 1
         self.users[self.last_id] = User(self.last_id, name, kind, actor)
         if kind == 'user':

@@ -26,8 +26,10 @@ class Address:
         """
         if text.startswith('unix:'):
             path = text[5:]
-            if not path or '\0' in path:
+            if not path:
                 raise ValueError(f"{text!r} names no path: expected 'unix:PATH'")
+            if not path.isprintable():          # a line of the log that names it stays one
+                raise ValueError(f'{text!r} names a path with characters that cannot be printed')
             if len(path.encode(errors='surrogateescape')) > 107:
                 raise ValueError(f'{text!r} is too long for a unix socket: at most 107 bytes')
             return cls(path=path)

@@ -1,8 +1,7 @@
 """What was done, by whom: one JSON object a line, appended before the answer leaves.
 
-Every entry has time, boot (an id of this run), event, session, user (who logged in), effective_user, peer and listener;
-a statement's has statement, ok, error and milliseconds besides, an end's its reason; a change of rights has operation and
-name, since its statement may show neither.
+Every entry has time, boot (an id of this run), event, session (0 for the server itself), user (who logged in),
+effective_user, peer and listener. docs/security.rst lists the events and their fields.
 """
 from __future__ import annotations
 
@@ -11,12 +10,13 @@ import logging
 import os
 import time
 import uuid
+from collections.abc import Callable
 from datetime import datetime, timezone
 
-from boxsession.redaction import HIDDEN, redacted
+from boxsession.redaction import redacted, redacted_error
 from boxsession.session import Session
 
-__all__ = ['Audit', 'redacted']
+__all__ = ['Audit']
 
 log = logging.getLogger('boxsession')
 
@@ -36,6 +36,7 @@ class Audit:
         self._boot = uuid.uuid4().hex
         self._fd = -1
         self.failures = 0               # entries that could not be written
+        self._refused = 0               # statements that were refused meanwhile
         self.use(path, self.open(path), required)
 
     @staticmethod
@@ -80,22 +81,38 @@ class Audit:
         """Whether no statement may run now, since it could not be recorded. Looks whether that has changed."""
         if not (self._required and self._failing):
             return False
-        return not self._write({'event': 'audit', 'time': _now(), 'boot': self._boot, 'message': 'can be written again'})
+        if self._write({'event': 'audit', 'time': _now(), 'boot': self._boot, 'message': 'can be written again',
+                        'refused_statements': self._refused}):
+            self._refused = 0
+            return False
+        self._refused += 1
+        return True
 
-    def event(self, event: str, session: Session, **fields) -> bool:
-        """Records something; False where it had to be and could not."""
+    def event(self, event: str, session: Session | None, **fields) -> bool:
+        """Records something; False where it had to be and could not. Without a session it is admin's, by the server."""
         if not self.is_on:
             return True
-        return self._write({
-            'time': _now(), 'boot': self._boot, 'event': event, 'session': session.id, 'user': session.login,
-            'effective_user': session.user, 'peer': session.peer, 'listener': session.listener, **fields})
+        who = {'session': 0, 'user': 'admin', 'effective_user': 'admin', 'peer': '', 'listener': ''}
+        if session is not None:
+            who = {'session': session.id, 'user': session.login, 'effective_user': session.user, 'peer': session.peer,
+                   'listener': session.listener}
+        return self._write({'time': _now(), 'boot': self._boot, 'event': event, **who, **fields})
 
-    def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float) -> bool:
-        """Records a statement of a session that was `user`'s when it began; `error` is empty where there was none."""
-        text = redacted(statement)
-        problem = HIDDEN if error and text is HIDDEN else error.decode(errors='backslashreplace')
-        return self.event('statement', session, effective_user=user, statement=text, ok=not error, error=problem or None,
-                          milliseconds=round(seconds * 1000, 3))
+    def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float,
+                  pause: Callable[[], None] = lambda: None, **fields) -> bool:
+        """Records a statement of a session that was `user`'s when it began.
+
+        Args:
+            error: what it ended in; empty where that was no error.
+            pause: called now and then while a long one is looked through, to let others run.
+            fields: what else is to be told.
+        """
+        if not self.is_on:
+            return True
+        return self.event('statement', session, **{
+            'effective_user': user, 'statement': redacted(statement, pause=pause), 'ok': not error,
+            'error': redacted_error(statement, error, pause=pause) if error else None,
+            'milliseconds': round(seconds * 1000, 3), **fields})
 
     def _write(self, entry):
         line = json.dumps(entry, separators=(',', ':')).encode() + b'\n'

@@ -19,10 +19,11 @@ from gevent.event import Event
 
 from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection, shown
-from boxsession.lua.packing import pack_values, unpack_values
+from boxsession.lua.packing import first_string, pack_values, source_of, unpack_values
 from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
+from boxsession.redaction import STATEMENT_BYTES, redacted_arguments
 from boxsession.session import Session, enter_session
 
 __all__ = ['BinaryConnection']
@@ -44,6 +45,9 @@ _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
 # Clients read the schema when they connect: there is none.
 _SCHEMA_SPACES = range(272, 400)
+_KINDS = {Requests.EVAL: 'eval', Requests.CALL: 'call'}
+# What clients of consoles evaluate, with the statement as its argument.
+_CONSOLE_EVAL = b"return require('console').eval(...)"
 _EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL}
 
 
@@ -390,14 +394,20 @@ class BinaryConnection(Connection):
         sync, audit = request.sync, self._audit
         worker.name, worker.pausing = request.name, True
         worker.requests.task.killed = False     # that was the request before
+        problem = None
         try:
             arguments = pack_values(request.arguments, self._runtime.pause)
         except (ValueError, RecursionError, OverflowError) as error:
-            return iproto.error(sync, _INVALID_MSGPACK, f'Invalid MsgPack - {error}')
+            problem = f'Invalid MsgPack - {error}'
+            return iproto.error(sync, _INVALID_MSGPACK, problem)
         except StatementCancelled:
-            return iproto.error(sync, _PROC_LUA, worker.requests.task.reason or 'the request was cancelled', 'LuajitError')
+            problem = worker.requests.task.reason or 'the request was cancelled'
+            return iproto.error(sync, _PROC_LUA, problem, 'LuajitError')
         finally:
             worker.name, worker.pausing = None, False
+            if problem is not None and audit is not None:
+                audit.statement(self.session, self.session.user, request.name, f'not run: {problem}'.encode(), 0.0,
+                                kind=_KINDS[operation])
         if audit is not None and audit.refuses:
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                  '(audit.required)', 'LuajitError')
@@ -407,16 +417,33 @@ class BinaryConnection(Connection):
             reply = worker.requests.run(operation, request.name, arguments, sync)
         except BaseException as error:          # the client is gone, or the server ends
             if audit is not None:
-                audit.statement(self.session, user, request.name, f'{type(error).__name__}: {error}'.encode(),
-                                time.monotonic() - began)
+                self._record(worker, operation, request.name, arguments, user,
+                             f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
             raise
         finally:
             worker.name = None
         answer, problem = self._answer_to(request, reply)
-        if audit is not None and not audit.statement(self.session, user, request.name, problem, time.monotonic() - began):
+        if audit is not None and not self._record(worker, operation, request.name, arguments, user, problem, began):
             return iproto.error(sync, _PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
                                 'LuajitError')
         return answer
+
+    def _record(self, worker, operation, name, arguments, user, problem, began, may_pause=True) -> bool:
+        """Records a request: what it asked for, with its arguments, and how that ended."""
+        seconds, fields = time.monotonic() - began, {'kind': _KINDS[operation]}
+        pause = self._runtime.let_others_in if may_pause else lambda: None
+        worker.pausing = True               # others have their turns while a long one is looked through
+        try:
+            if operation == Requests.EVAL and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
+                # How clients of consoles send a statement: that is what was asked for.
+                name, arguments, fields = statement, b'L]', {'kind': 'console.eval'}
+                problem = problem or (worker.requests.eval_error() if may_pause else b'')
+            if arguments != b'L]':
+                fields['arguments'] = redacted_arguments(
+                    name, source_of(arguments, STATEMENT_BYTES), arguments, pause=pause)
+            return self._recorder.statement(self.session, user, name, problem, seconds, pause, **fields)
+        finally:
+            worker.pausing = False
 
     def _answer_to(self, request, reply) -> tuple[bytes, bytes]:
         """The answer that a request's packed results or error make, and the error's text."""

@@ -14,8 +14,9 @@ from typing import Any
 from gevent import Timeout, get_hub, getcurrent
 from gevent.hub import Waiter
 
-from boxsession.audit import Audit, redacted
+from boxsession.audit import Audit
 from boxsession.lua.runtime import Runtime, switch
+from boxsession.redaction import redacted
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account
 from boxsession.session import Session, enter_session
@@ -30,8 +31,8 @@ _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
 
-# How much of a running statement the list of sessions shows.
-_STATEMENT_SHOWN = 120
+# How much of a running statement the list of sessions shows, and how much of it is looked at for that.
+_STATEMENT_SHOWN, _STATEMENT_LOOKED_AT = 120, 256
 
 
 class Connection:
@@ -354,4 +355,4 @@ class Connection:
 
 def shown(statement: bytes) -> str:
     """A statement for lists and logs."""
-    return redacted(statement)[:_STATEMENT_SHOWN]
+    return redacted(statement, _STATEMENT_LOOKED_AT, brief=True)[:_STATEMENT_SHOWN]

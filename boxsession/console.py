@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from boxsession.audit import Audit, redacted
+from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection
 from boxsession.errors import StatementError
 from boxsession.lua.runtime import Runtime, StatementCancelled
@@ -27,6 +27,7 @@ from boxsession.protocol.console import (
     TooLong,
     Unfinished,
 )
+from boxsession.redaction import redacted
 from boxsession.remote import RemoteClosed, RemoteConsole
 from boxsession.session import Session
 
@@ -38,6 +39,9 @@ _READ_BYTES = 16384
 # While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 
+_UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
+# How another console's error begins, and how much of one is recorded.
+_ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 # How a request of HTTP begins.
 _HTTP = re.compile(rb'[A-Z]+ \S+ HTTP/\d')
 
@@ -174,7 +178,7 @@ class ConsoleConnection(Connection):
         """Runs a statement and records it before its reply can leave."""
         audit, evaluator, user = self._audit, self._evaluator, self.session.user
         if audit.refuses:
-            return evaluator.error('the audit file cannot be written: no statement is run until it can (audit.required)')
+            return evaluator.error(_UNRECORDED)
         began = time.monotonic()
         try:
             reply = evaluator.statement(event.text, event.may_continue)
@@ -182,7 +186,8 @@ class ConsoleConnection(Connection):
             audit.statement(self.session, user, event.text, f'{type(error).__name__}: {error}'.encode(),
                             time.monotonic() - began)
             raise
-        if reply and not audit.statement(self.session, user, event.text, evaluator.last_error(), time.monotonic() - began):
+        if reply and not audit.statement(self.session, user, event.text, evaluator.last_error(), time.monotonic() - began,
+                                         self._runtime.let_others_in):
             return evaluator.error('the statement ran, but the audit file cannot be written (audit.required)')
         return reply
 
@@ -228,6 +233,10 @@ class ConsoleConnection(Connection):
                 self._protocol.hold(event)
                 return True
             message = 'the statement was cancelled'
+        if self._audit is not None:
+            text = b'' if isinstance(event, TooLong) else event.text
+            problem = f'not run: {message.partition(":")[0]}'.encode()
+            self._audit.statement(self.session, self.session.user, text, problem, 0.0, self._runtime.let_others_in)
         self._put(reply_document(self._evaluator.error(message)))
         return True
 
@@ -245,13 +254,11 @@ class ConsoleConnection(Connection):
         else:
             self._running = event.text
             self._statements += 1
-            if self._audit is not None:
-                self._audit.event('statement', self.session, remote=str(self._remote.address), ok=None,
-                                  statement=redacted(event.text))
             try:
-                for piece in self._remote.ask(event.text):
-                    self._put(piece)
-                    self._flush()
+                if self._audit is None:
+                    self._relay(event.text)
+                else:
+                    self._relay_audited(event.text)
             except StatementError as error:
                 self._put(reply_document(self._evaluator.error(str(error))))
             except RemoteClosed as error:
@@ -261,6 +268,33 @@ class ConsoleConnection(Connection):
                 self._running = None
         if self._prompt:
             self._put_prompt()
+
+    def _relay(self, statement: bytes) -> bytes:
+        """Passes a statement and its reply on; gives the reply's beginning."""
+        reply = b''
+        for piece in self._remote.ask(statement):
+            if len(reply) < _REMOTE_ERROR_BYTES and not piece.startswith(b'%TAG'):      # that is a push
+                reply += piece[:_REMOTE_ERROR_BYTES]
+            self._put(piece)
+            self._flush()
+        return reply
+
+    def _relay_audited(self, statement: bytes) -> None:
+        """The same, recorded: what was sent before its reply comes, and how that ended."""
+        audit, session, remote = self._audit, self.session, str(self._remote.address)
+        if audit.refuses or not audit.event('remote', session, remote=remote, statement=redacted(
+                statement, pause=self._runtime.let_others_in)):
+            self._put(reply_document(self._evaluator.error(_UNRECORDED)))
+            return
+        problem, began = b'the reply did not come', time.monotonic()
+        try:
+            reply = self._relay(statement)
+            problem = reply[len(_ERROR):].partition(b'\n...')[0] if reply.startswith(_ERROR) else b''
+        except BaseException as error:
+            problem = f'{type(error).__name__}: {error}'.encode()
+            raise
+        finally:
+            audit.statement(session, session.user, statement, problem, time.monotonic() - began, remote=remote)
 
     def _leave_remote(self) -> None:
         remote, self._remote = self._remote, None

@@ -82,6 +82,7 @@ class Daemon:
 
     def _stop(self):
         if self._stopping.is_set():
+            logs.tell_repeated()
             os._exit(1)
         self._stopping.set()
 

@@ -444,7 +444,7 @@ class Console:
         if limit and len(self.sessions) >= limit - self._kept_places(listener, limit):
             hits['limits.sessions'] += 1
             hits['refused.limit'] += 1
-            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions))
+            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions), extra=logs.origin(peer))
             try:
                 if listener.config.protocol == 'console':
                     sock.send(_FULL % limit)
@@ -463,7 +463,7 @@ class Console:
                     return
         except OSError as error:
             hits['refused.tls'] += 1
-            log.info('refused %s at %s: %s', peer_text(peer), listener.address, error)
+            log.info('refused %s at %s: %s', peer_text(peer), listener.address, error, extra=logs.origin(peer))
             return
         try:
             self._serve_session(sock, peer, listener, tunnel)
@@ -480,7 +480,7 @@ class Console:
             problem = f"Session access to universe '''' is denied for user ''{name}''"
         if problem:
             self._runtime.hits['refused.user'] += 1
-            log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem)
+            log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem, extra=logs.origin(peer))
             try:
                 if listener.config.protocol == 'console':
                     sock.send((_REFUSED % f"'{problem}'").encode())

@@ -30,6 +30,9 @@ _LISTEN_USAGE = 'Usage: console.listen("[host:]port")'
 # How long kill() waits for those it ends, unless it is told.
 _KILL_SECONDS = 5.0
 _NAME_LENGTH = 64
+_ERROR_LENGTH = 500
+# Of the options of box.schema these are recorded.
+_OPTIONS_TOLD = ('if_exists', 'if_not_exists', 'setuid')
 # How many arguments a function of box.schema looks at.
 _ARGUMENTS = {'create': 2, 'drop': 2, 'exists': 1, 'passwd': 2, 'info': 1, 'grant': 5, 'revoke': 5, 'enable': 1,
               'disable': 1}
@@ -63,7 +66,9 @@ class Services:
             return {'name': problem.name, 'reason': problem.reason}
         self._console.configure(changed)
         for name, value in changed.items():
-            log.info('%s is set to %s by session %d', name, value, _caller_id())
+            # Each setting is a line of its own, of which none is folded into another's (boxsession/logs.py).
+            log.info(f'{name} is set to %s by session %d', value, _caller_id())
+        self._console.audit.event('settings', current_session(), changes=dict(changed))
         return None
 
     def reopen_log(self) -> None:
@@ -92,6 +97,7 @@ class Services:
         self._last_number += 1
         self._listeners[self._last_number] = listener
         log.info('listening: console %s', listener.address)
+        self._console.audit.event('listener', session, operation='open', address=str(listener.address))
         return {'number': self._last_number, 'name': _socket_name(listener.address)}
 
     def close_listener(self, number: int) -> bool:
@@ -100,6 +106,7 @@ class Services:
         if listener is None:
             return False
         self._console.unlisten(listener)
+        self._console.audit.event('listener', current_session(), operation='close', address=str(listener.address))
         return True
 
     # Users
@@ -119,8 +126,9 @@ class Services:
             name = name if name is None else str(name)[:_NAME_LENGTH]
             log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), _caller_id())
             session = current_session()
-            if session is not None:
-                self._console.audit.event('access', session, operation=operation, name=name)
+            if session is not None:         # the init script is no session's
+                self._console.audit.event('access', session, operation=operation, name=name,
+                                          arguments=_told(operation, arguments))
         return result if result is not None else has_changed
 
     def password_hash(self, password: str | bytes) -> str:
@@ -163,17 +171,20 @@ class Services:
 
     def _log_in(self, name, session, matches):
         name = name if isinstance(name, str) else name.decode(errors='replace')
-        accounts = self._console.accounts
+        accounts, audit = self._console.accounts, self._console.audit
         address = throttled_address(session.peer)
-        gevent.sleep(accounts.seconds_to_wait(name, address))
         try:
+            gevent.sleep(accounts.seconds_to_wait(name, address))
             user = accounts.authenticate(name, address, matches)
-        except StoreError as error:
-            raise StatementError(str(error)) from None
+        except (StatementError, StoreError, ClientError) as error:
+            audit.event('login', session, name=name[:_NAME_LENGTH], ok=False, error=str(error)[:_ERROR_LENGTH])
+            if isinstance(error, StoreError):
+                raise StatementError(str(error)) from None
+            raise
         if user is None:
-            log.warning('session %d from %s failed to log in as %r', session.id, session.peer, name)
+            log.warning('session %d from %s failed to log in as %r', session.id, session.peer, name[:_NAME_LENGTH])
             self._console.count('failed_logins')
-            self._console.audit.event('login', session, name=name, ok=False)
+            audit.event('login', session, name=name[:_NAME_LENGTH], ok=False, error='wrong name or password')
             return {}
         return {'uid': user.id, 'user': user.name}
 
@@ -185,7 +196,9 @@ class Services:
         session.user, session.uid = user.name, uid
         if has_logged_in:
             session.login = user.name
-            self._console.audit.event('login', session, name=user.name, ok=True)
+            self._console.audit.event('login', session, name=user.name, ok=True, error=None)
+        else:
+            self._console.audit.event('su', session, name=user.name)
 
     # Sessions
 
@@ -215,6 +228,8 @@ class Services:
         """Stops the statement that a session runs; False when there is none."""
         for connection in self._console.connections():
             if connection.session.id == session_id:
+                self._console.audit.event('cancel', current_session(), target=connection.session.id,
+                                          target_user=connection.session.user)
                 return connection.cancel(f'the statement was cancelled by session {_caller_id()}')
         raise StatementError(f'session {session_id:g} does not exist')
 
@@ -230,6 +245,8 @@ class Services:
         for connection in found:
             log.info('session %d is killed by session %d', connection.session.id, _caller_id())
             self._console.count('kills')
+            self._console.audit.event('kill', current_session(), target=connection.session.id,
+                                      target_user=connection.session.user)
             connection.kill(f'the session was killed by session {_caller_id()}')
         greenlets = [connection.greenlet for connection in found if connection.greenlet is not getcurrent()]
         gevent.joinall(greenlets, timeout=_KILL_SECONDS if timeout is None else timeout)
@@ -255,6 +272,14 @@ class Services:
             raise
         connection.go_remote(remote)
         return True
+
+
+def _told(operation, arguments) -> list:
+    """The arguments of an operation on users and rights behind the name, without a password."""
+    if operation.endswith('passwd'):
+        return []
+    return [{key: option for key, option in value.items() if key in _OPTIONS_TOLD} if isinstance(value, dict) else
+            str(value)[:_NAME_LENGTH] if value is not None else None for value in arguments[1:]]
 
 
 def _caller_id() -> int:

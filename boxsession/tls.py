@@ -77,14 +77,14 @@ class TLSTunnel:
 
     Attributes:
         sock: what the connection uses: plain and non-blocking, ours to make and the connection's to close.
-        name: the common name of the client's certificate, or None.
+        name: the common name of the client's certificate; None without a certificate, or where it has no such name.
 
     Args:
         client: a plain socket, which is taken over.
         context: see `tls_context`.
 
     Raises:
-        OSError: there was no handshake; the client is disconnected.
+        OSError: there was no handshake, or the certificate's name is none to go by; the client is disconnected.
     """
 
     def __init__(self, client, context: ssl.SSLContext):
@@ -94,10 +94,10 @@ class TLSTunnel:
         try:
             with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
                 self._secure.do_handshake()
+            self.name = _common_name(self._secure.getpeercert())
         except BaseException:
             self._secure.close()
             raise
-        self.name = _common_name(self._secure.getpeercert())
         self.sock, far = _plain_socketpair()
         self.sock.setblocking(False)
         self._far = socket.socket(fileno=far.detach())
@@ -146,8 +146,10 @@ class TLSTunnel:
 
 
 def _common_name(certificate) -> str | None:
-    for part in (certificate or {}).get('subject', ()):
-        for key, value in part:
-            if key == 'commonName':
-                return value
-    return None
+    """The one common name. Of several nobody could say which one counts; an odd one could be taken for another."""
+    names = [value for part in (certificate or {}).get('subject', ()) for key, value in part if key == 'commonName']
+    if len(names) > 1:
+        raise OSError(f'the certificate has {len(names)} common names')
+    if names and not (names[0] and names[0].isprintable()):
+        raise OSError("the certificate's common name is empty or has characters that cannot be printed")
+    return names[0] if names else None

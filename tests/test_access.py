@@ -123,8 +123,8 @@ u.enable('nosuch')
 u.create('a', 1)
 u.create('b', {password = 1})
 u.create('c', {if_not_exists = 1})
-u.create('a b')
-u.exists('a b')
+r.create('a b')
+r.exists('a b')
 u.create('\0')
 u.create('ж')
 u.exists()
@@ -296,3 +296,12 @@ def test_nobody_takes_what_admin_has(console, connect, statement):
     before = client.value("box.schema.user.info('admin')")
     assert 'Incorrect grant arguments: ' in client.error(statement)
     assert before == client.value("box.schema.user.info('admin')")
+
+
+@pytest.mark.parametrize('name', ['sp ace', 'a:b', 'a@b', ' a', 'a\u00a0b', 'x' * 256, 'a\nb', 'a\x1b', 'a\u202eb'])
+def test_a_user_has_a_name_that_can_be_used(console, connect, name):
+    client = connect(console())
+    quoted = "'" + ''.join(f'\\{byte:03d}' for byte in name.encode()) + "'"
+    assert client.error(f"box.schema.user.create({quoted}, {{password = 'pw'}})")
+    assert not client.value(f'box.schema.user.exists({quoted})')
+    assert not (name.isprintable() and len(name) < 256) or client.values(f'box.schema.role.create({quoted})') is None

@@ -8,8 +8,10 @@ import signal
 
 import gevent
 import pytest
+from iproto_client import CALL, EVAL, BinaryClient
 
-from boxsession.audit import Audit, redacted
+from boxsession import Console
+from boxsession.audit import Audit
 
 COMMON = {'time', 'boot', 'event', 'session', 'user', 'effective_user', 'peer', 'listener'}
 
@@ -59,9 +61,10 @@ def test_who_it_was(console, connect, path):
     client.reply('\\login ann x')
     client.reply('2')
     found = entries(path)
-    assert ['admin'] * 7 + ['ann'] * 3 == [entry['user'] for entry in found]
+    assert ['admin'] * 8 + ['ann'] * 3 == [entry['user'] for entry in found]
     assert ('user.create', 'ann') == (found[1]['operation'], found[1]['name'])
-    assert [('access', 'admin'), ('statement', 'admin'), ('statement', 'admin'), ('statement', 'ann'), ('login', 'ann'),
+    assert [('access', 'admin'), ('statement', 'admin'), ('su', 'ann'), ('statement', 'admin'), ('statement', 'ann'),
+            ('login', 'ann'),
             ('statement', 'ann'),
             ('login', 'ann'), ('statement', 'ann'), ('statement', 'ann')] == [
         (entry['event'], entry['effective_user']) for entry in found[1:]]
@@ -167,23 +170,146 @@ def test_a_place_that_is_none(serve, tmp_path):
     assert 'boxsession: cannot open audit.file /nosuch/audit: No such file or directory\n' == served.stderr
 
 
-@pytest.mark.parametrize('statement', ['1 + 1', "box.schema.user.grant('ann', 'execute', 'universe')", 'box.info.access'])
-def test_what_is_kept(statement):
-    assert statement == redacted(statement.encode())
-
-
-@pytest.mark.parametrize('statement', [
-    "box.schema.user.create('ann', {password = 'x'})", "box.schema.user.create('ann', {Password='x'})",
-    'box.schema.user.passwd("a\\"b", [==[x]]]==])', "box.schema.user.passwd('x",
-    "-- don't tell\nbox.schema.user.passwd('x')",
-    '\\login ann x y', '  \\login ann x', '\\ login ann x', '\\\\login ann x', '\\LOGIN ann x', '\\login x',
-    "c.connect('ann:x@host:1')"])
-def test_what_is_not(statement):
-    assert '*** (it may hold a password)' == redacted(statement.encode())
-
-
 def test_nothing_is_written_where_nothing_is_asked_for():
     audit = Audit(None)
     assert not audit.is_on and not audit.refuses
     audit.reopen()
     audit.close()
+
+
+@pytest.fixture
+def both(tmp_path, path):
+    """A console with a text and a binary listener, whose sessions are admin's, and an audit file."""
+    made = Console([{'address': '127.0.0.1:0', 'user': 'admin'},
+                    {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+                   config={'audit': {'file': str(path)}, 'limits': {'drain_seconds': 0.2}})
+    made.start()
+    yield made
+    made.stop()
+
+
+def statements(path):
+    return [entry for entry in entries(path) if entry['event'] == 'statement']
+
+
+class TestRequests:
+    @pytest.fixture
+    def client(self, both):
+        client = BinaryClient(both.addresses[1])
+        yield client
+        client.sock.close()
+
+    def test_arguments_are_recorded(self, client, path):
+        client.eval('return ...', 'a"b', 1, [True, None, {'k': 'v'}], {'password': 'geheim'}, b'\xff')
+        client.call('box.schema.user.create', 'ann', {'password': 'geheim'})
+        client.call('box.schema.user.passwd', 'ann', 'geheim')
+        client.call('tostring', 'u:geheim@host')
+        found = statements(path)
+        assert '"a\\"b", 1, {true, null, {["k"] = "v"}}' == found[0]['arguments'].partition(', {["password"]')[0]
+        assert ['eval', 'call', 'call', 'call'] == [entry['kind'] for entry in found]
+        assert found[1]['arguments'].startswith('"ann"')
+        assert 'geheim' not in path.read_text()
+
+    def test_what_comes_by_connect_is_the_statement_and_its_end(self, client, path):
+        for statement in ("error('no')", 'x y', '1 + 1', "box.schema.user.passwd('nobody', 'geheim')", "error({})"):
+            client.eval("return require('console').eval(...)", statement)
+        found = statements(path)
+        assert ["error('no')", 'x y', '1 + 1'] == [entry['statement'] for entry in found[:3]]
+        assert [False, False, True, False, False] == [entry['ok'] for entry in found]
+        assert 'no' == found[0]['error'] and "expected near 'y'" in found[1]['error']
+        assert {'console.eval'} == {entry['kind'] for entry in found}
+        assert 'geheim' not in path.read_text()
+
+    def test_the_error_is_of_this_request(self, client, path):
+        client.eval("return require('console').eval(...)", "error('no')")
+        client.eval("return require('console').eval(...)", '1')
+        client.eval("return require('console').eval(...)")
+        assert [False, True, True] == [entry['ok'] for entry in statements(path)]
+
+    def test_a_long_one_is_bounded(self, client, path):
+        client.eval('return 1 --' + 'x' * 500000)
+        client.eval('return 1', 'y' * 500000)
+        client.eval('return 1', ['y' * 9] * 50000)
+        found = statements(path)
+        assert all(len(json.dumps(entry)) < 140000 for entry in found)
+        assert re.search(r'\.\.\. \(\d+ bytes, \w+\)$', found[0]['statement'])
+        assert re.search(r'\.\.\. \(of \d+ bytes, \w+\)$', found[1]['arguments'])
+        assert re.search(r'\.\.\. \(of \d+ bytes, \w+\)$', found[2]['arguments'])
+
+    def test_what_cannot_be_a_request_is_recorded(self, client, path):
+        client.ask(EVAL, {0x27: 'return 1', 0x21: [{None: 1}]})
+        [entry] = statements(path)
+        assert not entry['ok'] and entry['error'].startswith('not run: ')
+
+
+@pytest.mark.parametrize('line', [b':' * 60000, b'a:' * 30000 + b'@', b"password = '" + b"''" * 30000, b'(' * 60000 + b'pw',
+                                  b"'@'.." * 12000])
+def test_another_is_answered_while_a_hostile_line_is_recorded(both, connect, path, line):
+    attackers = [connect(both.addresses[0]) for _ in range(4)]
+    other = connect(both.addresses[0])
+    for attacker in attackers:
+        attacker.send((line + b'\n') * 4)
+    answered = 0
+    while path.read_bytes().count(b'"event":"statement"') - answered < 16:
+        other.value('1')
+        answered += 1
+    assert answered > 4
+
+
+class TestWhatElse:
+    def test_grants_beside_a_password(self, both, connect, path):
+        client = connect(both.addresses[0])
+        client.reply("box.schema.user.create('eve', {password = 'geheim'}) box.schema.user.grant('eve', 'super')")
+        found = entries(path)
+        assert [('user.create', 'eve', [{}]), ('user.grant', 'eve', ['super'])] == [
+            (entry['operation'], entry['name'], entry['arguments']) for entry in found if entry['event'] == 'access']
+        assert "box.schema.user.grant('eve', 'super')" in statements(path)[0]['statement']
+
+    def test_who_stops_whom_and_changes_what(self, both, connect, path):
+        client, other = connect(both.addresses[0]), connect(both.addresses[0])
+        client.reply('box.session.cancel(2)')
+        client.reply('\\kill 2')
+        other.read_to_end()
+        client.reply("l = require('console').listen('127.0.0.1:0')")
+        client.reply('l:close()')
+        client.reply("box.cfg{limits = {idle_seconds = 77}}")
+        found = {(entry['event'], entry.get('operation')): entry for entry in entries(path)}
+        assert 2 == found['cancel', None]['target'] == found['kill', None]['target']
+        assert found['listener', 'open']['address'] == found['listener', 'close']['address']
+        assert {'limits.idle_seconds': 77} == found['settings', None]['changes']
+
+    def test_what_was_not_run(self, both, connect, path):
+        client = connect(both.addresses[0])
+        client.send(b'x' * 100000 + b'\n')
+        client.document()
+        client.send(b'local half\\')
+        client.end()
+        client.read_to_end()
+        assert [('', 'not run: the statement is too long'),
+                ('local half\\', 'not run: the input ended inside a statement, which was not run')] == [
+            (entry['statement'], entry['error']) for entry in statements(path)]
+
+    def test_another_consoles_answer(self, both, console, connect, path):
+        elsewhere = console()
+        client = connect(both.addresses[0])
+        client.reply(f"require('console').connect('{elsewhere.addresses[0]}')")
+        for statement in ('1', "error('no')", "box.schema.user.passwd('geheim')"):
+            client.reply(statement)
+        found = [entry for entry in statements(path) if 'remote' in entry]
+        assert [True, False] == [entry['ok'] for entry in found[:2]] and 'no' in found[1]['error']
+        assert 'geheim' not in path.read_text()
+
+    def test_refused_while_the_file_cannot_be_written(self, console, connect, path, monkeypatch):
+        served = console(audit={'file': str(path), 'required': True})
+        client, elsewhere = connect(served), console()
+        client.reply(f"require('console').connect('{elsewhere.addresses[0]}')")
+        patch = full(monkeypatch)
+        try:
+            for _ in range(3):
+                assert 'audit.required' in client.error('n = 1')
+        finally:
+            patch.undo()
+        client.reply('1')
+        [entry] = [entry for entry in entries(path) if entry['event'] == 'audit']
+        assert entry['refused_statements'] >= 1
+        assert 'n = 1' not in path.read_text() and CALL

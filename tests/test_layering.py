@@ -32,7 +32,7 @@ DOORS = {
     'lupa': {'lua.runtime', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor', 'remote',
-               'server', 'services',
+               'server', 'services', 'logs',
                'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
     'prometheus_client': {'metrics'},
     'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},

@@ -126,7 +126,7 @@ class TestLogin:
             listed = []
             while not any(entry['state'] == 'running' and entry['user'] == 'guest' for entry in listed):
                 listed = admin.value('box.session.list()')
-        assert '*** (it may hold a password)' in repr(listed) and 'Tr0ub4dor' not in repr(listed)
+        assert '\\login ops ***' in [entry['statement'] for entry in listed] and 'Tr0ub4dor' not in repr(listed)
         for statement in ("box.schema.user.create('ann', {password = 'Tr0ub4dor'})",
                           "box.schema.user.passwd('ann', 'Tr0ub4dor')", 'box.schema.user.passwd("Tr0ub4dor")',
                           "box.schema.user.passwd('nobody', [[Tr0ub4dor]])", "box.schema.user.passwd('ann', 'Tr0ub4dor",
@@ -175,6 +175,7 @@ def files(tmp_path_factory):
     folder = tmp_path_factory.mktemp('tls')
     authority, other = trustme.CA(), trustme.CA()
     authority.cert_pem.write_to_path(folder / 'ca.pem')
+    authority.private_key_pem.write_to_path(folder / 'ca.key')
     for name, made in {'server': authority.issue_cert('localhost', '127.0.0.1'),
                        'ann': authority.issue_cert('ann@example.org', common_name='ann'),
                        'bob': authority.issue_cert('bob@example.org', common_name='bob'),
@@ -207,6 +208,45 @@ class TestTLS:
     def listener(self, files, **more):
         tls = {'cert': str(files / 'server.pem'), 'key': str(files / 'server.key'), **more.pop('tls', {})}
         return {'address': '127.0.0.1:0', 'tls': tls, **more}
+
+    @pytest.mark.parametrize('names', [['ann', 'bob'], ['bob', 'ann'], ['ann\n2026 forged'], ['ann\x1b[2J'],
+                                       ['ann\u202e']])
+    def test_a_name_that_is_none_to_go_by_is_refused(self, start, init, files, odd, caplog, names):
+        odd(names)
+        served = start([self.listener(files, tls={'ca': str(files / 'ca.pem')}, peers={'ann': 'ops', 'bob': 'admin'}),
+                        self.listener(files, tls={'ca': str(files / 'ca.pem')}, user='admin')], config=init(OPS))
+        for address in served.addresses:
+            with pytest.raises((OSError, EOFError)):
+                self.client(files, address, 'odd')
+        with gevent.Timeout(10):
+            while caplog.text.count('common name') < 2:
+                gevent.sleep(0.01)
+        assert not [line for line in caplog.text.splitlines() if line.startswith('2026')] and '\x1b' not in caplog.text
+        assert 2 == served.statistics.snapshot()['sessions']['refused']['tls']
+
+    @pytest.fixture
+    def odd(self, files):
+        """Makes a certificate, signed by the authority, with any common names."""
+        import datetime
+
+        from cryptography import x509
+        from cryptography.hazmat.primitives import hashes, serialization
+        from cryptography.hazmat.primitives.asymmetric import ec
+        from cryptography.x509.oid import NameOID
+
+        def make(names):
+            authority = x509.load_pem_x509_certificate((files / 'ca.pem').read_bytes())
+            signer = serialization.load_pem_private_key((files / 'ca.key').read_bytes(), None)
+            key = ec.generate_private_key(ec.SECP256R1())
+            attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name, _validate=False) for name in names]
+            now = datetime.datetime.now(datetime.timezone.utc)
+            made = x509.CertificateBuilder(authority.subject, x509.Name(attributes), key.public_key(),
+                                           x509.random_serial_number(), now - datetime.timedelta(days=1),
+                                           now + datetime.timedelta(days=1)).sign(signer, hashes.SHA256())
+            (files / 'odd.pem').write_bytes(made.public_bytes(serialization.Encoding.PEM))
+            (files / 'odd.key').write_bytes(key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+        return make
 
     def test_a_session_over_tls(self, start, init, files):
         served = start([self.listener(files, user='guest')], config=init(OPS))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import shutil
@@ -122,7 +123,6 @@ os.execv(sys.executable, [sys.executable, '-m', 'boxsession', 'serve', '-c', 'c.
         assert line.startswith('<4>{') and 'odd' == json.loads(line[3:])['message']
 
     def test_each_line_of_a_long_message(self):
-        import logging
         import sys
 
         from boxsession.logs import _formatter
@@ -133,7 +133,7 @@ os.execv(sys.executable, [sys.executable, '-m', 'boxsession', 'serve', '-c', 'c.
         record.session = 7
         lines = _formatter('text', True).format(record).splitlines()
         assert '<3>[7] failed' == lines[0]
-        assert all(line.startswith('<3>') for line in lines) and '<3>second' in lines
+        assert all(line.startswith('<3>') for line in lines) and '<3>    second' in lines
 
     def test_another_stream_has_no_priorities(self, serve, connect, tmp_path):
         config(tmp_path)
@@ -205,3 +205,144 @@ class TestRotation:
         [old] = [found for found in tmp_path.glob('boxsession.log[.-]*')]
         assert 'before' in old.read_text() and 'after' not in old.read_text()
         assert 'before' not in audit.read_text() and 'after' in audit.read_text()
+
+
+class TestFolding:
+    """What clients cause again and again is a few lines and a count."""
+
+    @pytest.fixture(autouse=True)
+    def short_window(self, monkeypatch):
+        monkeypatch.setattr('boxsession.logs._WINDOW_SECONDS', 0.5)
+
+    @pytest.fixture
+    def written(self, tmp_path):
+        """The log as a daemon writes it, in this process."""
+        from boxsession import logs
+        logger = logging.getLogger('boxsession')
+        before = list(logger.handlers), logger.propagate, logger.level
+        path = tmp_path / 'x.log'
+
+        def start(format_name='json'):
+            logs.use(logs.open_handler(str(path)), 'info', format_name)
+            return path
+        yield start
+        for handler in logs.our_handlers():
+            logger.removeHandler(handler)
+            handler.close()
+        logger.propagate = before[1]
+        logger.setLevel(before[2])
+        for handler in before[0]:
+            logger.addHandler(handler)
+
+    @staticmethod
+    def told(lines, text):
+        """How often a line was told, in all, and in how many lines."""
+        found = [json.loads(line) for line in lines if text in line]
+        return sum(line.get('repeated', 1) for line in found), len(found)
+
+    @pytest.mark.parametrize('line, text', [
+        ("box.session.su('ann')", 'is now of ann'),
+        ("box.schema.user.passwd('y') box.schema.user.passwd('x')", 'box.schema.user.passwd'),
+        ('\\\\nonsense', None)])
+    def test_own_statements(self, written, console, connect, line, text):
+        path = written()
+        served = console()
+        client = connect(served)
+        client.reply("box.schema.user.create('ann', {password = 'x'})")
+        client.reply('\\login ann x')
+        client.send((line + '\n') * 3000)
+        for _ in range(3000):
+            client.document()
+        if text is None:
+            assert path.stat().st_size < 5000
+            return
+        # The count comes though nothing else is logged.
+        lines = wait_for(path, 'repeated')
+        with gevent.Timeout(20):
+            while self.told(lines, text)[0] < 3000:
+                gevent.sleep(0.05)
+                lines = path.read_text().splitlines()
+        assert self.told(lines, text)[1] < 100 and path.stat().st_size < 50000
+
+    def test_connections(self, written, connect):
+        from boxsession import Console
+        path = written()
+        made = Console([{'address': '127.0.0.1:0', 'user': 'guest'}],
+                       config={'limits': {'sessions': 1, 'drain_seconds': 0.2}})
+        made.start()
+        try:
+            address = made.addresses[0]
+            connect(address)
+            for _ in range(200):
+                gevent.socket.create_connection((address.host, address.port)).close()
+            lines = wait_for(path, 'repeated')
+            assert self.told(lines, 'refused a session')[1] < 40
+        finally:
+            made.stop()
+
+    def test_the_count_is_told_at_the_end(self, written, console, connect):
+        from boxsession import logs
+        path = written('text')
+        client = connect(console())
+        client.send("box.session.su('admin')\n" * 100)
+        for _ in range(100):
+            client.document()
+        [handler] = logs.our_handlers()
+        handler.close()
+        assert re.search(r'INFO \[1\] \.\.\. repeated \d+ times in [0-9.]+ s, at last: session 1 of admin is now of '
+                         r'admin\n', path.read_text())
+
+    def test_many_origins_take_bounded_memory(self):
+        from boxsession.logs import _APART_MAX, Folding
+        kept = []
+        handler = logging.Handler()
+        handler.emit = kept.append
+        folding = Folding(handler)
+        handler.addFilter(folding)
+        for number in range(5000):
+            handler.handle(logging.makeLogRecord({'name': 'boxsession', 'msg': 'refused %s', 'args': (number,),
+                                                  'origin': str(number)}))
+        assert len(folding._seen) <= _APART_MAX + 1
+        folding.close()
+        assert 5000 == sum(getattr(record, 'repeated', 1) for record in kept) and len(kept) < 1100
+
+    def test_lines_of_the_server_and_of_scripts_are_whole(self, written, console, connect):
+        path = written()
+        client = connect(console())
+        client.reply('for i = 1, 100 do print("the same") end')
+        for number in range(100):
+            logging.getLogger('boxsession').info('reloaded: %d', number)
+        lines = wait_for(path, 'reloaded: 99')
+        assert (100, 100) == self.told(lines, 'the same') == self.told(lines, 'reloaded')
+
+
+@pytest.mark.parametrize('statement', [
+    'error("a\\n2026-01-01 INFO [0] forged")', "require('log').info('a\\n2026 forged\\r\\27[2J')",
+    "require('fiber').create(function() error('a\\n2026 forged') end)", "box.session.name('a\\n2026 forged')",
+    "box.session.su('a\\n2026 forged')", "\\login a\v2026_forged x", "require('console').listen('unix:a\\n2026 forged')",
+    "require('console').connect('unix:a\\n2026 forged')", "box.schema.user.create('a\\n2026 forged')",
+    "box.schema.func.create('a\\n2026 forged')", "box.session.on_disconnect(function() error('a\\n2026 forged') end)",
+    "box.cfg{metrics = {address = 'a\\n2026 forged'}}", "print('a\\xe2\\x80\\xa82026 forged')"])
+def test_no_line_is_forged(serve, connect, tmp_path, statement):
+    config(tmp_path, file=str(tmp_path / 'x.log'))
+    served = serve('-c', 'c.yml')
+    client = connect(served.addresses()[0])
+    client.reply(statement)
+    client.reply('print("last")')
+    client.close()
+    wait_for(tmp_path / 'x.log', 'disconnected')
+    text = (tmp_path / 'x.log').read_text()
+    assert not [line for line in re.split('[\n\r\x0b\x0c\x85\u2028\u2029]', text) if line.startswith('2026 forged')
+                or line and not re.match(r'\d{4}-\d\d-\d\dT', line)]
+    assert '\x1b' not in text and not [line for line in served.stderr.splitlines() if line.startswith('2026 forged')]
+
+
+def test_an_error_of_a_fiber_or_trigger_tells_no_password(serve, connect, tmp_path):
+    config(tmp_path, file=str(tmp_path / 'x.log'))
+    client = connect(serve('-c', 'c.yml').addresses()[0])
+    client.reply("require('fiber').create(function() local c = 'u:geheim@host' error('no ' .. c) end)")
+    client.reply("pw = 'geheim' require('fiber').create(function() error() + 1 end)")
+    client.reply("require('fiber').create(function() box.schema.user.passwd('ann', 'geheim') local x = nil + 1 end)")
+    lines = wait_for(tmp_path / 'x.log', 'raised')
+    client.reply('print("last")')
+    assert lines and 'geheim' not in (tmp_path / 'x.log').read_text()

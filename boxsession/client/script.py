@@ -18,7 +18,7 @@ from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
 from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
 from boxsession.protocol.console import NEED_DATA, ConsoleProtocol, End, More, Statement
-from boxsession.redaction import HIDDEN, may_hold_secret
+from boxsession.redaction import redacted
 
 __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
 
@@ -26,7 +26,9 @@ ALL_WELL, FAILED, NO_SERVER, WRONG_USAGE = 0, 1, 2, 3
 _READ_BYTES = 65536
 # How long a statement that was cancelled may take to say so.
 _PATIENCE_SECONDS = 1.0
-_BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*)?\s*')
+# How much of an unfinished statement is shown, and looked at for that.
+_SHOWN, _SHOWN_BYTES = 80, 1024
+_BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*(\n\s*)?)?')
 
 
 @dataclass(frozen=True)
@@ -126,7 +128,7 @@ class _Script:
             text = event.text.strip()
             self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
                        'the input ended inside a statement, which was not run: '
-                       + (HIDDEN if may_hold_secret(text) else text[:80].decode(errors='backslashreplace')))
+                       + redacted(text, _SHOWN_BYTES, brief=True)[:_SHOWN])
 
     def _perform(self, place: str, statement: bytes) -> bool:
         """Runs a statement and shows what it gives; False when it ends in an error."""

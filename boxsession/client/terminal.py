@@ -34,7 +34,7 @@ _NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
 # What may make somebody else of a session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
-_NAME = re.compile(r'[A-Za-z_][\w.:]*$', re.ASCII)
+_NAME = re.compile(r'(?<![\w.:])[\d.:]*([A-Za-z_][\w.:]*)$', re.ASCII)
 _NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
 _WORD_MAX = 64
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
@@ -255,7 +255,7 @@ class _Terminal:
         match = _NAME.search(line)
         if match is None or self._link is None:
             return 0, []
-        text = match.group()
+        text = match[1]
         document = self._link.completions(text, _COMPLETION_SECONDS)
         try:
             [names] = values(document or b'')

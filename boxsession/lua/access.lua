@@ -132,7 +132,7 @@ function access.run_triggers(event, raises, ...)
             local ok, message = task.protected(run_trigger, list[index], ...)
             if not ok then
                 local text = (type(message) == 'string' or type(message) == 'number') and message or 'an error object'
-                local _ = LOG['error:' .. event .. ' trigger of session ' .. current().session.id .. ' raised: ' .. text]
+                local _ = LOG['report:' .. event .. ' trigger of session ' .. current().session.id .. ' raised: ' .. text]
             end
         end
     end

@@ -215,7 +215,7 @@ function internal.run_on_disconnect(me)
     for index = 1, #list do
         local ok, message = task.run(me, internal.access.run_trigger, list[index])
         if not ok then
-            local _ = LOG['error:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
+            local _ = LOG['report:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
                           .. task.text_of(me, message)]
         end
     end

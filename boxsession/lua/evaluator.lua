@@ -203,11 +203,20 @@ end
 
 -- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
 function internal.reply_to(text)
-    local session = task.current().session
+    local me = task.current()
+    local session = me.session
+    me.eval_error = ''
+    -- The error is kept for the audit.
+    local function failed(value)
+        local told = type(value) == 'userdata' and internal.error_fields(value)
+        value = told and told.message or value
+        me.eval_error = type(value) == 'string' and sub(value, 1, MESSAGE_MAX) or 'an error object'
+    end
     local function reply(ok, ...)
         if ok then
             return output.reply(session, ...)
         end
+        failed((...))
         return output.error_reply(session, (...))
     end
     if byte(text, 1) == BACKSLASH then
@@ -215,7 +224,7 @@ function internal.reply_to(text)
     end
     local chunk, message = load_statement(text)
     if not chunk then
-        return output.error_reply(session, message)
+        return reply(false, message)
     end
     if session.scope == STALE then
         internal.access.apply(session)

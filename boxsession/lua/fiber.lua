@@ -157,7 +157,7 @@ end
 local function finish(record, ok, ...)
     local results, result_count = {...}, select('#', ...)
     if not ok and not record.told and not record.joinable and not record.cancelled and not record.killed then
-        local _ = LOG['error:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
+        local _ = LOG['report:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
                       .. ' raised: ' .. task.text_of(record, (...))]
         record.told = true
     end

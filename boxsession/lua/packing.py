@@ -10,7 +10,7 @@ from typing import Any
 
 from boxsession.protocol.iproto import Extension, Timestamp
 
-__all__ = ['pack_values', 'unpack_values']
+__all__ = ['first_string', 'pack_values', 'source_of', 'unpack_values']
 
 # Above this a Lua number no longer holds every whole number.
 _EXACT_MAX = 2 ** 53
@@ -139,3 +139,60 @@ def _number(digits):
     if math.isfinite(number) and number == math.floor(number) and _WIDE_MIN <= number < _WIDE_END:
         return int(number)
     return number
+
+
+def first_string(packed: bytes) -> bytes | None:
+    """The first of packed values, where it is a string."""
+    if packed[1:2] != b's':
+        return None
+    colon = packed.index(b':')
+    return packed[colon + 1:colon + 1 + int(packed[2:colon])]
+
+
+def source_of(packed: bytes, most: int) -> bytes:
+    """Packed values as Lua would write them, for people; not much more than `most` bytes of them."""
+    out, size, at, end = [], 0, 1, len(packed) - 1
+    containers, is_key = [], False      # for each that is open: whether it is a mapping
+    while at < end and size < most:
+        mark = packed[at]
+        if mark in _CLOSES:
+            piece = b'}'
+            containers.pop()
+            at += 1
+            is_key = bool(containers) and containers[-1]
+            out.append(piece)
+            size += 1
+            continue
+        if out and out[-1] not in (b'{', b' = '):
+            out.append(b', ')
+        if mark in _WITH_TEXT:
+            colon = packed.index(b':', at)
+            stop = colon + 1 + int(packed[at + 1:colon])
+            piece = packed[colon + 1:min(stop, colon + 1 + most)]
+            if mark == 115:                             # s
+                piece = b'"%s"' % piece.replace(b'\\', b'\\\\').replace(b'"', b'\\"').replace(
+                    b'\n', b'\\n').replace(b'\r', b'\\r')
+            elif mark == 69:                            # E
+                piece = b'"\\%d %s"' % (piece[0], piece[1:].hex().encode())
+            at = stop
+        elif mark in (76, 77):                          # L, M
+            containers.append(mark == 77)
+            is_key = mark == 77
+            out.append(b'{')
+            at += 1
+            continue
+        else:
+            piece = _WORDS[mark]
+            at += 1
+        if is_key:
+            out += b'[', piece, b']', b' = '
+            is_key = False
+        else:
+            out.append(piece)
+            is_key = bool(containers) and containers[-1]
+        size += len(piece) + 2
+    return b''.join(out)
+
+
+_CLOSES = frozenset(b']}')
+_WORDS = {78: b'nil', 90: b'null', 116: b'true', 102: b'false'}

@@ -14,7 +14,7 @@ local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
 local globals = _G
 local FULL, STALE = access.FULL, access.STALE
 
-local EVAL, CALL, LOGIN, BATCH = 1, 2, 3, 4
+local EVAL, CALL, LOGIN, BATCH, EVAL_ERROR = 1, 2, 3, 4, 5
 
 -- Compiled expressions, beside the consoles' statements; see evaluator.lua for why one is taken out when it waits.
 local chunks, keep_chunk = task.chunks, internal.keep_chunk
@@ -414,10 +414,13 @@ local function request(me, operation, name, arguments, sync)
         me.keeps_limit = true
         task.grow_stack(STACK_DEPTH)
     end
+    if operation == EVAL_ERROR then
+        return me.eval_error or ''
+    end
     if operation == BATCH then
         return run_batch(me, name, sync)
     end
-    me.sync, me.failed = sync, false
+    me.sync, me.failed, me.eval_error = sync, false, false
     local ok, out = task.run(me, perform, me, operation, name, arguments)
     local chunk = me.chunk
     if chunk then

@@ -37,6 +37,7 @@ from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
+from boxsession.redaction import redacted_text
 from boxsession.scheduler.loop import PRIORITY, EventLoop
 from boxsession.scheduler.turns import Account, Turns
 from boxsession.session import TYPES, Session, current_session, enter_session
@@ -65,6 +66,8 @@ _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
 _TASK = 'boxsession_task'
 
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
+
+_REPORT_BYTES = 4096
 
 script_log = logging.getLogger('boxsession.lua')
 log = logging.getLogger('boxsession')
@@ -544,6 +547,11 @@ class Runtime:
         if task.killed:
             raise StatementCancelled
 
+    def let_others_in(self) -> None:
+        """The same behind a statement, whose cancellation comes too late."""
+        if self.turns.is_over(self._began):
+            self.take_turn(getattr(getcurrent(), _TASK))
+
     def _format(self, answer, key, helper):
         self.has_ticked = True
         try:
@@ -629,6 +637,9 @@ class Runtime:
 
     def _log(self, line):
         level, _, text = line.partition(b':')
+        if level == b'report':          # of ours, with an error that may quote a statement
+            log.error('%s', redacted_text(text, _REPORT_BYTES).translate(_VISIBLE))
+            return True
         # One line stays one line, whatever is in it.
         text = text.decode(errors='backslashreplace').translate(_VISIBLE)
         script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
@@ -852,7 +863,7 @@ class Evaluator:
 class Requests:
     """Runs requests of one session, one after the other. Made, used and closed by one greenlet; a session has several."""
 
-    EVAL, CALL, LOGIN, _BATCH = 1, 2, 3, 4
+    EVAL, CALL, LOGIN, _BATCH, _EVAL_ERROR = 1, 2, 3, 4, 5
 
     __slots__ = ('task', '_runtime', '_memory', '_send', '_used', '_observe')
 
@@ -886,6 +897,13 @@ class Requests:
         if memory.lifted or not task.is_clean:
             runtime.end(task)
         return reply
+
+    def eval_error(self) -> bytes:
+        """The error of the statement that the last request ran by console.eval(), as text; empty where there was none."""
+        self._memory.lift()
+        error = self._send((self._EVAL_ERROR, b'', b'', 0))
+        self._memory.keep(self.task.is_tight)
+        return error
 
     def run_batch(self, frames: bytes, longest: int) -> tuple[bytes, int, int, bytes] | None:
         """Runs frames as they came, as far as Lua knows what is in them; `longest` is the most that one may have (0: any).

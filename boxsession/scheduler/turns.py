@@ -10,8 +10,8 @@ The rule
    session, not by task. A new session starts behind those that are there by one slice: reconnecting gains nothing.
 4. While the loop has other work, a lane that has used d seconds stays closed for d * (1 - share) / share seconds, so it
    gets at most `share` of the time. An operation that overran its slice is paid for by the same rule.
-5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it both
-   lanes are open in each iteration and get all the time there is.
+5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
+   both lanes are open in each iteration and get all the time there is.
 """
 from __future__ import annotations
 
