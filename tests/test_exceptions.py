@@ -142,7 +142,6 @@ EXPOSED = {
     'generator_close': (raising(GeneratorExit()), 'GeneratorExit'),
     'odd': (raising(Odd('very')), 'Odd: very'),
     'own_cancel': (raising(StatementCancelled()), 'StatementCancelled'),
-    'group': (raising(BaseExceptionGroup('several', [Odd()])), 'BaseExceptionGroup: several (1 sub-exception)'),
     'memory': (raising(MemoryError()), 'MemoryError'),
     'deep': (deep, 'RecursionError'),
     'no_text': (raising(NoText()), 'NoText: its message cannot be shown'),

@@ -5,7 +5,6 @@ holds refers to a Python object.
 """
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
