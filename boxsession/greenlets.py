@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 from gevent import Greenlet, GreenletExit, Timeout
+from gevent.socket import cancel_wait_ex
 
 from boxsession.errors import Internal, Stopped
 
@@ -37,6 +38,10 @@ class OwnTimeout(Internal, Timeout):
     """A timeout of the package's own, where it raises itself."""
 
 
+# Beside what is the package's own: a kill, and a socket that somebody has closed while the greenlet waits for it.
+_OURS = (Internal, GreenletExit, cancel_wait_ex)
+
+
 class UserGreenlet(Greenlet):
     """A greenlet of a session, of its requests, or of a fiber.
 
@@ -50,7 +55,7 @@ class UserGreenlet(Greenlet):
         """As Greenlet.throw(), which gevent's timeouts and kill() call. A kill still ends the session in order."""
         if self.is_shielded and not getattr(self, TASK).calling:
             kind = args[0] if args else GreenletExit
-            if not issubclass(kind if isinstance(kind, type) else type(kind), (Internal, GreenletExit)):
+            if not issubclass(kind if isinstance(kind, type) else type(kind), _OURS):
                 log.warning('dropped what was thrown into a session outside of any exposed function: %r', kind)
                 return None
         return super().throw(*args)

@@ -11,7 +11,7 @@ from client import Client
 from gevent import GreenletExit, Timeout, getcurrent
 from iproto_client import CALL, EVAL, MESSAGE, BinaryClient
 
-from boxsession import Console
+from boxsession import Console, ScriptError
 from boxsession.lua.runtime import StatementCancelled
 
 
@@ -311,11 +311,22 @@ def test_a_stop_ends_also_who_catches_everything_but_that():
     client.close()
 
 
+@pytest.mark.parametrize('name', ['sys_exit', 'slow', 'exit_greenlet', 'odd'])
+def test_an_init_script_fails_by_it_as_by_any_error(tmp_path, name):
+    script = tmp_path / 'init.lua'
+    script.write_text(f'assert(not pcall({name})) {name}()')
+    function, message = EXPOSED[name]
+    console = Console(listen=['127.0.0.1:0'], expose={name: function}, config={'init': str(script)})
+    with pytest.raises(ScriptError, match=message):
+        console.start()
+    console.stop()
+
+
 def test_the_embedding_program_goes_on(serve, tmp_path):
     program = tmp_path / 'program.py'
     program.write_text("""
 import sys, gevent
-from boxsession import Console
+from boxsession import Console, ScriptError
 console = Console(listen=['127.0.0.1:0'], expose={'leave': sys.exit, 'stop': lambda: gevent.spawn(console.stop) and None})
 console.start()
 print('listening: console', console.addresses[0], file=sys.stderr, flush=True)

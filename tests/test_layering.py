@@ -31,7 +31,8 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'greenlets', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor', 'remote',
+    'gevent': {'session', 'greenlets', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor',
+               'remote',
                'server', 'services',
                'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
     'prometheus_client': {'metrics'},
