@@ -188,7 +188,12 @@ class Access:
         if user is None:
             raise ClientError('NO_SUCH_USER', actor)
         if user.id != actor:
+            if not self._has(actor, 'write', 'universe', _UNIVERSE):
+                raise self.denied(actor, 'write', 'space', '_user')
             self._need(actor, 'alter', 'user', user.id, user.name, user.owner)
+            # Whoever sets a password can log in by it: so nobody reaches a user who may do more.
+            if self.level(user.id) > self.level(actor) or self.is_super(user.id) and not self.is_super(actor):
+                raise self.denied(actor, 'alter', 'user', user.name)
         self._set_password(user, password)
 
     def user_info(self, actor: int, name: object = None) -> list[list[str]]:
@@ -244,6 +249,9 @@ class Access:
             raise ClientError('CREATE_FUNCTION', name, 'a body is not kept here: make it a global in the init script')
         self._need_to_write(actor, '_func')
         self._need(actor, 'create', 'function', _EVERY, name)
+        if self.level(actor) < Level.FULL:
+            # Its owner may call it, whatever global it names.
+            raise self.denied(actor, 'create', 'function', name)
         self.last_id += 1
         self.functions[self.last_id] = Function(self.last_id, name, actor, options.get('setuid', False))
 

@@ -19,6 +19,7 @@ from gevent.event import Event
 
 from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection, shown
+from boxsession.greenlets import Aborted, UserGreenlet
 from boxsession.lua.packing import first_string, pack_values, source_of, unpack_values
 from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
 from boxsession.protocol import iproto
@@ -193,7 +194,7 @@ class BinaryConnection(Connection):
             worker = self._idle.pop()
         elif not self._most or len(self._busy) < self._most:
             worker = _Worker(self)
-            worker.greenlet = gevent.Greenlet(self._work, worker)
+            worker.greenlet = UserGreenlet(self._work, worker)
         else:
             self._stop_reading()
             return
@@ -226,6 +227,7 @@ class BinaryConnection(Connection):
         try:
             runtime.begin_turn()
             worker.requests = runtime.requests(self.session, worker, self._account)
+            worker.greenlet.is_shielded = True
             run = looked = 0
             while not self._over:
                 if run > 1 and (runtime.has_ticked or run - looked >= _LOOK_EVERY):
@@ -365,7 +367,7 @@ class BinaryConnection(Connection):
 
     def _stop_sending(self) -> None:
         if self._sender is not None:
-            self._sender.throw(ConnectionAbortedError(self._farewell))
+            self._sender.throw(Aborted(self._farewell))
 
     def _handle(self, worker, event) -> None:
         kind = type(event)

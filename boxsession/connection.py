@@ -15,6 +15,7 @@ from gevent import Timeout, get_hub, getcurrent
 from gevent.hub import Waiter
 
 from boxsession.audit import Audit
+from boxsession.greenlets import Aborted, TimedOut
 from boxsession.lua.runtime import Runtime, switch
 from boxsession.redaction import redacted
 from boxsession.scheduler.loop import PRIORITY
@@ -93,6 +94,7 @@ class Connection:
             self._runtime.begin_turn()
             self._watch(True)
             self._evaluator = self._runtime.evaluator(self.session, self, self._account)
+            self.greenlet.is_shielded = True
             try:
                 if self._open():
                     self._serve(hub)
@@ -113,6 +115,7 @@ class Connection:
             self._watcher.close()
             self._end_writer()
             self._sock.close()
+            self.greenlet.is_shielded = False
 
     def _close(self) -> None:
         """Runs on_disconnect, once, whatever ended the session."""
@@ -217,11 +220,11 @@ class Connection:
         hub = get_hub()
         watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
-            with Timeout(self._send_seconds or None, TimeoutError('the client does not read')):
+            with Timeout(self._send_seconds or None, TimedOut('the client does not read')):
                 while rest:
                     hub.wait(watcher)
                     rest = rest[self._send(rest):]
-        except TimeoutError:
+        except TimedOut:
             self._runtime.hits['limits.send_seconds'] += 1
             raise
         finally:
@@ -324,7 +327,7 @@ class Connection:
 
     def _stop_sending(self) -> None:
         if self._sending:
-            self.greenlet.throw(ConnectionAbortedError(self._farewell))
+            self.greenlet.throw(Aborted(self._farewell))
 
     def idle_seconds(self, now: float) -> float:
         """For how long the client has sent nothing; 0 while a statement runs."""

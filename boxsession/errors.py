@@ -4,6 +4,14 @@ from __future__ import annotations
 __all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError']
 
 
+class Internal(BaseException):
+    """The base of what this package throws into greenlets of its own. Never seen by users."""
+
+
+class Stopped(Internal):
+    """The console stops: nothing that runs for users may catch it."""
+
+
 class BoxsessionError(Exception):
     """The base of all errors that this package raises on purpose."""
 

@@ -15,6 +15,7 @@ from gevent.server import StreamServer
 from boxsession.address import Address
 from boxsession.config import ListenerConfig
 from boxsession.errors import ListenError
+from boxsession.greenlets import UserGreenlet
 from boxsession.tls import tls_context, tls_digest
 
 __all__ = ['Listener', 'is_at', 'peer_uid']
@@ -33,7 +34,7 @@ class _Server(StreamServer):
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
     def __init__(self, sock, listener):
-        super().__init__(sock)
+        super().__init__(sock, spawn=UserGreenlet.spawn)
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
 

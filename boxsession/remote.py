@@ -10,6 +10,7 @@ from gevent import Timeout, sleep, socket
 from boxsession.address import Address, is_local_peer
 from boxsession.auth import login_password
 from boxsession.errors import StatementError
+from boxsession.greenlets import OwnTimeout, TimedOut
 
 __all__ = ['RemoteClosed', 'RemoteConsole']
 
@@ -48,7 +49,7 @@ class RemoteConsole:
         self._buffer = bytearray()
         self._reads = 0
         try:
-            with Timeout(timeout, TimeoutError('timed out')):
+            with Timeout(timeout, TimedOut('timed out')):
                 self._sock = self._connected(address)
                 self._is_private = is_local_peer(self._sock.getpeername())
                 greeting = self._greeting()
@@ -91,7 +92,7 @@ class RemoteConsole:
 
     def _send(self, data: bytes) -> None:
         try:
-            with Timeout(_SEND_SECONDS, TimeoutError('the other console does not read')):
+            with Timeout(_SEND_SECONDS, TimedOut('the other console does not read')):
                 self._sock.sendall(data)
         except OSError as error:
             raise RemoteClosed('Peer closed') from error
@@ -171,7 +172,7 @@ class RemoteConsole:
             quiet = _QUIET_SECONDS if buffer[-1:] == b';' else _SILENT_SECONDS
             yield bytes(buffer)
             buffer.clear()
-            with Timeout(quiet, False):
+            with OwnTimeout(quiet, False):
                 self._receive()
                 continue
             return

@@ -25,6 +25,7 @@ from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
 from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError
+from boxsession.greenlets import SessionEnded
 from boxsession.histogram import Histogram
 from boxsession.listener import Listener, is_at, peer_uid
 from boxsession.lua.runtime import Runtime
@@ -402,7 +403,7 @@ class Console:
             for greenlet in left:
                 self._connections[greenlet].cancel()
             gevent.joinall(left, timeout=_CANCEL_SECONDS)
-            gevent.killall([greenlet for greenlet in left if not greenlet.ready()], timeout=_CANCEL_SECONDS)
+            gevent.killall([greenlet for greenlet in left if not greenlet.ready()], SessionEnded, timeout=_CANCEL_SECONDS)
         self._release()
         self._stopped.set()
 

@@ -305,3 +305,70 @@ def test_a_user_has_a_name_that_can_be_used(console, connect, name):
     assert client.error(f"box.schema.user.create({quoted}, {{password = 'pw'}})")
     assert not client.value(f'box.schema.user.exists({quoted})')
     assert not (name.isprintable() and len(name) < 256) or client.values(f'box.schema.role.create({quoted})') is None
+
+
+ALL_BUT_EXECUTE = 'read,write,session,usage,create,drop,alter,reference,trigger,insert,update,delete'
+
+
+@pytest.fixture
+def operator():
+    """Rights with an operator, 32, who has all of universe but execute, and other users."""
+    access = Access()
+    access.user_create(ADMIN, 'operator')
+    access.user_grant(ADMIN, 'operator', ALL_BUT_EXECUTE, 'universe')
+    for name in ('evaluator', 'reader', 'web', 'chief', 'role_chief'):
+        access.user_create(ADMIN, name, {'password': 'old'})
+    access.user_grant(ADMIN, 'evaluator', 'execute', 'universe')
+    access.user_grant(ADMIN, 'reader', 'read', 'universe')
+    access.user_grant(ADMIN, 'chief', 'super')
+    access.role_create(ADMIN, 'bosses')
+    access.role_grant(ADMIN, 'bosses', 'super')
+    access.user_grant(ADMIN, 'role_chief', 'bosses')
+    return access
+
+
+def test_no_privilege_but_execute_leads_to_all_of_them(operator):
+    access, actor = operator, 32
+    for name in ('admin', 1, 'chief', 'role_chief', 'evaluator'):
+        with pytest.raises(ClientError, match='ACCESS_DENIED'):
+            access.user_passwd(actor, name, 'mine')
+    for name in ('reader', 'web', 'operator'):
+        access.user_passwd(actor, name, 'mine')
+    access.user_create(actor, 'creature', {'password': 'mine'})
+    access.role_create(actor, 'rank')
+    attempts = [
+        ('func_create', 'f'), ('func_create', 'box.schema.user.grant', {'setuid': True}),
+        ('user_grant', 'operator', 'execute', 'universe'), ('user_grant', 'creature', 'execute', 'universe'),
+        ('user_grant', 'operator', 'super'), ('user_grant', 'creature', 'super'), ('role_grant', 'rank', 'super'),
+        ('role_grant', 'rank', 'execute', 'universe'), ('role_grant', 'public', 'execute', 'universe'),
+        ('user_grant', 'operator', 'bosses'), ('role_grant', 'rank', 'bosses'),
+        ('user_grant', 'operator', 'execute', 'role'),
+        ('user_grant', 'operator', 'execute', 'function'), ('user_passwd', 'chief', 'x'), ('user_drop', 'admin'),
+    ]
+    for operation, *arguments in attempts:
+        with pytest.raises(ClientError):
+            getattr(access, operation)(actor, *arguments)
+    for name in ('operator', 'creature'):
+        uid = access.user(name).id
+        assert access.level(uid) < Level.FULL and not access.is_super(uid) and not access.executable(uid)
+
+
+def test_who_may_alter_needs_to_write_and_no_more_than_a_level(operator):
+    access = operator
+    access.user_create(ADMIN, 'helper')
+    access.user_grant(ADMIN, 'helper', 'alter', 'universe')
+    access.user_grant(ADMIN, 'helper', 'alter', 'user')
+    helper = access.user('helper').id
+    with pytest.raises(ClientError, match='Write, space, _user'):
+        access.user_passwd(helper, 'web', 'x')
+    access.user_grant(ADMIN, 'helper', 'write', 'universe')
+    access.user_passwd(helper, 'web', 'x')
+    for name in ('reader', 'operator', 'evaluator', 'admin', 'chief'):
+        with pytest.raises(ClientError):
+            access.user_passwd(helper, name, 'x')
+    access.user_grant(ADMIN, 'helper', 'execute', 'universe')
+    access.user_passwd(helper, 'evaluator', 'x')
+    with pytest.raises(ClientError):
+        access.user_passwd(helper, 'chief', 'x')
+    access.user_passwd(access.user('chief').id, 'admin', 'x')
+    access.user_passwd(helper, 'x')

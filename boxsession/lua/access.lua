@@ -5,8 +5,8 @@
 -- put back, whatever ends it.
 local internal, COUNT, LOG = ...
 local raw, task = internal.raw, internal.task
-local co_resume, co_running, co_status, error, next, select, type = raw.co_resume, raw.co_running, raw.co_status, raw.error,
-    raw.next, raw.select, raw.type
+local co_resume, co_running, co_status, error, getinfo, next, raw_pcall, select, type = raw.co_resume, raw.co_running,
+    raw.co_status, raw.error, raw.getinfo, raw.next, raw.pcall, raw.select, raw.type
 local credentials, current = task.credentials, task.current
 local find_rights, become, find_su, check_login, check_scramble = internal.service('rights'), internal.service('become'),
     internal.service('su'), internal.service('login'), internal.service('login_by_scramble')
@@ -23,9 +23,9 @@ access.READ, access.FULL = READ, FULL
 local STALE = {}
 access.STALE = STALE
 
-local TRIGGER = {uid = ADMIN, user = 'admin', trusted = true, may_su = true}
-
--- Whose rights are asked for: what has a `uid` and a `user`.
+-- Whose rights are asked for: what has a `uid` and a `user`. Credentials may say besides: `trusted` (may use what is
+-- everybody's), `may_su` (su() asks nobody), `home` (the restricted session that they are of), `diag` (what holds the last
+-- error, where that is not the task's).
 local function effective()
     return credentials[co_running()] or current().session
 end
@@ -52,7 +52,12 @@ access.rights = rights
 -- Puts a session under the rights of its user; returns its scope, false for all sessions' globals.
 local function apply(record)
     record.level = rights(record.uid).level
-    record.scope = record.level == FULL and record.chosen_scope or record.level ~= FULL and internal.sandbox(record)
+    if record.level == FULL then
+        record.scope, record.maker = record.chosen_scope, nil
+    else
+        record.scope = internal.sandbox(record)
+        record.maker = {uid = record.uid, user = record.user, home = record}
+    end
     return record.scope
 end
 access.apply = apply
@@ -84,10 +89,24 @@ function access.changed()
     task.unlock()
 end
 
+-- What holds the last error of the code that runs: who runs as somebody else has one of his own.
+function access.diagnostics()
+    local who = credentials[co_running()]
+    return who and who.diag or current()
+end
+
 -- Whether what runs now may use what is everybody's: as it began, or as rights are by now.
 function access.is_full()
     local who, record = effective(), current().session
     return who.trusted or record.level == FULL or rights(record.uid).level == FULL
+end
+
+-- Whether restricted code is where it may do nothing: in the session of somebody else, or inside of what runs as somebody
+-- trusted.
+function access.is_foreign()
+    local who, record = credentials[co_running()], current().session
+    return who and (who.trusted or who.home and who.home ~= record) or record.level == FULL
+        or rights(record.uid).level == FULL
 end
 
 -- Another user's code ---------------------------------------------------------------------------------------------------
@@ -105,8 +124,33 @@ local function finish(co, ok, ...)
     return ...
 end
 
+-- A coroutine has a Lua stack of its own, but the levels of C calls (pcall, gsub, metamethods: 200 in all) are counted
+-- through all coroutines. A restricted session could use up most of them first, and so end the code of somebody else in the
+-- middle: that begins only where LEVELS are left for it.
+local LEVELS, FEW_FRAMES = 100, 50
+local is_of_user = coroutine.running        -- nil in a task's own coroutine
+local function has_levels(count)
+    if count == 0 then
+        return true
+    end
+    local ok, rest = raw_pcall(has_levels, count - 1)
+    return ok and rest
+end
+local function need_levels()
+    -- Each level has a frame: a short stack has used few. (A look at it costs a fiftieth of trying.)
+    if is_of_user() == nil and not getinfo(FEW_FRAMES, 'l') then
+        return
+    end
+    if not has_levels(LEVELS) then
+        return error('stack overflow', 0)
+    end
+end
+
 -- Calls func(...) as somebody else.
 function access.run_as(who, func, ...)
+    if not access.is_full() then
+        need_levels()
+    end
     local co = task.new_coroutine(func)
     credentials[co] = who
     return finish(co, co_resume(co, ...))
@@ -118,7 +162,7 @@ function access.run_trigger(func, ...)
     if current().session.uid == ADMIN and not credentials[co_running()] then
         return func(...)
     end
-    return run_as(TRIGGER, func, ...)
+    return run_as({uid = ADMIN, user = 'admin', trusted = true, may_su = true, diag = {}}, func, ...)
 end
 local run_trigger = access.run_trigger
 
@@ -166,6 +210,7 @@ end
 
 local function turn_into(record, uid, user, has_logged_in)
     become(uid, has_logged_in)
+    record.maker = nil
     record.uid, record.user = uid, user
     record.scope = uid == ADMIN and record.chosen_scope or uid ~= ADMIN and STALE
     record.level = uid == ADMIN and FULL or SANDBOX
@@ -189,7 +234,7 @@ function session.su(...)
     local who = effective()
     local found = find_su(who.may_su and ADMIN or record.login, who.uid, name)
     if count > 1 then
-        return run_as({uid = found.uid, user = found.user, trusted = access.is_full()}, func, select(3, ...))
+        return run_as({uid = found.uid, user = found.user, trusted = access.is_full(), diag = who.diag}, func, select(3, ...))
     end
     if record.id == 0 then
         return error('session.su(): there is no session here', 0)

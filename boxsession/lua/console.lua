@@ -137,14 +137,14 @@ console.on_client_disconnect = hook('on_client_disconnect')
 -- Runs the on_start hook of a session that begins. User code.
 function internal.run_on_start()
     if hooks.on_start then
-        hooks.on_start({delimiter = '', running = true})
+        internal.access.run_trigger(hooks.on_start, {delimiter = '', running = true})
     end
 end
 
 -- Runs the hook of a session that comes back from another console. User code.
 function internal.run_on_client_disconnect()
     if hooks.on_client_disconnect then
-        hooks.on_client_disconnect({delimiter = '', running = true})
+        internal.access.run_trigger(hooks.on_client_disconnect, {delimiter = '', running = true})
     end
 end
 

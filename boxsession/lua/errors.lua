@@ -1,6 +1,6 @@
 -- box.error: error objects with a code, a type and a message, as Tarantool 2.6 makes and shows them.
 local internal = ...
-local raw, task = internal.raw, internal.task
+local raw, task, diagnostics = internal.raw, internal.task, internal.access.diagnostics
 local error, format, newproxy, next, pcall, select, setmetatable, tostring, type = raw.error, raw.format,
     raw.newproxy, raw.next, raw.pcall, raw.select, raw.setmetatable, raw.tostring, raw.type
 
@@ -86,7 +86,7 @@ function internal.error_fields(object)
 end
 
 local function remember(object)
-    task.current().last_error = object
+    diagnostics().last_error = object
     return object
 end
 
@@ -178,11 +178,11 @@ function box_error.new(...)
 end
 
 function box_error.last()
-    return task.current().last_error
+    return diagnostics().last_error
 end
 
 function box_error.clear()
-    task.current().last_error = nil
+    diagnostics().last_error = nil
 end
 
 function box_error.set(object)
@@ -207,7 +207,7 @@ _G.box.error = setmetatable(codes, {
     -- Raises: an error object, what would make one, or, without arguments, the last one again.
     __call = function(_, ...)
         if select('#', ...) == 0 then
-            local last = task.current().last_error
+            local last = diagnostics().last_error
             if last == nil then
                 return
             end

@@ -5,12 +5,11 @@ holds refers to a Python object.
 """
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from boxsession.errors import ClientError, StatementError
+from boxsession.errors import ClientError, StatementError, Stopped
 from boxsession.output.tagged import tokens
 
 __all__ = ['Calls']
@@ -21,6 +20,8 @@ _DEEPEST = 100
 _NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 _KEYWORDS = frozenset("""and break do else elseif end false for function if in local nil not or repeat return then true
                          until while""".split())
+# The name of a type, whatever its metaclass says.
+_TYPE_NAME = type.__dict__['__name__'].__get__
 _WORDS = {'N': None, 'Z': None, 't': True, 'f': False}
 
 
@@ -69,10 +70,25 @@ class Calls:
             return b'!' + pack(str(error))
         except ClientError as error:
             return b'^' + pack([error.name, *error.arguments])
-        except Exception as error:
-            text = str(error)
-            name = type(error).__name__
-            return b'!' + pack(f'{name}: {text}' if text else name)
+        except Stopped:
+            raise
+        except BaseException as error:          # also what is no Exception: a Timeout, sys.exit()
+            return b'!' + pack(_described(error))
+
+
+def _described(error: BaseException) -> bytes:
+    """An exception's type and message. Both are code of whoever wrote it, and may fail."""
+    try:
+        name, text = type(error).__name__, str(error)
+        described = f'{name}: {text}' if text else name
+        try:
+            return str.encode(described, errors='surrogateescape')
+        except UnicodeEncodeError:
+            return str.encode(described, errors='backslashreplace')
+    except Stopped:
+        raise
+    except BaseException:
+        return b'%s: its message cannot be shown' % _TYPE_NAME(type(error)).encode(errors='backslashreplace')
 
 
 def _public_methods(value) -> dict[str, Callable]:
@@ -112,16 +128,16 @@ def _pack(out, value, depth):
     elif value is True or value is False:
         out.append(b't' if value else b'f')
     elif isinstance(value, int):
+        value = int.__int__(value)              # subclasses may say otherwise
         if not -_EXACT_MAX <= value <= _EXACT_MAX:
             raise ValueError(f'integer {value} does not fit a Lua number exactly: return it as a string')
         _pack_text(out, b'n', b'%d' % value)
     elif isinstance(value, float):
-        text = repr(float(value)) if math.isfinite(value) else str(float(value))
-        _pack_text(out, b'n', text.encode())
+        _pack_text(out, b'n', float.__repr__(value).encode())
     elif isinstance(value, str):
-        _pack_text(out, b's', value.encode(errors='surrogateescape'))
+        _pack_text(out, b's', str.encode(value, errors='surrogateescape'))
     elif isinstance(value, (bytes, bytearray, memoryview)):
-        _pack_text(out, b's', bytes(value))
+        _pack_text(out, b's', memoryview(value).tobytes())
     elif isinstance(value, Mapping):
         out.append(b'M')
         for key, item in value.items():

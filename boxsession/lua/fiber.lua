@@ -146,11 +146,16 @@ end
 
 -- Life ----------------------------------------------------------------------------------------------------------------
 
+-- Who a fiber runs as: as its creator, but with a last error of its own.
+local function inherited(who)
+    return who and {uid = who.uid, user = who.user, trusted = who.trusted, may_su = who.may_su, home = who.home}
+end
+
 local function new_record(...)
     local func = ...
     local me = task.current()
     return task.new_record({func = func, count = select('#', ...) - 1, arguments = {select(2, ...)}, session = me.session,
-                            credentials = credentials[raw.co_running()],
+                            credentials = inherited(credentials[raw.co_running()]),
                             name = 'lua', storage = {}})
 end
 

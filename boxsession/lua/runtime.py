@@ -31,6 +31,8 @@ from gevent.hub import Waiter
 from lupa import lua51
 
 from boxsession.errors import ScriptError
+from boxsession.greenlets import TASK as _TASK
+from boxsession.greenlets import UserGreenlet
 from boxsession.histogram import Histogram
 from boxsession.lua import exposed
 from boxsession.lua.memory import UNLIMITED, Memory
@@ -61,9 +63,6 @@ _FULL_MEMORY, _COLLECTED, _COLLECTING = 1, 2, 3
 
 # The settings that say how long a task may run.
 _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
-
-# What takes part in a task's greenlet: the attribute that Task is found by.
-_TASK = 'boxsession_task'
 
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
 
@@ -284,7 +283,7 @@ class Runtime:
         Raises:
             ScriptError: it does not compile, or it raised.
         """
-        greenlet = gevent.spawn(self._run_script, text, name)
+        greenlet = UserGreenlet.spawn(self._run_script, text, name)
         problem = greenlet.get()
         if problem:
             raise ScriptError(problem.decode(errors='replace'))
@@ -295,6 +294,7 @@ class Runtime:
         coroutine = self._script_main.coroutine(name.encode())
         fid = task.fid = int(coroutine.send(None))
         self._tasks[fid] = task
+        getcurrent().is_shielded = True
         try:
             answer = coroutine.send(text)
             if task.raised is not None:
@@ -587,8 +587,6 @@ class Runtime:
             task.leaving = self._loop.run_callback(_flush_if_waiting, task)
         try:
             answer = self._calls.call(request)
-        except StatementCancelled:
-            return False
         finally:
             if timer is not None:
                 timer.stop()
@@ -661,7 +659,7 @@ class Runtime:
         return True
 
     def _new_fiber(self, task, fid):
-        greenlet = gevent.Greenlet(self._run_fiber, int(fid), current_session(), task.host, task.account)
+        greenlet = UserGreenlet(self._run_fiber, int(fid), current_session(), task.host, task.account)
         self._fibers.add(greenlet)
         return greenlet
 
@@ -688,6 +686,7 @@ class Runtime:
             enter_session(session)
         task = self._tasks[fid] = Task(host, account)
         task.fid = fid
+        getcurrent().is_shielded = True
         self.begin_turn()
         self._memory.lift()
         self.inside = task

@@ -6,13 +6,13 @@
 -- sessions share nothing that one of them could prepare for another. Tables of others are seen through views: userdata that
 -- give their content piece by piece, and refuse everything else. What goes to a granted function and comes back is copied.
 -- What acts in the name of who calls it refuses where others' code runs, which may have found a restricted session's
--- function in a storage.
+-- function in a storage. For others, the metatables that a restricted session has set do nothing.
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
-local error, getmetatable, newproxy, next, rawget, rawset, select, setfenv, setmetatable, tostring, type =
-    raw.error, raw.debug_getmetatable, raw.newproxy, raw.next, raw.rawget, raw.rawset, raw.select, raw.setfenv,
+local error, getmetatable, newproxy, next, rawequal, rawget, rawset, select, setfenv, setmetatable, tostring, type =
+    raw.error, raw.debug_getmetatable, raw.newproxy, raw.next, raw.rawequal, raw.rawget, raw.rawset, raw.select, raw.setfenv,
     raw.setmetatable, raw.tostring, raw.type
-local gmatch, concat, find, getfenv, getinfo = raw.gmatch, raw.concat, raw.find, raw.getfenv, raw.getinfo
+local gmatch, concat, find, getfenv, getinfo, sub = raw.gmatch, raw.concat, raw.find, raw.getfenv, raw.getinfo, raw.sub
 local NULL, cdata = internal.NULL, internal.cdata
 local current, deny, effective = task.current, access.deny, access.effective
 local READ = access.READ
@@ -204,10 +204,15 @@ local function granted(name)
 end
 
 -- Restricted code acts for its own session only, and not from inside of what runs as somebody trusted.
+local is_foreign = access.is_foreign
+local function refuse()
+    return error('a function of a restricted session does nothing for others', 0)
+end
+
 local function guarded(func)
     return function(...)
-        if access.is_full() then
-            return error('a function of a restricted session does nothing for others', 0)
+        if is_foreign() then
+            return refuse()
         end
         return func(...)
     end
@@ -233,14 +238,9 @@ local function call_granted(name, ...)
     if type(func) ~= 'function' then
         return internal.raise('NO_SUCH_PROC', name)
     end
-    local who, me = as or effective(), current()
-    local last_error = me.last_error
-    local function finish(...)
-        -- What it caught itself is not the caller's to see.
-        me.last_error = last_error
-        return results(...)
-    end
-    return finish(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true}, func,
+    local who = as or effective()
+    -- What it caught itself is not the caller's to see: it has a last error of its own.
+    return results(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true, diag = {}}, func,
                                   all_copied({}, select('#', ...), ...)))
 end
 
@@ -389,15 +389,86 @@ function basic.rawset(list, key, value)
     return rawset(list, key, value)
 end
 
--- Only the metatables that restricted code has made: others are shared.
-local own_metas = setmetatable({}, {__mode = 'k'})
+-- Metatables that restricted code sets. What is set in truth is a shadow of it, in which each metamethod that is a function
+-- goes through a door: in restricted code it is called, for others the value is plain data. So no code of a restricted
+-- session runs, and sees its arguments, where somebody else prints, compares, indexes or formats what the session has made.
+-- The shadow is made anew whenever the metatable is set.
+local EVENTS = {'__index', '__newindex', '__call', '__tostring', '__serialize', '__copy', '__eq', '__lt', '__le', '__concat',
+                '__add', '__sub', '__mul', '__div', '__mod', '__pow', '__unm', '__len', '__mode', '__metatable'}
+-- What others get in the place of a metamethod; all other operations are refused.
+local PLAIN = {
+    __index = function() end,
+    __newindex = function(...) rawset(...) end,
+    __tostring = function() return 'table' end,
+    __serialize = function(value) return value end,
+    __copy = function(value)
+        local copy = {}
+        for key, item in next, value do
+            copy[key] = item
+        end
+        return copy
+    end,
+    __eq = function() return false end,
+}
+-- The keys under which a shadow has the metatable that it is of, and what it was made of: events and their values.
+local ORIGINAL, SOURCES = {}, {}
+-- Metatable -> shadow; event -> function -> door. Nothing in them keeps anything alive.
+local shadows, doors = setmetatable({}, {__mode = 'kv'}), {}
+for index = 1, #EVENTS do
+    doors[EVENTS[index]] = setmetatable({}, {__mode = 'kv'})
+end
+
+-- One door for each function, since two values are compared only by a metamethod that they share.
+local function door(event, func)
+    local known = doors[event][func]
+    if known then
+        return known
+    end
+    local plain = PLAIN[event] or refuse
+    local function made(...)
+        if is_foreign() then
+            return plain(...)
+        end
+        return func(...)
+    end
+    doors[event][func] = made
+    return made
+end
+
+local function shadow_of(meta)
+    local shadow = shadows[meta]
+    if not shadow then
+        shadow = {[ORIGINAL] = meta, [SOURCES] = {}}
+        shadows[meta] = shadow
+    end
+    local sources = shadow[SOURCES]
+    for event, value in next, meta do
+        if doors[event] and not rawequal(sources[event], value) then
+            sources[event] = value
+            shadow[event] = type(value) == 'function' and door(event, value) or value
+        end
+    end
+    for event in next, sources do
+        if rawget(meta, event) == nil then
+            sources[event], shadow[event] = nil, nil
+        end
+    end
+    return shadow
+end
+
+-- The metatable that restricted code has set; others are shared.
+local function own_meta(value)
+    local shadow = type(value) == 'table' and getmetatable(value)
+    return shadow and rawget(shadow, ORIGINAL)
+end
 
 function basic.getmetatable(value)
-    local meta = type(value) == 'table' and getmetatable(value)
-    if meta and own_metas[meta] then
-        return raw.getmetatable(value)
+    local meta = own_meta(value)
+    local shown = meta and rawget(meta, '__metatable')
+    if shown ~= nil then
+        return shown
     end
-    return nil
+    return meta or nil
 end
 
 function basic.setmetatable(value, meta)
@@ -409,13 +480,10 @@ function basic.setmetatable(value, meta)
         return error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)
     end
     local old = getmetatable(value)
-    if old and (not own_metas[old] or rawget(old, '__metatable') ~= nil) then
+    if old and (not rawget(old, ORIGINAL) or rawget(old, '__metatable') ~= nil) then
         return error('cannot change a protected metatable', 2)
     end
-    if meta then
-        own_metas[meta] = true
-    end
-    return setmetatable(value, meta)
+    return setmetatable(value, meta and shadow_of(meta))
 end
 
 -- The methods of strings: for restricted code, those of the library as it was. From the first environment on.
@@ -426,9 +494,35 @@ for name, func in next, library.string do
     methods[name] = func
 end
 local environments = setmetatable({}, {__mode = 'k'})
+local BUILTIN = '=builtin/'
+
+-- A function of C (gsub, which looks into a table) or of this package (table.move, box.error.new) may be anybody's tool:
+-- whoever called it decides, and the library as it was is for who cannot be seen any more, behind a tail call.
+local function asks_for_restricted()
+    if not access.is_full() then
+        return true
+    end
+    local level = 3
+    while true do
+        local info = getinfo(level, 'S')
+        if not info then
+            return false
+        elseif info.what == 'tail' then
+            return true
+        elseif info.what ~= 'C' and sub(info.source, 1, #BUILTIN) ~= BUILTIN then
+            return environments[getfenv(level)] ~= nil
+        end
+        level = level + 1
+    end
+end
+
 local function find_method(_, key)
-    -- A function of C (gsub, which looks into a table) may be anybody's tool.
-    if environments[getfenv(2)] or getinfo(2, 'S').what == 'C' and not access.is_full() then
+    local restricted = environments[getfenv(2)]
+    if not restricted then
+        local info = getinfo(2, 'S')
+        restricted = (info.what == 'C' or sub(info.source, 1, #BUILTIN) == BUILTIN) and asks_for_restricted()
+    end
+    if restricted then
         return methods[key]
     end
     return strings[key]
@@ -445,6 +539,9 @@ local function module(name, names, reveals)
         end or func
     end
     return functions
+end
+for _, name in raw.ipairs({'create', 'wrap'}) do
+    library.coroutine[name] = guarded(library.coroutine[name])
 end
 local modules = {
     fiber = module('fiber', {'sleep', 'yield', 'time', 'time64', 'clock', 'clock64'}),
@@ -535,11 +632,11 @@ for key, value in next, plain_error do
     restricted_error[key] = value
 end
 for _, name in raw.ipairs({'new', 'last', 'clear', 'set', 'is'}) do
-    error_functions[name] = plain_error[name]
+    error_functions[name] = guarded(plain_error[name])
 end
-setmetatable(restricted_error, {__index = error_functions, __call = function(_, ...)
+setmetatable(restricted_error, {__index = error_functions, __call = guarded(function(_, ...)
     return plain_error(...)
-end})
+end)})
 
 local schema = {}
 for _, kind in raw.ipairs({'user', 'role', 'func'}) do

@@ -543,7 +543,8 @@ local function create(name, ...)
     end
     sethook(co, hook, '', FINE_COUNT)
     made[co] = true
-    credentials[co] = credentials[co_running()]
+    -- What a restricted session makes stays its maker's, whoever resumes it.
+    credentials[co] = credentials[co_running()] or current.session.maker
     made_count = made_count + 1
     if made_count >= REBUILD_COUNT then
         raw_pcall(rebuild_hooks)
