@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import select
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,9 @@ BATCH_BYTES = 1 << 18
 _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
+
+# A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
+_LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
 
 # How much of a running statement the list of sessions shows.
 _STATEMENT_SHOWN = 120
@@ -224,6 +228,26 @@ class Connection:
             return 0
         self._bytes_out += sent
         return sent
+
+    def _linger(self) -> None:
+        """Drops what still comes, for a moment: a close with unread input is a reset, which may overtake the last reply."""
+        self._watch(False)
+        left = _LINGER_BYTES
+        hub = get_hub()
+        watcher = hub.loop.io(self._sock.fileno(), _READ)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            with Timeout(_LINGER_SECONDS, False):
+                while left > 0:
+                    hub.wait(watcher)
+                    data = self._sock.recv(_LINGER_PIECE)
+                    if not data:
+                        break
+                    left -= len(data)
+        except OSError:
+            pass
+        finally:
+            watcher.close()
 
     # The evaluator's host
 

@@ -6,7 +6,6 @@ statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -20,6 +19,7 @@ from boxsession.protocol.console import (
     Cancelled,
     ConsoleProtocol,
     End,
+    Foreign,
     More,
     Quit,
     Statement,
@@ -37,24 +37,23 @@ _READ_BYTES = 16384
 # While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 
-# How a request of HTTP begins.
-_HTTP = re.compile(rb'[A-Z]+ \S+ HTTP/\d')
-
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
 
 class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
-    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special')
+    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
+                 '_lingers')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, greeting: bytes):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
-        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
+        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
         self._greeting = greeting
         self._remote: RemoteConsole | None = None       # where statements go, when not here
         self._prompt = False
         self._is_special = True                 # a statement is not only to be run: see _serve()
+        self._lingers = False                   # what still comes is read before the socket is closed
         self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _open(self) -> bool:
@@ -100,15 +99,9 @@ class ConsoleConnection(Connection):
                         self._ask_remote(event)
                         began = monotonic()
                         continue
-                    if not self._statements and _HTTP.match(event.text):
-                        # A page in somebody's browser can send one anywhere; what follows it is not to be run.
-                        log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
-                        self._farewell = self._farewell or 'this is no HTTP server'
-                        break
-                    self._is_special = self._audit is not None
                 run += 1
                 self._running = event.text
-                reply = self._audited(event) if self._is_special else statement(event.text, event.may_continue)
+                reply = self._special(event) if self._is_special else statement(event.text, event.may_continue)
                 if self._over:
                     self._statements += 1
                     break
@@ -168,6 +161,20 @@ class ConsoleConnection(Connection):
             self._send_now()
         else:
             self._flush()
+        if self._lingers:
+            self._linger()
+
+    def _special(self, event: Statement) -> bytes:
+        """Runs a statement while there is more to do than that."""
+        if self._audit is not None:
+            reply = self._audited(event)
+        else:
+            reply = self._evaluator.statement(event.text, event.may_continue)
+        protocol = self._protocol
+        if protocol.is_judging and reply and event.text.strip() and not self._evaluator.last_error():
+            protocol.trust()
+        self._is_special = protocol.is_judging or self._audit is not None or self._remote is not None
+        return reply
 
     def _audited(self, event: Statement) -> bytes:
         """Runs a statement and records it before its reply can leave."""
@@ -213,6 +220,9 @@ class ConsoleConnection(Connection):
             return True
         if isinstance(event, (End, Quit)):
             return False
+        if isinstance(event, Foreign):
+            self._refuse(event)
+            return False
         if isinstance(event, (TooLong, Unfinished)):
             self._runtime.count_error('input')
         if isinstance(event, TooLong):
@@ -229,6 +239,23 @@ class ConsoleConnection(Connection):
             message = 'the statement was cancelled'
         self._put(reply_document(self._evaluator.error(message)))
         return True
+
+    def _refuse(self, event: Foreign) -> None:
+        """Ends a session that another program may have been made to open: what comes next may be an attacker's."""
+        self._runtime.count_error('input')
+        if event.limit:
+            self._runtime.hits['limits.statement_bytes'] += 1
+            what = f'a first line of more than {event.limit} bytes (limits.statement_bytes)'
+            told = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); ' \
+                   'as the first one it ends the session'
+        else:
+            what = event.protocol or 'a line of another protocol'
+            told = f'this is no {event.protocol} server' if event.protocol else \
+                'this is a console: no other protocol is spoken'
+            self._runtime.hits['refused.foreign'] += 1
+        log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
+        self._farewell = self._farewell or told
+        self._lingers = True
 
     # Another console (console.connect)
 
