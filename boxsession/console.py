@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from boxsession.audit import Audit, redacted
-from boxsession.connection import BATCH_BYTES, Connection
+from boxsession.backlog import Backlog
+from boxsession.connection import BATCH_BYTES, MAKING, Connection
 from boxsession.lua.runtime import Runtime, StatementCancelled
 from boxsession.output import push_document, reply_document
 from boxsession.protocol.console import (
@@ -46,8 +47,9 @@ class ConsoleConnection(Connection):
     __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
                  '_lingers')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, greeting: bytes):
-        super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
+                 greeting: bytes):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, is_private=is_private)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
         self._greeting = greeting
         self._remote: RemoteConsole | None = None       # where statements go, when not here
@@ -68,6 +70,8 @@ class ConsoleConnection(Connection):
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
             early, self._early = self._early, None
+            self._made_bytes = 0
+            self._count_unsent()
             self._put(self._greeting)
             for document in early:
                 self._put(document)
@@ -157,8 +161,7 @@ class ConsoleConnection(Connection):
         if run > timed:
             seconds_taken.observe(monotonic() - began, run - timed)
         if self._farewell:
-            self._put(reply_document(self._evaluator.error(self._farewell)))
-            self._send_now()
+            self._say_farewell(reply_document(self._evaluator.error(self._farewell)))
         else:
             self._flush()
         if self._lingers:
@@ -196,11 +199,14 @@ class ConsoleConnection(Connection):
         """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
         limits = self._runtime.output_limits
         cuts = limits.cuts
+        self._make(MAKING * len(tagged))
         try:
             document = reply_document(tagged, limits)
         except StatementCancelled:
             self._runtime.count_error(self._evaluator.task.ending)
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
+        finally:
+            self._make(-MAKING * len(tagged))
         if limits.cuts > cuts:
             self._runtime.hits['limits.output_bytes'] += 1
         return document
@@ -322,18 +328,40 @@ class ConsoleConnection(Connection):
                 self.cancel()
         answers = protocol.data_to_send()
         if answers:
-            self._put(answers)
-        if not idle and protocol.buffered_bytes > _READ_AHEAD_BYTES:
+            self._put_early(answers)
+            if not idle:
+                self.switching_out()            # nobody else sends it before the statement ends
+        # What makes answers waits, too, where the client does not take them.
+        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes + self._made_bytes > BATCH_BYTES):
             self._stop_reading()
+
+    def _writable(self) -> None:
+        super()._writable()
+        if self._writer is None and not self._reading and not self._over:
+            self._end_probe()
+            self._watch(True)                   # it may have been the answers that were too many
 
     # The evaluator's host
 
     def push(self, tagged: bytes) -> None:
-        document = push_document(tagged, self._runtime.output_limits)
+        self._wait_for_room()
+        if self._over:
+            return
+        self._make(MAKING * len(tagged))
+        try:
+            document = push_document(tagged, self._runtime.output_limits)
+        finally:
+            self._make(-MAKING * len(tagged))
+        self._put_early(document)
+
+    def _put_early(self, data: bytes) -> None:
+        """Puts what may come while on_connect runs: the greeting comes first."""
         if self._early is None:
-            self._put(document)
+            self._put(data)
         else:
-            self._early.append(document)        # on_connect runs: the greeting comes first
+            self._early.append(data)
+            self._make(len(data))
+
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter

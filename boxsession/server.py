@@ -21,6 +21,7 @@ from boxsession.access import Level
 from boxsession.accounts import Accounts
 from boxsession.address import Address, peer_text, socket_text
 from boxsession.audit import Audit
+from boxsession.backlog import Backlog
 from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
@@ -97,6 +98,7 @@ class Console:
         self.accounts: Accounts | None = None       # while started
         self.audit: Audit | None = None
         self.statistics: Statistics | None = None
+        self._unsent = Backlog(self._end_for_unsent)
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
@@ -340,6 +342,7 @@ class Console:
         in_force = self.settings
         self._runtime.slice_seconds = in_force['limits.slice_ms'] / 1000
         self._runtime.output_bytes = in_force['limits.output_bytes']
+        self._unsent.limit = in_force['limits.total_output_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():
@@ -367,6 +370,15 @@ class Console:
                     if connection.idle_seconds(now) >= limit:
                         self._runtime.hits['limits.idle_seconds'] += 1
                         connection.kill(f'the session is closed: it was idle for {limit:g} seconds (limits.idle_seconds)')
+
+    def _end_for_unsent(self, connection, count):
+        """Ends a session that holds too much of what all clients together have not taken."""
+        self._runtime.hits['limits.total_output_bytes'] += 1
+        log.warning('session %d from %s: closed: its client has not taken %d bytes, and all clients together more than %d '
+                    '(limits.total_output_bytes)', connection.session.id, connection.session.peer, count,
+                    self.settings['limits.total_output_bytes'])
+        connection.kill('the session is closed: it does not take its output, and all clients together hold too much '
+                        '(limits.total_output_bytes)')
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""
@@ -522,10 +534,10 @@ class Console:
 
     def _connect(self, sock, session: Session, is_private: bool) -> Connection:
         if session.type == 'binary':
-            connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
-                                          instance=self._instance)
+            connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
+                                          is_private=is_private, instance=self._instance)
         else:
-            connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
-                                           greeting=console_greeting(__version__))
+            connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
+                                           is_private=is_private, greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection
