@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent import getcurrent
+from gevent import get_hub, getcurrent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
@@ -47,6 +47,8 @@ _CANCEL_SECONDS = 1.0
 
 _IDLE_LOOK_SECONDS = 1.0
 _KEPT_PLACES = 3
+# TLS handshakes at a time: so many, and at most a fourth of limits.sessions.
+_HANDSHAKES, _HANDSHAKES_SHARE = 256, 4
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
 _UNCOUNTED = ('limits.slice_ms', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
@@ -98,6 +100,8 @@ class Console:
         self.accounts: Accounts | None = None       # while started
         self.audit: Audit | None = None
         self.statistics: Statistics | None = None
+        self._handshakes: dict[Any, None] = {}      # greenlets whose clients are in TLS's, the oldest first
+        self._stalled: set[Any] = set()             # those that are to end
         self._unsent = Backlog(self._end_for_unsent)
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
@@ -453,10 +457,10 @@ class Console:
             return
         hits = self._runtime.hits
         limit = self.settings['limits.sessions']
-        if limit and len(self.sessions) >= limit - self._kept_places(listener, limit):
+        if limit and len(self.sessions) + len(self._handshakes) >= limit - self._kept_places(listener, limit):
             hits['limits.sessions'] += 1
             hits['refused.limit'] += 1
-            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions))
+            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions) + len(self._handshakes))
             try:
                 if listener.config.protocol == 'console':
                     sock.send(_FULL % limit)
@@ -467,7 +471,7 @@ class Console:
         tunnel = None
         try:
             if listener.tls is not None:
-                tunnel = TLSTunnel(sock, listener.tls)
+                tunnel = self._shake_hands(sock, listener.tls)
                 sock = tunnel.sock
                 # Others came in meanwhile.
                 if not self._accepting:
@@ -482,6 +486,27 @@ class Console:
         finally:
             if tunnel is not None:
                 tunnel.close()
+
+    def _shake_hands(self, sock, context) -> TLSTunnel:
+        """TLS for a client. Handshakes take a share of the places: for one more than that, the oldest is ended."""
+        limit = self.settings['limits.sessions']
+        most = min(_HANDSHAKES, max(1, limit // _HANDSHAKES_SHARE)) if limit else _HANDSHAKES
+        if len(self._handshakes) >= most:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            self._stalled.add(oldest)
+            get_hub().loop.run_callback(self._end_handshake, oldest)
+        greenlet = getcurrent()
+        self._handshakes[greenlet] = None
+        try:
+            return TLSTunnel(sock, context)
+        finally:
+            self._handshakes.pop(greenlet, None)
+            self._stalled.discard(greenlet)
+
+    def _end_handshake(self, greenlet):
+        if greenlet in self._stalled:               # it may just have succeeded
+            greenlet.throw(ConnectionAbortedError('too many others have come during its TLS handshake'))
 
     def _serve_session(self, sock, peer, listener, tunnel):
         name, problem = self._user_of(sock, listener, tunnel)

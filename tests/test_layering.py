@@ -8,9 +8,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
-    {'version', 'errors', 'address', 'backlog', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet',
-     'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client',
-     'client.completeness'},
+    {'version', 'errors', 'address', 'backlog', 'descriptors', 'session', 'protocol', 'protocol.greeting',
+     'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth', 'histogram',
+     'redaction', 'client', 'client.completeness'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
     {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
