@@ -18,7 +18,8 @@ from gevent import get_hub, getcurrent
 from gevent.event import Event
 
 from boxsession.audit import Audit
-from boxsession.connection import BATCH_BYTES, Connection, shown
+from boxsession.backlog import Backlog
+from boxsession.connection import BATCH_BYTES, MAKING, Connection, shown
 from boxsession.greenlets import Aborted, UserGreenlet
 from boxsession.lua.packing import first_string, pack_values, source_of, unpack_values
 from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
@@ -94,8 +95,9 @@ class BinaryConnection(Connection):
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
                  '_sender', '_authenticating', '_lent', '_is_starting')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
-        super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
+                 instance: str):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, is_private=is_private)
         self._protocol = IprotoProtocol()
         self.salt = os.urandom(_SALT_BYTES)     # what scrambles of passwords are made with
         self._instance = instance
@@ -137,8 +139,9 @@ class BinaryConnection(Connection):
         self._watch(False)
         self._end_workers()
         if self._farewell:
-            self._put(iproto.error(0, _PROC_LUA, self._farewell, 'LuajitError'))
-        self._send_now()
+            self._say_farewell(iproto.error(0, _PROC_LUA, self._farewell, 'LuajitError'))
+        else:
+            self._send_now()
 
     def _end_workers(self):
         self._cancel_running(self._farewell)
@@ -177,7 +180,8 @@ class BinaryConnection(Connection):
         self._bytes_in += len(data)
         self._active = time.monotonic()
         self._protocol.receive_data(data)
-        if self._is_held and self._protocol.buffered_bytes > _READ_AHEAD_BYTES:
+        # Whoever does not take the answers makes no more of them.
+        if self._is_held and self._protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes > BATCH_BYTES:
             self._stop_reading()
         self._more()
 
@@ -351,7 +355,7 @@ class BinaryConnection(Connection):
         while self._sending:
             self._sent.wait()
             self._runtime.rejoin()
-        if not self._out:
+        if not self._out or self._over:
             return
         self._sender = getcurrent()
         self._sent.clear()
@@ -364,6 +368,8 @@ class BinaryConnection(Connection):
     def _put(self, data: bytes) -> None:
         self._out.append(data)
         self._out_bytes += len(data)
+        if self._sending:
+            self._count_unsent()
 
     def _stop_sending(self) -> None:
         if self._sender is not None:
@@ -461,9 +467,12 @@ class BinaryConnection(Connection):
             self._runtime.hits['limits.output_bytes'] += 1
             return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
                                                          '(limits.output_bytes)', 'LuajitError')
+        is_short = len(reply) < _SHORT_RESULT
+        if not is_short:
+            self._make(MAKING * len(reply))
         try:
             # What is short costs no look at the clock.
-            values = (unpack_values(reply[1:]) if len(reply) < _SHORT_RESULT else
+            values = (unpack_values(reply[1:]) if is_short else
                       unpack_values(reply[1:], self._runtime.pause))
             if request.type == iproto.CALL_16:
                 values = _rows(values)
@@ -472,6 +481,9 @@ class BinaryConnection(Connection):
             return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
         except StatementCancelled:
             return iproto.error(request.sync, _PROC_LUA, 'the request was cancelled, when it had run', 'LuajitError')
+        finally:
+            if not is_short:
+                self._make(-MAKING * len(reply))
 
     def _answer(self, worker, request) -> bytes:
         sync, kind = request.sync, request.type
@@ -512,12 +524,17 @@ class BinaryConnection(Connection):
 
     def send_push(self, sync: int, packed: bytes) -> bytes | None:
         """Sends what a request pushes, under its number; gives the error's text for what has no form in msgpack."""
+        if self._over:
+            return None
+        self._make(MAKING * len(packed))
         try:
             # Others have their turns while a long one is made ready.
             [value] = unpack_values(packed) if len(packed) < _SHORT_RESULT else unpack_values(packed, self._runtime.pause)
             self._put(iproto.push(sync, value))
         except (ValueError, TypeError, OverflowError) as error:
             return str(error).encode()
+        finally:
+            self._make(-MAKING * len(packed))
         if self._out_bytes > BATCH_BYTES:
             self._flush_answers()
         return None

@@ -182,6 +182,9 @@ SETTINGS = (
     Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),
             'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
             is_live=True),
+    Setting('limits.total_output_bytes', 268435456, _whole('a whole number of bytes, 1048576 or more, or 0', 1 << 20),
+            'Output of all sessions together that clients have not taken, at least 1048576: over it, the session is closed '
+            'that holds most of it for longest; 0 for no limit.', is_live=True),
     Setting('limits.request_bytes', 1048576, _whole('a whole number of bytes, 256 or more, or 0', 256),
             'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.requests', 768, _whole(),

@@ -6,15 +6,18 @@ from __future__ import annotations
 
 import logging
 import select
+import socket
 import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import gevent
 from gevent import Timeout, get_hub, getcurrent
 from gevent.hub import Waiter
 
 from boxsession.audit import Audit
+from boxsession.backlog import Backlog
 from boxsession.greenlets import Aborted, TimedOut
 from boxsession.lua.runtime import Runtime, switch
 from boxsession.redaction import redacted
@@ -22,15 +25,22 @@ from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account
 from boxsession.session import Session, enter_session
 
-__all__ = ['BATCH_BYTES', 'Connection', 'shown']
+__all__ = ['BATCH_BYTES', 'MAKING', 'Connection', 'shown']
 
 log = logging.getLogger('boxsession')
 
 # Replies are sent before they pile up higher than this.
 BATCH_BYTES = 1 << 18
+# While a document or an answer is made of values, it is counted as so many times what they take packed.
+MAKING = 2
 _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
+
+# A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
+_LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
+# How often a fiber whose pushes have filled the output looks whether there is room.
+_ROOM_SECONDS = 0.02
 
 # How much of a running statement the list of sessions shows, and how much of it is looked at for that.
 _STATEMENT_SHOWN, _STATEMENT_LOOKED_AT = 120, 256
@@ -46,9 +56,11 @@ class Connection:
     __slots__ = ('session', '_sock', '_runtime', '_evaluator', '_send_seconds', 'greenlet',
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
-                 '_bytes_out', '_active', '_account', '_audit', '_recorder', 'is_private', '_ending', '_writer')
+                 '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
+                 '_recorder', 'is_private', '_ending', '_writer')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool):
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog,
+                 is_private: bool):
         self.session = session
         self._sock = sock                       # a plain non-blocking socket, ours to close
         self._runtime = runtime
@@ -67,6 +79,9 @@ class Connection:
         self._over = False                      # the client said goodbye, or cannot be reached any more
         self._out: list[bytes] = []             # replies that have not been sent
         self._out_bytes = 0
+        self._rest_bytes = 0                    # what is left of a reply that the client takes slowly
+        self._made_bytes = 0                    # what is made ready for it, or waits for the greeting
+        self._backlog = unsent                  # counts all of these, where they could not go out at once
         self._writer = None                     # tells when the client takes more, while nobody waits for that
         self._probe = None                      # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
@@ -125,7 +140,10 @@ class Connection:
         try:
             self._evaluator.disconnect()
         finally:
+            self._over = True           # fibers may live on, and push
             self._out.clear()
+            self._out_bytes = self._made_bytes = 0
+            self._count_unsent()
 
     # Input
 
@@ -214,9 +232,17 @@ class Connection:
             self._send_slowly(rest)
             rest = self._send_now()
 
+    def _say_farewell(self, data: bytes) -> None:
+        """Sends a last word at once or not at all: whoever takes nothing is not waited for."""
+        if self._out_bytes <= BATCH_BYTES:
+            self._out.append(data)
+            self._send_now()
+
     def _send_slowly(self, rest: memoryview) -> None:
         self._sending = True
         self._end_writer()
+        self._rest_bytes = len(rest)
+        self._count_unsent()
         hub = get_hub()
         watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
@@ -224,13 +250,40 @@ class Connection:
                 while rest:
                     hub.wait(watcher)
                     rest = rest[self._send(rest):]
+                    self._rest_bytes = len(rest)
+                    self._count_unsent()
         except TimedOut:
             self._runtime.hits['limits.send_seconds'] += 1
             raise
         finally:
             watcher.close()
             self._sending = False
+            self._rest_bytes = 0
+            self._count_unsent()
         self._runtime.rejoin()
+
+    def _count_unsent(self) -> None:
+        # Who is over gives it back in a moment.
+        self._backlog.hold(self, 0 if self._over else self._rest_bytes + self._out_bytes + self._made_bytes)
+
+    def _make(self, count: int) -> None:
+        """So many bytes more are made ready for the client, or fewer."""
+        self._made_bytes += count
+        if self._made_bytes > BATCH_BYTES or count < -BATCH_BYTES:
+            self._count_unsent()
+
+    def _wait_for_room(self) -> None:
+        """Waits, where a fiber pushes, until there is room in the output; the session's own greenlet sends it itself."""
+        if getcurrent() is self.greenlet:
+            return
+        end = time.monotonic() + (self._send_seconds or float('inf'))
+        self.switching_out()
+        while self._out_bytes > BATCH_BYTES and not self._over:
+            if time.monotonic() > end:
+                self._runtime.hits['limits.send_seconds'] += 1
+                self.kill('the client does not read')
+                return
+            gevent.sleep(_ROOM_SECONDS)
 
     def _send_now(self) -> memoryview | None:
         """Sends what the socket takes at once; gives what it did not."""
@@ -251,6 +304,26 @@ class Connection:
         self._bytes_out += sent
         return sent
 
+    def _linger(self) -> None:
+        """Drops what still comes, for a moment: a close with unread input is a reset, which may overtake the last reply."""
+        self._watch(False)
+        left = _LINGER_BYTES
+        hub = get_hub()
+        watcher = hub.loop.io(self._sock.fileno(), _READ)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            with Timeout(_LINGER_SECONDS, False):
+                while left > 0:
+                    hub.wait(watcher)
+                    data = self._sock.recv(_LINGER_PIECE)
+                    if not data:
+                        break
+                    left -= len(data)
+        except OSError:
+            pass
+        finally:
+            watcher.close()
+
     # The evaluator's host
 
     def switching_out(self) -> None:
@@ -265,6 +338,7 @@ class Connection:
         if rest:
             self._out.append(bytes(rest))
             self._out_bytes = len(rest)
+            self._count_unsent()
             if self._writer is None:
                 self._writer = get_hub().loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
                 self._writer.start(self._writable)
@@ -274,6 +348,8 @@ class Connection:
         self._end_writer()
         if not self._over:
             self.switching_out()
+            if self._writer is None:
+                self._count_unsent()
 
     def _end_writer(self) -> None:
         if self._writer is not None:

@@ -6,13 +6,13 @@ statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Mapping
 from typing import Any
 
 from boxsession.audit import Audit
-from boxsession.connection import BATCH_BYTES, Connection
+from boxsession.backlog import Backlog
+from boxsession.connection import BATCH_BYTES, MAKING, Connection
 from boxsession.errors import StatementError
 from boxsession.lua.runtime import Runtime, StatementCancelled
 from boxsession.output import push_document, reply_document
@@ -21,6 +21,7 @@ from boxsession.protocol.console import (
     Cancelled,
     ConsoleProtocol,
     End,
+    Foreign,
     More,
     Quit,
     Statement,
@@ -42,8 +43,6 @@ _READ_AHEAD_BYTES = 1 << 18
 _UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
 # How another console's error begins, and how much of one is recorded.
 _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
-# How a request of HTTP begins.
-_HTTP = re.compile(rb'[A-Z]+ \S+ HTTP/\d')
 
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
@@ -51,15 +50,18 @@ _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
-    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special')
+    __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
+                 '_lingers')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, greeting: bytes):
-        super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
-        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off')
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
+                 greeting: bytes):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, is_private=is_private)
+        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
         self._greeting = greeting
         self._remote: RemoteConsole | None = None       # where statements go, when not here
         self._prompt = False
         self._is_special = True                 # a statement is not only to be run: see _serve()
+        self._lingers = False                   # what still comes is read before the socket is closed
         self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _open(self) -> bool:
@@ -74,6 +76,8 @@ class ConsoleConnection(Connection):
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
             early, self._early = self._early, None
+            self._made_bytes = 0
+            self._count_unsent()
             self._put(self._greeting)
             for document in early:
                 self._put(document)
@@ -105,15 +109,9 @@ class ConsoleConnection(Connection):
                         self._ask_remote(event)
                         began = monotonic()
                         continue
-                    if not self._statements and _HTTP.match(event.text):
-                        # A page in somebody's browser can send one anywhere; what follows it is not to be run.
-                        log.warning('session %d from %s sends HTTP: closed', self.session.id, self.session.peer)
-                        self._farewell = self._farewell or 'this is no HTTP server'
-                        break
-                    self._is_special = self._audit is not None
                 run += 1
                 self._running = event.text
-                reply = self._audited(event) if self._is_special else statement(event.text, event.may_continue)
+                reply = self._special(event) if self._is_special else statement(event.text, event.may_continue)
                 if self._over:
                     self._statements += 1
                     break
@@ -169,10 +167,23 @@ class ConsoleConnection(Connection):
         if run > timed:
             seconds_taken.observe(monotonic() - began, run - timed)
         if self._farewell:
-            self._put(reply_document(self._evaluator.error(self._farewell)))
-            self._send_now()
+            self._say_farewell(reply_document(self._evaluator.error(self._farewell)))
         else:
             self._flush()
+        if self._lingers:
+            self._linger()
+
+    def _special(self, event: Statement) -> bytes:
+        """Runs a statement while there is more to do than that."""
+        if self._audit is not None:
+            reply = self._audited(event)
+        else:
+            reply = self._evaluator.statement(event.text, event.may_continue)
+        protocol = self._protocol
+        if protocol.is_judging and reply and event.text.strip() and not self._evaluator.last_error():
+            protocol.trust()
+        self._is_special = protocol.is_judging or self._audit is not None or self._remote is not None
+        return reply
 
     def _audited(self, event: Statement) -> bytes:
         """Runs a statement and records it before its reply can leave."""
@@ -195,11 +206,14 @@ class ConsoleConnection(Connection):
         """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
         limits = self._runtime.output_limits
         cuts = limits.cuts
+        self._make(MAKING * len(tagged))
         try:
             document = reply_document(tagged, limits)
         except StatementCancelled:
             self._runtime.count_error(self._evaluator.task.ending)
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
+        finally:
+            self._make(-MAKING * len(tagged))
         if limits.cuts > cuts:
             self._runtime.hits['limits.output_bytes'] += 1
         return document
@@ -218,6 +232,9 @@ class ConsoleConnection(Connection):
             self._leave_remote()
             return True
         if isinstance(event, (End, Quit)):
+            return False
+        if isinstance(event, Foreign):
+            self._refuse(event)
             return False
         if isinstance(event, (TooLong, Unfinished)):
             self._runtime.count_error('input')
@@ -239,6 +256,23 @@ class ConsoleConnection(Connection):
             self._audit.statement(self.session, self.session.user, text, problem, 0.0, self._runtime.let_others_in)
         self._put(reply_document(self._evaluator.error(message)))
         return True
+
+    def _refuse(self, event: Foreign) -> None:
+        """Ends a session that another program may have been made to open: what comes next may be an attacker's."""
+        self._runtime.count_error('input')
+        if event.limit:
+            self._runtime.hits['limits.statement_bytes'] += 1
+            what = f'a first line of more than {event.limit} bytes (limits.statement_bytes)'
+            told = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); ' \
+                   'as the first one it ends the session'
+        else:
+            what = event.protocol or 'a line of another protocol'
+            told = f'this is no {event.protocol} server' if event.protocol else \
+                'this is a console: no other protocol is spoken'
+            self._runtime.hits['refused.foreign'] += 1
+        log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
+        self._farewell = self._farewell or told
+        self._lingers = True
 
     # Another console (console.connect)
 
@@ -332,18 +366,40 @@ class ConsoleConnection(Connection):
                 self.cancel()
         answers = protocol.data_to_send()
         if answers:
-            self._put(answers)
-        if not idle and protocol.buffered_bytes > _READ_AHEAD_BYTES:
+            self._put_early(answers)
+            if not idle:
+                self.switching_out()            # nobody else sends it before the statement ends
+        # What makes answers waits, too, where the client does not take them.
+        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes + self._made_bytes > BATCH_BYTES):
             self._stop_reading()
+
+    def _writable(self) -> None:
+        super()._writable()
+        if self._writer is None and not self._reading and not self._over:
+            self._end_probe()
+            self._watch(True)                   # it may have been the answers that were too many
 
     # The evaluator's host
 
     def push(self, tagged: bytes) -> None:
-        document = push_document(tagged, self._runtime.output_limits)
+        self._wait_for_room()
+        if self._over:
+            return
+        self._make(MAKING * len(tagged))
+        try:
+            document = push_document(tagged, self._runtime.output_limits)
+        finally:
+            self._make(-MAKING * len(tagged))
+        self._put_early(document)
+
+    def _put_early(self, data: bytes) -> None:
+        """Puts what may come while on_connect runs: the greeting comes first."""
         if self._early is None:
-            self._put(document)
+            self._put(data)
         else:
-            self._early.append(document)        # on_connect runs: the greeting comes first
+            self._early.append(data)
+            self._make(len(data))
+
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter

@@ -2,18 +2,23 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import stat
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+import gevent
 from gevent import monkey, socket
 from gevent.server import StreamServer
 
 from boxsession.address import Address
 from boxsession.config import ListenerConfig
+from boxsession.descriptors import is_kept
 from boxsession.errors import ListenError
 from boxsession.greenlets import UserGreenlet
 from boxsession.tls import tls_context, tls_digest
@@ -23,12 +28,17 @@ __all__ = ['Listener', 'is_at', 'peer_uid']
 log = logging.getLogger('boxsession')
 
 _BACKLOG = 1024
+# How long a lock on the folder of a socket file is waited for, and how often it is looked at.
+_LOCK_SECONDS, _LOCK_LOOK_SECONDS = 5.0, 0.01
 _plain_socket = monkey.get_original('socket', 'socket')
 _plain_getaddrinfo = monkey.get_original('socket', 'getaddrinfo')
 
 
 class _Server(StreamServer):
-    """Accepts. Where no more sockets are to be had it waits, longer each time, and says so once."""
+    """Accepts. Where no more sockets are to be had it waits, longer each time, and says so once.
+
+    Over TCP the last descriptors count as none.
+    """
 
     max_accept = 10         # at a time: a new session costs some tenths of a millisecond
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
@@ -53,6 +63,8 @@ class _Server(StreamServer):
 
     def do_read(self):
         try:
+            if self.socket.family != socket.AF_UNIX:
+                self._spare_the_last()
             accepted = super().do_read()
         except OSError as error:
             if error.errno not in self._EXHAUSTED:
@@ -68,6 +80,13 @@ class _Server(StreamServer):
             self._pause = 0.0
             log.warning('accepting again')
         return accepted and (*accepted, self.listener)
+
+    def _spare_the_last(self):
+        # The system gives the lowest number that is free.
+        descriptor = os.dup(self.socket.fileno())
+        os.close(descriptor)
+        if is_kept(descriptor):
+            raise OSError(errno.EMFILE, 'the last file descriptors are kept for unix sockets')
 
 
 class Listener:
@@ -148,6 +167,10 @@ class Listener:
         self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))
 
     def _bind_unix(self, path):
+        with _locked_folder(path):
+            return self._bind_unix_alone(path)
+
+    def _bind_unix_alone(self, path):
         config = self.config
         _remove_stale(path)
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -289,6 +312,37 @@ def _resolve(address: Address):
     except socket.gaierror:
         arguments['flags'] = socket.AI_PASSIVE
         return socket.getaddrinfo(address.host, address.port, **arguments)[0]
+
+
+@contextmanager
+def _locked_folder(path: str) -> Iterator[None]:
+    """Nobody else looks for a stale socket file in the folder of `path`, removes it, binds and listens meanwhile.
+
+    The lock is on the folder itself, so that nothing is left behind. Where the folder cannot be read there is none.
+
+    Raises:
+        OSError: somebody holds it for long.
+    """
+    try:
+        folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError:
+        yield
+        return
+    try:
+        end = time.monotonic() + _LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > end:
+                    raise OSError(errno.EAGAIN, 'another process holds a lock on its folder') from None
+                gevent.sleep(_LOCK_LOOK_SECONDS)
+            except OSError:             # a file system without such locks
+                break
+        yield
+    finally:
+        os.close(folder)
 
 
 def _remove_stale(path: str) -> None:

@@ -60,7 +60,8 @@ def families(statistics: dict[str, Any]) -> Iterator[Metric]:
     yield gauge('sessions_limit', 'Sessions that there may be (limits.sessions); 0 for no limit.', sessions['limit'])
     yield counter('sessions_started', 'Sessions that have begun, by what they speak.', sessions['started'], 'type')
     yield counter('sessions_refused', 'Clients that got no session: for limits.sessions, a failed TLS handshake, a peer '
-                  'that is no user, or an error in on_connect.', sessions['refused'], 'reason')
+                  'that is no user, an error in on_connect, or lines of another protocol (foreign).',
+                  sessions['refused'], 'reason')
     yield counter('statements', 'Statements of text consoles and requests of the binary protocol that were answered.',
                   statistics['statements'], 'type')
     yield histogram('statement_seconds', 'How long statements and requests took that were run here, their waits included.',

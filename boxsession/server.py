@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import gevent
-from gevent import getcurrent
+from gevent import get_hub, getcurrent
 from gevent.event import Event
 from gevent.lock import BoundedSemaphore
 
@@ -21,6 +21,7 @@ from boxsession.access import Level
 from boxsession.accounts import Accounts
 from boxsession.address import Address, peer_text, socket_text
 from boxsession.audit import Audit
+from boxsession.backlog import Backlog
 from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
@@ -47,6 +48,8 @@ _CANCEL_SECONDS = 1.0
 
 _IDLE_LOOK_SECONDS = 1.0
 _KEPT_PLACES = 3
+# TLS handshakes at a time: so many, and at most a fourth of limits.sessions.
+_HANDSHAKES, _HANDSHAKES_SHARE = 256, 4
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 # What is a limit and never refuses anything.
 _UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
@@ -98,6 +101,9 @@ class Console:
         self.accounts: Accounts | None = None       # while started
         self.audit: Audit | None = None
         self.statistics: Statistics | None = None
+        self._handshakes: dict[Any, None] = {}      # greenlets whose clients are in TLS's, the oldest first
+        self._stalled: set[Any] = set()             # those that are to end
+        self._unsent = Backlog(self._end_for_unsent)
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
@@ -341,6 +347,7 @@ class Console:
         in_force = self.settings
         self._runtime.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
         self._runtime.output_bytes = in_force['limits.output_bytes']
+        self._unsent.limit = in_force['limits.total_output_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():
@@ -368,6 +375,15 @@ class Console:
                     if connection.idle_seconds(now) >= limit:
                         self._runtime.hits['limits.idle_seconds'] += 1
                         connection.kill(f'the session is closed: it was idle for {limit:g} seconds (limits.idle_seconds)')
+
+    def _end_for_unsent(self, connection, count):
+        """Ends a session that holds too much of what all clients together have not taken."""
+        self._runtime.hits['limits.total_output_bytes'] += 1
+        log.warning('session %d from %s: closed: its client has not taken %d bytes, and all clients together more than %d '
+                    '(limits.total_output_bytes)', connection.session.id, connection.session.peer, count,
+                    self.settings['limits.total_output_bytes'])
+        connection.kill('the session is closed: it does not take its output, and all clients together hold too much '
+                        '(limits.total_output_bytes)')
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""
@@ -442,10 +458,11 @@ class Console:
             return
         hits = self._runtime.hits
         limit = self.settings['limits.sessions']
-        if limit and len(self.sessions) >= limit - self._kept_places(listener, limit):
+        if limit and len(self.sessions) + len(self._handshakes) >= limit - self._kept_places(listener, limit):
             hits['limits.sessions'] += 1
             hits['refused.limit'] += 1
-            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions), extra=logs.origin(peer))
+            log.warning('refused a session: %d are open (limits.sessions)', len(self.sessions) + len(self._handshakes),
+                        extra=logs.origin(peer))
             try:
                 if listener.config.protocol == 'console':
                     sock.send(_FULL % limit)
@@ -456,7 +473,7 @@ class Console:
         tunnel = None
         try:
             if listener.tls is not None:
-                tunnel = TLSTunnel(sock, listener.tls)
+                tunnel = self._shake_hands(sock, listener.tls)
                 sock = tunnel.sock
                 # Others came in meanwhile.
                 if not self._accepting:
@@ -471,6 +488,27 @@ class Console:
         finally:
             if tunnel is not None:
                 tunnel.close()
+
+    def _shake_hands(self, sock, context) -> TLSTunnel:
+        """TLS for a client. Handshakes take a share of the places: for one more than that, the oldest is ended."""
+        limit = self.settings['limits.sessions']
+        most = min(_HANDSHAKES, max(1, limit // _HANDSHAKES_SHARE)) if limit else _HANDSHAKES
+        if len(self._handshakes) >= most:
+            oldest = next(iter(self._handshakes))
+            del self._handshakes[oldest]
+            self._stalled.add(oldest)
+            get_hub().loop.run_callback(self._end_handshake, oldest)
+        greenlet = getcurrent()
+        self._handshakes[greenlet] = None
+        try:
+            return TLSTunnel(sock, context)
+        finally:
+            self._handshakes.pop(greenlet, None)
+            self._stalled.discard(greenlet)
+
+    def _end_handshake(self, greenlet):
+        if greenlet in self._stalled:               # it may just have succeeded
+            greenlet.throw(ConnectionAbortedError('too many others have come during its TLS handshake'))
 
     def _serve_session(self, sock, peer, listener, tunnel):
         name, problem = self._user_of(sock, listener, tunnel)
@@ -523,10 +561,10 @@ class Console:
 
     def _connect(self, sock, session: Session, is_private: bool) -> Connection:
         if session.type == 'binary':
-            connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
-                                          instance=self._instance)
+            connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
+                                          is_private=is_private, instance=self._instance)
         else:
-            connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, is_private=is_private,
-                                           greeting=console_greeting(__version__))
+            connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
+                                           is_private=is_private, greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection

@@ -16,7 +16,7 @@ from boxsession.session import TYPES, Session
 
 __all__ = ['Statistics']
 
-_REFUSALS = ('limit', 'tls', 'user', 'on_connect')
+_REFUSALS = ('limit', 'tls', 'user', 'on_connect', 'foreign')
 
 
 class Statistics:

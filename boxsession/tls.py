@@ -2,6 +2,7 @@
 a plain socket whatever its client speaks."""
 from __future__ import annotations
 
+import errno
 import hashlib
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import gevent
 from gevent import monkey, socket, ssl
 
 from boxsession.config import TLSConfig
+from boxsession.descriptors import is_kept
 from boxsession.errors import ListenError
 
 __all__ = ['TLSTunnel', 'tls_context', 'tls_digest']
@@ -95,10 +97,14 @@ class TLSTunnel:
             with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
                 self._secure.do_handshake()
             self.name = _common_name(self._secure.getpeercert())
+            self.sock, far = _plain_socketpair()
         except BaseException:
             self._secure.close()
             raise
-        self.sock, far = _plain_socketpair()
+        if is_kept(max(self.sock.fileno(), far.fileno())):
+            for sock in (self._secure, self.sock, far):
+                sock.close()
+            raise OSError(errno.EMFILE, 'the last file descriptors are kept for unix sockets')
         self.sock.setblocking(False)
         self._far = socket.socket(fileno=far.detach())
         self._inward = gevent.spawn(self._carry, self._secure.recv, self._far.sendall, self._end_input)

@@ -11,6 +11,7 @@ import re
 import gevent
 import msgpack
 import pytest
+from client import Client
 from conftest import need
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -222,3 +223,19 @@ def test_any_split_of_a_stream_gives_the_same(address, cuts, at_once):
         # In whatever order they are done.
         assert sorted(want for _, want in STREAM) == sorted((header[0] & 0x7fff, header[1]) for header, _ in
                                                             (client.receive() for _ in STREAM))
+
+
+@pytest.mark.parametrize('opening', [
+    b'GET / HTTP/1.1\r\nHost: x\r\n\r\n', b'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n',
+    b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03' + bytes(600), b'EHLO x\r\n', b'*3\r\n$3\r\n',
+    b'\x00\x30\x00\x01\x00\x1c\x21\x12\xa4\x42' + bytes(40), b'0\x0c\x02\x01\x01\x60\x07\x02\x01\x03\x04\x00\x80\x00',
+    b'1 + 1\n' * 20, b'\xff\xfd\x18\xff\xfb\x1f'], ids=lambda opening: repr(opening[:12]))
+def test_another_protocol_ends_the_connection(address, opening):
+    client = Client(address)
+    try:
+        # A whole request stands behind it, once where a frame of that length would end.
+        client.send(opening + b'x' * 300 + PING_FRAME * 3)
+        with contextlib.suppress(ConnectionResetError):
+            assert 1 >= client.read_to_end().count(b'\xce')       # what is wrong, and no answer to a ping
+    finally:
+        client.close()

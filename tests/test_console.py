@@ -79,6 +79,7 @@ def test_garbage_gets_an_error_and_the_session_lives_on(console, connect, data):
 
 def test_a_line_over_the_limit_is_an_error_in_the_sessions_format(console, connect):
     client = connect(console(limits={'statement_bytes': 1000}))
+    client.reply('1')
     client.send('x' * 1001 + 'yyy\n1\n')
     assert 'limits.statement_bytes' in documents(client.document())[0][0]['error']
     assert b'---\n- 1\n...\n' == client.document()
@@ -289,10 +290,68 @@ def test_what_is_said_before_a_wait_arrives_then(console, connect):
     assert len(client.document()) > 8e6
 
 
-@pytest.mark.parametrize('request_line', ['GET / HTTP/1.1', 'POST /x HTTP/1.0', 'OPTIONS * HTTP/1.1', 'PRI * HTTP/2.0'])
-def test_a_web_page_runs_nothing(console, connect, request_line):
+OPENINGS = [
+    b'GET / HTTP/1.1', b'post /x http/1.0', b'OPTIONS * HTTP/1.1', b'PRI * HTTP/2.0', b'ANY / HTTP/1.1', b'GET /',
+    b'\r\n\nPOST / HTTP/1.1', b' \t POST / HTTP/1.1', b'\xff\xfd\x01POST / HTTP/1.1', b'\x03POST / HTTP/1.1',
+    b'x y z\r\nHost: x', b'EHLO x', b'*1\r\n$9', b'CLIENT libcurl 8.5.0', b'SSH-2.0-x',
+    b'PROXY TCP4 1.2.3.4 5.6.7.8 1 2', b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03',
+    b'POST /' + b'x' * 70000 + b' HTTP/1.1', b'POST /' + b'x' * 70000]
+
+
+@pytest.mark.parametrize('limit', [65536, 0])
+@pytest.mark.parametrize('opening', OPENINGS, ids=lambda opening: repr(opening[:24]))
+def test_what_another_program_was_made_to_send_runs_nothing(console, connect, caplog, opening, limit):
+    if limit == 0 and len(opening) > 70000 and not opening.endswith(b'1.1'):
+        pytest.skip('a line of any length is text there')
+    served = console(limits={'statement_bytes': limit})
+    page, admin = connect(served), connect(served)
+    admin.reply('ends = 0 box.session.on_disconnect(function() ends = ends + 1 end)')
+    page.send(opening + b'\r\nHost: x\r\nContent-Length: 9\r\n\r\nowned = 1\r\n' + b'owned = 1\r\n' * 1000)
+    told = page.read_to_end()
+    page.close()
+    assert b'error: ' in told and b'owned' not in told
+    while len(served.sessions) > 1:
+        gevent.sleep(0.01)
+    assert [None, 1] == admin.values('owned, ends')
+    assert 1 == caplog.text.count(': closed')
+    admin.reply('box.session.on_disconnect(nil, box.session.on_disconnect()[1])')
+
+
+@pytest.mark.parametrize('opening', [b'GET / HTTP/1.1\r\n', b'GET / HTTP/1.1', b'\x16\x03\x01'])
+@pytest.mark.parametrize('leave', ['end', 'reset', 'stay'])
+def test_another_protocols_client_that_leaves_or_stays_is_closed(console, connect, opening, leave):
+    served = console()
+    page = connect(served)
+    page.send(opening)
+    if leave == 'stay' and not opening.endswith(b'1.1'):
+        page.read_to_end()
+    elif leave == 'stay':
+        page.send(b'\r')
+        page.send(b'\n')
+        page.read_to_end()
+    else:
+        getattr(page, leave)()
+    while len(served.sessions):
+        gevent.sleep(0.01)
+
+
+def test_http_in_packets_of_a_byte(console, connect):
     served = console()
     page, admin = connect(served), connect(served)
-    page.send(f'{request_line}\r\nHost: x\r\nContent-Length: 9\r\n\r\nowned = 1\r\n')
+    for byte in b'POST / HTTP/1.1\r':
+        page.send(bytes([byte]))
+        admin.reply('1')
+    page.send(b'\nowned = 1\n')
     assert b'---\n- error: this is no HTTP server\n...\n' == page.read_to_end()
     assert admin.value('owned') is None
+
+
+def test_on_connect_may_set_a_delimiter_for_http(console, connect):
+    served = console()
+    admin = connect(served)
+    admin.reply("require('console') set = box.session.on_connect(function() require('console').delimiter(';') end)")
+    page = connect(served)
+    page.send(b'GET / HTTP/1.1\r\nHost: x\r\n\r\n; owned = 1;\r\n')
+    assert b'this is no HTTP server' in page.read_to_end()
+    assert admin.value('owned') is None
+    admin.reply('box.session.on_connect(nil, set)')

@@ -8,9 +8,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 
 # Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
 LAYERS = [
-    {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.answers', 'protocol.telnet',
-     'output.tagged', 'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness',
-     'scheduler', 'scheduler.turns', 'scheduler.loop'},
+    {'version', 'errors', 'address', 'backlog', 'descriptors', 'session', 'protocol', 'protocol.greeting',
+     'protocol.answers', 'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth',
+     'histogram', 'redaction', 'client', 'client.completeness', 'scheduler', 'scheduler.turns', 'scheduler.loop'},
     {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd', 'greenlets'},
     {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls', 'client.values'},
@@ -43,8 +43,7 @@ DOORS = {
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
 PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'protocol.answers', 'lua.packing', 'protocol.console',
-        'protocol.telnet',
-        'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
+        'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
         'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}

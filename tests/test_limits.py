@@ -127,6 +127,7 @@ class TestSendSeconds:
 class TestStatementBytes:
     def test_a_long_statement_is_refused(self, console, connect):
         client = connect(console(limits={'statement_bytes': 256}))
+        client.reply('1')
         assert 'too long: more than 256 bytes' in client.error('"' + 'x' * 300 + '"')
         assert 1 == hits(client, 'statement_bytes')
 

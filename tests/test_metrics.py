@@ -175,6 +175,7 @@ class TestEachNumberMoves:
 
     def test_too_long_and_unfinished_input(self, served, scrapes, connect):
         client = connect(served)
+        client.reply('1')
         scrapes.moved()
         client.error('"' + 'x' * 1000 + '"')
         assert {'errors_total{kind=input}': 1, 'limit_hits_total{limit=statement_bytes}': 1} == scrapes.moved()

@@ -10,12 +10,14 @@ from boxsession.protocol.console import (
     Cancelled,
     ConsoleProtocol,
     End,
+    Foreign,
     More,
     Quit,
     Statement,
     TooLong,
     Unfinished,
 )
+from boxsession.protocol.foreign import foreign
 from boxsession.protocol.greeting import console_greeting
 
 LIMIT = 20
@@ -268,6 +270,128 @@ def test_the_delimiter_of_the_moment_counts():
     assert Statement(b'unset', False) == protocol.next_event()
     protocol.delimiter = b''
     assert Statement(b'2', False) == protocol.next_event()
+
+
+HELLO = b'\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03' + bytes(range(32))
+STUN = b'\x00\x30\x00\x01\x00\x1c\x21\x12\xa4\x42' + b'i' * 12 + b'\x00\x06\x00\x0bab\nowned=1\nx'
+FOREIGN = {
+    b'GET / HTTP/1.1': 'HTTP', b'post /x http/1.0': 'HTTP', b'ANY-THING /a b HTTP/1.1': 'HTTP',
+    b'PRI * HTTP/2.0': 'HTTP', b'GET http://x/ HTTP/1.1': 'HTTP', b'GET /' + b'x' * 300 + b' HTTP/1.1': 'HTTP',
+    b'GET /': 'HTTP', b'get /index.html': 'HTTP', b'CONNECT x:443 HTTP/1.1': 'HTTP', b'Host: localhost:3313': 'HTTP',
+    b'Content-Type: text/plain': 'HTTP', b'Origin:': 'HTTP', b'OPTIONS * RTSP/1.0': 'RTSP',
+    b'INVITE sip:a@b SIP/2.0': 'SIP', b'SSH-2.0-OpenSSH_9.6': 'SSH', b'*3': 'Redis', b'$3': 'Redis',
+    b'0032git-upload-pack /': 'git', b'set key 0 0 7': 'memcached', b'EHLO example.org': '', b'HELO x': '',
+    b'USER anonymous': '', b'MAIL FROM:<a@b>': '', b'NICK x': '', b'CAP LS 302': '', b'CLIENT libcurl 8.5.0': '',
+    b'PROXY TCP4 1.2.3.4 5.6.7.8 1 2': '', b'RFB 003.008': '', b'<34>Oct 11 host su:': '',
+    b'<?xml version="1.0"?>': '', b'@RSYNCD: 31.0': '', b'%!PS-Adobe-3.0': '', HELLO.replace(b'\n', b''): 'TLS',
+    b'\x00\x00\x00\x54\x00\x03\x00\x00user': '', b'AMQP\x00\x00\x09\x01': '',
+    b'0\x0c\x02\x01\x01\x60\x07\x02\x01': 'LDAP', b'0"\x02\x01\x01c': 'LDAP', b'l\x00\x0b\x00\x00': '',
+    b'JRMI\x00\x02K': '',
+}
+A_CONSOLES = [
+    b'1 + 1', b'return 1', b'x y z', b')', b'1 2', b'\\help', b'\\set output lua', b'-- GET / of HTTP', b'#t', b'"a" .. b',
+    b'{1, 2}', b'[[x', b'box.session.id()', b'MAX', b'MAX + 1', b'MAX = 5', b'MAX or 5', b'SIZE / 2', b'count /2',
+    b'obj:method()', b'obj: method("x")', b's: upper()', b'f: g{1}', b'send("GET / HTTP/1.1")', b'return "x HTTP/1.1"',
+    b'fetch "http://x/"', b'#"\x00\x01\x02"', b"'\x00\x01'", b'select 1', b'SELECT', b'foo bar', b'?', b'~.x',
+    b'caf\xc3\xa9', b'\x00', b'return \x00', b'a\x08\x08b', b'\x1b[A\x1b[B', b'-- \x01\x02',
+]
+
+
+def judged(pieces, **options):
+    limit, eof = options.pop('limit', 100), options.pop('eof', False)
+    protocol = ConsoleProtocol(limit, is_judging=True, **options)
+    found = []
+    for piece in [*pieces, None]:
+        if piece is not None:
+            protocol.receive_data(piece)
+        elif eof:
+            protocol.receive_eof()
+        while True:
+            event = protocol.next_event()
+            if event is NEED_DATA or isinstance(event, End):
+                break
+            found.append(event)
+    return found
+
+
+@pytest.mark.parametrize('line', FOREIGN)
+def test_lines_of_other_protocols(line):
+    assert foreign(line) == foreign(b' \t' + line + b' ') == FOREIGN[line]
+
+
+@pytest.mark.parametrize('line', A_CONSOLES)
+def test_lines_that_may_be_a_consoles(line):
+    assert foreign(line) is None
+    assert [Statement(line, False)] == judged([line + b'\n'])
+
+
+@given(line=st.sampled_from(sorted(FOREIGN)),
+       front=st.sampled_from([b'', b'\n', b'\r\n \n', b' ', b'\xff\xfd\x18', b'\xff\xf6', b'\x03',
+                              b'\xff\xfa\x1f\x00P\x00\x18\xff\xf0']), end=st.sampled_from([b'\n', b'\r\n']),
+       delimiter=st.sampled_from([b'', b';', b'x']), continuation=st.sampled_from(['auto', 'on', 'off']),
+       limit=st.sampled_from([0, 100, 400]), cuts=st.sets(st.integers(1, 60)))
+def test_nothing_behind_another_protocols_line_is_handed_out(line, front, end, delimiter, continuation, limit, cuts):
+    data = front + line + end + b'Host: x' + end + end + b'owned = 1' + end
+    at = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    pieces = [data[a:b] for a, b in zip(at, at[1:], strict=False)]
+    protocol = ConsoleProtocol(limit, continuation, is_judging=True)
+    protocol.delimiter = delimiter
+    seen = []
+    for piece in pieces:
+        protocol.receive_data(piece)
+        while (event := protocol.next_event()) is not NEED_DATA and not isinstance(event, End):
+            seen.append(event)
+            if isinstance(event, Statement):
+                assert not event.text.strip()
+    assert isinstance(seen[-1], Foreign)
+    assert protocol.buffered_bytes == 0
+    protocol.receive_data(b'owned = 1\n')
+    assert isinstance(protocol.next_event(), End)
+
+
+@pytest.mark.parametrize('data', [HELLO, STUN], ids=['TLS', 'STUN'])
+def test_what_is_binary_is_seen_without_a_lines_end(data):
+    assert isinstance(judged([data[:20].replace(b'\n', b'.')])[-1], Foreign)
+    assert isinstance(judged([data[at:at + 1] for at in range(len(data))])[-1], Foreign)
+
+
+@pytest.mark.parametrize('pieces', [
+    [b'GET / HTTP/1.1\x03\r\nowned = 1\n'], [b'GET / HT', b'\x03TP/1.1\r\nowned = 1\n'],
+    [b'GET / HTTP/1.1\r\n', b'\x03owned = 1\n'], [b'GET / HTTP/1.1\r\n\x03owned = 1\n']])
+def test_an_interrupt_does_not_hide_another_protocol(pieces):
+    assert [Foreign('HTTP')] == judged(pieces)
+
+
+@pytest.mark.parametrize('pieces', [
+    [b'POST /' + b'x' * 100 + b' HTTP/1.1\r\nowned = 1\n'], [b'x' * 60, b'y' * 60, b'\nowned = 1\n'],
+    [b'\n', b'x' * 101 + b'\nowned = 1\n'], [b'x' * 60 + b'\x03', b'y' * 60, b'\nowned = 1\n']])
+def test_a_first_line_that_is_too_long_to_tell(pieces):
+    assert [Foreign('', 100)] == [event for event in judged(pieces) if event != Statement(b'', False)]
+
+
+def test_a_first_line_without_end_is_not_run():
+    assert [Foreign('HTTP')] == judged([b'GET / HTTP/1.1'], eof=True)
+    assert [Unfinished(b'1 + 1')] == judged([b'1 + 1'], eof=True)
+
+
+def test_a_wrong_line_is_no_reason_to_trust_the_next():
+    assert [Statement(b'x y z', False), Foreign('HTTP')] == judged([b'x y z\r\nHost: x\r\n\r\nowned = 1\r\n'])
+
+
+def test_who_is_trusted_may_send_anything():
+    protocol = ConsoleProtocol(100, is_judging=True)
+    protocol.receive_data(b'1\nGET / HTTP/1.1\n')
+    assert Statement(b'1', False) == protocol.next_event()
+    protocol.trust()
+    assert Statement(b'GET / HTTP/1.1', False) == protocol.next_event()
+    protocol.receive_data(b'x' * 101 + b'\n2\n')
+    assert [TooLong(100), Statement(b'2', False)] == [protocol.next_event() for _ in range(2)]
+
+
+@given(data=st.binary(max_size=200))
+def test_judging_takes_any_bytes(data):
+    foreign(data)
+    judged([data[:50], data[50:]], eof=True)
 
 
 @pytest.mark.parametrize('version', ['0.1.0', '1' * 100])

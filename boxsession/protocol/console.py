@@ -11,14 +11,20 @@ cut before what stands in front of it has run.
 
 Which lines make one statement depends on `delimiter` (if set, nothing else ends a statement) and on `continuation`:
 auto (the driver says with hold() that a statement is not complete), on (a backslash at a line's end), off.
+
+A server's protocol `is_judging` at first: each line is looked at before anything of it is handed out, and one of another
+protocol, or one that is too long to tell, is a Foreign event, behind which there is only End. The driver ends that with
+trust(), when a statement was run without an error.
 """
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from boxsession.protocol.foreign import START_BYTES, foreign, foreign_start
 from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
 
-__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'More', 'Quit', 'Statement', 'TooLong', 'Unfinished']
+__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Foreign', 'More', 'Quit', 'Statement', 'TooLong',
+           'Unfinished']
 
 CONTINUATIONS = ('auto', 'on', 'off')
 _SPECIAL = (b'\xff', b'\x03')
@@ -68,6 +74,14 @@ class TooLong:
 
 
 @dataclass(frozen=True, slots=True)
+class Foreign:
+    """A line of another protocol, or one too long to tell. What comes behind it is dropped."""
+
+    protocol: str           # its name, empty where it has none
+    limit: int = 0          # bytes; where the line was over it
+
+
+@dataclass(frozen=True, slots=True)
 class Unfinished:
     """What was typed of a statement when the input ended."""
 
@@ -91,12 +105,14 @@ class ConsoleProtocol:
         max_statement_bytes: the longest statement, line feeds inside it counted; 0 for no limit.
         continuation: 'auto', 'on' or 'off'.
         goodbyes: whether `~.` and Ctrl-D alone on a line leave; in a file they are text.
+        is_judging: whether lines of other protocols are looked for, until trust().
     """
 
     __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
-                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes')
+                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes', 'is_judging', '_dropped')
 
-    def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off', goodbyes: bool = True):
+    def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off', goodbyes: bool = True,
+                 is_judging: bool = False):
         self.continuation = continuation
         self._goodbyes = _GOODBYES if goodbyes else ()
         self.delimiter = b''                        # what ends a statement, in front of its line feed
@@ -111,7 +127,10 @@ class ConsoleProtocol:
         self._skipping = False                      # inside the rest of a statement that was too long
         self._ended = False
         self._doomed = 0                            # how much of the buffer an interrupt has overtaken
-        self._telnet: TelnetFilter | None = None    # made when first needed
+        # Made when first needed; while there is one, nothing takes the short way past it.
+        self._telnet = TelnetFilter() if is_judging else None
+        self.is_judging = is_judging
+        self._dropped = b''                         # while judging: of the line under way, what interrupts took
 
     def receive_data(self, data: bytes) -> bool:
         """Takes what came from the client. True if there was an interrupt in it: what runs now is to be cancelled."""
@@ -124,6 +143,8 @@ class ConsoleProtocol:
                     self._keep(data)
                 return False
             self._telnet = TelnetFilter()
+        if self._ended:                             # behind a Foreign
+            return False
         interrupted = False
         for part in self._telnet.feed(data):
             if part is INTERRUPT:
@@ -142,6 +163,13 @@ class ConsoleProtocol:
             self._buffer += self._data[self._at:]
             self._at = len(self._data)
         self._buffer += data
+
+    def trust(self) -> None:
+        """Says that the client is one of a console: its lines are looked at no more."""
+        self.is_judging = False
+        self._dropped = b''
+        if self._telnet is not None and self._telnet.is_at_rest:
+            self._telnet = None
 
     def receive_eof(self) -> None:
         """The client sends no more."""
@@ -211,6 +239,8 @@ class ConsoleProtocol:
         while True:
             newline = buffer.find(b'\n', 0, self._doomed)
             if newline < 0:
+                if self.is_judging:
+                    self._dropped += buffer[:self._doomed]
                 del buffer[:self._doomed]
                 self._doomed = 0
                 self._drop_statement()
@@ -239,6 +269,10 @@ class ConsoleProtocol:
         buffer = self._buffer
         stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
         line = bytes(buffer[:stop])
+        if self.is_judging:
+            event = self._judge(line)
+            if event is not None:
+                return event
         del buffer[:newline + 1]
         self._scanned = 0
         if line in self._goodbyes:
@@ -264,12 +298,44 @@ class ConsoleProtocol:
         self._held = text + b'\n'
         return More()
 
+    def _judge(self, line: bytes) -> Foreign | None:
+        """Looks at a whole line, with what interrupts took of it."""
+        whole, self._dropped = self._dropped + line, b''
+        if self._is_over(len(whole)):
+            return self._refuse(Foreign('', self.max_statement_bytes))
+        name = foreign(whole)
+        return None if name is None else self._refuse(Foreign(name))
+
+    def _judge_partial(self) -> Foreign | None:
+        """Looks at a line whose end is not there, or will not come."""
+        buffer = self._buffer
+        if self._ended:
+            return self._judge(bytes(buffer))
+        count = len(self._dropped) + len(buffer)
+        if self._is_over(count - len(self.delimiter) - 1):
+            return self._refuse(Foreign('', self.max_statement_bytes))
+        name = foreign_start(self._dropped + buffer[:START_BYTES])
+        return None if name is None else self._refuse(Foreign(name))
+
+    def _refuse(self, event: Foreign) -> Foreign:
+        """Nothing more is taken, and nothing is kept."""
+        self._buffer.clear()
+        self._data, self._at = b'', 0
+        self._doomed = 0
+        self._drop_statement()
+        self._ended, self.is_judging = True, False
+        return event
+
     def _is_over(self, count: int) -> bool:
         return bool(self.max_statement_bytes) and count > self.max_statement_bytes
 
     def _take_partial(self):
         """What to do with a line whose end is not there."""
         buffer = self._buffer
+        if self.is_judging:
+            event = self._judge_partial()
+            if event is not None:
+                return event
         if self._ended:
             text = (self._held or b'') + bytes(buffer)
             buffer.clear()

@@ -68,6 +68,11 @@ class TelnetFilter:
         self._held = self._held or data[at:]
         return parts
 
+    @property
+    def is_at_rest(self) -> bool:
+        """Whether it is inside of no command and has no answer."""
+        return not self._held and self._suboption < 0 and not self.answers
+
     def flush(self) -> bytes:
         """What is held back when no more can come: a lone 0xff is text after all."""
         held, self._held = self._held, b''

@@ -1,0 +1,220 @@
+"""Places and file descriptors that clients cannot take from an admin on the machine."""
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket as plain
+
+import gevent
+import pytest
+import trustme
+from client import Client
+from gevent import socket, ssl
+
+from boxsession import Console, listener
+from boxsession.address import Address
+from boxsession.config import ListenerConfig
+from boxsession.errors import ListenError
+from boxsession.listener import Listener
+
+DESCRIPTORS = 64
+
+
+def until(condition):
+    with gevent.Timeout(20):
+        while not condition():
+            gevent.sleep(0.01)
+
+
+@pytest.fixture
+def files(tmp_path):
+    authority = trustme.CA()
+    certificate = authority.issue_cert('localhost')
+    certificate.cert_chain_pems[0].write_to_path(str(tmp_path / 'cert.pem'))
+    certificate.private_key_pem.write_to_path(str(tmp_path / 'key.pem'))
+    authority.cert_pem.write_to_path(str(tmp_path / 'ca.pem'))
+    return {'cert': str(tmp_path / 'cert.pem'), 'key': str(tmp_path / 'key.pem')}
+
+
+@pytest.fixture
+def flood():
+    """A factory of sockets that connect and do nothing more."""
+    made = []
+
+    def connect(address, count):
+        host, _, port = str(address).rpartition(':')
+        for _ in range(count):
+            sock = socket.socket()
+            sock.setblocking(False)
+            sock.connect_ex((host, int(port)))
+            made.append(sock)
+        return made
+
+    yield connect
+    for sock in made:
+        sock.close()
+
+
+def starved(served):
+    """Leaves a server few descriptors."""
+    _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (DESCRIPTORS, hard))
+
+
+class TestTheLastDescriptors:
+    @pytest.mark.parametrize('protocol', ['console', 'binary', 'tls', 'metrics'])
+    def test_an_admin_on_a_unix_socket_gets_in_and_acts(self, serve, connect, flood, files, tmp_path, protocol):
+        listeners = {'console': '"127.0.0.1:0"', 'binary': '{address: "127.0.0.1:0", protocol: binary}',
+                     'tls': '{address: "127.0.0.1:0", tls: %s}' % json.dumps(files), 'metrics': '"127.0.0.1:0"'}
+        (tmp_path / 'config.yml').write_text(f"""
+            listen: [{listeners[protocol]}, "unix:{tmp_path}/admin.sock"]
+            store: {tmp_path}/users.db
+            log: {{file: {tmp_path}/log}}
+            audit: {{file: {tmp_path}/audit.jsonl}}
+            metrics: {{address: "127.0.0.1:0"}}""")
+        served = serve('-c', 'config.yml')
+        what = {'tls': 'console'}.get(protocol, protocol)
+        address = served.log_line(f'listening: {what} 127').split()[2]
+        served.log_line('listening: metrics ')
+        starved(served)
+        socks = flood(address, 3 * DESCRIPTORS)
+        log = tmp_path / 'log'
+        if protocol != 'metrics':               # it keeps eight at a time
+            until(lambda: 'cannot accept: the last file descriptors are kept' in log.read_text())
+        for _ in range(5):
+            admin = connect(f'unix:{tmp_path}/admin.sock')
+            assert 2 == admin.value('1 + 1')
+        # What needs a descriptor of its own can be done.
+        admin.reply("box.schema.user.create('somebody')")
+        assert admin.value("box.schema.user.exists('somebody')") is True
+        log.rename(tmp_path / 'log.1')
+        (tmp_path / 'audit.jsonl').rename(tmp_path / 'audit.1')
+        served.signal(signal.SIGUSR1)
+        until(lambda: log.exists() and (tmp_path / 'audit.jsonl').exists())
+        admin.reply('for _, shown in pairs(box.session.list()) do if shown.peer:find("127") then '
+                    'box.session.kill(shown.id) end end')
+        for sock in socks:
+            sock.close()
+        if protocol == 'console':
+            assert 2 == connect(address).value('1 + 1')
+
+    def test_they_are_few_where_there_are_few(self, serve, connect, tmp_path):
+        served = serve('--listen', '127.0.0.1:0')
+        [address] = served.addresses()
+        _, hard = resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE, (32, hard))
+        assert 2 == connect(address).value('1 + 1')
+
+
+class TestHandshakes:
+    @pytest.fixture
+    def start(self, files, tmp_path):
+        started = []
+
+        def start(**limits):
+            console = Console(listen=[{'address': '127.0.0.1:0', 'tls': files}, '127.0.0.1:0', f'unix:{tmp_path}/a'],
+                              config={'limits': {'drain_seconds': 0.2, **limits}})
+            console.start()
+            started.append(console)
+            return console
+
+        yield start
+        for console in started:
+            console.stop()
+
+    def client(self, address, tmp_path):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(str(tmp_path / 'ca.pem'))
+        made = Client.__new__(Client)
+        made._buffer = bytearray()
+        made.sock = context.wrap_socket(socket.create_connection((address.host, address.port), timeout=10),
+                                        server_hostname='localhost')
+        try:
+            made.read(128)
+        except (OSError, EOFError):
+            made.close()
+            raise
+        return made
+
+    def test_those_that_stall_make_room(self, start, flood, connect, tmp_path):
+        served = start(sessions=40)
+        socks = flood(served.addresses[0], 60)
+        until(lambda: served._runtime.hits['refused.tls'] >= 50)
+        assert len(served._handshakes) <= 10
+        # Neither who comes by TLS, nor anybody else, is refused for them.
+        clients = [self.client(served.addresses[0], tmp_path) for _ in range(3)]
+        clients.append(connect(str(served.addresses[1])))
+        assert [2] * 4 == [client.value('1 + 1') for client in clients]
+        for client in clients:
+            client.close()
+        assert 60 == len(socks)
+
+    def test_they_count_as_sessions(self, start, flood, connect):
+        served = start(sessions=12)
+        flood(served.addresses[0], 3)
+        until(lambda: len(served._handshakes) == 3)
+        clients = [connect(str(served.addresses[1])) for _ in range(6)]
+        assert b'too many sessions: the limit is 12' in connect(str(served.addresses[1]), greeting=False).read_to_end()
+        assert 2 == connect(str(served.addresses[2])).value('1 + 1')
+        assert 6 == len(clients)
+
+    def test_a_tunnel_that_cannot_be_made_leaves_nothing(self, start, tmp_path, monkeypatch):
+        served = start()
+
+        def no_more():
+            raise OSError(24, 'Too many open files')
+
+        with monkeypatch.context() as patched:
+            patched.setattr('boxsession.tls._plain_socketpair', no_more)
+            with pytest.raises((EOFError, OSError)):
+                self.client(served.addresses[0], tmp_path)
+        until(lambda: served._runtime.hits['refused.tls'])
+        assert not served._handshakes
+        client = self.client(served.addresses[0], tmp_path)
+        assert 2 == client.value('1 + 1')
+        client.close()
+
+
+class TestTwoServersThatStartAtOnce:
+    def test_one_of_them_listens(self, tmp_path, monkeypatch):
+        path = str(tmp_path / 'a.sock')
+        dead = plain.socket(plain.AF_UNIX)
+        dead.bind(path)
+        dead.close()
+        unlink = listener.os.unlink
+
+        def slowly(name):
+            gevent.sleep(0.05)              # the other one has looked meanwhile
+            unlink(name)
+
+        monkeypatch.setattr(listener.os, 'unlink', slowly)
+        config = ListenerConfig(Address.parse(f'unix:{path}'))
+        both = [Listener(config, lambda sock, peer, _: sock.close()) for _ in range(2)]
+
+        def bind(one):
+            try:
+                one.bind()
+            except ListenError as error:
+                return str(error)
+            return None
+
+        outcomes = [job.get(timeout=10) for job in [gevent.spawn(bind, one) for one in both]]
+        assert outcomes.count(None) == 1
+        assert 'another server is listening there' in next(filter(None, outcomes))
+        winner = both[outcomes.index(None)]
+        assert not winner.has_lost_its_file
+        winner.stop()
+        assert [] == [entry.name for entry in tmp_path.iterdir()]        # no lock is left, either
+
+    def test_a_folder_that_somebody_else_has_locked(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(listener, '_LOCK_SECONDS', 0.1)
+        folder = os.open(tmp_path, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            with pytest.raises(ListenError, match='another process holds a lock'):
+                Listener(ListenerConfig(Address.parse(f'unix:{tmp_path}/a.sock')), None).bind()
+        finally:
+            os.close(folder)
