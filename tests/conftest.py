@@ -62,11 +62,14 @@ def deadline(request):
 
 @pytest.fixture
 def console(request):
-    """A factory of consoles inside this process: console(dialect=..., config=...), stopped at the end."""
+    """A factory of consoles inside this process: console(dialect=..., config=...), stopped at the end.
+
+    The test's own clients are other work of the event loop, for which long statements would wait most of the time.
+    """
     started = []
 
     def start(dialect='classic', expose=None, **config):
-        config['limits'] = {'drain_seconds': 0.2, **config.get('limits', {})}
+        config['limits'] = {'drain_seconds': 0.2, 'share_percent': 0, **config.get('limits', {})}
         made = Console(listen=[{'address': '127.0.0.1:0', 'dialect': dialect}], expose=expose, config=config)
         made.start()
         started.append(made)

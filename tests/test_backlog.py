@@ -206,7 +206,8 @@ class TestTotalOutputBytes:
         'for i = 1, 100 do box.session.push(("x"):rep(1e6)) end return 1'])
     def test_binary(self, connect, expression):
         served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}, '127.0.0.1:0'],
-                         config={'limits': {'total_output_bytes': 4 * self.LIMIT, 'drain_seconds': 0.2}})
+                         config={'limits': {'total_output_bytes': 4 * self.LIMIT, 'drain_seconds': 0.2,
+                                            'share_percent': 0}})
         served.start()
         clients = []
         try:
