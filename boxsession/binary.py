@@ -18,7 +18,6 @@ from gevent.event import Event
 
 from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection, shown
-from boxsession.lua.packing import pack_values, unpack_values
 from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
@@ -36,14 +35,12 @@ _SALT_BYTES = 32
 _LOOK_EVERY = 64
 # So much of what has come goes to Lua at once.
 _LENT_BYTES = 1 << 15
-# Up to so many bytes a result is made ready without looking whether others wait.
-_SHORT_RESULT = 1 << 14
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
 # Clients read the schema when they connect: there is none.
 _SCHEMA_SPACES = range(272, 400)
-_EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL}
+_EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL_16}
 
 
 class _Worker:
@@ -60,8 +57,8 @@ class _Worker:
         self.taken: Request | None = None       # of its batch, which it has given back, the one that it runs
         self.pausing = False                    # between two requests, in favour of other sessions
 
-    def push(self, tagged: bytes) -> bytes | None:
-        return self.connection.send_push(self.sync, tagged)
+    def push(self, tagged: bytes) -> None:
+        self.connection.send_push(self.sync, tagged)
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass
@@ -379,23 +376,13 @@ class BinaryConnection(Connection):
 
     def _run(self, worker, operation, request) -> bytes:
         sync, audit = request.sync, self._audit
-        worker.name, worker.pausing = request.name, True
-        worker.requests.task.killed = False     # that was the request before
-        try:
-            arguments = pack_values(request.arguments, self._runtime.pause)
-        except (ValueError, RecursionError, OverflowError) as error:
-            return iproto.error(sync, _INVALID_MSGPACK, f'Invalid MsgPack - {error}')
-        except StatementCancelled:
-            return iproto.error(sync, _PROC_LUA, worker.requests.task.reason or 'the request was cancelled', 'LuajitError')
-        finally:
-            worker.name, worker.pausing = None, False
         if audit is not None and audit.refuses:
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                  '(audit.required)', 'LuajitError')
         worker.sync, worker.name = sync, request.name
         user, began = self.session.user, time.monotonic() if audit is not None else 0.0
         try:
-            reply = worker.requests.run(operation, request.name, arguments, sync)
+            reply = worker.requests.run(operation, request.name, request.arguments, iproto.packed(sync))
         except BaseException as error:          # the client is gone, or the server ends
             if audit is not None:
                 audit.statement(self.session, user, request.name, f'{type(error).__name__}: {error}'.encode(),
@@ -413,7 +400,7 @@ class BinaryConnection(Connection):
         """The answer that a request's packed results or error make, and the error's text."""
         if reply[0] == 61:                  # '='
             return self._results(request, reply), b''
-        kind, code, message, access = unpack_values(reply[1:])
+        kind, code, message, access = iproto.unpacked(reply[1:])
         return (iproto.error(request.sync, code, message, kind, access or None),
                 message.encode(errors='surrogateescape'))
 
@@ -423,17 +410,7 @@ class BinaryConnection(Connection):
             self._runtime.hits['limits.output_bytes'] += 1
             return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
                                                          '(limits.output_bytes)', 'LuajitError')
-        try:
-            # What is short costs no look at the clock.
-            values = (unpack_values(reply[1:]) if len(reply) < _SHORT_RESULT else
-                      unpack_values(reply[1:], self._runtime.pause))
-            if request.type == iproto.CALL_16:
-                values = _rows(values)
-            return iproto.ok(request.sync, values)
-        except (ValueError, TypeError, OverflowError) as error:
-            return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
-        except StatementCancelled:
-            return iproto.error(request.sync, _PROC_LUA, 'the request was cancelled, when it had run', 'LuajitError')
+        return iproto.ok(request.sync, reply[1:])
 
     def _answer(self, worker, request) -> bytes:
         sync, kind = request.sync, request.type
@@ -445,7 +422,7 @@ class BinaryConnection(Connection):
             return self._authenticate(worker, request)
         if kind == iproto.SELECT:
             if request.space in _SCHEMA_SPACES:
-                return iproto.ok(sync, [])
+                return iproto.ok(sync, iproto.packed([]))
             return iproto.error(sync, _NO_SUCH_SPACE, f"Space '{request.space}' does not exist")
         if kind == iproto.WATCH:
             return iproto.event(request.name)
@@ -454,17 +431,17 @@ class BinaryConnection(Connection):
         return iproto.error(sync, _UNKNOWN_REQUEST, f'Unknown request type {kind}')
 
     def _authenticate(self, worker, request) -> bytes:
-        arguments = request.arguments[:2]
-        if not all(type(argument) is bytes for argument in arguments):
+        arguments = iproto.login_arguments(request.arguments)
+        if arguments is None:
             return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
         worker.name, self._authenticating = b'AUTH', True
         try:
-            reply = worker.requests.run(Requests.LOGIN, request.name, pack_values(arguments), request.sync)
+            reply = worker.requests.run(Requests.LOGIN, request.name, iproto.packed(arguments), iproto.packed(request.sync))
         finally:
             worker.name, self._authenticating = None, False
         if reply[0] == 61:
             return iproto.ok(request.sync)
-        kind, code, message, access = unpack_values(reply[1:])
+        kind, code, message, access = iproto.unpacked(reply[1:])
         return iproto.error(request.sync, code, message, kind, access or None)
 
     # The session's host: what its triggers do
@@ -472,17 +449,11 @@ class BinaryConnection(Connection):
     def push(self, tagged: bytes) -> None:
         pass
 
-    def send_push(self, sync: int, packed: bytes) -> bytes | None:
-        """Sends what a request pushes, under its number; gives the error's text for what has no form in msgpack."""
-        try:
-            # Others have their turns while a long one is made ready.
-            [value] = unpack_values(packed) if len(packed) < _SHORT_RESULT else unpack_values(packed, self._runtime.pause)
-            self._put(iproto.push(sync, value))
-        except (ValueError, TypeError, OverflowError) as error:
-            return str(error).encode()
+    def send_push(self, sync: int, packed: bytes) -> None:
+        """Sends what a request pushes, under its number."""
+        self._put(iproto.push(sync, packed))
         if self._out_bytes > BATCH_BYTES:
             self._flush_answers()
-        return None
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass
@@ -516,9 +487,3 @@ class BinaryConnection(Connection):
         self._most = settings['limits.requests']
         self._protocol.max_request_bytes = settings['limits.request_bytes']
 
-
-def _rows(values):
-    """What the old CALL makes of results: a list of lists (Tarantool 1.6 returned tuples)."""
-    if len(values) == 1 and type(values[0]) is list and values[0] and type(values[0][0]) is list:
-        values = values[0]
-    return [value if type(value) is list else [value] for value in values]

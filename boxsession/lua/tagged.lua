@@ -113,6 +113,8 @@ local function highest_index(value)
     return max <= FORCED_SPARSE_MAX + size * SPARSE_RATIO and max or #value
 end
 
+tagged.highest_index = highest_index
+
 -- The length of a table by a serializer's settings: nil for a map. `forced`: __serialize says that it is a list.
 local HUGE_LIST = 2^20
 local function list_length_by(settings, value, forced)

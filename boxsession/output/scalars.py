@@ -39,11 +39,11 @@ _INDICATOR = re.compile(rb'[#,\[\]{}&*!|>\'"%@` \n]|\xe2\x80[\xa8\xa9]|[-?:](?: 
 
 class _Escapes(dict):
     def __missing__(self, char):
-        point = ord(char)
-        return f'\\x{point:02X}' if point < 0x100 else f'\\U{point:08X}'
+        return f'\\U{ord(char):08X}'
 
 
-_ESCAPES = _Escapes({'\0': '\\0', '\a': '\\a', '\b': '\\b', '\t': '\\t', '\n': '\\n', '\v': '\\v', '\f': '\\f', '\r': '\\r',
+_ESCAPES = _Escapes({chr(code): f'\\x{code:02X}' for code in range(128)})
+_ESCAPES.update({'\0': '\\0', '\a': '\\a', '\b': '\\b', '\t': '\\t', '\n': '\\n', '\v': '\\v', '\f': '\\f', '\r': '\\r',
                      '\x1b': '\\e', '"': '\\"', '\\': '\\\\', '\u2028': '\\L', '\u2029': '\\P'})
 _ESCAPED = re.compile('[\0-\x1f"\\\\\x7f\u2028\u2029\U00010000-\U0010ffff]+')
 _LINE_BREAKS = re.compile('([\n\u2028\u2029]+)')
