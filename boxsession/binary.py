@@ -83,7 +83,7 @@ class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
-                 '_sender', '_authenticating', '_lent')
+                 '_sender', '_authenticating', '_lent', '_is_broken')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, is_private: bool, instance: str):
         super().__init__(sock, session, runtime, audit=audit, is_private=is_private)
@@ -94,6 +94,7 @@ class BinaryConnection(Connection):
         self._busy: set[_Worker] = set()
         self._most = 0                          # requests at a time; 0 for no limit
         self._ended = False                     # the client sends no more
+        self._is_broken = False                 # what it has sent last is no frame
         self._done = Event()                    # the session is to end
         self._sent = Event()                    # nobody is in the middle of sending
         self._sent.set()
@@ -129,6 +130,8 @@ class BinaryConnection(Connection):
         if self._farewell:
             self._put(iproto.error(0, _PROC_LUA, self._farewell, 'LuajitError'))
         self._send_now()
+        if self._is_broken:
+            self._take_rest()
 
     def _end_workers(self):
         self._cancel_running(self._farewell)
@@ -371,7 +374,7 @@ class BinaryConnection(Connection):
             self._runtime.count_error('input')
             self._put(iproto.error(0, event.code, event.message))
             self._flush_answers()
-            self._ended = True
+            self._ended = self._is_broken = True
             self._stop_reading()
 
     def _run(self, worker, operation, request) -> bytes:

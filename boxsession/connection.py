@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import logging
 import select
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,8 @@ BATCH_BYTES = 1 << 18
 _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
+# What a client sends behind the last answer is read for so long, and so much of it.
+_REST_SECONDS, _REST_BYTES = 1.0, 1 << 20
 
 # How much of a running statement the list of sessions shows.
 _STATEMENT_SHOWN = 120
@@ -216,6 +219,28 @@ class Connection:
         self._out_bytes = 0
         sent = self._send(data)
         return memoryview(data)[sent:] if sent < len(data) else None
+
+    def _take_rest(self) -> None:
+        """Ends the output, and reads what the client still sends, for a while: a close with something unread is a reset,
+        which may overtake the last answer."""
+        hub, taken = get_hub(), 0
+        watcher = hub.loop.io(self._sock.fileno(), _READ)
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+            with Timeout(_REST_SECONDS, False):
+                while taken < _REST_BYTES:
+                    try:
+                        data = self._sock.recv(_REST_BYTES)
+                    except BlockingIOError:
+                        hub.wait(watcher)
+                        continue
+                    if not data:
+                        break
+                    taken += len(data)
+        except OSError:
+            pass
+        finally:
+            watcher.close()
 
     def _send(self, data) -> int:
         try:
