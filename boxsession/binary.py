@@ -18,7 +18,7 @@ from gevent.event import Event
 
 from boxsession.audit import Audit
 from boxsession.connection import BATCH_BYTES, Connection, shown
-from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
+from boxsession.lua.runtime import Requests, Runtime
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
 from boxsession.session import Session, enter_session

@@ -381,9 +381,11 @@ class TestRights:
         client = connect(start("box.schema.user.revoke('guest', 'execute', 'universe')"))
         keys = b'\xdf' + (50000).to_bytes(4, 'big') + b''.join(
             b'\xcf' + struct.pack('>Q', number << 40 | 7) + b'\xc0' for number in range(1, 50001))
-        head, name = bytes([0x82, 0, kind, 1, 9]), {CALL: b'\x22', EVAL: b'\x27', AUTH: b'\x23'}.get(kind, b'\x57') + b'\xa1x'
-        payload = {'argument': head + b'\x82' + name + b'\x21\x91' + keys, 'unknown key': head + b'\x82' + name + b'\x7f' + keys,
-                   'keys': head + keys, 'header': bytes([0x83, 0, kind, 1, 9, 0x7f]) + keys + b'\x81' + name}[body]
+        head = bytes([0x82, 0, kind, 1, 9])
+        name = {CALL: b'\x22', EVAL: b'\x27', AUTH: b'\x23'}.get(kind, b'\x57') + b'\xa1x'
+        payload = {'argument': head + b'\x82' + name + b'\x21\x91' + keys,
+                   'unknown key': head + b'\x82' + name + b'\x7f' + keys, 'keys': head + keys,
+                   'header': bytes([0x83, 0, kind, 1, 9, 0x7f]) + keys + b'\x81' + name}[body]
         client.sock.sendall((b'\xce' + len(payload).to_bytes(4, 'big') + payload) * 3)
         for _ in range(3):
             client.receive()

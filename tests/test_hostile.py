@@ -336,7 +336,8 @@ class TestLongStrings:
             reply = client.read_until(end)
             assert b'limits.output_bytes' in reply and len(reply) < 1000
 
-    @pytest.mark.parametrize('text', ["('1'):rep(1e5) .. 'x'", "('1e'):rep(5e5)", "('%TAG !a! x\\n'):rep(9e4)", "('[],'):rep(3e5)",
+    @pytest.mark.parametrize('text', ["('1'):rep(1e5) .. 'x'", "('1e'):rep(5e5)",
+                                      "('%TAG !a! x\\n'):rep(9e4)", "('[],'):rep(3e5)",
                                       "('.'):rep(1e6)", "('\\n'):rep(1e6)", "('0x'):rep(5e5)"])
     def test_yaml_that_takes_the_square_of_its_length(self, served, connect, text):
         client = connect(served)

@@ -10,10 +10,10 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 LAYERS = [
     {'version', 'errors', 'address', 'session', 'protocol', 'protocol.greeting', 'protocol.telnet', 'output.tagged',
      'output.reader', 'output.limits', 'auth', 'histogram', 'redaction', 'client', 'client.completeness'},
-    {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
+    {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd'},
-    {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
-    {'accounts', 'listener', 'client.conversation', 'client.values', 'client.target', 'client.history'},
+    {'output.yaml', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
+    {'output', 'accounts', 'listener', 'client.conversation', 'client.values', 'client.target', 'client.history'},
     {'client.link', 'client.settings', 'client.screen', 'client.plain', 'client.fancy'},
     {'client.script'},
     {'client.terminal'},
@@ -41,7 +41,7 @@ DOORS = {
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
 PURE = {'access', 'auth', 'protocol.iproto', 'lua.packing', 'protocol.console', 'protocol.telnet',
-        'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
+        'protocol.greeting', 'output', 'output.limits', 'output.scalars', 'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
         'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}

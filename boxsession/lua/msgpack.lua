@@ -270,8 +270,11 @@ local function head(length, heads, long)
     return heads[length] or length < 2^16 and char(long, floor(length / 256), length % 256) or char(long + 1) .. quad(length)
 end
 
+local function long_string_head(length)
+    return length < 2^8 and '\217' .. char(length) or head(length, STRING_HEADS, 0xda)
+end
 local function string_head(length)
-    return STRING_HEADS[length] or length < 2^8 and '\217' .. char(length) or head(length, STRING_HEADS, 0xda)
+    return STRING_HEADS[length] or long_string_head(length)
 end
 
 local FIXED_EXTENSIONS = {[1] = '\212', [2] = '\213', [4] = '\214', [8] = '\215', [16] = '\216'}
@@ -301,7 +304,8 @@ local function encode(value, depth)
     if kind == 'number' then
         return SMALL[value] or encode_number(value)
     elseif kind == 'string' then
-        return string_head(#value) .. value
+        local length = #value
+        return (STRING_HEADS[length] or long_string_head(length)) .. value
     elseif kind == 'boolean' then
         return value and '\195' or '\194'
     elseif value == nil or value == NULL then
@@ -389,6 +393,9 @@ local function encode_list(...)
             return '\145' .. string_head(#value) .. value
         end
         return '\145' .. encode(value, 0)
+    elseif count == 2 then
+        local one, two = ...
+        return '\146' .. encode(one, 0) .. encode(two, 0)
     end
     return encode_items({...}, count, -1)
 end

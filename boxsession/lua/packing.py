@@ -1,23 +1,18 @@
-"""Values of the binary protocol for Lua, and back: as packed strings (boxsession/lua/expose.lua has the grammar).
+"""Values of the binary protocol, as a client has them, as packed strings (output/tagged.py has the grammar).
 
 Values are as msgpack gives them: None, bool, int of up to 64 bits, float, bytes, list, dict, and extension values.
 """
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from typing import Any
 
-from boxsession.protocol.iproto import Extension, Timestamp
+from boxsession.protocol.iproto import Extension
 
-__all__ = ['pack_values', 'unpack_values']
+__all__ = ['pack_values']
 
 # Above this a Lua number no longer holds every whole number.
 _EXACT_MAX = 2 ** 53
-_WIDE_MIN, _WIDE_END = -2 ** 63, 2 ** 64
 _NONE, _TRUE, _FALSE, _NULL = b'N', b't', b'f', b'Z'
-_CONSTANTS = {78: None, 90: None, 116: True, 102: False}
-_WITH_TEXT = frozenset(b'nsIE')
 _NOTHING = b'L]'
 _PAUSE_EVERY = 1000
 # What is nested deeper is refused: by a number, since Python's own limit depends on its version.
@@ -77,65 +72,3 @@ def _pack(out, value, pause, depth, null=_NULL):
     else:
         code, data = (value.code, value.data) if kind is Extension else (_TIMESTAMP, value.to_bytes())
         out.append(b'E%d:%c%s' % (len(data) + 1, code, data))
-
-
-def unpack_values(packed: bytes, pause: Callable[[], None] = lambda: None) -> list[Any]:
-    """The values that Lua packed: as pack_values() takes them, but strings as str, with what is not UTF-8 as surrogates.
-
-    Raises what `pause` raises, which is called now and then.
-    """
-    return _unpack(packed, 0, pause)[0]
-
-
-def _unpack(packed, at, pause):
-    """The value at `at`, and where it ends."""
-    mark = packed[at]
-    if mark in _WITH_TEXT:
-        colon = packed.index(b':', at)
-        stop = colon + 1 + int(packed[at + 1:colon])
-        text = packed[colon + 1:stop]
-        if mark == 110:                             # n
-            return _number(text), stop
-        if mark == 115:                             # s
-            return text.decode(errors='surrogateescape'), stop
-        if mark == 73:                              # I
-            return int(text), stop
-        if text[0] == _TIMESTAMP:
-            return Timestamp.from_bytes(text[1:]), stop
-        return Extension(text[0], text[1:]), stop
-    at += 1
-    if mark == 76:                                  # L
-        items = []
-        while packed[at] != 93:
-            item, at = _unpack(packed, at, pause)
-            items.append(item)
-            if not len(items) % _PAUSE_EVERY:
-                pause()
-        pause()
-        return items, at + 1
-    if mark == 77:                                  # M
-        mapping = {}
-        while packed[at] != 125:
-            key, at = _unpack(packed, at, pause)
-            if isinstance(key, (list, dict)):
-                raise ValueError('a table cannot be a key')
-            if key in mapping:                      # True is 1 in Python
-                raise ValueError(f'true and 1, or false and 0, cannot both be keys ({key})')
-            mapping[key], at = _unpack(packed, at, pause)
-            if not len(mapping) % _PAUSE_EVERY:
-                pause()
-        pause()
-        return mapping, at + 1
-    return _CONSTANTS[mark], at
-
-
-def _number(digits):
-    try:
-        return int(digits)
-    except ValueError:
-        pass
-    number = float(digits)
-    # As Tarantool writes them: whole numbers of 64 bits as such, whatever they were.
-    if math.isfinite(number) and number == math.floor(number) and _WIDE_MIN <= number < _WIDE_END:
-        return int(number)
-    return number

@@ -963,8 +963,10 @@ class Requests:
         memory.keep()
 
     def run(self, operation: int, name: bytes, arguments: bytes, sync: bytes) -> bytes:
-        """Evaluates an expression, or calls a function: '=' and a list of the results, or '!' and a list of an error's type,
-        code, message and what was denied. Lists, and the request's number, are in msgpack."""
+        """Evaluates an expression, or calls a function. Lists, and the request's number, are in msgpack.
+
+        Gives '=' and a list of the results, or '!' and a list of an error's type, code, message and what was denied.
+        """
         task, runtime, memory = self.task, self._runtime, self._memory
         began = time.monotonic()
         if not task.is_clean:

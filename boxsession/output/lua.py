@@ -60,7 +60,7 @@ class _Writer:
             out.append(b'"')
             self._string(data)
             out.append(b'"')
-        elif mark == 'n':
+        elif mark in 'nI':
             out.append(data)
         elif mark in 'Ll':
             self._list(depth)

@@ -140,7 +140,7 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
                 yield _long_string(scalar, placeholders)
             elif mark == 's' or mark == 'q':
                 yield _string(data, mark == 'q', bool(flow))
-            elif mark == 'n':
+            elif mark in 'nI':
                 yield _plain(data.decode())
             elif mark == '*':
                 yield events.AliasEvent(data.decode())

@@ -157,6 +157,12 @@ class IprotoProtocol:
         return BadFrame(_INVALID_MSGPACK, message, is_too_long)
 
     def _request(self, frame):
+        # A header as all connectors write it, {type, sync}, of a request whose body is not looked at.
+        if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1 and frame[2] not in _FIELDS:
+            first = frame[4]
+            end = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
+            if end <= len(frame):
+                return Request(frame[2], first if end == 5 else int.from_bytes(frame[5:end], 'big'))
         unpacker = msgpack.Unpacker(max_buffer_size=len(frame) or 1)
         unpacker.feed(frame)
         sync, kind = 0, None
