@@ -17,10 +17,11 @@ __all__ = ['values']
 _KEYWORDS = frozenset(b'''and break do else elseif end false for function if in local nil not or repeat return then
                           true until while'''.split())
 _NAME = re.compile(rb'\w*', re.ASCII)
-_ESCAPED = re.compile(rb'[\x00-\x1f"\'\x7f-\xff]+')
-_ESCAPES = [b'\\x%02x' % code for code in range(256)]
+_UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\'')
+# By byte: what stands for it.
+_WRITTEN = [bytes([code]) if code in _UNESCAPED else b'\\x%02x' % code for code in range(256)]
 for _char, _escape in zip(b'\0\a\b\t\n\v\f\r"\'', b'0abtnvfr"\'', strict=True):
-    _ESCAPES[_char] = b'\\%c' % _escape
+    _WRITTEN[_char] = b'\\%c' % _escape
 _STEP = 256         # tokens between two pauses
 _WHOLE_TRIPLES = 3 << 12
 # No name is longer, and needs no look whether it is one.
@@ -28,15 +29,15 @@ _NAME_MAX = 1 << 12
 _WORDS = {'N': b'nil', 'Z': b'box.NULL', 't': b'true', 'f': b'false'}
 
 
-def _escaped(match: re.Match) -> bytes:
-    return b''.join(map(_ESCAPES.__getitem__, match.group()))
+def _escaped(piece: bytes) -> bytes:
+    return b''.join(map(_WRITTEN.__getitem__, piece)) if piece.translate(None, _UNESCAPED) else piece
 
 
 def _text(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
     """A string's characters as they stand between the quotes, in pieces; base64 where it is not text."""
     if is_printable(data, pause):
         for piece in pieces(data, pause):
-            yield _ESCAPED.sub(_escaped, piece)
+            yield _escaped(piece)
         return
     for at in range(0, len(data), _WHOLE_TRIPLES):
         pause()
@@ -76,6 +77,9 @@ class _Writer:
             out.append(_WORDS[mark])
 
     def _string(self, data: bytes) -> None:
+        if len(data) <= _NAME_MAX and data.isascii():
+            self.out.append(_escaped(data))
+            return
         for piece in _text(data, self.limits.pause):
             self.out.append(piece)
             self._size += len(piece)

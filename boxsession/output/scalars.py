@@ -37,15 +37,12 @@ _NUMBER = re.compile(rb'[+-]?\.?[0-9]')
 _INDICATOR = re.compile(rb'[#,\[\]{}&*!|>\'"%@` \n]|\xe2\x80[\xa8\xa9]|[-?:](?: |\Z)|---|\.\.\.')
 
 
-class _Escapes(dict):
-    def __missing__(self, char):
-        return f'\\U{ord(char):08X}'
-
-
-_ESCAPES = _Escapes({chr(code): f'\\x{code:02X}' for code in range(128)})
-_ESCAPES.update({'\0': '\\0', '\a': '\\a', '\b': '\\b', '\t': '\\t', '\n': '\\n', '\v': '\\v', '\f': '\\f', '\r': '\\r',
-                     '\x1b': '\\e', '"': '\\"', '\\': '\\\\', '\u2028': '\\L', '\u2029': '\\P'})
-_ESCAPED = re.compile('[\0-\x1f"\\\\\x7f\u2028\u2029\U00010000-\U0010ffff]+')
+# By code point: what stands for it in double quotes, where that is not itself; wider ones beside.
+_ESCAPES = {code: f'\\x{code:02X}' if code < 32 or code == 127 else chr(code) for code in range(128)}
+_ESCAPES.update({ord(char): text for char, text in {
+    '\0': '\\0', '\a': '\\a', '\b': '\\b', '\t': '\\t', '\n': '\\n', '\v': '\\v', '\f': '\\f', '\r': '\\r', '\x1b': '\\e',
+    '"': '\\"', '\\': '\\\\', '\u2028': '\\L', '\u2029': '\\P'}.items()})
+_WIDE = re.compile('[\U00010000-\U0010ffff]+')
 _LINE_BREAKS = re.compile('([\n\u2028\u2029]+)')
 _INDENTED = re.compile('(?<=[\n\u2028\u2029])(?=[^\n\u2028\u2029])')
 # Where a line may be broken: at a single space; in double quotes at the first of several, too. Not at the last character.
@@ -143,9 +140,9 @@ class LongScalar:
         for text, after in self._texts():
             out: list[str] = []
             if style == '"':
-                parts = [_ESCAPED.sub(_escaped, text)]
+                parts = [_WIDE.sub(_escaped, text.translate(_ESCAPES))]
             elif style == "'":
-                parts = _LINE_BREAKS.split(text.replace("'", "''"))
+                parts = _lines(text.replace("'", "''"), column, indent)
             else:
                 parts = [text]
             for number, part in enumerate(parts):
@@ -160,6 +157,12 @@ class LongScalar:
                 if in_breaks:
                     out.append(margin)
                     column, in_breaks = indent, False
+                if '\n' in part:
+                    # Short lines. Of breaks that follow one another the first is written twice.
+                    part = part.replace('\n', '\n\n' + margin).replace(margin + '\n\n', '\n')
+                    out.append(part)
+                    column, before = len(part) - part.rfind('\n') - 1, part[-1]
+                    continue
                 is_last = number == len(parts) - 1
                 behind = after if is_last else '\n'
                 column = _fold(out, part, before, behind or ('' if style == '"' else ' '), place, column, margin)
@@ -186,7 +189,18 @@ class LongScalar:
 
 
 def _escaped(match: re.Match) -> str:
-    return ''.join(map(_ESCAPES.__getitem__, match.group()))
+    return ''.join([f'\\U{ord(char):08X}' for char in match.group()])
+
+
+def _lines(text: str, column: int, indent: int) -> list[str]:
+    """Texts and the breaks of lines behind them, in turns; lines that need not be broken stay together."""
+    if '\u2028' not in text and '\u2029' not in text and '\n' in text:
+        lines = text.split('\n')
+        if max(column, indent) + max(map(len, lines)) <= _WIDTH:
+            inner = text.strip('\n')
+            lead = len(text) - len(text.lstrip('\n')) if inner else len(text)
+            return ['', text[:lead], inner, text[lead + len(inner):]]
+    return _LINE_BREAKS.split(text)
 
 
 def _fold(out, part, before, behind, place, column, margin) -> int:

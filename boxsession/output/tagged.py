@@ -82,4 +82,6 @@ def is_printable(data: bytes, pause: Callable[[], None] = lambda: None) -> bool:
     Those are the C1 controls (U+0080 to U+009F), the byte order mark and the last two code points of each plane; ASCII
     control characters are text, they have escapes.
     """
+    if len(data) <= _PIECE:
+        return is_printable_piece(data)
     return all(is_printable_piece(piece) for piece in pieces(data, pause))
