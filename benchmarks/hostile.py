@@ -82,17 +82,24 @@ def percentile(values, share):
 class Server:
     """Ours, in a process of its own."""
 
-    command = ('-m', 'boxsession', 'serve', '--listen', '127.0.0.1:0')
+    config = 'listen: ["127.0.0.1:0", {address: "127.0.0.1:0", protocol: binary}]'
+
+    @classmethod
+    def command(cls, folder):
+        path = folder / 'config.yml'
+        path.write_text(cls.config)
+        return '-m', 'boxsession', 'serve', '-c', str(path)
 
     def __init__(self, folder):
         self.log = folder / 'log'
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([sys.executable, *self.command], stderr=log)
-        while b'listening: console ' not in self.log.read_bytes():
+            self.process = subprocess.Popen([sys.executable, *self.command(folder)], stderr=log)
+        while self.log.read_bytes().count(b'listening: ') < 2:
             if self.process.poll() is not None:
                 raise SystemExit(self.log.read_text())
             time.sleep(0.01)
-        self.address = self.log.read_text().partition('listening: console ')[2].split()[0]
+        self.address, self.binary_address = (self.log.read_text().partition(f'listening: {kind} ')[2].split()[0]
+                                             for kind in ('console', 'binary'))
 
     def memory(self):
         """(resident now, at its peak) in MiB."""
@@ -154,6 +161,50 @@ def repeating(text, sessions=1):
             thread.join()
         return []
     return attack
+
+
+def shown_as(mode, text, sessions=2):
+    """Sessions that show a long string again and again."""
+    end = b'\n...\n' if mode == 'yaml' else b';'
+
+    def attack(server, seconds):
+        until = time.monotonic() + seconds
+
+        def run():
+            sock = open_session(server.address)
+            sock.sendall(f'\\set output {mode}\n'.encode())
+            reply = b''
+            while not reply.endswith(end):
+                reply += sock.recv(100)
+            while time.monotonic() < until:
+                sock.sendall(f'return {text}\n'.encode())
+                reply = b''
+                while not reply.endswith(end):
+                    piece = sock.recv(1 << 20)
+                    if not piece:
+                        return
+                    reply = reply[-8:] + piece
+            sock.close()
+        threads = [threading.Thread(target=run) for _ in range(sessions)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return []
+    return attack
+
+
+def colliding_keys(server, seconds):
+    """Requests of the binary protocol, before a login, with keys that a dict of Python's looks for long."""
+    count = 50000
+    keys = b''.join(b'\xcf' + (number << 40 | 7).to_bytes(8, 'big') + b'\xc0' for number in range(1, count + 1))
+    payload = b'\x82\x00\x0a\x01\x01\x82\x22\xa1x\x21\x91\xdf' + count.to_bytes(4, 'big') + keys
+    end = time.monotonic() + seconds
+    sock = open_session(server.binary_address)
+    while time.monotonic() < end:
+        sock.sendall(b'\xce' + len(payload).to_bytes(4, 'big') + payload)
+        sock.recv(1000)
+    return [sock]
 
 
 def accept_storm(server, seconds):
@@ -245,6 +296,13 @@ def attacks(sessions):
             'while true do string.format(("%s"):rep(100), unpack(string.split(("x "):rep(100)))) end', sessions=4),
         '100 MB that nobody reads': statements(HUGE, sessions=2),
         'a huge result, read': repeating('local t = {} for i = 1, 1e5 do t[i] = {"é", i} end return t'),
+        'control characters as Lua text': shown_as('lua', r"('\1'):rep(1.5e7)"),
+        'letters with accents as Lua text': shown_as('lua,block', "('é'):rep(7.5e6)"),
+        'long strings as YAML': shown_as('yaml', r"('é\1 😀'):rep(1e6)"),
+        'long words as YAML': shown_as('yaml', "('ab '):rep(5e6)"),
+        'YAML with long numbers': repeating("pcall(require('yaml').decode, ('1'):rep(1e5) .. 'x')"),
+        'long lines for the log': repeating(r"print(('\255'):rep(1.5e7))"),
+        'keys that collide, before a login': colliding_keys,
         'an accept storm': accept_storm,
         f'{sessions:,} idle sessions': idle_sessions(sessions),
         'no more files': no_more_files,

@@ -57,17 +57,20 @@ def serve():
 
     server = StreamServer(('127.0.0.1', 0), handle)
     server.start()
-    console = Console(listen=['127.0.0.1:0'])
+    console = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary'}])
     console.start()
     print(f'service: {server.server_port}', file=sys.stderr, flush=True)
-    print(f'listening: console {console.addresses[0]}', file=sys.stderr, flush=True)
+    for kind, address in zip(('console', 'binary'), console.addresses, strict=True):
+        print(f'listening: {kind} {address}', file=sys.stderr, flush=True)
     console.serve_forever()
 
 
 class Service(hostile.Server):
     """The program in a process of its own; a Server to the attacks of hostile.py."""
 
-    command = (__file__, '--serve')
+    @classmethod
+    def command(cls, _):
+        return __file__, '--serve'
 
     @property
     def port(self):

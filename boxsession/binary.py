@@ -19,10 +19,10 @@ from gevent.event import Event
 
 from boxsession.audit import Audit
 from boxsession.backlog import Backlog
-from boxsession.connection import BATCH_BYTES, MAKING, Connection, shown
+from boxsession.connection import BATCH_BYTES, Connection, shown
 from boxsession.greenlets import Aborted, UserGreenlet
-from boxsession.lua.packing import first_string, pack_values, source_of, unpack_values
-from boxsession.lua.runtime import Requests, Runtime, StatementCancelled
+from boxsession.lua.packing import first_string, source_of
+from boxsession.lua.runtime import Requests, Runtime
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
 from boxsession.redaction import STATEMENT_BYTES, redacted_arguments
@@ -40,17 +40,16 @@ _SALT_BYTES = 32
 _LOOK_EVERY = 64
 # So much of what has come goes to Lua at once.
 _LENT_BYTES = 1 << 15
-# Up to so many bytes a result is made ready without looking whether others wait.
-_SHORT_RESULT = 1 << 14
 # What clients look for; the version is that of the server whose behaviour is kept.
 _SERVER_VERSION = '2.6.0'
 _PROC_LUA, _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 32, 36, 48, 20
 # Clients read the schema when they connect: there is none.
 _SCHEMA_SPACES = range(272, 400)
-_KINDS = {Requests.EVAL: 'eval', Requests.CALL: 'call'}
+_KINDS = {Requests.EVAL: 'eval', Requests.CALL: 'call', Requests.CALL_16: 'call'}
 # What clients of consoles evaluate, with the statement as its argument.
 _CONSOLE_EVAL = b"return require('console').eval(...)"
-_EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL}
+_NO_ARGUMENTS = b'\x90'
+_EVAL_OR_CALL = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL_16}
 
 
 class _Worker:
@@ -67,8 +66,8 @@ class _Worker:
         self.taken: Request | None = None       # of its batch, which it has given back, the one that it runs
         self.pausing = False                    # between two requests, in favour of other sessions
 
-    def push(self, tagged: bytes) -> bytes | None:
-        return self.connection.send_push(self.sync, tagged)
+    def push(self, tagged: bytes) -> None:
+        self.connection.send_push(self.sync, tagged)
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass
@@ -93,7 +92,7 @@ class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
-                 '_sender', '_authenticating', '_lent', '_is_starting')
+                 '_sender', '_authenticating', '_lent', '_is_starting', '_is_broken')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
                  instance: str):
@@ -105,6 +104,7 @@ class BinaryConnection(Connection):
         self._busy: set[_Worker] = set()
         self._most = 0                          # requests at a time; 0 for no limit
         self._ended = False                     # the client sends no more
+        self._is_broken = False                 # what it has sent last is no frame
         self._done = Event()                    # the session is to end
         self._sent = Event()                    # nobody is in the middle of sending
         self._sent.set()
@@ -142,6 +142,8 @@ class BinaryConnection(Connection):
             self._say_farewell(iproto.error(0, _PROC_LUA, self._farewell, 'LuajitError'))
         else:
             self._send_now()
+        if self._is_broken:
+            self._linger()
 
     def _end_workers(self):
         self._cancel_running(self._farewell)
@@ -395,43 +397,28 @@ class BinaryConnection(Connection):
             self._runtime.count_error('input')
             self._put(iproto.error(0, event.code, event.message))
             self._flush_answers()
-            self._ended = True
+            self._ended = self._is_broken = True
             self._stop_reading()
 
     def _run(self, worker, operation, request) -> bytes:
         sync, audit = request.sync, self._audit
-        worker.name, worker.pausing = request.name, True
         worker.requests.task.killed = False     # that was the request before
-        problem = None
-        try:
-            arguments = pack_values(request.arguments, self._runtime.pause)
-        except (ValueError, RecursionError, OverflowError) as error:
-            problem = f'Invalid MsgPack - {error}'
-            return iproto.error(sync, _INVALID_MSGPACK, problem)
-        except StatementCancelled:
-            problem = worker.requests.task.reason or 'the request was cancelled'
-            return iproto.error(sync, _PROC_LUA, problem, 'LuajitError')
-        finally:
-            worker.name, worker.pausing = None, False
-            if problem is not None and audit is not None:
-                audit.statement(self.session, self.session.user, request.name, f'not run: {problem}'.encode(), 0.0,
-                                kind=_KINDS[operation])
         if audit is not None and audit.refuses:
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                  '(audit.required)', 'LuajitError')
         worker.sync, worker.name = sync, request.name
         user, began = self.session.user, time.monotonic() if audit is not None else 0.0
         try:
-            reply = worker.requests.run(operation, request.name, arguments, sync)
+            reply = worker.requests.run(operation, request.name, request.arguments, iproto.packed(sync))
         except BaseException as error:          # the client is gone, or the server ends
             if audit is not None:
-                self._record(worker, operation, request.name, arguments, user,
+                self._record(worker, operation, request.name, request.arguments, user,
                              f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
             raise
         finally:
             worker.name = None
         answer, problem = self._answer_to(request, reply)
-        if audit is not None and not self._record(worker, operation, request.name, arguments, user, problem, began):
+        if audit is not None and not self._record(worker, operation, request.name, request.arguments, user, problem, began):
             return iproto.error(sync, _PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
                                 'LuajitError')
         return answer
@@ -444,9 +431,9 @@ class BinaryConnection(Connection):
         try:
             if operation == Requests.EVAL and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
                 # How clients of consoles send a statement: that is what was asked for.
-                name, arguments, fields = statement, b'L]', {'kind': 'console.eval'}
+                name, arguments, fields = statement, _NO_ARGUMENTS, {'kind': 'console.eval'}
                 problem = problem or (worker.requests.eval_error() if may_pause else b'')
-            if arguments != b'L]':
+            if arguments != _NO_ARGUMENTS:
                 fields['arguments'] = redacted_arguments(
                     name, source_of(arguments, STATEMENT_BYTES), arguments, pause=pause)
             return self._recorder.statement(self.session, user, name, problem, seconds, pause, **fields)
@@ -457,7 +444,7 @@ class BinaryConnection(Connection):
         """The answer that a request's packed results or error make, and the error's text."""
         if reply[0] == 61:                  # '='
             return self._results(request, reply), b''
-        kind, code, message, access = unpack_values(reply[1:])
+        kind, code, message, access = iproto.unpacked(reply[1:])
         return (iproto.error(request.sync, code, message, kind, access or None),
                 message.encode(errors='surrogateescape'))
 
@@ -467,23 +454,7 @@ class BinaryConnection(Connection):
             self._runtime.hits['limits.output_bytes'] += 1
             return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
                                                          '(limits.output_bytes)', 'LuajitError')
-        is_short = len(reply) < _SHORT_RESULT
-        if not is_short:
-            self._make(MAKING * len(reply))
-        try:
-            # What is short costs no look at the clock.
-            values = (unpack_values(reply[1:]) if is_short else
-                      unpack_values(reply[1:], self._runtime.pause))
-            if request.type == iproto.CALL_16:
-                values = _rows(values)
-            return iproto.ok(request.sync, values)
-        except (ValueError, TypeError, OverflowError) as error:
-            return iproto.error(request.sync, _PROC_LUA, str(error), 'LuajitError')
-        except StatementCancelled:
-            return iproto.error(request.sync, _PROC_LUA, 'the request was cancelled, when it had run', 'LuajitError')
-        finally:
-            if not is_short:
-                self._make(-MAKING * len(reply))
+        return iproto.ok(request.sync, reply[1:])
 
     def _answer(self, worker, request) -> bytes:
         sync, kind = request.sync, request.type
@@ -495,7 +466,7 @@ class BinaryConnection(Connection):
             return self._authenticate(worker, request)
         if kind == iproto.SELECT:
             if request.space in _SCHEMA_SPACES:
-                return iproto.ok(sync, [])
+                return iproto.ok(sync, iproto.packed([]))
             return iproto.error(sync, _NO_SUCH_SPACE, f"Space '{request.space}' does not exist")
         if kind == iproto.WATCH:
             return iproto.event(request.name)
@@ -504,17 +475,17 @@ class BinaryConnection(Connection):
         return iproto.error(sync, _UNKNOWN_REQUEST, f'Unknown request type {kind}')
 
     def _authenticate(self, worker, request) -> bytes:
-        arguments = request.arguments[:2]
-        if not all(type(argument) is bytes for argument in arguments):
+        arguments = iproto.login_arguments(request.arguments)
+        if arguments is None:
             return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
         worker.name, self._authenticating = b'AUTH', True
         try:
-            reply = worker.requests.run(Requests.LOGIN, request.name, pack_values(arguments), request.sync)
+            reply = worker.requests.run(Requests.LOGIN, request.name, iproto.packed(arguments), iproto.packed(request.sync))
         finally:
             worker.name, self._authenticating = None, False
         if reply[0] == 61:
             return iproto.ok(request.sync)
-        kind, code, message, access = unpack_values(reply[1:])
+        kind, code, message, access = iproto.unpacked(reply[1:])
         return iproto.error(request.sync, code, message, kind, access or None)
 
     # The session's host: what its triggers do
@@ -522,22 +493,13 @@ class BinaryConnection(Connection):
     def push(self, tagged: bytes) -> None:
         pass
 
-    def send_push(self, sync: int, packed: bytes) -> bytes | None:
-        """Sends what a request pushes, under its number; gives the error's text for what has no form in msgpack."""
+    def send_push(self, sync: int, packed: bytes) -> None:
+        """Sends what a request pushes, under its number."""
         if self._over:
-            return None
-        self._make(MAKING * len(packed))
-        try:
-            # Others have their turns while a long one is made ready.
-            [value] = unpack_values(packed) if len(packed) < _SHORT_RESULT else unpack_values(packed, self._runtime.pause)
-            self._put(iproto.push(sync, value))
-        except (ValueError, TypeError, OverflowError) as error:
-            return str(error).encode()
-        finally:
-            self._make(-MAKING * len(packed))
+            return
+        self._put(iproto.push(sync, packed))
         if self._out_bytes > BATCH_BYTES:
             self._flush_answers()
-        return None
 
     def set_delimiter(self, delimiter: bytes) -> None:
         pass
@@ -571,9 +533,3 @@ class BinaryConnection(Connection):
         self._most = settings['limits.requests']
         self._protocol.max_request_bytes = settings['limits.request_bytes']
 
-
-def _rows(values):
-    """What the old CALL makes of results: a list of lists (Tarantool 1.6 returned tuples)."""
-    if len(values) == 1 and type(values[0]) is list and values[0] and type(values[0][0]) is list:
-        values = values[0]
-    return [value if type(value) is list else [value] for value in values]

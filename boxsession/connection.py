@@ -18,7 +18,7 @@ from gevent.hub import Waiter
 
 from boxsession.audit import Audit
 from boxsession.backlog import Backlog
-from boxsession.greenlets import Aborted, TimedOut
+from boxsession.greenlets import Aborted, OwnTimeout, TimedOut
 from boxsession.lua.runtime import Runtime, switch
 from boxsession.redaction import redacted
 from boxsession.scheduler.loop import PRIORITY
@@ -36,6 +36,7 @@ MAKING = 2
 _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
+# What a client sends behind the last answer is read for so long, and so much of it.
 
 # A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
 _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
@@ -309,10 +310,10 @@ class Connection:
         self._watch(False)
         left = _LINGER_BYTES
         hub = get_hub()
-        watcher = hub.loop.io(self._sock.fileno(), _READ)
+        watcher = hub.loop.io(self._sock.fileno(), _READ, priority=PRIORITY)
         try:
             self._sock.shutdown(socket.SHUT_WR)
-            with Timeout(_LINGER_SECONDS, False):
+            with OwnTimeout(_LINGER_SECONDS, False):
                 while left > 0:
                     hub.wait(watcher)
                     data = self._sock.recv(_LINGER_PIECE)

@@ -216,6 +216,19 @@ class TestSync:
         assert [(PUSH, one, [1]), (PUSH, two, ['x']), (0, two, [True]), (PUSH, one, [[2]]), (0, one, [3])] == [
             (header[0], header[1], body[0x30]) for header, body in found]
 
+    @pytest.mark.parametrize('sync', [2**53, 2**53 + 1, 2**56, 2**63, 2**64 - 1])
+    @pytest.mark.parametrize('audit', [False, True])
+    def test_it_may_be_of_64_bits(self, start, connect, tmp_path, sync, audit):
+        client = connect(start(audit={'file': str(tmp_path / 'audit')} if audit else {}))
+        for kind, body in ((EVAL, {0x27: 'return box.session.push(1), box.session.sync(), ...', 0x21: [5]}),
+                           (CALL, {0x22: 'box.session.sync'}), (CALL_16, {0x22: 'box.session.sync'}), (PING, {}),
+                           (CALL, {0x22: 'nosuch'}), (EVAL, {0x27: 'error("no")'})):
+            client.send(kind, body, sync=sync)
+        answers = [client.receive() for _ in range(7)]
+        assert [(PUSH, sync)] + [(0, sync)] * 4 == [(header[0], header[1]) for header, _ in answers[:5]]
+        assert [[1], [True, sync, 5], [sync], [[sync]]] == [body[0x30] for _, body in answers[:4]]
+        assert all(header[0] & 0x8000 and header[1] == sync for header, _ in answers[5:])
+
     def test_zero_is_a_number_too(self, start, connect):
         client = connect(start())
         client.send(EVAL, {0x27: 'return box.session.push(1), box.session.sync()'}, sync=0)
@@ -291,6 +304,12 @@ class TestValues:
         connect(console).eval('kept = {...}', 2**64 - 1, msgpack.ExtType(1, b'\x02\x15\x0c'))
         assert b'---\n- - 18446744073709551615\n  - 1.50\n...\n' == admin(console).reply('kept')
 
+    def test_what_serialize_says(self, start, connect):
+        client = connect(start())
+        assert [[], [1], {1: 1}, 5, []] == client.eval("""return setmetatable({a = 1}, {__serialize = 'seq'}),
+            setmetatable({1, a = 2}, {__serialize = 'seq'}), setmetatable({1}, {__serialize = 'map'}),
+            setmetatable({}, {__serialize = function() return 5 end}), setmetatable({}, {__serialize = 'sequence'})""")
+
     def test_tables(self, start, connect):
         client = connect(start())
         assert [[1, None, 3], {1: 1, 100: 1}, {1.5: 2}, {1: 1}, [], {}] == client.eval(
@@ -354,6 +373,23 @@ class TestRights:
         client = connect(start())
         client.login('low', 'pass')
         assert "Execute access to function 'x' is denied for user 'low'" == client.call('x', *[[]] * 200000)
+
+    @pytest.mark.parametrize('body', ['argument', 'unknown key', 'keys', 'header'])
+    @pytest.mark.parametrize('kind', [CALL, EVAL, AUTH, ID, WATCH])
+    def test_nothing_is_made_of_what_comes_before_a_login(self, start, connect, kind, body):
+        """Keys that a dict of Python's would have to look for long, several times."""
+        client = connect(start("box.schema.user.revoke('guest', 'execute', 'universe')"))
+        keys = b'\xdf' + (50000).to_bytes(4, 'big') + b''.join(
+            b'\xcf' + struct.pack('>Q', number << 40 | 7) + b'\xc0' for number in range(1, 50001))
+        head = bytes([0x82, 0, kind, 1, 9])
+        name = {CALL: b'\x22', EVAL: b'\x27', AUTH: b'\x23'}.get(kind, b'\x57') + b'\xa1x'
+        payload = {'argument': head + b'\x82' + name + b'\x21\x91' + keys,
+                   'unknown key': head + b'\x82' + name + b'\x7f' + keys, 'keys': head + keys,
+                   'header': bytes([0x83, 0, kind, 1, 9, 0x7f]) + keys + b'\x81' + name}[body]
+        client.sock.sendall((b'\xce' + len(payload).to_bytes(4, 'big') + payload) * 3)
+        for _ in range(3):
+            client.receive()
+        assert {} == client.ask(PING)
 
     def test_triggers(self, start, connect, admin):
         console = start('''told = {}
@@ -603,6 +639,38 @@ def test_what_is_no_frame_ends_only_its_connection(start, connect, name):
     assert answer[MESSAGE].startswith(('Invalid MsgPack - ', 'the request is too long: '))
     assert client.at_end()
     assert {} == other.ask(PING)
+
+
+@pytest.mark.parametrize('frame', [b'\x03\x81\xa1a\x05', b'\xff', b'\xce\xff\xff\xff\xff'])
+def test_the_answer_is_not_lost_behind_what_is_sent_on(start, connect, frame):
+    client = connect(start())
+    client.sock.sendall(frame + b'x' * 300000)
+    client.sock.sendall(client.frame({0: PING, 1: 2}) * 1000)
+    header, _ = client.receive()
+    assert 0x8014 == header[0]
+    client.sock.sendall(client.frame({0: PING, 1: 2}))
+    assert client.sock.recv(1) == b''
+
+
+def test_keys_that_collide_let_others_in(start, connect):
+    """There and back, by who may."""
+    console = start(limits={'slice_ms': 5})
+    client, other = connect(console), connect(console)
+    other.ask(PING)
+    client.send(CALL, {0x22: 'echo', 0x21: [{number << 40 | 7: None for number in range(1, 20001)}]})
+    answers, answer = 0, gevent.spawn(client.receive)
+    while not answer.ready():
+        assert {} == other.ask(PING)
+        answers += 1
+    assert answers > 5 and 20000 == len(answer.get()[1][0x30][0])
+
+
+def test_an_error_is_not_longer_than_its_like(start, connect):
+    client = connect(start())
+    for expression in ("box.error{code = 1, reason = ('x'):rep(5e6)}", "error(('x'):rep(5e6))",
+                       "error(setmetatable({}, {__tostring = function() return ('x'):rep(5e6) end}))"):
+        assert (1 << 16) + 3 == len(client.eval(expression))
+    assert 'the code is too long' in client.eval('x' * 200000)
 
 
 @pytest.mark.parametrize('name', BODIES)

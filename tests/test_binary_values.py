@@ -255,12 +255,3 @@ def test_a_sparse_table_that_is_to_be_an_array_is_one(address):
 @need('tarantool')
 def test_a_tarantool_means_the_same(tarantool_binary):
     _hold(tarantool_binary, known)
-
-
-def test_long_results_let_others_in():
-    from boxsession.lua.packing import pack_values, unpack_values
-
-    for value in (list(range(5000)), [[1]] * 5000, {number: 1 for number in range(5000)}):
-        pauses = []
-        assert [value] == unpack_values(pack_values([value]), lambda pauses=pauses: pauses.append(1))
-        assert len(pauses) >= 5

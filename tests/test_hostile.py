@@ -258,3 +258,72 @@ class TestWhatAnAttackerFound:
         assert 'fiber is cancelled' == client.error("require('fiber').self():cancel()")
         assert client.values("require('fiber').sleep(0.001)") is None
         assert [10 ** 6] == client.values('local n = 0 for i = 1, 1e6 do n = n + 1 end return n')
+
+
+LONG_STRINGS = [r"('\1'):rep(1.5e7)", "('é'):rep(7.5e6)", "('😀'):rep(3.7e6)", r"('\255'):rep(1.5e7)", "('\"'):rep(1.5e7)",
+                "('ab '):rep(5e6)", r"('a\n'):rep(7e6)", "('1'):rep(1.5e7)"]
+
+
+class TestLongStrings:
+    """What is made of a long string is made in pieces: others have their turns, and it can be cancelled."""
+
+    @pytest.fixture
+    def served(self, console):
+        return console(limits={'slice_ms': 5})
+
+    def ask(self, connect, served, mode, statement):
+        client, other = connect(served), connect(served)
+        if mode != 'yaml':
+            client.send(f'\\set output {mode}\n')
+            client.read_until(b';')
+        other.value('1')
+        client.send(statement + '\n')
+        return client, other
+
+    @pytest.mark.parametrize('mode', ['yaml', 'lua', 'lua,block'])
+    @pytest.mark.parametrize('text', LONG_STRINGS)
+    def test_others_are_answered_meanwhile(self, served, connect, mode, text):
+        client, other = self.ask(connect, served, mode, f'return {{[1] = {text}}}')
+        answers = 0
+        first = gevent.spawn(client.read, 1)
+        while not first.ready():
+            assert 1 == other.value('1')
+            answers += 1
+        assert answers > 1
+
+    @pytest.mark.parametrize('mode', ['yaml', 'lua'])
+    @pytest.mark.parametrize('text', LONG_STRINGS[:2])
+    def test_it_can_be_cancelled(self, served, connect, mode, text):
+        client, other = self.ask(connect, served, mode, f'text = {text} ready = true return text')
+        wait_for(other, 'ready')
+        client.send(b'\x03')
+        reply = client.read_until(b'\n...\n' if mode == 'yaml' else b';')
+        assert b'cancelled' in reply and len(reply) < 1000
+
+    @pytest.mark.parametrize('text', LONG_STRINGS)
+    def test_a_line_of_the_log_is_cut(self, served, connect, caplog, text):
+        client = connect(served)
+        assert client.values(f'print({text})') is None
+        line = caplog.records[-1].getMessage()
+        assert 1 << 12 <= len(line) < 1 << 18 and line.endswith(' bytes more)')
+
+    @pytest.mark.parametrize('text', LONG_STRINGS)
+    def test_the_output_is_limited_before_it_is_made(self, console, connect, text):
+        served = console(limits={'output_bytes': 1 << 20})
+        for mode, end in (('yaml', b'\n...\n'), ('lua', b';')):
+            client, _ = self.ask(connect, served, mode, f'return {text}')
+            reply = client.read_until(end)
+            assert b'limits.output_bytes' in reply and len(reply) < 1000
+
+    @pytest.mark.parametrize('text', ["('1'):rep(1e5) .. 'x'", "('1e'):rep(5e5)",
+                                      "('%TAG !a! x\\n'):rep(9e4)", "('[],'):rep(3e5)",
+                                      "('.'):rep(1e6)", "('\\n'):rep(1e6)", "('0x'):rep(5e5)"])
+    def test_yaml_that_takes_the_square_of_its_length(self, served, connect, text):
+        client = connect(served)
+        client.send(f"pcall(require('yaml').decode, {text})\n")
+        assert client.document().startswith(b'---\n- ')
+
+    def test_a_name_that_is_long_is_not_completed(self, served, connect):
+        client = connect(served)
+        client.reply("_G[('a'):rep(1e7)] = 1 _G[('a'):rep(1e6) .. 'b'] = 2 aa = 3")
+        assert [['aa', 'aa']] == client.values("require('console').completion_handler('aa', 0, 2)")

@@ -11,10 +11,11 @@ LAYERS = [
     {'version', 'errors', 'address', 'backlog', 'descriptors', 'session', 'protocol', 'protocol.greeting',
      'protocol.answers', 'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth',
      'histogram', 'redaction', 'client', 'client.completeness', 'scheduler', 'scheduler.turns', 'scheduler.loop'},
-    {'protocol.console', 'protocol.iproto', 'output.yaml', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
+    {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
      'access', 'audit', 'systemd', 'greenlets'},
-    {'output', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls', 'client.values'},
-    {'accounts', 'listener', 'client.conversation', 'client.streams', 'client.history'},
+    {'output.yaml', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
+    {'output', 'accounts', 'listener', 'client.values', 'client.history'},
+    {'client.conversation', 'client.streams'},
     {'client.target', 'client.settings', 'client.screen', 'client.plain', 'client.fancy'},
     {'client.link'},
     {'client.script'},
@@ -43,7 +44,8 @@ DOORS = {
                 'logs', 'daemon', 'reload', 'systemd', 'metrics'},
 }
 PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'protocol.answers', 'lua.packing', 'protocol.console',
-        'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'output', 'output.limits', 'output.yaml', 'output.lua',
+        'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'output', 'output.limits', 'output.scalars',
+        'output.yaml', 'output.lua',
         'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
         'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}

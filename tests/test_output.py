@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from boxsession.lua.exposed import pack, unpack
 from boxsession.lua.runtime import Runtime
 from boxsession.output import lua as lua_output
-from boxsession.output import push_document, reply_document
+from boxsession.output import push_document, reply_document, scalars
+from boxsession.output import tagged as tagged_strings
 from boxsession.output import yaml as yaml_output
 from boxsession.output.tagged import is_printable, tokens
 from boxsession.scheduler.turns import Account
@@ -208,6 +209,52 @@ def test_printable_is_utf8_without_what_tarantool_hides(data):
     else:
         hidden = any('\x80' <= char <= '\x9f' or char == '\ufeff' or ord(char) & 0xfffe == 0xfffe for char in text)
         assert hidden != is_printable(data)
+
+
+WORDS_OF_LONG = st.sampled_from(
+    ['a', 'é', '\U0001f600', "'", '"', '\\', ' ', '  ', '\n', '\n\n', '\u2028', '\u2029', '\t', '\r', '\x01', '\0',
+     '\x1b', '\x7f',
+     ': ', ' #', ':', ',', '[', '-', '---', '- ', '? ', '1', '1.5', '0x1f', 'ab ' * 20, 'xyz' * 25, 'x' * 79, "it's " * 15,
+     'é ' * 50, '\x85', '\ufeff', '\uffff', 'word word word', '\n ', ' \n', '#', '%', '~', 'true'])
+LONG_TEXTS = st.lists(WORDS_OF_LONG, min_size=1, max_size=25).map(''.join).map(str.encode)
+
+
+@settings(max_examples=2000, deadline=None, derandomize=True)
+@given(data=st.one_of(LONG_TEXTS, st.binary(min_size=6, max_size=40)).filter(lambda data: len(data) > 5),
+       at=st.sampled_from(['%s', 'L%s]', 'LL%s]]', 'Mn1:5%s}', 'LMn1:5%s}]', '%s%s']), piece=st.integers(4, 40))
+def test_long_strings_are_written_in_pieces_as_the_emitter_writes_them(data, at, piece):
+    packed = at.encode().replace(b'%s', b's%d:%s' % (len(data), data))
+    _same_in_pieces(packed, len(data), piece)
+
+
+@settings(max_examples=500, deadline=None, derandomize=True)
+@given(data=LONG_TEXTS.filter(lambda data: len(data.decode()) > 128), piece=st.integers(4, 40))
+def test_long_keys_are_written_in_pieces_as_the_emitter_writes_them(data, piece):
+    _same_in_pieces(b'LM%sn1:1}Mn1:1%s}]' % ((b's%d:%s' % (len(data), data),) * 2), len(data), piece)
+
+
+def _same_in_pieces(packed, length, piece):
+    expected = yaml_output.document(tokens(packed), as_list=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scalars, 'LONG', length - 1)
+        patch.setattr(yaml_output, '_LONG', -1)
+        patch.setattr(tagged_strings, '_PIECE', piece)
+        got = yaml_output.document(tokens(packed), as_list=True)
+    # What is all digits is told to be a number by Lua, if it is short.
+    if b"'" not in expected and got.replace(b"'", b'') == expected:
+        return
+    assert expected == got
+
+
+@settings(max_examples=300, deadline=None, derandomize=True)
+@given(data=st.one_of(LONG_TEXTS, st.binary(max_size=40)), piece=st.integers(4, 40))
+def test_lua_output_is_the_same_in_pieces(data, piece):
+    packed = b's1:;Ls%d:%s]' % (len(data), data)
+    expected = lua_output.values(tokens(packed), block=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tagged_strings, '_PIECE', piece)
+        patch.setattr(lua_output, '_WHOLE_TRIPLES', 6)
+        assert expected == lua_output.values(tokens(packed), block=False)
 
 
 @pytest.mark.parametrize(('tagged', 'line', 'block'), [

@@ -102,8 +102,8 @@ end
 
 -- The number of the request that is being served, which only the binary protocol has.
 function session.sync()
-    local sync = current().sync or 0
-    return type(sync) == 'string' and internal.msgpack.decode(sync, 1, 0) or sync
+    local sync = current().sync
+    return sync and (internal.msgpack.decode(sync, 1, 0)) or 0
 end
 
 function session.type()
@@ -122,14 +122,11 @@ function session.push(...)
     end
     local me = session_of_caller()
     if me.type == 'binary' and current().sync then
-        local ok, packed = task.protected(internal.pack_values, (...))
+        local ok, packed = task.protected(internal.msgpack.encode_list, (...))
         if not ok then
             return nil, packed
         end
-        local problem = task.block(PUSH, raw.sub(packed, 2))
-        if type(problem) == 'string' then
-            return nil, problem
-        end
+        task.block(PUSH, packed)
         return true
     end
     if me.type ~= 'console' then

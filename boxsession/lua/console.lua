@@ -235,7 +235,7 @@ end
 local KEYWORDS = {'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for', 'function', 'if', 'in', 'local', 'nil',
                   'not', 'or', 'repeat', 'return', 'then', 'true', 'until', 'while'}
 -- Beyond these nobody reads, and a loop of metatables ends.
-local ITEMS_MAX, CHAIN_MAX = 500, 20
+local ITEMS_MAX, CHAIN_MAX, NAME_MAX = 500, 20, 1000
 
 local function parent_of(value)
     local behind = internal.behind(value)
@@ -298,8 +298,8 @@ local function complete(text)
                 if looked > ITEMS_MAX then
                     break
                 end
-                if type(key) == 'string' and sub(key, 1, #text) == text and find(key, '^[%a_][%w_]*$')
-                   and (sub(key, 1, 1) ~= '_' or sub(text, 1, 1) == '_') then
+                if type(key) == 'string' and #key <= NAME_MAX and sub(key, 1, #text) == text
+                   and find(key, '^[%a_][%w_]*$') and (sub(key, 1, 1) ~= '_' or sub(text, 1, 1) == '_') then
                     local is_function = type(value) == 'function'
                     if is_function or not is_method then
                         found[#found + 1] = head .. key .. (is_function and '(' or '')

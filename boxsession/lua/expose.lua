@@ -65,14 +65,6 @@ function unpack_value(packed, at, context, name)
         return false, at
     elseif mark == 'N' then
         return nil, at
-    elseif mark == 'I' then
-        local digits
-        digits, at = unpack_text(packed, at)
-        return internal.extension.integer(digits), at
-    elseif mark == 'E' then
-        local data
-        data, at = unpack_text(packed, at)
-        return internal.extension.object(byte(data), sub(data, 2)), at
     elseif mark == 'Z' then
         return NULL, at
     elseif mark == '*' then
@@ -90,28 +82,11 @@ function unpack_value(packed, at, context, name)
     return unpack_map(packed, at, context, name)
 end
 
-local DEEPEST, DEEPEST_RESULT = 100, 128
-
--- What only the binary protocol has a form for.
-local function pack_object(out, value, kind)
-    local count = #out
-    if kind == 'userdata' then
-        local mark, data = internal.extension.packed(value)
-        if not mark and internal.cdata[value] then
-            mark, data = 's', raw.tostring(value)           -- an error object
-        end
-        if mark then
-            out[count + 1], out[count + 2], out[count + 3], out[count + 4] = mark, #data, ':', data
-            return
-        end
-    end
-    return error("unsupported Lua type '" .. kind .. "'", 0)
-end
+local DEEPEST = 100
 
 local function pack_value(out, value, depth)
-    if depth > (out.deepest or DEEPEST) then
-        return error(out.deepest and 'Too high nest level - ' .. depth
-                     or 'cannot pass a table that contains itself (or is deeper than ' .. DEEPEST .. ')', 0)
+    if depth > DEEPEST then
+        return error('cannot pass a table that contains itself (or is deeper than ' .. DEEPEST .. ')', 0)
     end
     local kind, forced = type(value), nil
     if kind == 'table' then
@@ -142,8 +117,6 @@ local function pack_value(out, value, depth)
         out[count + 1] = value and 't' or 'f'
     elseif value == nil or value == NULL then
         out[count + 1] = 'N'
-    elseif out.deepest then
-        return pack_object(out, value, kind)
     else
         return error('cannot pass a ' .. kind .. ' to Python', 0)
     end
@@ -156,44 +129,6 @@ local function pack(...)
     end
     out[#out + 1] = ']'
     return concat(out)
-end
-
--- Below it a whole number's text is its digits.
-local SHORT = 1e14
-
--- Results of a request, packed behind '='.
-function internal.pack_values(...)
-    if select('#', ...) == 1 then
-        local value = ...
-        local kind = type(value)
-        if kind == 'string' then
-            return '=Ls' .. #value .. ':' .. value .. ']'
-        elseif kind == 'number' and value % 1 == 0 and value < SHORT and value > -SHORT then
-            local text = value .. ''
-            return '=Ln' .. #text .. ':' .. text .. ']'
-        end
-    end
-    local out = {'=L', deepest = DEEPEST_RESULT}
-    for index = 1, select('#', ...) do
-        pack_value(out, (select(index, ...)), 0)
-    end
-    out[#out + 1] = ']'
-    return concat(out)
-end
-
--- The values of a packed list, as so many values. Tables keep their forms: an empty map stays one.
-function internal.unpack_list(packed)
-    if packed == 'L]' then
-        return
-    end
-    local context = {list_meta = internal.array_mt, map_meta = internal.map_mt}
-    local list, count, at, value = {}, 0, 2, nil
-    while byte(packed, at) ~= 93 do         -- ']'
-        value, at = unpack_value(packed, at, context)
-        count = count + 1
-        list[count] = value
-    end
-    return raw.unpack(list, 1, count)
 end
 
 local function call(id, ...)

@@ -36,9 +36,9 @@ local function object_of(code, data, text, suffix)
     return object
 end
 
--- A whole number that a Lua number does not hold, by its digits.
-function extension.integer(digits)
-    return object_of(INTEGER, digits, digits, byte(digits) == 45 and 'LL' or 'ULL')
+-- A whole number that a Lua number does not hold, by its digits and as msgpack has it.
+function extension.integer(digits, packed)
+    return object_of(INTEGER, packed, digits, byte(digits) == 45 and 'LL' or 'ULL')
 end
 
 -- A msgpack integer at the beginning of `data`, and how many bytes it takes: a decimal's scale.
@@ -127,20 +127,21 @@ function extension.object(code, data)
     return object_of(code, data, ok and text or 'extension')
 end
 
--- (mark, text) as packed values have it, for an object that is one of these; nil for others.
+-- The code and the bytes of an object that is an extension value; no code, and what msgpack has, for a whole number; nothing
+-- for others.
 function extension.packed(object)
     local bytes = internal.uuid_bytes(object)
     if bytes then
-        return 'E', char(UUID) .. bytes
+        return UUID, bytes
     end
     if raw.debug_getmetatable(object) ~= meta then
         return nil
     end
     local state = state_of(object)
     if state.code == INTEGER then
-        return 'I', state.data
+        return nil, state.data
     end
-    return 'E', char(state.code) .. state.data
+    return state.code, state.data
 end
 
 -- The digits of what is written as a number in YAML and Lua output.

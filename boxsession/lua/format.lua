@@ -11,8 +11,8 @@ internal.output = output
 -- The first byte of what leaves Lua: '-' and 'L' open final text, the others a tagged string (output/tagged.py).
 local YAML_LIST, YAML_ONE, LUA_LINE, LUA_BLOCK, LUA_LINE_ONE, LUA_BLOCK_ONE = '\1', '\2', '\3', '\4', '\5', '\6'
 
--- A text longer than this is the emitter's; a document longer than this is looked at whether it is too long.
-local LONG, LOOKED_AT = 2^16, 2^12
+-- A document longer than this is looked at whether it is too long.
+local LOOKED_AT = 2^12
 
 -- A document, unless it is too long: then it is written anew, and cut.
 local function checked(document)
@@ -45,7 +45,7 @@ function output.reply(style, ...)
                 return '---\n- ' .. number_text(value) .. '\n...\n'
             end
             if kind == 'string' then
-                local text = known_text(value) or #value <= LONG and string_text(value, 2, 2)
+                local text = known_text(value) or string_text(value, 2, 2)
                 if text then
                     return (text == '' and '---\n-' or '---\n- ') .. text .. '\n...\n'
                 end

@@ -1,32 +1,58 @@
 -- Requests of the binary protocol: EVAL and CALL, several of one session at a time, each on a task of its own.
 --
--- request_main is the coroutine that Python drives: it takes (operation, name, packed arguments, sync) and gives back one
--- string: '=' and the packed results, or '!' and a packed list {kind, code, message, access} of what it raised. Or it takes
--- (BATCH, frames, '', the longest frame) and runs what it can of them, from bytes to bytes: see run_batch().
+-- request_main is the coroutine that Python drives: it takes (operation, name, arguments, sync) and gives back one string: '='
+-- and a list of the results, or '!' and a list {kind, code, message, access} of what it raised. Lists and numbers are as
+-- msgpack has them. Or it takes (BATCH, frames, '', the longest frame) and runs what it can of them: see run_batch().
 local internal, REASON, GIVE_BACK = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local byte, char, concat, error, find, floor, getfenv, getmetatable, gmatch, match, raw_pcall, raw_unpack, rawget, sub, type,
     yield = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.getfenv, raw.debug_getmetatable, raw.gmatch,
     raw.match, raw.pcall, raw.unpack, raw.rawget, raw.sub, raw.type, raw.co_yield
-local NULL, decode, encode_list = internal.NULL, internal.msgpack.decode, internal.msgpack.encode_list
-local pack, unpack_list, load_text = internal.pack_values, internal.unpack_list, internal.load_text
+local NULL, decode, encode_list, encode_rows = internal.NULL, internal.msgpack.decode, internal.msgpack.encode_list,
+    internal.msgpack.encode_rows
+local load_text = internal.load_text
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
 local globals = _G
 local FULL, STALE = access.FULL, access.STALE
 
-local EVAL, CALL, LOGIN, BATCH, EVAL_ERROR = 1, 2, 3, 4, 5
+local EVAL, CALL, LOGIN, BATCH, CALL_16, EVAL_ERROR = 1, 2, 3, 4, 5, 6
 
 -- Compiled expressions, beside the consoles' statements; see evaluator.lua for why one is taken out when it waits.
 local chunks, keep_chunk = task.chunks, internal.keep_chunk
 local PREFIX = '\0eval\0'
 
+-- Compiling is not interrupted, and takes time with the square of some texts.
+local CODE_MAX = 2^17
 local function compile(me, key, text)
-    local chunk, message = load_text(text, '=eval')
+    local chunk, message
+    if #text <= CODE_MAX then
+        chunk, message = load_text(text, '=eval')
+    else
+        message = 'the code is too long (' .. #text .. ' bytes, at most ' .. CODE_MAX .. ')'
+    end
     if not chunk then
         me.unparsed = true
         return error(message, 0)
     end
     return keep_chunk(key, chunk)
+end
+
+-- The values of a list in msgpack, which come of it only once it is known that they may be used.
+local function unpack_list(packed)
+    if packed == '\144' then
+        return
+    end
+    local list, at = decode(packed, 1, 0)
+    if at ~= #packed + 1 then
+        return internal.raise('INVALID_MSGPACK', 'packet body')
+    end
+    local count = #list
+    for index = 1, count do
+        if list[index] == NULL then
+            list[index] = nil
+        end
+    end
+    return raw_unpack(list, 1, count)
 end
 
 local function level_of(session)
@@ -36,6 +62,14 @@ local function level_of(session)
     return session.level
 end
 
+local function results(...)
+    return '=' .. encode_list(...)
+end
+
+local function rows(...)
+    return '=' .. encode_rows(...)
+end
+
 local function eval(me, text, arguments)
     if level_of(me.session) ~= FULL then
         return access.deny('Execute', 'universe', '')
@@ -43,7 +77,7 @@ local function eval(me, text, arguments)
     local key = PREFIX .. text
     local chunk = chunks[key] or compile(me, key, text)
     me.chunk, me.text = chunk, key
-    return pack(chunk(unpack_list(arguments)))
+    return results(chunk(unpack_list(arguments)))
 end
 
 local function is_callable(value)
@@ -71,7 +105,7 @@ local function find_function(name)
     return is_callable(found) and found, owner
 end
 
-local function call(me, name, arguments)
+local function call(me, name, arguments, pack)
     if level_of(me.session) ~= FULL then
         -- Before anything is made of what came with it.
         internal.need_grant(name)
@@ -89,16 +123,24 @@ end
 
 local function login(_, name, arguments)
     access.login_by_scramble(name, unpack_list(arguments))
-    return '=L]'
+    return '='
 end
 
-local OPERATIONS = {[EVAL] = eval, [CALL] = call, [LOGIN] = login}
+local OPERATIONS = {[EVAL] = eval, [CALL] = call, [LOGIN] = login, [CALL_16] = call}
 local function perform(me, operation, name, arguments)
-    return OPERATIONS[operation](me, name, arguments)
+    return OPERATIONS[operation](me, name, arguments, operation == CALL_16 and rows or results)
 end
 
 local MESSAGE_MAX = 2^16
-local PROC_LUA, CODE_MAX = 32, 0x7fff
+local PROC_LUA, ERROR_CODE_MAX = 32, 0x7fff
+local function shortened(text)
+    return #text > MESSAGE_MAX and sub(text, 1, MESSAGE_MAX) .. '...' or text
+end
+
+local function text_or_nil(value)
+    return type(value) == 'string' and shortened(value) or nil
+end
+
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
         task.make_room(false)           -- for the stack, which grows
@@ -113,15 +155,15 @@ local function failure(me, value)
     end
     local told = type(value) == 'userdata' and internal.error_fields(value)
     if told then
-        me.failed = told.message
+        me.failed = shortened(told.message)
         local code = told.code
-        if code % 1 ~= 0 or code < 0 or code > CODE_MAX then
+        if code % 1 ~= 0 or code < 0 or code > ERROR_CODE_MAX then
             code = PROC_LUA
         end
         local is_custom = told.base_type == 'CustomError'
-        return '!' .. sub(pack(is_custom and 'CustomError' or told.type, code, told.message,
-                               {access_type = told.access_type, object_type = told.object_type,
-                                object_name = told.object_name, custom_type = told.custom_type}), 2)
+        return '!' .. encode_list(is_custom and 'CustomError' or told.type, code, me.failed,
+                                  {access_type = text_or_nil(told.access_type), object_type = text_or_nil(told.object_type),
+                                   object_name = text_or_nil(told.object_name), custom_type = text_or_nil(told.custom_type)})
     end
     local message
     if value == KILL then
@@ -131,17 +173,13 @@ local function failure(me, value)
     else
         message = task.text_of(me, value)
     end
-    if #message > MESSAGE_MAX then
-        message = sub(message, 1, MESSAGE_MAX) .. '...'
-    end
-    me.failed = message
-    return '!' .. sub(pack('LuajitError', PROC_LUA, message, {}), 2)
+    me.failed = shortened(message)
+    return '!' .. encode_list('LuajitError', PROC_LUA, me.failed, {})
 end
 
 -- Batches ----------------------------------------------------------------------------------------------------------------
 --
--- Of what has come, this runs the frames that are as connectors write them, and whose values msgpack.lua knows, one behind
--- the other; everything else it leaves to Python. Positions count from 1. Frames that are not run yet are given back when
+-- Of what has come, this runs the frames that are as connectors write them, one behind the other; everything else it leaves to Python. Positions count from 1. Frames that are not run yet are given back when
 -- the one that runs lets others in: then another task goes on with them.
 
 local IPROTO_EVAL, IPROTO_CALL = 8, 10
@@ -150,7 +188,7 @@ local MAP_OF_TWO, LONG_LENGTH, EXPRESSION, FUNCTION, ARGUMENTS = 0x82, 0xce, 0x2
 local SYNC_WIDTHS = {[0xcc] = 2, [0xcd] = 3, [0xce] = 5, [0xcf] = 9}
 -- A batch ends behind so many requests, looks at the clock, or bytes of answers.
 local REQUESTS_MAX, LOOKS_MAX, BYTES_MAX = 64, 16, 2^16
--- Results that are longer Python looks at.
+-- Whether a longer result may be sent Python looks at.
 local LONG_RESULT = 4096
 
 -- A frame's fields: its kind, the bytes of its sync, the text and where the arguments begin, and where it ends; nothing for
@@ -169,7 +207,7 @@ local function fields_of(frames, at, longest)
     local body = at + 10
     if sync >= 0x80 then
         local width = SYNC_WIDTHS[sync]
-        if not width or width == 9 and byte(frames, at + 10) ~= 0 then
+        if not width then
             return nil
         end
         body = at + 9 + width
@@ -273,13 +311,13 @@ local function frame_of(sync, list)
     return head .. sync .. DATA .. list
 end
 
--- A result as msgpack, or as Python takes it.
+-- A short result, or nil and what Python takes.
 local function result_of(...)
     local list = encode_list(...)
-    if list and #list <= LONG_RESULT then
+    if #list <= LONG_RESULT then
         return list
     end
-    return nil, pack(...)
+    return nil, '=' .. list
 end
 
 -- What is done of a batch is told by one number, `done`, so that it is whole wherever the clock is looked at: `answers` has

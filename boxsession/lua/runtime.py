@@ -67,6 +67,8 @@ _STATEMENTS, _TRIGGER = 'limits.statement_seconds', 'limits.trigger_seconds'
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
 
 _REPORT_BYTES = 4096
+# A longer line of a script's is cut.
+_LOGGED_MAX = 1 << 14
 
 script_log = logging.getLogger('boxsession.lua')
 log = logging.getLogger('boxsession')
@@ -79,7 +81,7 @@ class StatementCancelled(BaseException):
 class Host(Protocol):
     """What a task's owner (a connection) does for it. None of these may raise."""
 
-    def push(self, tagged: bytes) -> bytes | None: ...      # an error's text
+    def push(self, tagged: bytes) -> None: ...      # for binary sessions: a list of one value, in msgpack
     def set_delimiter(self, delimiter: bytes) -> None: ...
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
@@ -221,6 +223,7 @@ class Runtime:
             'uuid': (text_port(_random),),
             'extension': (),
             'serializer': (),
+            'msgpack': (),
             'json': (),
             'yaml_module': (formatting_port(reply_document, self._patience),
                             formatting_port(read_documents, self.pause)),
@@ -230,7 +233,6 @@ class Runtime:
             'commands': (_Port(self._control),),
             'sandbox': (),
             'evaluator': (text_port(self._reason), _Port(self._stopped)),
-            'msgpack': (),
             'requests': (text_port(self._reason), _Port(self._give_back)),
         }
         for name, arguments in ports.items():
@@ -598,11 +600,11 @@ class Runtime:
     def _push(self, tagged):
         task = getattr(getcurrent(), _TASK)
         try:
-            problem = task.host.push(tagged)
+            task.host.push(tagged)
         except StatementCancelled:
             return False
         self.rejoin()
-        return False if task.killed else self._if_there_is_room(problem) if problem else True
+        return not task.killed
 
     def _count(self, what):
         self.hits[what.decode()] += 1
@@ -634,12 +636,14 @@ class Runtime:
         return True
 
     def _log(self, line):
-        level, _, text = line.partition(b':')
+        level, _, text = line[:_LOGGED_MAX].partition(b':')
         if level == b'report':          # of ours, with an error that may quote a statement
             log.error('%s', redacted_text(text, _REPORT_BYTES).translate(_VISIBLE))
             return True
         # One line stays one line, whatever is in it.
         text = text.decode(errors='backslashreplace').translate(_VISIBLE)
+        if len(line) > _LOGGED_MAX:
+            text += f'... ({len(line) - _LOGGED_MAX} bytes more)'
         script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
         return True
 
@@ -862,7 +866,7 @@ class Evaluator:
 class Requests:
     """Runs requests of one session, one after the other. Made, used and closed by one greenlet; a session has several."""
 
-    EVAL, CALL, LOGIN, _BATCH, _EVAL_ERROR = 1, 2, 3, 4, 5
+    EVAL, CALL, LOGIN, _BATCH, CALL_16, _EVAL_ERROR = 1, 2, 3, 4, 5, 6
 
     __slots__ = ('task', '_runtime', '_memory', '_send', '_used', '_observe')
 
@@ -879,9 +883,11 @@ class Requests:
         self._used = memory.used
         memory.keep()
 
-    def run(self, operation: int, name: bytes, arguments: bytes, sync: int) -> bytes:
-        """Evaluates an expression, or calls a function, with packed arguments: '=' and packed results, or '!' and a packed
-        list of an error's type, code, message and what was denied."""
+    def run(self, operation: int, name: bytes, arguments: bytes, sync: bytes) -> bytes:
+        """Evaluates an expression, or calls a function. Lists, and the request's number, are in msgpack.
+
+        Gives '=' and a list of the results, or '!' and a list of an error's type, code, message and what was denied.
+        """
         task, runtime, memory = self.task, self._runtime, self._memory
         began = time.monotonic()
         if not task.is_clean:

@@ -5,6 +5,7 @@ local internal = ...
 local raw = internal.raw
 local NULL = internal.NULL
 local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
+local LONG = internal.yaml.LONG
 local concat, error, next, rawget, tostring, type = raw.concat, raw.error, raw.next, raw.rawget, raw.tostring, raw.type
 local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 
@@ -111,6 +112,8 @@ local function highest_index(value)
     end
     return max <= FORCED_SPARSE_MAX + size * SPARSE_RATIO and max or #value
 end
+
+tagged.highest_index = highest_index
 
 -- The length of a table by a serializer's settings: nil for a map. `forced`: __serialize says that it is a list.
 local HUGE_LIST = 2^20
@@ -226,7 +229,8 @@ function tag_value(out, value, references)
     if name == 'table' then
         tag_table(out, value, kind, flow, references)
     elseif name == 'string' then
-        tag_text(out, is_numeric(value) and 'q' or 's', value)
+        -- A long one is looked at in pieces, in Python.
+        tag_text(out, #value <= LONG and is_numeric(value) and 'q' or 's', value)
     elseif name == 'number' then
         tag_text(out, 'n', settings and number_by(settings, value) or number_text(value))
     elseif name == 'boolean' then

@@ -15,6 +15,9 @@ internal.yaml = yaml
 
 -- libyaml folds a scalar at the first single space behind this column.
 local BEST_WIDTH = 80
+-- A longer string takes the emitter, which writes it in pieces.
+local LONG = 2^16
+yaml.LONG = LONG
 -- A longer key is written as a complex one ("? key").
 local SIMPLE_KEY_MAX = 100
 
@@ -120,7 +123,7 @@ end
 
 -- A string as a YAML scalar that starts at `column`, continued at `indent`; nil when it takes the emitter.
 local function string_text(value, column, indent)
-    if find(value, '[^ -~]') then
+    if #value > LONG or find(value, '[^ -~]') then
         return nil
     end
     local text = value

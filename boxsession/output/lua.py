@@ -7,40 +7,41 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from boxsession.output.limits import UNLIMITED, Limits
-from boxsession.output.tagged import Token, is_printable
+from boxsession.output.tagged import Token, is_printable, pieces
 
 __all__ = ['values']
 
 _KEYWORDS = frozenset(b'''and break do else elseif end false for function if in local nil not or repeat return then
                           true until while'''.split())
 _NAME = re.compile(rb'\w*', re.ASCII)
-_ESCAPED = re.compile(rb'[\x00-\x1f"\'\x7f-\xff]')
-_ESCAPES = {b'\0': b'\\0', b'\a': b'\\a', b'\b': b'\\b', b'\t': b'\\t', b'\n': b'\\n', b'\v': b'\\v', b'\f': b'\\f',
-            b'\r': b'\\r', b'"': b'\\"', b"'": b"\\'"}
+_UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\'')
+# By byte: what stands for it.
+_WRITTEN = [bytes([code]) if code in _UNESCAPED else b'\\x%02x' % code for code in range(256)]
+for _char, _escape in zip(b'\0\a\b\t\n\v\f\r"\'', b'0abtnvfr"\'', strict=True):
+    _WRITTEN[_char] = b'\\%c' % _escape
 _STEP = 256         # tokens between two pauses
+_WHOLE_TRIPLES = 3 << 12
+# No name is longer, and needs no look whether it is one.
+_NAME_MAX = 1 << 12
 _WORDS = {'N': b'nil', 'Z': b'box.NULL', 't': b'true', 'f': b'false'}
 
 
-def _escape(match: re.Match) -> bytes:
-    char = match.group()
-    return _ESCAPES.get(char) or b'\\x%02x' % char[0]
+def _escaped(piece: bytes) -> bytes:
+    return b''.join(map(_WRITTEN.__getitem__, piece)) if piece.translate(None, _UNESCAPED) else piece
 
 
-def _text(data: bytes) -> bytes:
-    """A string's characters as they stand between the quotes; base64 where it is not text."""
-    if not is_printable(data):
-        return base64.b64encode(data)
-    return _ESCAPED.sub(_escape, data)
-
-
-def _key(data: bytes) -> bytes:
-    text = _text(data)
-    if _NAME.fullmatch(text) and text not in _KEYWORDS:
-        return text
-    return b'["%s"]' % text
+def _text(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
+    """A string's characters as they stand between the quotes, in pieces; base64 where it is not text."""
+    if is_printable(data, pause):
+        for piece in pieces(data, pause):
+            yield _escaped(piece)
+        return
+    for at in range(0, len(data), _WHOLE_TRIPLES):
+        pause()
+        yield base64.b64encode(data[at:at + _WHOLE_TRIPLES])
 
 
 class _Writer:
@@ -48,15 +49,19 @@ class _Writer:
 
     def __init__(self, tokens: Iterator[Token], block: bool, limits: Limits):
         self.tokens = _paused(tokens, limits)
+        self.limits = limits
         self.block = block
         self.out: list[bytes] = []
+        self._size = 0              # of the strings
 
     def value(self, token: Token, depth: int) -> None:
         mark, data = token
         out = self.out
         if mark in 'sq':
-            out.append(b'"%s"' % _text(data))
-        elif mark == 'n':
+            out.append(b'"')
+            self._string(data)
+            out.append(b'"')
+        elif mark in 'nI':
             out.append(data)
         elif mark in 'Ll':
             self._list(depth)
@@ -70,6 +75,15 @@ class _Writer:
             self._close(depth, is_empty=False)
         else:
             out.append(_WORDS[mark])
+
+    def _string(self, data: bytes) -> None:
+        if len(data) <= _NAME_MAX and data.isascii():
+            self.out.append(_escaped(data))
+            return
+        for piece in _text(data, self.limits.pause):
+            self.out.append(piece)
+            self._size += len(piece)
+            _check(self._size, self.limits)
 
     def _open(self, depth: int, is_first: bool) -> None:
         """Goes to where an item of a table at `depth` stands."""
@@ -112,13 +126,29 @@ class _Writer:
     def _key(self, token: Token, position: int) -> None:
         mark, data = token
         if mark in 'sq':
-            self.out.append(_key(data) + b' = ')
+            self._name(data)
         elif mark == 'n':
             if data != b'%d' % position:
                 whole = data.lstrip(b'-').isdigit()
                 self.out.append((b'[%s] = ' if whole else b'%s = ') % data)
         else:
             self.out.append(_WORDS[mark] + b' = ')
+
+
+    def _name(self, data: bytes) -> None:
+        text = b''.join(_text(data, self.limits.pause)) if len(data) <= _NAME_MAX else b'"'
+        if _NAME.fullmatch(text) and text not in _KEYWORDS:
+            self.out.append(text + b' = ')
+        else:
+            self.out.append(b'["')
+            self._string(data)
+            self.out.append(b'"] = ')
+
+
+def _check(size: int, limits: Limits) -> None:
+    if limits.is_over(size // 2):               # block style and escapes may double what was counted
+        limits.cut()
+        raise ValueError(limits.message)
 
 
 def _paused(tokens, limits):
@@ -150,7 +180,5 @@ def values(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) 
         is_first = False
     writer.out.append(end)
     document = b''.join(writer.out)
-    if limits.is_over(len(document) // 2):      # block style and escapes may double what was counted
-        limits.cut()
-        raise ValueError(limits.message)
+    _check(len(document), limits)
     return document

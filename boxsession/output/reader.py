@@ -16,14 +16,15 @@ from yaml import events
 __all__ = ['read_documents']
 
 _WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
-# Each digit has one place only, so that a long run of digits is read once.
+# No two parts of these can match the same digits: the time would grow with the square of their number.
 _DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _STEP = 256         # events between two pauses
 _DEEPEST = 1000
-_LONG_LINE = re.compile(rb'[^\r\n]{%d,}' % (_DEEPEST + 1))
+# libyaml compares each tag with all of them.
+_TAG_LINES_MAX = 100
 _BRACKETS = re.compile(rb'[\[\]{}]')
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
@@ -84,16 +85,29 @@ def _packed(parsed, empty) -> bytes:
     return b''.join(out)
 
 
-def _is_too_deep(data: bytes) -> bool:
+def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
     """Whether a text is nested so deep that libyaml's time for it grows with the square of the depth."""
     if data.count(b'[') + data.count(b'{') > _DEEPEST:
-        depth = deepest = 0
-        for match in _BRACKETS.finditer(data):
+        depth = 0
+        for number, match in enumerate(_BRACKETS.finditer(data)):
             depth += 1 if match.group() in b'[{' else -1
-            deepest = max(deepest, depth)
-        if deepest > _DEEPEST:
+            if depth > _DEEPEST:
+                return True
+            if number % _STEP == 0:
+                pause()
+    if data.count(b'- ') + data.count(b'? ') <= _DEEPEST:
+        return False
+    data = data.replace(b'\r', b'\n')
+    start = number = 0
+    while start < len(data):
+        stop = data.find(b'\n', start)
+        stop = len(data) if stop < 0 else stop
+        if data.count(b'- ', start, stop) + data.count(b'? ', start, stop) > _DEEPEST:
             return True
-    return any(match.group().count(b'- ') + match.group().count(b'? ') > _DEEPEST for match in _LONG_LINE.finditer(data))
+        start, number = stop + 1, number + 1
+        if number % _STEP == 0:
+            pause()
+    return False
 
 
 def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:
@@ -102,8 +116,10 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty:
 
     `empty` is what nothing stands for: nil in YAML, but an empty string (b's0:') where Tarantool's serializer wrote it.
     """
-    if _is_too_deep(data):
+    if _is_too_deep(data, pause):
         return b'!' + _text(b's', b'Too high nest level')
+    if data.count(b'%TAG') > _TAG_LINES_MAX:
+        return b'!' + _text(b's', b'Too many tags are declared: more than %d' % _TAG_LINES_MAX)
     document = 0
 
     def parsed():

@@ -17,9 +17,10 @@ In Lua output, a string in front of all values is what ends the document.
 """
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 
-__all__ = ['Token', 'tokens']
+__all__ = ['Token', 'is_printable', 'is_printable_piece', 'pieces', 'tokens']
 
 Token = tuple[str, bytes]
 
@@ -41,21 +42,46 @@ def tokens(data: bytes, start: int = 0) -> Iterator[Token]:
             at += 1
 
 
-def is_printable(data: bytes) -> bool:
+# Valid UTF-8 that is not shown as text: U+0080 to U+009F, the byte order mark, the last two code points of each plane.
+_HIDDEN = re.compile(rb'[\xc2\xef\xf0-\xf4](?:(?<=\xc2)[\x80-\x9f]|(?<=\xef)(?:\xbb\xbf|\xbf[\xbe\xbf])'
+                     rb'|(?<=[\xf0-\xf4])[\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf])')
+# What is looked at in one go, a few milliseconds at most.
+_PIECE = 1 << 13
+
+
+def pieces(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
+    """A string in pieces that end where a character ends; `pause` is called before each, if there are several."""
+    at, end = 0, len(data)
+    if end <= _PIECE:
+        yield data
+        return
+    while at < end:
+        stop = min(at + _PIECE, end)
+        for _ in range(3):
+            if stop < end and data[stop] & 0xc0 == 0x80:
+                stop -= 1
+        pause()
+        yield data[at:stop]
+        at = stop
+
+
+def is_printable_piece(data: bytes) -> bool:
+    """is_printable() for a string that is short."""
+    if data.isascii():
+        return True
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return _HIDDEN.search(data) is None
+
+
+def is_printable(data: bytes, pause: Callable[[], None] = lambda: None) -> bool:
     """Whether a string is shown as text: valid UTF-8 without what Tarantool 2.6 takes for unprintable.
 
     Those are the C1 controls (U+0080 to U+009F), the byte order mark and the last two code points of each plane; ASCII
     control characters are text, they have escapes.
     """
-    if data.isascii():
-        return True
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return False
-    for char in text:
-        if char > '\x7f':
-            point = ord(char)
-            if point < 0xa0 or point == 0xfeff or point & 0xfffe == 0xfffe:
-                return False
-    return True
+    if len(data) <= _PIECE:
+        return is_printable_piece(data)
+    return all(is_printable_piece(piece) for piece in pieces(data, pause))

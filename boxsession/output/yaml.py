@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterable
 from yaml import events
 from yaml.cyaml import CEmitter
 
+from boxsession.output import scalars
 from boxsession.output.limits import UNLIMITED, Limits
+from boxsession.output.scalars import LongScalar, Placeholders
 from boxsession.output.tagged import Token, is_printable
 
 __all__ = ['document']
@@ -85,6 +87,13 @@ def _string(data: bytes, looks_numeric: bool, in_flow: bool) -> events.ScalarEve
     return events.ScalarEvent(None, None, (True, True), text)
 
 
+def _long_string(scalar: LongScalar, placeholders: Placeholders) -> events.ScalarEvent:
+    text, style = placeholders.add(scalar)
+    if scalar.style == 'binary':
+        return events.ScalarEvent(None, _BINARY_TAG, (False, False), text, style='')
+    return events.ScalarEvent(None, None, (True, True), text, style=style)
+
+
 # Between two pauses this many tokens are written.
 _STEP = 256
 
@@ -94,14 +103,18 @@ def _written_bytes(data: bytes) -> int:
     return len(data) + 3 * len(data.translate(None, _PRINTABLE)) if data.isascii() else len(data)
 
 
-def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int]):
+def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int],
+            placeholders: Placeholders):
     """Emitter events for the tokens of one value, or of several that follow one another."""
     anchor = None
     nesting: list[list] = []        # open collections: [is a map, how many tokens of its own came]
     for number, (mark, data) in enumerate(tokens):
+        scalar = None
         if number % _STEP == 0 or len(data) > _LONG:
             limits.pause()
-            if limits.is_over(size() + _written_bytes(data)):
+            if len(data) > scalars.LONG and mark in 'sq':
+                scalar = LongScalar(data, mark == 'q' or bool(flow), limits.pause)
+            if limits.is_over(size() + (scalar.size if scalar else _written_bytes(data))):
                 yield from _cut(nesting, limits)
                 return
         if nesting and mark not in ']}&':
@@ -123,9 +136,11 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
             yield events.SequenceEndEvent() if mark == ']' else events.MappingEndEvent()
             flow.add('E')
         else:
-            if mark == 's' or mark == 'q':
+            if scalar is not None:
+                yield _long_string(scalar, placeholders)
+            elif mark == 's' or mark == 'q':
                 yield _string(data, mark == 'q', bool(flow))
-            elif mark == 'n':
+            elif mark in 'nI':
                 yield _plain(data.decode())
             elif mark == '*':
                 yield events.AliasEvent(data.decode())
@@ -167,7 +182,8 @@ def document(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMIT
         emitter.emit(events.SequenceStartEvent(None, None, True, flow_style=False))
         flow.add('L')
     cuts = limits.cuts
-    for event in _events(tokens, flow, limits, stream.tell):
+    placeholders = Placeholders()
+    for event in _events(tokens, flow, limits, lambda: stream.tell() + placeholders.size, placeholders):
         emitter.emit(event)
         if limits.cuts > cuts and not as_list:
             raise ValueError(limits.message)
@@ -175,4 +191,10 @@ def document(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMIT
         emitter.emit(events.SequenceEndEvent())
     emitter.emit(events.DocumentEndEvent(explicit=True))
     emitter.emit(events.StreamEndEvent())
-    return stream.getvalue()
+
+    def check(size):
+        # Deep in a table, line breaks may take more than the rest.
+        if limits.is_over(size // 2):
+            limits.cut()
+            raise ValueError(limits.message)
+    return placeholders.replaced(stream.getvalue(), check)

@@ -9,7 +9,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ['NEED_DATA', 'Answer', 'Answers', 'BadAnswer']
+__all__ = ['EXTENSION', 'FALSE', 'FLOAT', 'INTEGER', 'LIST', 'MAP', 'NEED_DATA', 'NIL', 'TEXT', 'TRUE', 'Answer', 'Answers',
+           'BadAnswer', 'Reader']
 
 NEED_DATA = None
 _TYPE, _SYNC, _DATA, _MESSAGE = 0, 1, 0x30, 0x31
@@ -17,19 +18,20 @@ _PUSH, _ERROR_BIT = 128, 0x8000
 # A frame with more values, or deeper ones, is refused.
 _VALUES_MAX, _DEEPEST = 2_000_000, 400
 
-_NIL, _FALSE, _TRUE, _INTEGER, _FLOAT, _TEXT, _EXTENSION, _LIST, _MAP = range(9)
+# Kinds of values.
+NIL, FALSE, TRUE, INTEGER, FLOAT, TEXT, EXTENSION, LIST, MAP = range(9)
 # What a first byte from 0xc0 on means: kind, how many bytes of length or number follow, a fixed length or a format.
 _KINDS = {
-    0xc0: (_NIL, 0, 0), 0xc2: (_FALSE, 0, 0), 0xc3: (_TRUE, 0, 0),
-    0xc4: (_TEXT, 1, 0), 0xc5: (_TEXT, 2, 0), 0xc6: (_TEXT, 4, 0),
-    0xc7: (_EXTENSION, 1, 0), 0xc8: (_EXTENSION, 2, 0), 0xc9: (_EXTENSION, 4, 0),
-    0xca: (_FLOAT, 4, '>f'), 0xcb: (_FLOAT, 8, '>d'),
-    0xcc: (_INTEGER, 1, '>B'), 0xcd: (_INTEGER, 2, '>H'), 0xce: (_INTEGER, 4, '>I'), 0xcf: (_INTEGER, 8, '>Q'),
-    0xd0: (_INTEGER, 1, '>b'), 0xd1: (_INTEGER, 2, '>h'), 0xd2: (_INTEGER, 4, '>i'), 0xd3: (_INTEGER, 8, '>q'),
-    0xd4: (_EXTENSION, 0, 1), 0xd5: (_EXTENSION, 0, 2), 0xd6: (_EXTENSION, 0, 4), 0xd7: (_EXTENSION, 0, 8),
-    0xd8: (_EXTENSION, 0, 16),
-    0xd9: (_TEXT, 1, 0), 0xda: (_TEXT, 2, 0), 0xdb: (_TEXT, 4, 0),
-    0xdc: (_LIST, 2, 0), 0xdd: (_LIST, 4, 0), 0xde: (_MAP, 2, 0), 0xdf: (_MAP, 4, 0),
+    0xc0: (NIL, 0, 0), 0xc2: (FALSE, 0, 0), 0xc3: (TRUE, 0, 0),
+    0xc4: (TEXT, 1, 0), 0xc5: (TEXT, 2, 0), 0xc6: (TEXT, 4, 0),
+    0xc7: (EXTENSION, 1, 0), 0xc8: (EXTENSION, 2, 0), 0xc9: (EXTENSION, 4, 0),
+    0xca: (FLOAT, 4, '>f'), 0xcb: (FLOAT, 8, '>d'),
+    0xcc: (INTEGER, 1, '>B'), 0xcd: (INTEGER, 2, '>H'), 0xce: (INTEGER, 4, '>I'), 0xcf: (INTEGER, 8, '>Q'),
+    0xd0: (INTEGER, 1, '>b'), 0xd1: (INTEGER, 2, '>h'), 0xd2: (INTEGER, 4, '>i'), 0xd3: (INTEGER, 8, '>q'),
+    0xd4: (EXTENSION, 0, 1), 0xd5: (EXTENSION, 0, 2), 0xd6: (EXTENSION, 0, 4), 0xd7: (EXTENSION, 0, 8),
+    0xd8: (EXTENSION, 0, 16),
+    0xd9: (TEXT, 1, 0), 0xda: (TEXT, 2, 0), 0xdb: (TEXT, 4, 0),
+    0xdc: (LIST, 2, 0), 0xdd: (LIST, 4, 0), 0xde: (MAP, 2, 0), 0xdf: (MAP, 4, 0),
 }
 
 
@@ -51,8 +53,12 @@ class Answer:
     values: list[bytes]
 
 
-class _Reader:
-    """Reads the msgpack of one frame."""
+class Reader:
+    """Reads msgpack, a value at a time.
+
+    Raises:
+        BadAnswer: by all methods, where it is not valid, or over the limits.
+    """
 
     def __init__(self, data: bytes):
         self._data = data
@@ -77,25 +83,25 @@ class _Reader:
             raise BadAnswer(f'it holds more than {_VALUES_MAX} values')
         first = self._take(1)[0]
         if first < 0x80:
-            return _INTEGER, first
+            return INTEGER, first
         if first < 0x90:
-            return _MAP, first & 15
+            return MAP, first & 15
         if first < 0xa0:
-            return _LIST, first & 15
+            return LIST, first & 15
         if first < 0xc0:
-            return _TEXT, self._take(first & 31)
+            return TEXT, self._take(first & 31)
         if first >= 0xe0:
-            return _INTEGER, first - 256
+            return INTEGER, first - 256
         kind, width, more = _KINDS.get(first) or (None, 0, 0)
         if kind is None:
             raise BadAnswer('a value of no known kind')
         number = self._take(width)
-        if kind == _INTEGER or kind == _FLOAT:
+        if kind == INTEGER or kind == FLOAT:
             return kind, struct.unpack(more, number)[0]
         length = int.from_bytes(number, 'big') if width else more
-        if kind == _TEXT:
+        if kind == TEXT:
             return kind, self._take(length)
-        if kind == _EXTENSION:
+        if kind == EXTENSION:
             return kind, b'extension %d: %s' % (self._take(1)[0], self._take(length).hex().encode())
         return kind, length
 
@@ -105,20 +111,20 @@ class _Reader:
         open_ = []              # of each collection that is open: how many values are to come, and what ends it
         while True:
             kind, content = self.head()
-            if kind == _LIST or kind == _MAP:
+            if kind == LIST or kind == MAP:
                 if len(open_) == _DEEPEST:
                     raise BadAnswer(f'it is nested deeper than {_DEEPEST} levels')
-                out += b'L' if kind == _LIST else b'M'
-                open_.append([content, b']'] if kind == _LIST else [2 * content, b'}'])
+                out += b'L' if kind == LIST else b'M'
+                open_.append([content, b']'] if kind == LIST else [2 * content, b'}'])
             else:
-                if kind == _INTEGER or kind == _FLOAT:
+                if kind == INTEGER or kind == FLOAT:
                     content = repr(content).encode()
                     out += b'n%d:%s' % (len(content), content)
-                elif kind == _TEXT or kind == _EXTENSION:
+                elif kind == TEXT or kind == EXTENSION:
                     out += b's%d:' % len(content)
                     out += content
                 else:
-                    out += {_NIL: b'Z', _FALSE: b'f', _TRUE: b't'}[kind]
+                    out += {NIL: b'Z', FALSE: b'f', TRUE: b't'}[kind]
                 if open_:
                     open_[-1][0] -= 1
             while open_ and open_[-1][0] == 0:
@@ -131,19 +137,19 @@ class _Reader:
     def values(self) -> list[bytes]:
         """The values of the list that comes next, packed."""
         kind, count = self.head()
-        if kind != _LIST:
+        if kind != LIST:
             raise BadAnswer('it holds no list of values')
         return [self.value() for _ in range(count)]
 
     def fields(self, wanted: dict[int, Callable]) -> dict:
         """The map that comes next: of the keys in `wanted`, what their methods read. All others are passed over."""
         kind, count = self.head()
-        if kind != _MAP:
+        if kind != MAP:
             raise BadAnswer('there is no map')
         methods = {b'n%d:%d' % (len(str(key)), key): (key, method) for key, method in wanted.items()}
         found = {}
         for _ in range(count):
-            key, method = methods.get(self.value(), (None, _Reader.value))
+            key, method = methods.get(self.value(), (None, Reader.value))
             found[key] = method(self)
         return found
 
@@ -195,13 +201,13 @@ class Answers:
             return NEED_DATA
         frame = bytes(memoryview(buffer)[1 + width:1 + width + length])
         del buffer[:1 + width + length]
-        return self._answer(_Reader(frame))
+        return self._answer(Reader(frame))
 
     @staticmethod
     def _answer(reader):
-        header = reader.fields({_TYPE: _Reader.value, _SYNC: _Reader.value})
+        header = reader.fields({_TYPE: Reader.value, _SYNC: Reader.value})
         kind, sync = _number(header.get(_TYPE, b'n1:0')), _number(header.get(_SYNC, b'n1:0'))
-        body = {} if reader.is_done else reader.fields({_DATA: _Reader.values, _MESSAGE: _Reader.value})
+        body = {} if reader.is_done else reader.fields({_DATA: Reader.values, _MESSAGE: Reader.value})
         if kind & _ERROR_BIT:
             return Answer('error', sync, [body.get(_MESSAGE, b's10:no message')])
         if kind not in (0, _PUSH):

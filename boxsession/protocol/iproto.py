@@ -3,8 +3,8 @@
 A frame is a length (a msgpack unsigned integer) and so many bytes: a header map and a body map. Numbers of requests, keys
 and errors: Tarantool 2.6, and 2.10 for ID, WATCH and UNWATCH.
 
-Strings and binary data are both bytes here; maps keep their keys whatever they are; extension values are
-`msgpack.ExtType`.
+Of a request only the fields that its kind has are looked at; what else it holds is stepped over, and arguments stay the
+bytes that they are: nothing of a size that the sender chooses is made of them before it is known whether he may run them.
 """
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ import msgpack
 
 __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extension', 'ID', 'IprotoProtocol',
            'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'Timestamp', 'UNWATCH', 'WATCH', 'auth_request',
-           'error', 'eval_request', 'event', 'greeting', 'id_answer', 'ok', 'push', 'scramble_matches']
+           'error', 'eval_request', 'event', 'greeting', 'id_answer', 'login_arguments', 'ok', 'packed', 'push',
+           'scramble_matches', 'unpacked']
 
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH = 1, 6, 7, 8, 10, 64, 73, 74, 75
 _EVENT, _PUSH, _ERROR_BIT = 76, 128, 0x8000
@@ -46,12 +47,12 @@ NEED_DATA = _NeedData()
 
 @dataclass(slots=True)
 class Request:
-    """A request with what its kind needs, checked: `name` is an expression, function or user; `arguments` a list."""
+    """A request with what its kind needs: `name` is an expression, function or user; `arguments` a list, in msgpack."""
 
     type: int
     sync: int
     name: bytes = b''
-    arguments: Any = ()
+    arguments: bytes = b'\x90'
     space: int = 0
 
 
@@ -156,69 +157,122 @@ class IprotoProtocol:
         return BadFrame(_INVALID_MSGPACK, message, is_too_long)
 
     def _request(self, frame):
-        # The common case: a header as all connectors write it, {type, sync}, and one map behind it.
-        if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1:
+        # A header as all connectors write it, {type, sync}, of a request whose body is not looked at.
+        if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1 and frame[2] not in _FIELDS:
             first = frame[4]
-            body = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
-            if body <= len(frame) and (body < len(frame) or frame[2] not in _FIELDS):
-                sync = first if body == 5 else int.from_bytes(frame[5:body], 'big')
-                if frame[2] not in _FIELDS:
-                    return Request(frame[2], sync)      # whatever comes with it is not looked at
-                try:
-                    fields = msgpack.unpackb(frame[body:], raw=True, strict_map_key=False)
-                except (msgpack.UnpackException, ValueError, TypeError, RecursionError):
-                    fields = None
-                if type(fields) is dict:
-                    return _checked(frame[2], sync, fields)
-        return self._uncommon_request(frame)
-
-    def _uncommon_request(self, frame):
-        unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=len(frame) or 1)
+            end = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
+            if end <= len(frame):
+                return Request(frame[2], first if end == 5 else int.from_bytes(frame[5:end], 'big'))
+        unpacker = msgpack.Unpacker(max_buffer_size=len(frame) or 1)
         unpacker.feed(frame)
-        sync, header = 0, None
+        sync, kind = 0, None
         try:
-            # As pairs: among the keys of a dict, true and 1.0 would be 1.
-            pairs = [(unpacker.unpack(), unpacker.unpack()) for _ in range(unpacker.read_map_header())]
-            if not all(type(key) is int for key, _ in pairs):
+            kind = 0
+            header = {}
+            for key, value in _pairs(unpacker, frame):
+                if _integer(key) is None:
+                    return self._break('Invalid MsgPack - packet header')
+                header[_integer(key)] = value
+            kind, sync = (_integer(header.get(key, b'\0')) for key in (_TYPE, _SYNC))
+            if kind is None or sync is None or not 0 <= sync < 1 << 64:
                 return self._break('Invalid MsgPack - packet header')
-            header = dict(pairs)
-            kind, sync = header.get(_TYPE, 0), header.get(_SYNC, 0)
-            if type(kind) is not int or type(sync) is not int or not 0 <= sync < 1 << 64:
-                return self._break('Invalid MsgPack - packet header')
-            body = None
-            if unpacker.tell() < len(frame):
-                body = unpacker.unpack()
-                if type(body) is not dict or unpacker.tell() < len(frame):
-                    return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
-        except (msgpack.UnpackException, ValueError, TypeError, RecursionError):
-            if header is None:
-                return self._break('Invalid MsgPack - packet header')
-            return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
-        return _checked(kind, sync, body)
-
-
-def _checked(kind, sync, body):
-    fields = _FIELDS.get(kind)
-    if fields is None:
-        return Request(kind, sync)
-    if body is None:
-        return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - missing request body')
-    key, expected, told = fields
-    name = body.get(key)
-    arguments = body.get(_TUPLE, ())
-    if name is None:
-        return BadRequest(sync, _MISSING_FIELD, f"Missing mandatory field '{told}' in request")
-    if type(name) is not expected or not (arguments == () or type(arguments) is list):
+        except (msgpack.UnpackException, ValueError):
+            return self._break('Invalid MsgPack - packet header')
+        wanted = _FIELDS.get(kind)
+        at = unpacker.tell()
+        if wanted is None:
+            return Request(kind, sync)          # whatever comes with it is not looked at
+        if at == len(frame):
+            return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - missing request body')
+        try:
+            body = {}
+            for key, value in _pairs(unpacker, frame):
+                if len(key) == 1:
+                    body[key[0]] = value
+            if unpacker.tell() == len(frame):
+                return _checked(kind, sync, body, *wanted)
+        except (msgpack.UnpackException, ValueError):
+            pass
         return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
-    if expected is int:
-        return Request(kind, sync, space=name)
-    return Request(kind, sync, name, arguments)
 
+
+def _pairs(unpacker, frame):
+    """The keys and values of the map that comes next, as they came; nothing is made of them."""
+    count = unpacker.read_map_header()
+    if count > _PAIRS_MAX:
+        raise ValueError('too many keys')
+    end = unpacker.tell()
+    for _ in range(count):
+        start = end
+        unpacker.skip()
+        middle = unpacker.tell()
+        unpacker.skip()
+        end = unpacker.tell()
+        yield frame[start:middle], frame[middle:end]
+
+
+def _integer(raw: bytes) -> int | None:
+    """An integer of msgpack; None for anything else."""
+    first = raw[0]
+    if first < 0x80:
+        return first
+    if first >= 0xe0:
+        return first - 256
+    if 0xcc <= first <= 0xd3:
+        return int.from_bytes(raw[1:], 'big', signed=first >= 0xd0)
+    return None
+
+
+def _bytes(raw: bytes) -> bytes | None:
+    """A string or binary data of msgpack; None for anything else."""
+    first = raw[0]
+    if 0xa0 <= first < 0xc0:
+        return raw[1:]
+    width = _STRING_HEADS.get(first)
+    return raw[width:] if width else None
+
+
+def _is_list(raw: bytes) -> bool:
+    return 0x90 <= raw[0] < 0xa0 or raw[0] in (0xdc, 0xdd)
+
+
+def _checked(kind, sync, body, key, of_kind, told):
+    """The request that a body of a kind makes."""
+    raw, arguments = body.get(key, _NIL), body.get(_TUPLE, b'\x90')
+    if raw == _NIL:
+        return BadRequest(sync, _MISSING_FIELD, f"Missing mandatory field '{told}' in request")
+    value = of_kind(raw)
+    if value is None or not _is_list(arguments):
+        return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
+    if kind == AUTH and (len(value) > _USER_MAX or len(arguments) > _LOGIN_MAX):
+        return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
+    if of_kind is _integer:
+        return Request(kind, sync, space=value)
+    return Request(kind, sync, value, arguments)
+
+
+def login_arguments(arguments: bytes) -> list[bytes] | None:
+    """What a login is tried with, of AUTH's arguments; None where they are no strings."""
+    try:
+        found = msgpack.unpackb(arguments, raw=True, strict_map_key=False)[:2]
+    except (ValueError, TypeError):
+        return None
+    return found if all(type(argument) is bytes for argument in found) else None
+
+
+# A header or a body has no more keys.
+_PAIRS_MAX = 64
+# A login's: no name is longer, nor what proves it.
+_USER_MAX, _LOGIN_MAX = 1024, 256
+_NIL = b'\xc0'
+# By the first byte: how many bytes stand before a string's own.
+_STRING_HEADS = {0xc4: 2, 0xc5: 3, 0xc6: 5, 0xd9: 2, 0xda: 3, 0xdb: 5}
 
 _FIELDS = {
-    EVAL: (_EXPRESSION, bytes, 'expression'), CALL: (_FUNCTION, bytes, 'function name'),
-    CALL_16: (_FUNCTION, bytes, 'function name'), AUTH: (_USER, bytes, 'user name'), SELECT: (_SPACE_ID, int, 'space id'),
-    WATCH: (_EVENT_KEY, bytes, 'event key'), UNWATCH: (_EVENT_KEY, bytes, 'event key'),
+    EVAL: (_EXPRESSION, _bytes, 'expression'), CALL: (_FUNCTION, _bytes, 'function name'),
+    CALL_16: (_FUNCTION, _bytes, 'function name'), AUTH: (_USER, _bytes, 'user name'),
+    SELECT: (_SPACE_ID, _integer, 'space id'), WATCH: (_EVENT_KEY, _bytes, 'event key'),
+    UNWATCH: (_EVENT_KEY, _bytes, 'event key'),
 }
 
 # Frames ---------------------------------------------------------------------------------------------------------------
@@ -236,16 +290,19 @@ _EMPTY = _pack({})
 _DATA_PREFIX = b'\x81' + _pack(_DATA)
 
 
-def ok(sync: int, data: list | None = None) -> bytes:
-    """The answer to a request; `data` is what it gave, None for requests that give nothing.
+def ok(sync: int, data: bytes | None = None) -> bytes:
+    """The answer to a request; `data` is a list of what it gave, in msgpack, None for requests that give nothing."""
+    return _frame(0, sync, _EMPTY if data is None else _DATA_PREFIX + data)
 
-    Raises:
-        ValueError: something in it has no form in msgpack.
-    """
-    try:
-        return _frame(0, sync, _EMPTY if data is None else _DATA_PREFIX + _pack(data))
-    except (TypeError, OverflowError) as problem:
-        raise ValueError(str(problem)) from None
+
+def packed(value: Any) -> bytes:
+    """A value in msgpack."""
+    return _pack(value)
+
+
+def unpacked(data: bytes) -> Any:
+    """A value of ours from msgpack. Strings come as str, with what is not UTF-8 as surrogates."""
+    return msgpack.unpackb(data, raw=False, unicode_errors='surrogateescape')
 
 
 def id_answer(sync: int) -> bytes:
@@ -253,9 +310,9 @@ def id_answer(sync: int) -> bytes:
     return _frame(0, sync, _pack(_ID_ANSWER))
 
 
-def push(sync: int, value: Any) -> bytes:
-    """What box.session.push() sends in front of the answer."""
-    return _frame(_PUSH, sync, _DATA_PREFIX + _pack([value]))
+def push(sync: int, data: bytes) -> bytes:
+    """What box.session.push() sends in front of the answer: a list of one value, in msgpack."""
+    return _frame(_PUSH, sync, _DATA_PREFIX + data)
 
 
 def event(key: bytes) -> bytes:
