@@ -89,7 +89,7 @@ def first_string(arguments: bytes) -> bytes | None:
 
 
 def source_of(arguments: bytes, most: int) -> bytes:
-    """A list's values, given in msgpack, as Lua would write them: all, or at least `most` bytes of them, and not much more."""
+    """A list's values, given in msgpack, as Lua would write them: all of them, or little more than `most` bytes."""
     reader, out = Reader(arguments), bytearray()
     open_ = []          # of each collection: how many values are to come, and whether it is a map
     try:
