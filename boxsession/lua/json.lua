@@ -15,22 +15,19 @@ for code = 0, 31 do
     ESCAPES[char(code)] = ESCAPES[char(code)] or format('\\u%04x', code)
 end
 
--- In steps: gsub is not interrupted.
-local ESCAPE_STEP = 2^16
-local function escaped(text)
+-- Appends a string. In steps: gsub is not interrupted.
+local ESCAPE_STEP = 2^14
+local function put_string(out, text, behind)
     if #text <= ESCAPE_STEP then
-        return (gsub(text, '[%z\1-\31"\\/\127]', ESCAPES))
+        out[#out + 1] = '"' .. gsub(text, '[%z\1-\31"\\/\127]', ESCAPES) .. behind
+        return
     end
-    local pieces = {}
+    out[#out + 1] = '"'
     for from = 1, #text, ESCAPE_STEP do
-        pieces[#pieces + 1] = escaped(sub(text, from, from + ESCAPE_STEP - 1))
+        out[#out + 1] = gsub(sub(text, from, from + ESCAPE_STEP - 1), '[%z\1-\31"\\/\127]', ESCAPES)
         internal.look()
     end
-    return concat(pieces)
-end
-
-local function json_string(text)
-    return '"' .. escaped(text) .. '"'
+    out[#out + 1] = behind
 end
 
 local function json_number(value, settings)
@@ -92,7 +89,7 @@ local function encode_table(out, value, forced, depth, settings)
                 return error((kind == 'number' or kind == 'boolean') and 'table key must be a number or string'
                              or "unsupported Lua type '" .. kind .. "'", 0)
             end
-            out[#out + 1] = json_string(key) .. ':'
+            put_string(out, key, '":')
             encode_value(out, item, depth + 1, settings)
         end
     end
@@ -108,7 +105,7 @@ function encode_value(out, value, depth, settings)
     if kind == 'table' then
         encode_table(out, value, forced, depth, settings)
     elseif kind == 'string' then
-        out[#out + 1] = json_string(value)
+        put_string(out, value, '"')
     elseif kind == 'number' then
         out[#out + 1] = json_number(value, settings)
     elseif kind == 'boolean' then
@@ -153,17 +150,37 @@ local function utf8(code)
     return char(0xf0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
 end
 
+-- find() is not interrupted, so a long text is looked at in windows.
+local WINDOW, FIRST_WINDOW = 2^16, 2^6
+
+-- Where the first byte of a class is, from `at` on.
+local function find_first(text, class, at)
+    if #text - at < WINDOW then
+        return find(text, class, at)
+    end
+    local size = FIRST_WINDOW
+    while at <= #text do
+        local found = find(sub(text, at, at + size - 1), class)
+        if found then
+            return at + found - 1
+        end
+        at, size = at + size, size < WINDOW and size * 4 or WINDOW
+    end
+end
+
 -- The line of a byte of the text, and its place in that line, both counted from 1.
 local function place(text, at)
-    local line, start = 1, 1
-    while true do
-        local feed = find(text, '\n', start, true)
-        if not feed or feed >= at then
-            break
+    local line, column = 1, at
+    for from = 1, at - 1, WINDOW do
+        local window = sub(text, from, from + WINDOW < at and from + WINDOW - 1 or at - 1)
+        local _, count = gsub(window, '\n', '')
+        line = line + count
+        if count > 0 then
+            column = at - from + 1 - find(window, '\n[^\n]*$')
         end
-        line, start = line + 1, feed + 1
+        internal.look()
     end
-    return line, at - start + 1
+    return line, column
 end
 
 local function complain(text, expected, found, at)
@@ -171,18 +188,24 @@ local function complain(text, expected, found, at)
     return error(format('Expected %s but found %s on line %d at character %d', expected, found, line, column), 0)
 end
 
+local PIECES = 4096
 local function read_string(text, at)
-    local pieces, from = {}, at + 1
+    local pieces, from, joined = {}, at + 1, nil
     local position = from
     while true do
-        local stop = find(text, '["\\%z\1-\31]', position)
+        local stop = find_first(text, '["\\%z\1-\31]', position)
         local mark = stop and sub(text, stop, stop)
         if not stop then
             return nil, 'unexpected end of string', #text + 1
         end
         pieces[#pieces + 1] = sub(text, from, stop - 1)
+        if #pieces > PIECES then
+            joined = joined or {}
+            joined[#joined + 1], pieces = concat(pieces), {}
+        end
         if mark == '"' then
-            return concat(pieces), stop + 1
+            local last = concat(pieces)
+            return joined and concat(joined) .. last or last, stop + 1
         elseif mark ~= '\\' then
             return nil, 'invalid token', stop
         end
@@ -211,9 +234,12 @@ local function read_string(text, at)
     end
 end
 
+-- No number is longer.
+local NUMBER_MAX = 1000
+
 -- The token at or behind `at`: its name, value, position, and the position behind it.
 local function next_token(text, at, settings)
-    at = find(text, '[^ \t\r\n]', at) or #text + 1
+    at = find_first(text, '[^ \t\r\n]', at) or #text + 1
     local mark = sub(text, at, at)
     if mark == '' then
         return 'T_END', nil, at, at
@@ -232,17 +258,18 @@ local function next_token(text, at, settings)
             return WORDS[index][2], WORDS[index][3], at, stop + 1
         end
     end
-    local _, stop = find(text, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*', at)
-    local number = stop and not find(text, '^[+-]?0%d', at) and tonumber(sub(text, at, stop))
+    local part = sub(text, at, at + NUMBER_MAX)
+    local _, stop = find(part, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*')
+    local number = stop and stop <= NUMBER_MAX and not find(part, '^[+-]?0%d') and tonumber(sub(part, 1, stop))
     if not number and settings.decode_invalid_numbers then
-        _, stop = find(text, '^[+-]?[iI][nN][fF]', at)
+        _, stop = find(part, '^[+-]?[iI][nN][fF]')
         if not stop then
-            _, stop = find(text, '^[+-]?[nN][aA][nN]', at)
+            _, stop = find(part, '^[+-]?[nN][aA][nN]')
         end
-        number = stop and tonumber(sub(text, at, stop))
+        number = stop and tonumber(sub(part, 1, stop))
     end
     if number then
-        return find(sub(text, at, stop), '^[+-]?%d+$') and 'T_INT' or 'T_NUMBER', number, at, stop + 1
+        return find(sub(part, 1, stop), '^[+-]?%d+$') and 'T_INT' or 'T_NUMBER', number, at, at + stop
     end
     return 'invalid token', nil, at, at
 end
