@@ -278,6 +278,38 @@ def garbage(server, seconds):
     return socks
 
 
+def telnet_questions(server, seconds):
+    """Sessions whose statements wait, and that ask by telnet whether somebody is there, and read no answer."""
+    socks = [open_session(server.address) for _ in range(20)]
+    for sock in socks:
+        sock.sendall(b"require('fiber').sleep(1000)\n")
+        sock.setblocking(False)
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for sock in socks:
+            try:
+                sock.send(b'\xff\xf6' * 10000)
+            except BlockingIOError:
+                pass
+        time.sleep(0.001)
+    return socks
+
+
+def web_pages(server, seconds):
+    """What pages can make browsers send; each is closed at its first line."""
+    request = b'POST /' + b'x' * 70000 + b' HTTP/1.1\r\nHost: x\r\n\r\n' + b'while true do end\r\n'
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        for sock in [connect(server.address) for _ in range(10)]:
+            try:
+                sock.sendall(request)
+            except OSError:
+                pass
+            sock.close()
+        time.sleep(0.01)
+    return []
+
+
 def slow_lorises(server, seconds):
     socks = [open_session(server.address) for _ in range(500)]
     end = time.monotonic() + seconds
@@ -301,6 +333,7 @@ def no_more_files(server, seconds):
 
 
 HUGE = 'local t = {} for i = 1, 1e6 do t[i] = ("x"):rep(92) .. i end return t'
+LARGE = 'local t = {} for i = 1, 1e6 do t[i] = 1234567 end return t'
 SPIN = 'while true do end'
 
 
@@ -322,6 +355,10 @@ def attacks(sessions):
             'local t = {} for i = 1, 1e5 do t[i] = i * 7919 % 1e5 end while true do table.sort(t) table.concat(t) end',
             'while true do string.format(("%s"):rep(100), unpack(string.split(("x "):rep(100)))) end', sessions=4),
         '100 MB that nobody reads': statements(HUGE, sessions=2),
+        'replies that 60 do not read': statements(LARGE, sessions=60),
+        'pushes that 60 do not read': statements('while true do box.session.push(("x"):rep(1e5)) end', sessions=60),
+        'questions of telnet, unread': telnet_questions,
+        'requests of web pages': web_pages,
         'a huge result, read': repeating('local t = {} for i = 1, 1e5 do t[i] = {"é", i} end return t'),
         'control characters as Lua text': shown_as('lua', r"('\1'):rep(1.5e7)"),
         'letters with accents as Lua text': shown_as('lua,block', "('é'):rep(7.5e6)"),

@@ -37,6 +37,8 @@ __all__ = ['ConsoleConnection']
 log = logging.getLogger('boxsession')
 
 _READ_BYTES = 16384
+# The same where telnet's commands are looked for: each of two bytes costs as much as a short statement.
+_TELNET_READ_BYTES = 2048
 # While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 
@@ -348,12 +350,12 @@ class ConsoleConnection(Connection):
             self._remote.abort()
 
     def _read(self, idle: bool = False) -> None:
+        protocol = self._protocol
         try:
-            data = self._sock.recv(_READ_BYTES)
+            data = self._sock.recv(_READ_BYTES if protocol.is_plain else _TELNET_READ_BYTES)
         except BlockingIOError:
             return
         self._bytes_in += len(data)
-        protocol = self._protocol
         if not data:
             protocol.receive_eof()
             self._stop_reading()

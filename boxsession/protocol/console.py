@@ -187,6 +187,11 @@ class ConsoleProtocol:
         return data
 
     @property
+    def is_plain(self) -> bool:
+        """Whether what comes is taken as it is: no command of telnet's has been seen, and nothing is judged."""
+        return self._telnet is None
+
+    @property
     def buffered_bytes(self) -> int:
         """How much is waiting to be cut into statements."""
         return len(self._buffer) + len(self._data) - self._at
