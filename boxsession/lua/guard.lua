@@ -104,21 +104,9 @@ function _G.tonumber(...)
     return number
 end
 
--- Bytecode is never loaded: PUC 5.1 does not verify it, so it reads and writes where it likes.
-local BYTECODE = 27
-local function load_text(text, name)
-    if byte(text, 1) == BYTECODE then
-        if sub(text, 2, 4) == 'Lua' then
-            return nil, 'attempt to load a binary chunk (only text is allowed)'
-        end
-        return nil, "unexpected symbol near 'char(27)' (an arrow key? there is no line editing here)"
-    end
-    return loadstring(text, name)
-end
-internal.load_text = load_text
-
 -- Compiling is not interrupted, and takes time with the square of some texts.
 local CODE_MAX = 2^17
+local load_text = internal.load_text
 local function load_code(text, name)
     if #text > CODE_MAX then
         return nil, 'the code is too long (' .. #text .. ' bytes, at most ' .. CODE_MAX .. ')'
@@ -169,8 +157,9 @@ function _G.load(chunk, name)
     return load_code(concat(pieces), name or '=(load)')
 end
 
--- lua_unpack of 5.1 computes the count in an int: a range wider than that walks off the stack.
-local UNPACK_MAX = 1e6
+-- unpack of 5.1 narrows both ends and their distance to an int, and walks off the stack where one of them wraps
+-- (CVE-2025-46817): what goes there is in the range of an int, in order and not too much.
+local UNPACK_MAX, INT_MIN, INT_MAX = 1e6, -2^31, 2^31 - 1
 function _G.unpack(...)
     local list, first, last = ...
     if type(list) ~= 'table' then
@@ -180,10 +169,10 @@ function _G.unpack(...)
     if not from or not to then
         return blame(unpack, list, from or first, to or last)
     end
-    if to - from >= UNPACK_MAX or from ~= from or to ~= to then
-        return error('too many results to unpack', 2)
+    if from > to then
+        return
     end
-    if from < -2^31 or to >= 2^31 then
+    if not (from >= INT_MIN and to <= INT_MAX and to - from < UNPACK_MAX) then
         return error('too many results to unpack', 2)
     end
     return unpack(list, from, to)

@@ -205,8 +205,8 @@ function table.new(...)
     return {}
 end
 
--- Copies list[first..last] to target[at..].
-local MOVE_MAX = 1e7
+-- Copies list[first..last] to target[at..]. From INDEX_MAX on, the next index is the same number.
+local MOVE_MAX, INDEX_MAX = 1e7, 2^53
 function table.move(list, first, last, at, target)
     if type(list) ~= 'table' then
         return error("bad argument #1 to '?' (table expected, got " .. type(list) .. ')', 2)
@@ -216,7 +216,11 @@ function table.move(list, first, last, at, target)
     if type(target) ~= 'table' then
         return error("bad argument #5 to '?' (table expected, got " .. type(target) .. ')', 2)
     end
-    if last - first > MOVE_MAX then
+    if last < first then
+        return target
+    end
+    if not (last - first <= MOVE_MAX and first > -INDEX_MAX and last < INDEX_MAX and at > -INDEX_MAX
+            and at + last - first < INDEX_MAX) then
         return error('too many elements to move', 2)
     end
     local step = (target == list and at > first and at <= last) and -1 or 1
