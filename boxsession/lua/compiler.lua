@@ -98,18 +98,42 @@ local function danger(chunk)
     end
 end
 
--- Like loadstring, for text that is safe to run. Raises nothing but what ends a cancelled task.
+-- Compiling is not interrupted, and each of these words may walk the list of jumps of all before it.
+local JUMPS, JUMPS_MAX, JUMP_BYTES = {'and', 'or', 'elseif', 'break'}, 4000, 4
+local function has_many_jumps(text)
+    local count = 0
+    for index = 1, #JUMPS do
+        local word, from, _ = '%f[%w_]' .. JUMPS[index] .. '%f[^%w_]', 0
+        repeat
+            _, from = find(text, word, from + 1)
+            count = count + 1
+            if count > JUMPS_MAX + index then
+                return true
+            end
+        until not from
+    end
+    return false
+end
+
+-- Like loadstring, for text that is safe to run. Raises nothing but what ends a cancelled task. A script of whoever starts
+-- the program (`is_script`) may take its time.
 local BYTECODE = 27
-function internal.load_text(text, name)
+function internal.load_text(text, name, is_script)
     if byte(text, 1) == BYTECODE then
         if sub(text, 2, 4) == 'Lua' then
             return nil, 'attempt to load a binary chunk (only text is allowed)'
         end
         return nil, "unexpected symbol near 'char(27)' (an arrow key? there is no line editing here)"
     end
+    if #text > JUMPS_MAX * JUMP_BYTES and not is_script and has_many_jumps(text) then
+        return nil, 'the code is too long (more than ' .. JUMPS_MAX .. ' of and, or, elseif, break)'
+    end
     local chunk, message = loadstring(text, name)
+    if not chunk then
+        return nil, message
+    end
     -- The lexer knows one spelling of `...`, so a text without these three bytes holds no such function.
-    if chunk and find(text, '...', 1, true) then
+    if find(text, '...', 1, true) then
         local ok, problem = pcall(danger, chunk)
         if not ok and problem == internal.KILL then
             return error(problem, 0)
@@ -117,5 +141,5 @@ function internal.load_text(text, name)
             return nil, problem
         end
     end
-    return chunk, message
+    return chunk
 end

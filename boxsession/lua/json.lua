@@ -2,9 +2,9 @@
 local internal = ...
 local raw = internal.raw
 local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
-local char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring, type =
-    raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget, raw.select,
-    raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
+local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring,
+    type = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
+    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
 local DEFAULTS, settings_of_call = internal.serializer_defaults, internal.settings_of_call
 
 -- Encode --------------------------------------------------------------------------------------------------------------
@@ -171,11 +171,26 @@ local function complain(text, expected, found, at)
     return error(format('Expected %s but found %s on line %d at character %d', expected, found, line, column), 0)
 end
 
+-- The first byte of a set at or behind `at`; in pieces, since a long search in C is not interrupted.
+local PIECE_MIN, PIECE_MAX = 2^6, 2^16
+local function find_byte(text, set, at)
+    local size = PIECE_MIN
+    while at + size <= #text do
+        local found = find(sub(text, at, at + size - 1), set)
+        if found then
+            return at + found - 1
+        end
+        at = at + size
+        size = size < PIECE_MAX and 2 * size or size
+    end
+    return find(text, set, at)
+end
+
 local function read_string(text, at)
     local pieces, from = {}, at + 1
     local position = from
     while true do
-        local stop = find(text, '["\\%z\1-\31]', position)
+        local stop = find_byte(text, '["\\%z\1-\31]', position)
         local mark = stop and sub(text, stop, stop)
         if not stop then
             return nil, 'unexpected end of string', #text + 1
@@ -211,9 +226,14 @@ local function read_string(text, at)
     end
 end
 
+local NUMBER_MAX = 2^12
+
 -- The token at or behind `at`: its name, value, position, and the position behind it.
 local function next_token(text, at, settings)
-    at = find(text, '[^ \t\r\n]', at) or #text + 1
+    local first = byte(text, at)
+    if first == 32 or first == 9 or first == 10 or first == 13 then
+        at = find_byte(text, '[^ \t\r\n]', at) or #text + 1
+    end
     local mark = sub(text, at, at)
     if mark == '' then
         return 'T_END', nil, at, at
@@ -231,6 +251,9 @@ local function next_token(text, at, settings)
         if stop then
             return WORDS[index][2], WORDS[index][3], at, stop + 1
         end
+    end
+    if #text > NUMBER_MAX and (find_byte(text, '[^%d.eE+-]', at) or #text + 1) - at > NUMBER_MAX then
+        return 'invalid token', nil, at, at
     end
     local _, stop = find(text, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*', at)
     local number = stop and not find(text, '^[+-]?0%d', at) and tonumber(sub(text, at, stop))

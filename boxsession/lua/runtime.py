@@ -808,10 +808,10 @@ def compile_problem(text: bytes, name: str) -> str | None:
     internal = lua.table()
     for part in ('raw', 'compiler'):
         lua.execute(_source(part), internal)
-    _, message = internal[b'load_text'](text, f'@{name}'.encode())
-    if message is None:
+    loaded = internal[b'load_text'](text, f'@{name}'.encode(), True)
+    if not isinstance(loaded, tuple):
         return None
-    message = message.decode(errors='replace')
+    message = loaded[1].decode(errors='replace')
     return message if message.startswith(f'{name}:') else f'{name}: {message}'
 
 

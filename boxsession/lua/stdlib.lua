@@ -33,7 +33,7 @@ function string.split(text, separator, most)
     end
     local pieces, count, from = {}, 0, 1
     if separator == nil then
-        from = find(text, '%S') or #text + 1
+        from = find_text(text, '%S') or #text + 1
     end
     while from <= #text or separator do
         local start, stop
@@ -41,7 +41,7 @@ function string.split(text, separator, most)
             if separator then
                 start, stop = find_text(text, separator, from, true)
             else
-                start, stop = find(text, '%s+', from)
+                start, stop = find_text(text, '%s+', from)
             end
         end
         count = count + 1
@@ -118,7 +118,7 @@ function string.fromhex(text)
     check_text(1, 'fromhex', text)
     if #text % 2 ~= 0 then
         return expect(1, 'fromhex', 'even amount of chars', 'odd amount')
-    elseif find(text, '%X') then
+    elseif find_text(text, '%X') then
         return expect(1, 'fromhex', 'hex string', 'non hex chars')
     end
     return (gsub(text, '..', from_hex))
