@@ -245,7 +245,8 @@ def attacks(sessions):
         'long replacements': statements("('a'):rep(20000):gsub('', ('%0'):rep(1000000))",
                                        "('ab'):rep(200000):gsub('(a)(b)', ('%1%2'):rep(200000))", sessions=2),
         'long formats of dates': repeating("os.date(('%s'):rep(5000000))"),
-        'long separators': repeating("local t = {} for i = 1, 4000 do t[i] = 'x' end return #table.concat(t, ('y'):rep(20000))"),
+        'long separators': repeating(
+            "local t = {} for i = 1, 4000 do t[i] = 'x' end return #table.concat(t, ('y'):rep(20000))"),
         'functions of C that call others': statements(
             'local t = {} for i = 1, 1e6 do t[i] = i end while true do pcall(table.sort, t, rawequal) end',
             "local s = ('a'):rep(4e6) while true do s:gsub('a', tostring) end"),
