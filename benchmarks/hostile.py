@@ -354,6 +354,23 @@ def attacks(sessions):
         'sorting, joining, formatting': statements(
             'local t = {} for i = 1, 1e5 do t[i] = i * 7919 % 1e5 end while true do table.sort(t) table.concat(t) end',
             'while true do string.format(("%s"):rep(100), unpack(string.split(("x "):rep(100)))) end', sessions=4),
+        'long replacements': statements("('a'):rep(20000):gsub('', ('%0'):rep(1000000))",
+                                       "('ab'):rep(200000):gsub('(a)(b)', ('%1%2'):rep(200000))", sessions=2),
+        'long formats of dates': repeating("os.date(('%s'):rep(5000000))"),
+        'long separators': repeating(
+            "local t = {} for i = 1, 4000 do t[i] = 'x' end return #table.concat(t, ('y'):rep(20000))"),
+        'functions of C that call others': statements(
+            'local t = {} for i = 1, 1e6 do t[i] = i end while true do pcall(table.sort, t, rawequal) end',
+            "local s = ('a'):rep(4e6) while true do s:gsub('a', tostring) end"),
+        'the front of a long list': statements(
+            'local t = {} for i = 1, 4e6 do t[i] = i end while true do table.insert(t, 1, i) table.remove(t, 1) end'),
+        'code that is slow to compile': statements(
+            "local text = 'return ' .. ('a and '):rep(20000) .. 'a' while true do loadstring(text) end",
+            "local text = 'return ' .. ('a and '):rep(3900) .. 'a' while true do loadstring(text) end"),
+        'long texts of JSON': repeating("return #require('json').decode('\"' .. ('x'):rep(2e7) .. '\"')"),
+        'calls that overrun the stack': repeating(
+            f'(function({", ".join(f"p{number}" for number in range(99))}, ...) return ... end)()'),
+        'ranges that wrap': repeating('return unpack({}, 2^31), unpack({}, -2^31, -2^31 - 1), unpack({}, 2^32, 2^31 - 1)'),
         '100 MB that nobody reads': statements(HUGE, sessions=2),
         'replies that 60 do not read': statements(LARGE, sessions=60),
         'pushes that 60 do not read': statements('while true do box.session.push(("x"):rep(1e5)) end', sessions=60),

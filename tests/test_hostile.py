@@ -327,3 +327,88 @@ class TestLongStrings:
         client = connect(served)
         client.reply("_G[('a'):rep(1e7)] = 1 _G[('a'):rep(1e6) .. 'b'] = 2 aa = 3")
         assert [['aa', 'aa']] == client.values("require('console').completion_handler('aa', 0, 2)")
+
+
+# What is prepared, and a statement that is one call of a function of C: what it does is the product of its arguments.
+CALLS_OF_C = {
+    'gsub, %0': ("text = ('a'):rep(20000) with = ('%0'):rep(1000000)", "text:gsub('', with)"),
+    'gsub, captures': ("text = ('ab'):rep(200000) with = ('%1%2'):rep(200000)", "text:gsub('(a)(b)', with)"),
+    'gsub, plain': ("text = ('a'):rep(1e5) with = ('x'):rep(500)", "#text:gsub('a', with)"),
+    'gsub, escapes': ("text = ('a'):rep(20000) with = ('%%'):rep(10000)", "text:gsub('', with)"),
+    'gsub, a table': ("text = ('a'):rep(4e6) with = {a = 'b'}", "#text:gsub('a', with)"),
+    'gsub, a function of C': ("text = ('a'):rep(4e6)", "#text:gsub('a', tostring)"),
+    'find in much': ("text = ('a'):rep(40e6)", "text:find('[bcdef]')"),
+    'upper': ("text = ('a'):rep(30e6)", '#text:upper()'),
+    'reverse': ("text = ('a'):rep(30e6)", '#text:reverse()'),
+    'format': ("list = {} for i = 1, 7000 do list[i] = 1e308 end form = ('%99.99f'):rep(7000)",
+               '#form:format(unpack(list))'),
+    'concat': ("list = {} for i = 1, 4000 do list[i] = 'x' end text = ('y'):rep(30000)", '#table.concat(list, text)'),
+    'insert': ('list = {} for i = 1, 4e6 do list[i] = i end', 'table.insert(list, 1, 0)'),
+    'remove': ('list = {} for i = 1, 4e6 do list[i] = i end', 'table.remove(list, 1)'),
+    'sort': ('list = {} for i = 1, 1e6 do list[i] = i end', 'table.sort(list, rawequal)'),
+    'sort of long strings': ("list = {} for i = 1, 4000 do list[i] = ('x'):rep(20000) .. i * 7919 % 4000 end",
+                             'table.sort(list)'),
+    'maxn': ('list = {} for i = 1, 5e6 do list[i] = i end', 'table.maxn(list)'),
+    'split': ("text = ('a'):rep(40e6)", '#text:split()'),
+    'fromhex': ("text = ('61'):rep(10e6)", '#text:fromhex()'),
+    'a string of JSON': ("json = require('json') text = '\"' .. ('x'):rep(40e6) .. '\"'", '#json.decode(text)'),
+    'space of JSON': ("json = require('json') text = (' '):rep(40e6)", 'json.decode(text)'),
+    'a number of JSON': ("json = require('json') text = ('1'):rep(40e6)", 'json.decode(text)'),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(('preparation', 'call'), CALLS_OF_C.values(), ids=CALLS_OF_C)
+def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
+    served = console(limits={'slice_ms': 5, 'statement_seconds': 3})
+    client = connect(served)
+    turns = []
+
+    def take_turns():
+        while True:
+            gevent.sleep(0.001)
+            turns.append(None)
+
+    client.reply(preparation)
+    other = gevent.spawn(take_turns)
+    gevent.sleep(0.01)
+    before = len(turns)
+    client.reply(call)
+    other.kill()
+    assert len(turns) - before >= 5
+
+
+@pytest.mark.parametrize(('statement', 'told'), [
+    ("os.date(('%s'):rep(5000000))", 'at most 4096'),
+    ("loadstring('return ' .. ('a and '):rep(20000) .. 'a')", 'more than 4000 of and, or, elseif, break'),
+    ("loadstring('if a then ' .. ('elseif a then '):rep(9000) .. 'end')", 'more than 4000 of and, or, elseif, break'),
+    ("loadstring('while a do ' .. ('if a then break end '):rep(6000) .. 'end')", 'more than 4000'),
+    ('for i = 1, 100 do table.insert({}, -2^20, 1) end', 'position out of bounds'),
+    ("string.format(('%d'):rep(1000000))", 'no value'),
+    ("string.format('%' .. ('0'):rep(1e7), 1)", 'invalid'),
+])
+def test_what_c_would_take_long_for_is_refused(console, connect, statement, told):
+    assert told in ' '.join(connect(console()).reply(statement).decode().split())
+
+
+@pytest.mark.parametrize(('statement', 'value'), [
+    ("#string.rep('ab', 3e5):upper()", 600000), ("(('ab'):rep(3e5) .. 'c'):reverse():sub(1, 3)", 'cba'),
+    ("(('ab'):rep(3e5) .. 'c'):upper():sub(-3)", 'ABC'),
+    ("('a'):rep(2000):gsub('a', ('%0b'):rep(400)) == ('ab'):rep(800000)", True),
+    ("('a'):rep(70000):gsub('a', {a = 'b'}) == ('b'):rep(70000)", True),
+    ("('a'):rep(1000):gsub('a', {a = false}) == ('a'):rep(1000)", True),
+    ("(function() local t = {} for i = 1, 3000 do t[i] = i end return #table.concat(t, ('-'):rep(2000)) end)()", 6008893),
+    ("(function() local t = {} for i = 1, 3000 do t[i] = i end return table.concat(t, ', ', 2999) end)()", '2999, 3000'),
+    ("(function() local t = {} for i = 1, 1200000 do t[i] = i end table.insert(t, 2, 'x') return #t, t[1], t[2], t[3], "
+     "t[1200001] end)()", [1200001, 1, 'x', 2, 1200000]),
+    ("(function() local t = {} for i = 1, 1200000 do t[i] = i end local x = table.remove(t, 2) return #t, x, t[1], t[2], "
+     "t[1199999], t[1200000] end)()", [1199999, 2, 1, 3, 1200000, None]),
+    ("(function() local t = {} for i = 1, 500 do t[i] = ('x'):rep(2000) .. 1000 - i end table.sort(t) return t[1]:sub(-3), "
+     "t[500]:sub(-3) end)()", ['500', '999']),
+    ("(('%d,'):rep(100)):format(unpack((function() local t = {} for i = 1, 100 do t[i] = i end return t end)())):sub(-8)",
+     ',99,100,'),
+    ('table.maxn({1, 2, [7.5] = 1, [-1] = 2, x = 1})', 7.5), ('table.maxn({})', 0),
+])
+def test_what_is_done_in_steps_is_done_right(console, connect, statement, value):
+    values = connect(console()).values(statement)
+    assert (value if isinstance(value, list) else [value]) == values[:len(value) if isinstance(value, list) else 1]

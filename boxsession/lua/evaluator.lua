@@ -324,7 +324,7 @@ local function script_main(name)
     local me = task.new_record({session = internal.background, name = 'init'})
     task.adopt(me)
     local text = yield(me.fid .. '')
-    local chunk, message = load_text(text, '@' .. name)
+    local chunk, message = load_text(text, '@' .. name, true)
     if not chunk then
         return message
     end

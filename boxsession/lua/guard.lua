@@ -34,6 +34,25 @@ local function blame(func, ...)
 end
 internal.blame = blame
 
+-- What a function of C does is bounded by the product of its arguments. Where that is more than some 5 ms, it is done in
+-- Lua, where the clock is looked at.
+local WORK_MAX = 2^20
+
+-- A function of C, or a table, that a function of C asks for each of many items: in between no instruction would be counted.
+local getinfo = raw.getinfo
+local function counted(func)
+    if type(func) == 'table' then
+        return function(key)
+            return func[key]
+        end
+    elseif type(func) == 'function' and getinfo(func, 'S').what == 'C' then
+        return function(...)
+            return func(...)
+        end
+    end
+    return func
+end
+
 -- What takes long in C for itself: behind it the clock is looked at, however few instructions have passed.
 local LONG_TEXT, LONG_LIST = 2^16, 2^12
 local function looked(...)
@@ -104,21 +123,9 @@ function _G.tonumber(...)
     return number
 end
 
--- Bytecode is never loaded: PUC 5.1 does not verify it, so it reads and writes where it likes.
-local BYTECODE = 27
-local function load_text(text, name)
-    if byte(text, 1) == BYTECODE then
-        if sub(text, 2, 4) == 'Lua' then
-            return nil, 'attempt to load a binary chunk (only text is allowed)'
-        end
-        return nil, "unexpected symbol near 'char(27)' (an arrow key? there is no line editing here)"
-    end
-    return loadstring(text, name)
-end
-internal.load_text = load_text
-
 -- Compiling is not interrupted, and takes time with the square of some texts.
 local CODE_MAX = 2^17
+local load_text = internal.load_text
 local function load_code(text, name)
     if #text > CODE_MAX then
         return nil, 'the code is too long (' .. #text .. ' bytes, at most ' .. CODE_MAX .. ')'
@@ -169,8 +176,9 @@ function _G.load(chunk, name)
     return load_code(concat(pieces), name or '=(load)')
 end
 
--- lua_unpack of 5.1 computes the count in an int: a range wider than that walks off the stack.
-local UNPACK_MAX = 1e6
+-- unpack of 5.1 narrows both ends and their distance to an int, and walks off the stack where one of them wraps
+-- (CVE-2025-46817): what goes there is in the range of an int, in order and not too much.
+local UNPACK_MAX, INT_MIN, INT_MAX = 1e6, -2^31, 2^31 - 1
 function _G.unpack(...)
     local list, first, last = ...
     if type(list) ~= 'table' then
@@ -180,17 +188,21 @@ function _G.unpack(...)
     if not from or not to then
         return blame(unpack, list, from or first, to or last)
     end
-    if to - from >= UNPACK_MAX or from ~= from or to ~= to then
-        return error('too many results to unpack', 2)
+    if from > to then
+        return
     end
-    if from < -2^31 or to >= 2^31 then
+    if not (from >= INT_MIN and to <= INT_MAX and to - from < UNPACK_MAX) then
         return error('too many results to unpack', 2)
     end
     return unpack(list, from, to)
 end
 
 -- table.insert of 5.1 shifts every element from a far position on, one by one: only a list's own positions are meant.
-local insert = raw.insert
+local INSERT_MIN = -2^12
+local insert, rawget, rawset = raw.insert, raw.rawget, raw.rawset
+local function truncated(number)
+    return number < 0 and -raw.floor(-number) or raw.floor(number)
+end
 table.insert = function(...)
     local list, position = ...
     local count = select('#', ...)
@@ -200,8 +212,16 @@ table.insert = function(...)
         end
         local number = count == 3 and tonumber(position)
         if number then
-            if number >= -2^20 and number <= #list + 2^20 then
-                if #list > LONG_LIST then
+            local length = #list
+            if number >= INSERT_MIN and number <= length + 2^20 then
+                if length - number > WORK_MAX then
+                    number = truncated(number)
+                    for index = length, number, -1 do
+                        rawset(list, index + 1, rawget(list, index))
+                    end
+                    rawset(list, number, (select(3, ...)))
+                    return
+                elseif length > LONG_LIST then
                     return looked(insert(...))
                 end
                 return insert(...)
@@ -216,6 +236,7 @@ end
 -- too long over, with nothing to interrupt it, goes to the one in Lua (pattern.lua).
 local PATTERN_MAX = 10000
 local PLAIN_WORK_MAX = 2e7      -- bytes compared at worst: some 10 ms
+local SHORT_TEXT = 2^8
 local is_costly = internal.pattern.is_costly
 for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
     local matcher, patient_matcher = string[name], internal.pattern[name]
@@ -235,6 +256,17 @@ for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
             return error('pattern is too long (' .. #pattern .. ' bytes, at most ' .. PATTERN_MAX .. ')', 2)
         elseif is_costly(#text, pattern, every_start) then
             return blame(patient_matcher, text, pattern, select(3, ...))
+        elseif name == 'gsub' then
+            local kind = type(start)
+            if kind == 'string' and (#text + 1) * #start > WORK_MAX then
+                return blame(patient_matcher, text, pattern, select(3, ...))
+            elseif (kind == 'table' or kind == 'function') and #text > SHORT_TEXT then
+                local replacement = counted(start)
+                if #text > LONG_TEXT then
+                    return looked(matcher(text, pattern, replacement, select(4, ...)))
+                end
+                return matcher(text, pattern, replacement, select(4, ...))
+            end
         end
         if #text > LONG_TEXT then
             return looked(matcher(...))
@@ -271,6 +303,29 @@ local function joined(one, other)
     internal.look()
     return with_room(join, one, other)
 end
+
+-- Joins pieces[1..count], eight at a time: each join copies once, and in between others get their turns.
+local function join_eight(a, b, c, d, e, f, g, h)
+    return a .. (b or '') .. (c or '') .. (d or '') .. (e or '') .. (f or '') .. (g or '') .. (h or '')
+end
+local function join_all(pieces, count)
+    while count > 1 do
+        local made = 0
+        for index = 1, count, 8 do
+            made = made + 1
+            local whole = with_room(join_eight, unpack(pieces, index, index + 7))
+            for used = index, index + 7 do
+                pieces[used] = nil
+            end
+            pieces[made] = whole
+            internal.look()
+        end
+        count = made
+    end
+    return pieces[1] or ''
+end
+internal.pattern.join = join_all
+
 local function repeated(text, count)
     count = raw.floor(count)
     if text == '' then
@@ -323,25 +378,29 @@ end
 local format, tostring = raw.format, raw.tostring
 local plans, plan_count = {}, 0
 local PLANS_MAX, PLAN_LENGTH = 512, 200
+local SPEC_MAX = 20             -- C takes at most 12 bytes, and says what is wrong with more
 
-local function plan_of(text)
+local function plan_of(text, values)
     local plan = plans[text]
     if plan then
         return plan
     end
-    plan = {is_simple = true}
-    local count, from = 0, 1
-    while true do
-        local start, stop, letter = find(text, '%%[-+ #0-9.]*(.?)', from)
+    local is_long = #text > PLAN_LENGTH
+    plan = {is_simple = not is_long}
+    local count, from, specs = 0, 1, 0
+    while not is_long or specs <= values do         -- beyond these, a value is missing
+        local start = find(text, '%', from, true)
         if not start then
             break
         end
+        local _, stop, letter = find(sub(text, start, start + SPEC_MAX - 1), '^%%[-+ #0-9.]*(.?)')
+        stop = start + stop - 1
         count = count + 1
         plan[count] = {text = sub(text, from, start - 1)}
         if letter == '%' and stop == start + 1 then
             plan[count].text = plan[count].text .. '%'
         else
-            count = count + 1
+            count, specs = count + 1, specs + 1
             plan[count] = {spec = sub(text, start, stop), letter = letter}
             if letter == 'q' or letter == 'c' then
                 plan.is_simple = false
@@ -350,7 +409,7 @@ local function plan_of(text)
         from = stop + 1
     end
     plan[count + 1] = {text = sub(text, from)}
-    if #text <= PLAN_LENGTH then
+    if not is_long then
         if plan_count >= PLANS_MAX then
             plans, plan_count = {}, 0
         end
@@ -397,7 +456,7 @@ local function quoted(text)
         pieces[#pieces + 1] = is_digit and sub(piece, 1, -2) or piece
         internal.look()
     end
-    return '"' .. concat(pieces) .. '"'
+    return '"' .. join_all(pieces, #pieces) .. '"'
 end
 
 local function formatted_piece(piece, number, count, value)
@@ -432,7 +491,8 @@ function string.format(...)
     if type(text) ~= 'string' then
         return blame(format, ...)
     end
-    local plan, count = plan_of(text), select('#', ...)
+    local count = select('#', ...)
+    local plan = plan_of(text, count - 1)
     local is_simple = plan.is_simple
     for index = 2, count do
         local value = select(index, ...)
@@ -454,7 +514,7 @@ function string.format(...)
             pieces[index] = formatted_piece(piece, number, count, (select(number, ...)))
         end
     end
-    return with_room(concat, pieces)
+    return join_all(pieces, #pieces)
 end
 
 internal.format = string.format     -- as users had it at the start
@@ -469,12 +529,26 @@ function math.log(...)
     return blame(log, value) / blame(log, base)
 end
 
+local CONVERT_STEP = 2^18
+local function in_steps(convert, text, is_backwards)
+    local pieces, count, length = {}, 0, #text
+    for from = 1, length, CONVERT_STEP do
+        count = count + 1
+        if is_backwards then
+            pieces[count] = convert(sub(text, -from - CONVERT_STEP + 1, -from))
+        else
+            pieces[count] = convert(sub(text, from, from + CONVERT_STEP - 1))
+        end
+        internal.look()
+    end
+    return join_all(pieces, count)
+end
 for _, name in raw.ipairs({'upper', 'lower', 'reverse'}) do
     local convert = string[name]
     string[name] = function(...)
         local text = ...
-        if type(text) == 'string' and #text > LONG_TEXT then
-            return looked(with_room(convert, text))
+        if type(text) == 'string' and #text > CONVERT_STEP then
+            return in_steps(convert, text, name == 'reverse')
         end
         return blame(convert, ...)
     end
@@ -482,15 +556,25 @@ end
 
 local remove = raw.remove
 table.remove = function(...)
-    local list = ...
+    local list, position = ...
     if type(list) == 'table' and select('#', ...) > 1 and #list > LONG_LIST then
+        local length, number = #list, tonumber(position)
+        if number and number >= 1 and length - number > WORK_MAX then
+            number = truncated(number)
+            local value = rawget(list, number)
+            for index = number, length - 1 do
+                rawset(list, index, rawget(list, index + 1))
+            end
+            rawset(list, length, nil)
+            return value
+        end
         return looked(blame(remove, ...))
     end
     return blame(remove, ...)
 end
 
 -- table.concat and table.sort of long lists, in steps between which others get their turns.
-local CONCAT_STEP, SORT_IN_C = 4096, 4096
+local CONCAT_STEP, CONCAT_BYTES = 1024, 2^20
 function table.concat(...)
     local list, separator, first, last = ...
     if type(list) ~= 'table' then
@@ -498,16 +582,46 @@ function table.concat(...)
     end
     local from, to = first == nil and 1 or tonumber(first), last == nil and #list or tonumber(last)
     separator = separator == nil and '' or text_or_nil(separator)
-    if type(separator) ~= 'string' or not from or not to or not (to - from > CONCAT_STEP) then
+    if type(separator) == 'string' and from and to then
+        if from > to then
+            return ''
+        elseif not (from >= INT_MIN and to <= INT_MAX) then
+            return error('invalid value (nil) at index ' .. INT_MIN .. " in table for 'concat'", 2)
+        end
+    end
+    if type(separator) ~= 'string' or not from or not to
+       or not (to - from > CONCAT_STEP or (to - from) * #separator > CONCAT_BYTES) then
         return with_room(concat, ...)
     end
+    -- C puts separators in byte by byte: where they are long, few at a time.
+    local step = raw.floor(CONCAT_BYTES / (#separator + 1))
+    step = step > CONCAT_STEP and CONCAT_STEP or step < 1 and 1 or step
     local pieces, count = {}, 0
-    for start = from, to, CONCAT_STEP do
-        local stop = start + CONCAT_STEP - 1
-        count = count + 1
-        pieces[count] = with_room(concat, list, separator, start, stop < to and stop or to)
+    for start = from, to, step do
+        local stop = start + step - 1
+        pieces[count + 1] = with_room(concat, list, separator, start, stop < to and stop or to)
+        pieces[count + 2] = start + step <= to and separator or ''
+        count = count + 2
     end
-    return with_room(concat, pieces, separator)
+    return join_all(pieces, count)
+end
+
+local SORT_IN_C, LONG_ITEM = 4096, 2^10
+-- Whether C sorts it soon: not many items, and none that takes long to compare. (Strings are compared with strings only.)
+local function is_quick(list)
+    local length = #list
+    if length > SORT_IN_C then
+        return false
+    end
+    if type(rawget(list, 1)) == 'string' then
+        for index = 1, length do
+            local item = rawget(list, index)
+            if type(item) == 'string' and #item > LONG_ITEM then
+                return false
+            end
+        end
+    end
+    return true
 end
 
 local sort = raw.sort
@@ -516,11 +630,39 @@ local function is_less(a, b)
 end
 function table.sort(...)
     local list, compare = ...
-    if compare == nil and type(list) == 'table' and #list > SORT_IN_C then
+    if type(list) == 'table' and compare == nil then
         -- With a function in Lua the hook is asked now and then.
-        return blame(sort, list, is_less)
+        return blame(sort, list, not is_quick(list) and is_less or nil)
+    elseif type(compare) == 'function' then
+        return blame(sort, list, counted(compare))
     end
     return blame(sort, ...)
+end
+
+local maxn = table.maxn
+function table.maxn(...)
+    local list = ...
+    if type(list) ~= 'table' then
+        return blame(maxn, ...)
+    end
+    local most = 0
+    for key in raw.next, list do
+        if type(key) == 'number' and key > most then
+            most = key
+        end
+    end
+    return most
+end
+
+-- A format is a line, not a file: what C takes for each conversion, and how long its result is, is not known before.
+local DATE_FORMAT_MAX = 2^12
+local date = raw.date
+local function bounded_date(...)
+    local text = ...
+    if type(text) == 'string' and #text > DATE_FORMAT_MAX then
+        return error("bad argument #1 to 'date' (format of " .. #text .. ' bytes, at most ' .. DATE_FORMAT_MAX .. ')', 2)
+    end
+    return date(...)
 end
 
 -- LuaJIT words a missing argument of these its own way.
@@ -554,7 +696,7 @@ function _G.collectgarbage(option, ...)
 end
 
 _G.debug = {traceback = raw.traceback}
-_G.os = {clock = raw.clock, date = raw.date, time = raw.time, difftime = os.difftime}
+_G.os = {clock = raw.clock, date = bounded_date, time = raw.time, difftime = os.difftime}
 for _, name in raw.ipairs({'dofile', 'loadfile', 'io', 'module', 'package', 'newproxy', 'python', 'gcinfo'}) do
     _G[name] = nil
 end

@@ -2,9 +2,9 @@
 local internal = ...
 local raw = internal.raw
 local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
-local char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring, type =
-    raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget, raw.select,
-    raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
+local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring,
+    type = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
+    raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
 local DEFAULTS, settings_of_call = internal.serializer_defaults, internal.settings_of_call
 
 -- Encode --------------------------------------------------------------------------------------------------------------

@@ -839,6 +839,11 @@ local function to_int(number)
     return (whole + 2^31) % 2^32 - 2^31
 end
 
+-- Joins pieces[1..count]; guard.lua puts its own here, which lets others in.
+function pattern.join(pieces, count)
+    return concat(pieces, '', 1, count)
+end
+
 function pattern.gsub(text, source, repl, max_n)
     text, source = text_of(text), text_of(source)
     local kind = type(repl)
@@ -881,6 +886,10 @@ function pattern.gsub(text, source, repl, max_n)
                 end
                 size = size + 1
                 pieces[size] = part
+                if size >= PIECES_MAX then
+                    chunks[#chunks + 1] = concat(pieces, '', 1, size)
+                    size = 0
+                end
             end
         else
             local value = repl
@@ -912,7 +921,7 @@ function pattern.gsub(text, source, repl, max_n)
     size = size + 1
     pieces[size] = sub(text, copied)
     chunks[#chunks + 1] = concat(pieces, '', 1, size)
-    return concat(chunks), count
+    return pattern.join(chunks, #chunks), count
 end
 
 -- Whether C could be slow ------------------------------------------------------------------------------------------------
@@ -1016,7 +1025,11 @@ local longest, longest_count = {}, 0
 
 -- Whether C could take longer than some 20 ms over a text of that length. `every_start` is for gmatch, which knows no
 -- anchor. What a replacement takes is not counted.
+local LONGEST_IN_C = 2^22       -- some 10 ms, where each byte is looked at once
 function pattern.is_costly(text_length, source, every_start)
+    if text_length > LONGEST_IN_C then
+        return true
+    end
     if every_start and byte(source, 1) == CARET then
         source = '%' .. source
     end

@@ -10,7 +10,7 @@ local raw = {
     rawequal = rawequal, rawget = rawget, rawset = rawset, select = select, setfenv = setfenv,
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
     xpcall = xpcall,
-    byte = string.byte, char = string.char, find = string.find, format = string.format, gmatch = string.gmatch,
+    byte = string.byte, char = string.char, dump = string.dump, find = string.find, format = string.format, gmatch = string.gmatch,
     gsub = string.gsub, match = string.match, rep = string.rep, reverse = string.reverse,
     sub = string.sub,
     concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,

@@ -203,6 +203,7 @@ class Runtime:
 
         ports = {
             'raw': (),
+            'compiler': (),
             'pattern': (),
             'guard': (),
             'task': (_Port(self._park), _Port(self._tick), _Port(self._turn), text_port(self._call),
@@ -236,8 +237,7 @@ class Runtime:
             'requests': (text_port(self._reason), _Port(self._give_back)),
         }
         for name, arguments in ports.items():
-            source = resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
-            lua.execute(source, internal, *arguments, name=f'=builtin/{name}.lua'.encode())
+            lua.execute(_source(name), internal, *arguments, name=f'=builtin/{name}.lua'.encode())
         if expose:
             taken = internal[b'expose'](self._calls.describe(expose))
             if taken:
@@ -725,12 +725,19 @@ class Runtime:
 
 def compile_problem(text: bytes, name: str) -> str | None:
     """Why a script would not compile, or None. It runs nothing."""
-    if text.startswith(b'\33'):
-        return f'{name}: it is a binary chunk: only text is run'
-    load = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False).eval(
-        'function(text, name) local _, message = loadstring(text, name) return message end')
-    message = load(text, f'@{name}'.encode())
-    return message.decode(errors='replace') if message else None
+    lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False)
+    internal = lua.table()
+    for part in ('raw', 'compiler'):
+        lua.execute(_source(part), internal)
+    loaded = internal[b'load_text'](text, f'@{name}'.encode(), True)
+    if not isinstance(loaded, tuple):
+        return None
+    message = loaded[1].decode(errors='replace')
+    return message if message.startswith(f'{name}:') else f'{name}: {message}'
+
+
+def _source(name: str) -> bytes:
+    return resources.files(__package__).joinpath(f'{name}.lua').read_bytes()
 
 
 def _environment(name):

@@ -33,7 +33,7 @@ function string.split(text, separator, most)
     end
     local pieces, count, from = {}, 0, 1
     if separator == nil then
-        from = find(text, '%S') or #text + 1
+        from = find_text(text, '%S') or #text + 1
     end
     while from <= #text or separator do
         local start, stop
@@ -41,7 +41,7 @@ function string.split(text, separator, most)
             if separator then
                 start, stop = find_text(text, separator, from, true)
             else
-                start, stop = find(text, '%s+', from)
+                start, stop = find_text(text, '%s+', from)
             end
         end
         count = count + 1
@@ -118,7 +118,7 @@ function string.fromhex(text)
     check_text(1, 'fromhex', text)
     if #text % 2 ~= 0 then
         return expect(1, 'fromhex', 'even amount of chars', 'odd amount')
-    elseif find(text, '%X') then
+    elseif find_text(text, '%X') then
         return expect(1, 'fromhex', 'hex string', 'non hex chars')
     end
     return (gsub(text, '..', from_hex))
@@ -205,8 +205,8 @@ function table.new(...)
     return {}
 end
 
--- Copies list[first..last] to target[at..].
-local MOVE_MAX = 1e7
+-- Copies list[first..last] to target[at..]. From INDEX_MAX on, the next index is the same number.
+local MOVE_MAX, INDEX_MAX = 1e7, 2^53
 function table.move(list, first, last, at, target)
     if type(list) ~= 'table' then
         return error("bad argument #1 to '?' (table expected, got " .. type(list) .. ')', 2)
@@ -216,7 +216,11 @@ function table.move(list, first, last, at, target)
     if type(target) ~= 'table' then
         return error("bad argument #5 to '?' (table expected, got " .. type(target) .. ')', 2)
     end
-    if last - first > MOVE_MAX then
+    if last < first then
+        return target
+    end
+    if not (last - first <= MOVE_MAX and first > -INDEX_MAX and last < INDEX_MAX and at > -INDEX_MAX
+            and at + last - first < INDEX_MAX) then
         return error('too many elements to move', 2)
     end
     local step = (target == list and at > first and at <= last) and -1 or 1
