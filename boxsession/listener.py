@@ -21,6 +21,8 @@ from boxsession.config import ListenerConfig
 from boxsession.descriptors import is_kept
 from boxsession.errors import ListenError
 from boxsession.greenlets import UserGreenlet
+from boxsession.scheduler.loop import PRIORITY
+from boxsession.scheduler.turns import Account, Turns
 from boxsession.tls import tls_context, tls_digest
 
 __all__ = ['Listener', 'is_at', 'peer_uid']
@@ -28,6 +30,7 @@ __all__ = ['Listener', 'is_at', 'peer_uid']
 log = logging.getLogger('boxsession')
 
 _BACKLOG = 1024
+_READ = 1                       # libev's event mask
 # How long a lock on the folder of a socket file is waited for, and how often it is looked at.
 _LOCK_SECONDS, _LOCK_LOOK_SECONDS = 5.0, 0.01
 _plain_socket = monkey.get_original('socket', 'socket')
@@ -47,6 +50,27 @@ class _Server(StreamServer):
         super().__init__(sock, spawn=UserGreenlet.spawn)
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
+        self._account = Account()           # accepting takes its turns like a session
+
+    def start_accepting(self):
+        if self._watcher is None:
+            self._watcher = self.loop.io(self.socket.fileno(), _READ, priority=PRIORITY)
+            self._watcher.start(self._readable)
+
+    def _readable(self):
+        turns = self.listener.turns
+        if turns is None:
+            self._do_read()
+        elif turns.short.is_open:
+            turns.short.run(self._account, self._do_read)
+        else:
+            self.stop_accepting()
+            turns.short.push(self._account, self._accept_in_turn)
+
+    def _accept_in_turn(self):
+        if self.started:
+            self.start_accepting()
+            self._do_read()
 
     def handle(self, sock, peer, listener):
         listener.accepted(sock, peer)
@@ -96,14 +120,16 @@ class Listener:
         config: where and how.
         serve: called as serve(sock, peer address, listener) in the client's greenlet; the socket is plain and
             non-blocking, and serve's to close.
+        turns: the scheduler in which accepting takes its turns; None for whenever a client comes.
 
     Raises:
         ListenError: what `tls` names cannot be used.
     """
 
-    def __init__(self, config: ListenerConfig, serve: Callable):
+    def __init__(self, config: ListenerConfig, serve: Callable, turns: Turns | None = None):
         self.config = config
         self._serve = serve
+        self.turns = turns
         self._server: _Server | None = None
         self._inode: tuple[int, int] | None = None      # of our socket file
         self.address = config.address                   # with the port that was taken, once bound

@@ -106,7 +106,7 @@ def _listeners(job, names) -> Callable[[], None]:
     for config, old in zip(wanted, found, strict=True):
         if old is not None:
             # Its new form takes the old one's socket over.
-            result.append(old if old.is_as(config) else Listener(config, console.accept))
+            result.append(old if old.is_as(config) else console.new_listener(config))
         else:
             result.append(_bound(job, config, removed))
             told.append(f'added {result[-1].address}')

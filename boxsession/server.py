@@ -199,13 +199,21 @@ class Console:
                 raise BoxsessionError(f'a socket was passed that listens on {place}, and no listener has that address '
                                       f'({", ".join(map(str, wanted))}): let `listen` and the socket unit name the same')
 
+    def new_listener(self, config: settings.ListenerConfig) -> Listener:
+        """A listener that has no address yet.
+
+        Raises:
+            ListenError: what `tls` names cannot be used.
+        """
+        return Listener(config, self.accept, self._runtime.turns)
+
     def bound_listener(self, config: settings.ListenerConfig, shares_port: bool = False) -> Listener:
         """A listener that has its address, and does not accept yet.
 
         Raises:
             ListenError: it cannot be had.
         """
-        listener = Listener(config, self.accept)
+        listener = self.new_listener(config)
         for sock in self._sockets:
             if is_at(sock, config.address):
                 listener.inherit(sock)
@@ -347,6 +355,7 @@ class Console:
         in_force = self.settings
         self._runtime.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
         self._runtime.output_bytes = in_force['limits.output_bytes']
+        self._runtime.max_fibers = in_force['limits.fibers']
         self._unsent.limit = in_force['limits.total_output_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}

@@ -286,6 +286,19 @@ class TestLuaMemoryBytes:
         assert [100000000] == client.values('#("x"):rep(1e8)')
 
 
+@pytest.mark.parametrize('start', ['create', 'new'])
+def test_fibers(console, connect, start):
+    client = connect(console(limits={'fibers': 5}))
+    client.reply("f = require('fiber')")
+    loop = f'for i = 1, 10 do f.{start}(f.sleep, 1000) end'
+    assert f'fiber.{start}(function, ...): too many fibers (limits.fibers)' == client.error(loop)
+    assert 5 == client.value('local n = 0 for _, known in pairs(f.info()) do n = n + (known.name == "lua" and 1 or 0) end '
+                             'return n')
+    assert 1 == hits(client, 'fibers')
+    client.reply('for id, known in pairs(f.info()) do if known.name == "lua" then f.kill(id) end end')
+    assert client.values(f'f.sleep(0) f.{start}(f.sleep, 0)') is None
+
+
 class TestOutputBytes:
     @pytest.fixture
     def client(self, console, connect):

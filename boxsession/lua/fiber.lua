@@ -207,10 +207,15 @@ local function launch(port, usage, ...)
     end
     local record = new_record(...)
     fibers[record.fid] = record
+    local started
     if port == START then
-        task.block(START, record.fid)
+        started = task.block(START, record.fid)
     else
-        local _ = SPAWN[record.fid]
+        started = SPAWN[record.fid]
+    end
+    if started == nil then
+        fibers[record.fid] = nil
+        return error(usage .. ': too many fibers (limits.fibers)', 0)
     end
     return handle_of(record)
 end

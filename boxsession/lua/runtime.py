@@ -161,6 +161,7 @@ class Runtime:
         hits: how often a limit was met, by the name of its setting; and what else is counted.
         seconds_taken: how long statements and requests took, by the type of their session.
         output_bytes: the longest document for a client; 0 for no limit.
+        max_fibers: how many fibers may live; 0 for no limit.
     """
 
     def __init__(self, facts: Mapping[str, Any], expose: Mapping[str, Any] | None = None,
@@ -184,6 +185,7 @@ class Runtime:
         self._memory = Memory(self._lua)
         self.inside: Task | None = None     # the task that runs now; read by the monitor's thread
         self.output_bytes = 0
+        self.max_fibers = 0
         # For what is sent to clients: cut where it is too long; and for what stays in Lua, which has its own limit.
         self.output_limits = Limits(lambda: self.output_bytes, self.pause)
         self._patience = Limits(lambda: 0, self.pause)
@@ -656,10 +658,18 @@ class Runtime:
     # Fibers
 
     def _spawn(self, fid):
-        """Starts a fiber in a greenlet of its own, as soon as others are let run."""
+        """Starts a fiber in a greenlet of its own, as soon as others are let run. None where there are too many."""
         task = getattr(getcurrent(), _TASK)
+        if self._has_all_fibers():
+            return None
         greenlet = self._new_fiber(task, fid)
         self.turns.short.push(task.account, greenlet.switch)
+        return True
+
+    def _has_all_fibers(self):
+        if not self.max_fibers or len(self._fibers) < self.max_fibers:
+            return False
+        self.hits['limits.fibers'] += 1
         return True
 
     def _new_fiber(self, task, fid):
@@ -672,6 +682,8 @@ class Runtime:
         task = getattr(getcurrent(), _TASK)
         if task.killed:
             return False
+        if self._has_all_fibers():
+            return None
         greenlet, waiter, began = self._new_fiber(task, fid), Waiter(), self._began
         # Callbacks run in order, so the fiber comes first. The turn goes on behind that.
         for resume in (greenlet.switch, partial(switch, waiter)):
