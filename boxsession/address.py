@@ -2,10 +2,12 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 
 __all__ = ['Address', 'is_local_peer', 'peer_text', 'socket_text']
 
+_SURROGATES = re.compile('[\udc80-\udcff]')
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
 
 
@@ -28,7 +30,8 @@ class Address:
             path = text[5:]
             if not path:
                 raise ValueError(f"{text!r} names no path: expected 'unix:PATH'")
-            if not path.isprintable():          # a line of the log that names it stays one
+            # A line of the log that names it stays one. (Bytes that are not UTF-8 are surrogates, and harmless.)
+            if not _SURROGATES.sub('', path).isprintable():
                 raise ValueError(f'{text!r} names a path with characters that cannot be printed')
             if len(path.encode(errors='surrogateescape')) > 107:
                 raise ValueError(f'{text!r} is too long for a unix socket: at most 107 bytes')

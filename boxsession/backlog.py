@@ -14,8 +14,9 @@ __all__ = ['Backlog']
 class Backlog:
     """Bytes that are held for sessions.
 
-    Over the limit the session goes that holds the most for the longest: bytes times the seconds in which its client has
-    taken none of them. Who reads, however much, is not the one while somebody does not.
+    Over the limit the session goes whose client has left the most unread for the longest: bytes times the seconds in which
+    it has taken none of them. A session whose client reads, however much, is not the one while another's does not.
+    Documents that are being made count in the total only; where nothing else is held, the largest and newest goes.
 
     Args:
         end: called as end(holder, bytes) for who has to go. It must not call back, and what it ends releases itself later.
@@ -30,27 +31,36 @@ class Backlog:
     def __init__(self, end: Callable[[Any, int], None]):
         self.limit = 0
         self.total = 0
-        self._held: dict[Any, tuple[int, float]] = {}       # bytes, and when some of them were last taken
+        # Bytes that wait for the client, bytes that are being made, and when the client last took some.
+        self._held: dict[Any, tuple[int, int, float]] = {}
         self._end = end
 
-    def hold(self, holder: Any, count: int) -> None:
-        """Says how many bytes are held for a session from now on; 0 for none."""
-        before, since = self._held.get(holder, (0, 0.0))
-        if count == before:
+    def hold(self, holder: Any, waiting: int, made: int = 0) -> None:
+        """Says how many bytes wait for a session's client from now on, and how many are being made for it."""
+        old_waiting, old_made, since = self._held.get(holder, (0, 0, 0.0))
+        if waiting == old_waiting and made == old_made:
             return
-        self.total += count - before
-        if not count:
+        growth = waiting + made - old_waiting - old_made
+        self.total += growth
+        if not waiting and not made:
             del self._held[holder]
             return
-        self._held[holder] = count, since if count > before > 0 else time.monotonic()
-        if self.limit and count > before and self.total > self.limit:
+        if not waiting >= old_waiting > 0:
+            since = time.monotonic()
+        self._held[holder] = waiting, made, since
+        if self.limit and growth > 0 and self.total > self.limit:
             self._make_room()
 
     def _make_room(self) -> None:
         now = time.monotonic()
-        while self.total > self.limit:
+
+        def blame(item):
+            waiting, made, since = item[1]
             # A millisecond more, lest the bytes count for nothing where all are new.
-            holder, (count, _) = max(self._held.items(), key=lambda item: item[1][0] * (now - item[1][1] + 0.001))
+            return waiting * (now - since + 0.001), made, since
+
+        while self.total > self.limit:
+            holder, (waiting, made, _) = max(self._held.items(), key=blame)
             del self._held[holder]
-            self.total -= count
-            self._end(holder, count)
+            self.total -= waiting + made
+            self._end(holder, waiting + made)

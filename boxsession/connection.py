@@ -265,7 +265,10 @@ class Connection:
 
     def _count_unsent(self) -> None:
         # Who is over gives it back in a moment.
-        self._backlog.hold(self, 0 if self._over else self._rest_bytes + self._out_bytes + self._made_bytes)
+        if self._over:
+            self._backlog.hold(self, 0)
+        else:
+            self._backlog.hold(self, self._rest_bytes + self._out_bytes, self._made_bytes)
 
     def _make(self, count: int) -> None:
         """So many bytes more are made ready for the client, or fewer."""

@@ -123,6 +123,8 @@ class ConsoleConnection(Connection):
                     if reply[0] < 32:
                         reply = self._formatted(reply)
                         runtime.has_ticked = True
+                        if self._over:          # killed meanwhile
+                            break
                     out.append(reply)
                     self._out_bytes += len(reply)
                     if self._out_bytes > BATCH_BYTES:

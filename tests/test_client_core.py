@@ -7,6 +7,7 @@ import random
 import stat
 from pathlib import Path
 
+import msgpack
 import pytest
 
 from boxsession.auth import login_password
@@ -120,11 +121,12 @@ class TestBinary:
         protocol.receive_data(data)
         request = protocol.next_event()
         assert (iproto.EVAL, ticket, b"return require('console').eval(...)") == (request.type, request.sync, request.name)
-        assert [b'"\xff" + 1'] == request.arguments
+        assert [b'"\xff" + 1'] == msgpack.unpackb(request.arguments, raw=True)
 
     def test_answers_in_any_split(self):
         conversation, ticket, _ = self.ask()
-        stream = iproto.push(ticket, [1]) + iproto.ok(ticket, ['---\n- 1\n...\n']) + iproto.error(0, 32, 'bye')
+        reply = iproto.ok(ticket, iproto.packed(['---\n- 1\n...\n']))
+        stream = iproto.push(ticket, b'\x91\x91\x01') + reply + iproto.error(0, 32, 'bye')
         found = []
         for at in range(len(stream)):
             conversation.receive_data(stream[at:at + 1])
@@ -150,9 +152,10 @@ class TestBinary:
         protocol = iproto.IprotoProtocol()
         protocol.receive_data(conversation.login('ops', 'é secret')[1])
         request = protocol.next_event()
-        assert b'ops' == request.name and b'chap-sha1' == request.arguments[0]
-        assert iproto.scramble_matches(request.arguments[1], b's' * 32, password_hash('é secret'))
-        assert not iproto.scramble_matches(request.arguments[1], b't' * 32, password_hash('é secret'))
+        method, scramble = iproto.login_arguments(request.arguments)
+        assert b'ops' == request.name and b'chap-sha1' == method
+        assert iproto.scramble_matches(scramble, b's' * 32, password_hash('é secret'))
+        assert not iproto.scramble_matches(scramble, b't' * 32, password_hash('é secret'))
 
     @pytest.mark.parametrize('data', [b'\xce\x00\x00\x00\x01\x01', b'\x02\xc1\xc1', b'\xce\x00\x00\x00\x02\x80\x05'])
     def test_what_is_no_answer(self, data):

@@ -162,7 +162,7 @@ class TestCleartext:
         assert b'\\login ops geheim--~boxsession~\n' in server.received
 
     def test_a_scramble_is_no_password(self, fake):
-        server = fake(BINARY, iproto.ok(1), iproto.ok(2, ['---\n- 5\n...\n']), host=ELSEWHERE)
+        server = fake(BINARY, iproto.ok(1), iproto.ok(2, iproto.packed(['---\n- 5\n...\n'])), host=ELSEWHERE)
         assert '5\n' == connect(f'ops@{server.address}', '--raw', '-e', '1', BOXSESSION_PASSWORD=SECRET.decode())[0]
         assert b'chap-sha1' in server.received and SECRET not in server.received
 
@@ -207,7 +207,7 @@ class TestLogin:
                                        b'---\n- error: {true: 1}\n- 1\n...\n'])
     @pytest.mark.parametrize('greeting', [OURS, BINARY])
     def test_only_true_is_success(self, fake, greeting, reply):
-        binary = iproto.ok(1, [reply.decode()]) + iproto.ok(2, ['---\n- 1\n'])
+        binary = iproto.ok(1, iproto.packed([reply.decode()])) + iproto.ok(2, iproto.packed(['---\n- 1\n']))
         server = fake(greeting, OPENED + reply + TRUE if greeting == OURS else binary)
         out, err = connect(f'ops@{server.address}', '--raw', '-e', 'secret_action()', code=2, BOXSESSION_PASSWORD='x')
         assert '' == out and 'cannot log in as ops@' in err
@@ -281,7 +281,7 @@ class TestMemory:
         assert 'this ' in limited(server.address, '-e', '1', code=2, memory=1 << 29)
 
     def test_answers_to_nobody_without_an_end(self, fake):
-        server = fake(itertools.chain([BINARY], itertools.repeat(iproto.ok(7, ['x']) * 1000)))
+        server = fake(itertools.chain([BINARY], itertools.repeat(iproto.ok(7, iproto.packed(['x'])) * 1000)))
         assert 'answers no request' in limited(server.address, '-e', '1', code=2)
 
     @pytest.mark.parametrize('form', [['--raw'], ['--output', 'json'], ['--output', 'lua']])
@@ -325,7 +325,7 @@ ODD = {
 class TestOddValues:
     @pytest.mark.parametrize('value', ODD.values(), ids=ODD)
     def test_pushes(self, fake, value):
-        server = fake(BINARY, pushed(value), iproto.ok(1, ['---\n- 5\n...\n']))
+        server = fake(BINARY, pushed(value), iproto.ok(1, iproto.packed(['---\n- 5\n...\n'])))
         done = subprocess.run(command(server.address, '--raw', '-e', '1'), capture_output=True, timeout=SECONDS,
                               env=environment())
         assert (0, b'5\n') == (done.returncode, done.stdout) and done.stderr and b'Traceback' not in done.stderr

@@ -454,8 +454,7 @@ class TestLibrary:
     def test_it_tells_what_changed(self, console, connect, caplog):
         served = console(limits={'slice_ms': 10})
         [before] = served.addresses
-        changed = served.reload({'listen': ['127.0.0.1:0'],
-                                 'limits': {'slice_ms': 11, 'drain_seconds': 0.2, 'share_percent': 0}})
+        changed = served.reload({'listen': ['127.0.0.1:0'], 'limits': {'slice_ms': 11, 'drain_seconds': 0.2}})
         assert ['limits.slice_ms'] == changed
         assert [before] == served.addresses
         assert 11 == served.settings['limits.slice_ms'] == connect(served).value('box.cfg.limits.slice_ms')
