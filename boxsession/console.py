@@ -46,6 +46,8 @@ _UNRECORDED = 'the audit file cannot be written: no statement is run until it ca
 # How another console's error begins, and how much of one is recorded.
 _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 
+# Behind so many statements that failed a session is judged no more: another protocol shows itself sooner.
+_JUDGED_MAX = 100
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
 
@@ -184,7 +186,8 @@ class ConsoleConnection(Connection):
         else:
             reply = self._evaluator.statement(event.text, event.may_continue)
         protocol = self._protocol
-        if protocol.is_judging and reply and event.text.strip() and not self._evaluator.last_error():
+        if protocol.is_judging and reply and event.text.strip() and (
+                self._statements >= _JUDGED_MAX or not self._evaluator.last_error()):
             protocol.trust()
         self._is_special = protocol.is_judging or self._audit is not None or self._remote is not None
         return reply

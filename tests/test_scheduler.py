@@ -151,7 +151,7 @@ def test_turns_that_begin_together_share_a_budget(crowd, seconds, is_busy):
         turns.short.push(Account(), lambda number=number: run(number))
     loop.run(crowd * 0.01 + 0.1)
     assert sorted(done) == list(range(crowd))
-    assert loop.longest_iteration <= SLICE + seconds + OVERHEAD
+    assert loop.longest_iteration <= 2 * SLICE + seconds + OVERHEAD
 
 
 def test_a_short_turn_does_not_wait_for_those_that_spin():
@@ -175,8 +175,8 @@ def test_a_light_session_comes_before_a_heavy_one_and_before_newcomers():
     turns = Turns(loop, SLICE, SHARE)
     heavy, light, order = Account(), Account(), []
     turns.resume(light, lambda: loop.spend(0.0001))
-    turns.resume(heavy, lambda: loop.spend(0.0015))
-    turns.resume(heavy, lambda: loop.spend(0.0015))
+    for _ in range(3):
+        turns.resume(heavy, lambda: loop.spend(0.0015))
     assert not turns.short.is_open
     for name, account in (('new', Account()), ('heavy', heavy), ('light', light)):
         turns.resume(account, lambda name=name: order.append(name))

@@ -4,13 +4,13 @@ The rule
 --------
 1. A turn is what a task runs from the moment the loop resumes it until it waits. A task whose turn reaches one slice
    (`slice_seconds`) is preempted: it goes on in a later iteration of the loop.
-2. There are two lanes. In the short lane are turns that begin: all that begin in one iteration share a budget of one slice;
-   what is over it waits for a later iteration. In the long lane are preempted tasks: one slice in an iteration.
+2. There are two lanes. In the short lane are turns that begin: all that begin in one iteration share a budget of two
+   slices; what is over it waits for a later iteration. In the long lane are preempted tasks: one slice in an iteration.
 3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by
    session, not by task. A new session starts behind those that are there by one slice: reconnecting gains nothing.
-4. While the loop has other work, a lane that has used d seconds stays closed for d * (1 - share) / share seconds, so it
-   gets at most `share` of the time. While both lanes have tasks, they get half of it each. An operation that overran its
-   slice is paid for by the same rule.
+4. While the loop has other work, a lane that has used d seconds (a slice, or more) stays closed for
+   d * (1 - share) / share seconds, so it gets at most `share` of the time. While both lanes have tasks, they get half of
+   it each. An operation that overran its slice is paid for by the same rule.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
 """
@@ -61,13 +61,13 @@ class Account:
 class Lane:
     """A queue of ready tasks with a gate: see rules 2 and 4."""
 
-    __slots__ = ('is_open', 'budget', '_turns', '_spent', '_ended', '_heap', '_tasks', '_order', '_timer',
+    __slots__ = ('is_open', 'budget', 'most', '_turns', '_spent', '_ended', '_heap', '_tasks', '_order', '_timer',
                  '_is_waiting', 'total')
 
-    def __init__(self, turns: Turns, budget: float):
+    def __init__(self, turns: Turns):
         self.is_open = True
         self._turns = turns
-        self.budget = budget                # what may be used before the gate closes
+        self.budget = self.most = 0.0       # what may be used before the lane is looked at, and before it closes at once
         self._spent = 0.0                   # what was used of it, less what the pauses between have paid back
         self._ended = -_INFINITE            # when its last turn ended
         self.total = 0.0                    # all that it ever used
@@ -98,23 +98,28 @@ class Lane:
     def run(self, account: Account, resume: Callable[[], None], start: float = 0.0) -> None:
         """Runs one turn and charges it. `start` is its place in virtual time, where it had one in the queue."""
         turns = self._turns
-        start = max(start, turns.place(account))
-        turns.virtual = max(start, turns.virtual)
-        began = turns.began = turns.loop.now()
+        used = account.used
+        if used < turns.virtual:
+            used = turns.place(account)
+        if used > start:
+            start = used
+        turns.virtual = start
+        began = turns.began = turns.now()
         turns.is_running = True
         try:
             resume()
         finally:
             turns.is_running = False
-            ended = turns.loop.now()
+            ended = turns.now()
             seconds = ended - began
             account.used = start + seconds
             self.total += seconds
             owed = self._spent - (began - self._ended) * turns.repaid
-            self._spent = seconds + owed if owed > 0 else seconds
+            self._spent = seconds = seconds + owed if owed > 0 else seconds
             self._ended = ended
-            if self._spent > self.budget and self.is_open:
-                self.is_open = False
+            if seconds > self.budget:
+                if seconds > self.most:
+                    self.is_open = False
                 self._wait(0.0)
 
     def _enter(self, account):
@@ -127,17 +132,17 @@ class Lane:
             self._timer.start(seconds)
 
     def _look(self):
-        """By the timer: opens the gate, unless the lane has to pay first, and lets those in who wait."""
+        """By the timer: opens the lane, unless it has to pay first, and lets those in who wait."""
         self._is_waiting = False
         turns = self._turns
-        if not self.is_open:
-            now = turns.loop.now()
-            owed = self._spent + _SWITCH
-            due = self._ended + owed * turns.pause * (2 if turns.other(self).is_busy else 1)
+        if self._spent > self.budget:
+            now = turns.now()
+            due = self._ended + (self._spent + _SWITCH) * turns.pause * (2 if turns.other(self).is_busy else 1)
             if now < due and turns.has_other_work(self, now):
+                self.is_open = False
                 self._wait(due - now)
                 return
-            self.is_open, self._spent = True, 0.0
+        self.is_open, self._spent = True, 0.0
         try:
             while self.is_open and self._heap:
                 self._run_first()
@@ -183,7 +188,8 @@ class Turns:
         self._busy_until = -_INFINITE
         self._short_total = 0.0         # of the short lane, when the long one last looked
         self._watching: set[Lane] = set()
-        self.short, self.long = Lane(self, _INFINITE), Lane(self, 0.0)
+        self.now = loop.now
+        self.short, self.long = Lane(self), Lane(self)
         self.configure(slice_seconds, share)
 
     def configure(self, slice_seconds: float, share: float) -> None:
@@ -192,6 +198,7 @@ class Turns:
         self.pause = (1 - share) / share        # seconds of pause for each second that a lane has used
         self.repaid = share / max(1 - share, _LEAST)
         self.short.budget = slice_seconds or _INFINITE
+        self.short.most = 2 * self.short.budget
 
     def resume(self, account: Account, resume: Callable[[], None]) -> None:
         """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
@@ -213,7 +220,7 @@ class Turns:
 
     def is_over(self, began: float) -> bool:
         """Whether a turn that began at `began` has used its slice."""
-        return 0 < self.slice_seconds <= self.loop.now() - began
+        return 0 < self.slice_seconds <= self.now() - began
 
     def has_other_work(self, lane: Lane, now: float) -> bool:
         """Whether the loop has other work than a lane's."""
