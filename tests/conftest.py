@@ -32,6 +32,17 @@ def pytest_configure(config):
         config.option.basetemp = os.path.join(folder, 't')
 
 
+# What these ask depends on Lua alone, not on the version of Python.
+LUA_ALONE = {'test_compat', 'test_differential', 'test_identity', 'test_known_bugs', 'test_modules', 'test_pattern',
+             'test_sandbox', 'test_serializers', 'test_transcripts'}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.stem in LUA_ALONE:
+            item.add_marker(pytest.mark.lua)
+
+
 @pytest.fixture(autouse=True)
 def log_is_captured(caplog):
     """The package's log, from debug up, also after a test that configured it for a daemon."""
