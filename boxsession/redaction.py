@@ -142,14 +142,19 @@ def redacted_error(statement: bytes, error: bytes, most: int = STATEMENT_BYTES,
         error = _CHUNK_NAME.sub(b'[string]:', error)
         at = error.find(b" near '")
         error = error if at < 0 else error[:at]
-        for start, stop in spans:
-            secret = text[start:stop].strip()
-            for form in {secret, _unescaped(secret)[0]} - {b''}:
-                edge = rb'(?<![0-9A-Za-z])%s(?![0-9A-Za-z])' if len(form) < _SHORT else rb'%s'
-                error = re.sub(edge % re.escape(form), b'***', error)
+        forms = {form for start, stop in spans for secret in (text[start:stop].strip(),)
+                 for form in (secret, _unescaped(secret)[0])} - {b''}
+        if len(forms) > _FORMS_MAX:
+            return f'*** ({_told(error)})'
+        for form in forms:
+            edge = rb'(?<![0-9A-Za-z])%s(?![0-9A-Za-z])' if len(form) < _SHORT else rb'%s'
+            error = re.sub(edge % re.escape(form), b'***', error)
+            pause()
     return redacted_text(error, most, pause)
 
 
+# An error is searched for so many secrets at most.
+_FORMS_MAX = 64
 _CHUNK_NAME = re.compile(rb'\[string "[^\n]*?"\]:')
 # A secret that is shorter may be a part of any word.
 _SHORT = 4

@@ -33,6 +33,7 @@ from boxsession.lua.runtime import Runtime
 from boxsession.monitor import Monitor
 from boxsession.protocol.greeting import console_greeting
 from boxsession.reload import reload
+from boxsession.scheduler.loop import PRIORITY
 from boxsession.services import Services
 from boxsession.session import Session, Sessions
 from boxsession.statistics import Statistics
@@ -377,7 +378,8 @@ class Console:
         """The body of a greenlet that ends sessions which have sent nothing for too long."""
         while True:
             limit = self.settings['limits.idle_seconds']
-            gevent.sleep(min(_IDLE_LOOK_SECONDS, limit / 4) if limit else _IDLE_LOOK_SECONDS)
+            hub = gevent.get_hub()
+            hub.wait(hub.loop.timer(min(_IDLE_LOOK_SECONDS, limit / 4) if limit else _IDLE_LOOK_SECONDS, priority=PRIORITY))
             if limit:
                 now = time.monotonic()
                 for connection in self.connections():

@@ -113,7 +113,7 @@ class Holds:
 
 def start():
     made = Console(listen=[{'address': '127.0.0.1:0'}, {'address': '127.0.0.1:0', 'user': 'guest'}], config={
-        'limits': {'statement_seconds': 0.3, 'lua_memory_bytes': 64 << 20, 'drain_seconds': 0.1}})
+        'limits': {'statement_seconds': 3, 'lua_memory_bytes': 64 << 20, 'drain_seconds': 0.1}})
     made.start()
     return made
 

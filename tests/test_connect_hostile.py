@@ -286,7 +286,7 @@ class TestMemory:
 
     @pytest.mark.parametrize('form', [['--raw'], ['--output', 'json'], ['--output', 'lua']])
     @pytest.mark.parametrize('document', [
-        b'---\n- ' + b'[' * 900 + b']' * 900 + b'\n...\n',
+        b'---\n- ' + b'[' * 1100 + b']' * 1100 + b'\n...\n',
         b'---\n' + b'- [a]\n' * 2_100_000 + b'...\n',
         b'---\n- &a [x,x,x,x,x,x,x,x,x,x]\n' + b''.join(
             b'- &%c [%s]\n' % (98 + n, b','.join([b'*%c' % (97 + n)] * 10)) for n in range(9)) + b'...\n',

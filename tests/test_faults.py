@@ -134,7 +134,7 @@ class TestSlowAndLoud:
         readers = [connect(served) for _ in range(3)]
         for reader in readers:
             reader.send('local t = {} for i = 1, 1e5 do t[i] = ("x"):rep(100) end return t\n')
-        until(lambda: admin.value("#box.session.list({state = 'sending'})") == 3)
+        until(lambda: admin.value("#box.session.list({state = 'sending'})") == 3, 30)
         assert [2] == admin.values('1 + 1')
         until(lambda: len(served.sessions) == 1, 30)
         assert 3 == admin.value('box.info.limits.send_seconds')

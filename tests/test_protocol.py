@@ -281,6 +281,8 @@ FOREIGN = {
     b'Content-Type: text/plain': 'HTTP', b'Origin:': 'HTTP', b'OPTIONS * RTSP/1.0': 'RTSP',
     b'INVITE sip:a@b SIP/2.0': 'SIP', b'SSH-2.0-OpenSSH_9.6': 'SSH', b'*3': 'Redis', b'$3': 'Redis',
     b'0032git-upload-pack /': 'git', b'set key 0 0 7': 'memcached', b'EHLO example.org': '', b'HELO x': '',
+    b'ms a 5': 'memcached', b'mg a v': 'memcached', b'put 0 0 60 27': 'beanstalkd', b'EHLO [IPv6:::1]': '',
+    b'CONNECT {"verbose":false}': '', b'NICK `x': '',
     b'USER anonymous': '', b'MAIL FROM:<a@b>': '', b'NICK x': '', b'CAP LS 302': '', b'CLIENT libcurl 8.5.0': '',
     b'PROXY TCP4 1.2.3.4 5.6.7.8 1 2': '', b'RFB 003.008': '', b'<34>Oct 11 host su:': '',
     b'<?xml version="1.0"?>': '', b'@RSYNCD: 31.0': '', b'%!PS-Adobe-3.0': '', HELLO.replace(b'\n', b''): 'TLS',

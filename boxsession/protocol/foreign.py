@@ -30,9 +30,10 @@ _OPENINGS = (
     ('SSH', re.compile(rb'SSH-\d')),
     ('git', re.compile(rb'[\da-f]{4}git-')),
     ('Redis', re.compile(rb'[*$]\d')),
-    ('memcached', re.compile(rb'(?:set|add|replace|append|prepend|cas) \S+ \d+ \d+ \d+')),
+    ('memcached', re.compile(rb'(?:set|add|replace|append|prepend|cas) \S+ \d+ \d+ \d+|m[sgdan] [^\s=,]+(?: |$)')),
+    ('beanstalkd', re.compile(rb'put \d+ \d+ \d+ \d+')),
     # A command in capitals with its argument: of mail, FTP, IRC, dict, PROXY.
-    ('', re.compile(rb'[A-Z][A-Z\d_-]{2,}[ \t]+(?!(?:and|or)\b)(?:[\w@]|/\S|\[\d)')),
+    ('', re.compile(rb'[A-Z][A-Z\d_-]{2,}[ \t]+(?!(?:and|or)\b)(?:[\w@<:`]|/\S|\[[\d:I]|\{")')),
     # A header, and not a method's call.
     ('HTTP', re.compile(rb'''[A-Za-z][\w-]*:(?:$|[ \t]+(?!\w+[ \t]*[({"'\[]))''')),
     # XML, a syslog's priority, a printer's job, rsync.

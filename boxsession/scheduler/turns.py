@@ -10,7 +10,7 @@ The rule
    session, not by task. A new session starts behind those that are there by one slice: reconnecting gains nothing.
 4. While the loop has other work, a lane that has used d seconds (a slice, or more) stays closed for
    d * (1 - share) / share seconds, so it gets at most `share` of the time. While both lanes have tasks, they get half of
-   it each. An operation that overran its slice is paid for by the same rule.
+   it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
 """
@@ -31,6 +31,9 @@ _NOTICED = 0.00015
 
 # What a turn costs the program beside its own time, in seconds: caches that it finds cold.
 _SWITCH = 0.0002
+# The most that a lane pays for, in seconds of use: one long operation must not close it to all sessions for long. (Its own
+# session pays for all of it, by its place in virtual time.)
+_OWED_MAX = 0.05
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
@@ -115,12 +118,14 @@ class Lane:
             account.used = start + seconds
             self.total += seconds
             owed = self._spent - (began - self._ended) * turns.repaid
-            self._spent = seconds = seconds + owed if owed > 0 else seconds
+            spent = seconds + owed if owed > 0 else seconds
             self._ended = ended
-            if seconds > self.budget:
-                if seconds > self.most:
+            if spent > self.budget:
+                if spent > self.most:
                     self.is_open = False
                 self._wait(0.0)
+                spent = min(spent, max(_OWED_MAX, self.most))
+            self._spent = spent
 
     def _enter(self, account):
         heappush(self._heap, (self._turns.place(account), next(self._order), account))
