@@ -221,11 +221,12 @@ class TestSync:
     @pytest.mark.parametrize('audit', [False, True])
     def test_it_may_be_of_64_bits(self, start, connect, tmp_path, sync, audit):
         client = connect(start(audit={'file': str(tmp_path / 'audit')} if audit else {}))
+        answers = []
         for kind, body in ((EVAL, {0x27: 'return box.session.push(1), box.session.sync(), ...', 0x21: [5]}),
                            (CALL, {0x22: 'box.session.sync'}), (CALL_16, {0x22: 'box.session.sync'}), (PING, {}),
                            (CALL, {0x22: 'nosuch'}), (EVAL, {0x27: 'error("no")'})):
             client.send(kind, body, sync=sync)
-        answers = [client.receive() for _ in range(7)]
+            answers += [client.receive() for _ in range(2 if not answers else 1)]     # requests may overtake each other
         assert [(PUSH, sync)] + [(0, sync)] * 4 == [(header[0], header[1]) for header, _ in answers[:5]]
         assert [[1], [True, sync, 5], [sync], [[sync]]] == [body[0x30] for _, body in answers[:4]]
         assert all(header[0] & 0x8000 and header[1] == sync for header, _ in answers[5:])

@@ -12,6 +12,7 @@ from boxsession.client.values import visible, visible_pieces
 
 __all__ = ['CannotWrite', 'Ended', 'end', 'say', 'set_up', 'signals', 'write', 'write_text']
 
+_AGAIN_SECONDS = 0.5
 _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
@@ -45,12 +46,16 @@ def signals(handler: Callable, *more: int) -> Iterator[None]:
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number, former in before.items():
             signal.signal(number, former)
 
 
 def end(number: int, _) -> None:
     """A handler of signals: ends the client in order."""
+    # Python drops what is raised while it runs a finalizer or a weak reference's callback: then it is raised once more.
+    signal.signal(signal.SIGALRM, lambda *_: end(number, None))
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
     raise Ended(number)
 
 
