@@ -44,6 +44,8 @@ class Screen:
     def show(self, data: bytes, form: str) -> None:
         """A reply in one of the formats (`boxsession.client.values`); one longer than the screen by the pager."""
         size = shutil.get_terminal_size()
+        if not (size.columns and size.lines):           # a terminal that does not know (Python 3.10 gives 0)
+            size = os.terminal_size((size.columns or 80, size.lines or 24))
         is_short = len(data) <= _COLOURED_BYTES
         # The line behind the last is the prompt's.
         is_long = not is_short or self._rows(data, size) > size.lines
