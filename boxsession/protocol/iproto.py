@@ -17,7 +17,7 @@ from typing import Any
 import msgpack
 
 __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extension', 'ID', 'IprotoProtocol',
-           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'Timestamp', 'UNWATCH', 'WATCH', 'auth_request',
+           'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'UNWATCH', 'WATCH', 'auth_request',
            'error', 'eval_request', 'event', 'greeting', 'id_answer', 'login_arguments', 'ok', 'packed', 'push',
            'scramble_matches', 'unpacked']
 
@@ -34,7 +34,7 @@ _ID_ANSWER = {_VERSION: 3, _FEATURES: [3]}
 _INVALID_MSGPACK, _MISSING_FIELD = 20, 69
 SCRAMBLE_BYTES = 20
 
-Extension, Timestamp = msgpack.ExtType, msgpack.Timestamp
+Extension = msgpack.ExtType
 
 
 class _NeedData:
