@@ -156,8 +156,13 @@ task.block = block
 -- it, from the start, so that setting it later takes no memory.
 local last_fid = 100
 function task.new_record(record)
+    -- Between the two lines another task could be let in, and take the same number.
+    local was_critical = critical
+    critical = true
     last_fid = last_fid + 1
-    record.fid = last_fid
+    local fid = last_fid
+    critical = was_critical
+    record.fid = fid
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
     record.batch = record.batch or false
@@ -317,11 +322,13 @@ end
 local LATE, OVER, LONG, FINE = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
-    -- Trusted code outside a run is short, and has its room, which letting others in would take away.
-    if critical or not current.user_code then
+    -- Trusted code outside a run is short, and has its room, which letting others in would take away. It runs in a task's own
+    -- coroutine, which tells whose it is; `current` may still be another task's.
+    local me = owned[co_running()]
+    if critical or me and not me.user_code then
         return
     end
-    local me = owned[co_running()] or current
+    me = me or current
     local ok, fid = raw_pcall(read, TICK, 0)
     if ok and fid and fid % 1 ~= 0 then
         if fid % 1 >= LATE then

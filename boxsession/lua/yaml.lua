@@ -6,8 +6,8 @@
 local internal = ...
 local raw = internal.raw
 local NULL = internal.NULL
-local concat, find, format, gsub, huge, next, rep, setmetatable, sub, tonumber, type = raw.concat, raw.find, raw.format,
-    raw.gsub, raw.huge, raw.next, raw.rep, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+local concat, find, format, gsub, huge, next, remove, rep, setmetatable, sub, tonumber, type = raw.concat, raw.find, raw.format,
+    raw.gsub, raw.huge, raw.next, raw.remove, raw.rep, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 
 local yaml = {}
@@ -197,10 +197,10 @@ local function scalar_text(value, column, indent)
     end
 end
 
--- Buffers that documents are put together in, used again and again. Who takes one leaves none for another task that gets
--- its turn meanwhile: that one makes its own.
+-- Buffers that documents are put together in, used again and again. A task that takes one leaves none for another that gets
+-- its turn meanwhile: that one makes its own. Taking is one call of C, so no two tasks take the same.
 local BUFFER_MAX = 1024
-local spare_pieces, spare_texts = {}, {}
+local spare_pieces, spare_texts = {{}}, {{}}
 
 -- These append to `out` and return its new count, or nil when the document is not plain. The writer stands where the
 -- first item or key goes; the others go on lines of their own, at column `indent`. `seen` has the tables that were met,
@@ -208,14 +208,13 @@ local spare_pieces, spare_texts = {}, {}
 
 -- A list without holes whose items all have known texts, which most have: returns nil for any other.
 local function write_known_list(out, count, list, indent)
-    local texts = spare_texts or {}
-    spare_texts = nil
+    local texts = remove(spare_texts) or {}
     local size = 0
     for key, value in next, list do
         size = size + 1
         local text = known[value]
         if key ~= size or text == nil or text == '' then
-            spare_texts = texts
+            spare_texts[1] = texts
             return nil
         end
         texts[size] = text
@@ -223,7 +222,7 @@ local function write_known_list(out, count, list, indent)
     out[count + 1] = '- '
     out[count + 2] = concat(texts, ITEM_BREAKS[indent], 1, size)
     if size <= BUFFER_MAX then
-        spare_texts = texts
+        spare_texts[1] = texts
     end
     return count + 2
 end
@@ -382,14 +381,13 @@ local function finish(out, last)
     out[last + 1] = '\n...\n'
     local document = concat(out, '', 1, last + 1)
     if last < BUFFER_MAX then
-        spare_pieces = out
+        spare_pieces[1] = out
     end
     return document
 end
 
 local function start(text)
-    local out = spare_pieces or {}
-    spare_pieces = nil
+    local out = remove(spare_pieces) or {}
     out[1] = text
     return out
 end
