@@ -94,9 +94,9 @@ class BinaryConnection(Connection):
     __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_ended', '_done', '_sent', '_instance',
                  '_sender', '_authenticating', '_lent', '_is_starting', '_is_broken')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
-                 instance: str):
-        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, is_private=is_private)
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
+                 is_private: bool, instance: str):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, unread=unread, is_private=is_private)
         self._protocol = IprotoProtocol()
         self.salt = os.urandom(_SALT_BYTES)     # what scrambles of passwords are made with
         self._instance = instance
@@ -182,6 +182,7 @@ class BinaryConnection(Connection):
         self._bytes_in += len(data)
         self._active = time.monotonic()
         self._protocol.receive_data(data)
+        self._count_unread(self._protocol.buffered_bytes)
         # Whoever does not take the answers makes no more of them.
         if self._is_held and self._protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes > BATCH_BYTES:
             self._stop_reading()
@@ -253,6 +254,7 @@ class BinaryConnection(Connection):
                 # What is another's batch it goes on with itself.
                 event = next_event() if self._lent is None else NEED_DATA
                 if event is NEED_DATA:
+                    self._count_unread(self._protocol.buffered_bytes)
                     self._flush_answers()
                     self._busy.discard(worker)
                     self._end_if_done()

@@ -185,6 +185,9 @@ SETTINGS = (
     Setting('limits.total_output_bytes', 268435456, _whole('a whole number of bytes, 1048576 or more, or 0', 1 << 20),
             'Output of all sessions together that clients have not taken, at least 1048576: over it, the session is closed '
             'that holds most of it for longest; 0 for no limit.', is_live=True),
+    Setting('limits.total_input_bytes', 268435456, _whole('a whole number of bytes, 1048576 or more, or 0', 1 << 20),
+            'Input of all sessions together that cannot be run yet, at least 1048576: over it, the session is closed that '
+            'holds most of it for longest; 0 for no limit.', is_live=True),
     Setting('limits.request_bytes', 1048576, _whole('a whole number of bytes, 256 or more, or 0', 256),
             'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.requests', 768, _whole(),

@@ -57,9 +57,9 @@ class ConsoleConnection(Connection):
     __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
                  '_lingers')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, is_private: bool,
-                 greeting: bytes):
-        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, is_private=is_private)
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
+                 is_private: bool, greeting: bytes):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, unread=unread, is_private=is_private)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
         self._greeting = greeting
         self._remote: RemoteConsole | None = None       # where statements go, when not here
@@ -154,6 +154,7 @@ class ConsoleConnection(Connection):
                 if not self._reading:
                     self._end_probe()
                     self._watch(True)
+                self._count_unread(protocol.kept_bytes)
                 self._waiting = True
                 runtime.inside = None
                 hub.switch()
@@ -377,6 +378,8 @@ class ConsoleConnection(Connection):
             if not idle:
                 self.switching_out()            # nobody else sends it before the statement ends
         # What makes answers waits, too, where the client does not take them.
+        if not idle:
+            self._count_unread(protocol.kept_bytes)
         if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes + self._made_bytes > BATCH_BYTES):
             self._stop_reading()
 

@@ -1,4 +1,4 @@
-"""Tells who holds the event loop for long: a thread of its own, since a loop that is held cannot tell."""
+"""Sees, in a thread of its own, what a loop that is held cannot: who holds it for long, and which turn is overdue."""
 from __future__ import annotations
 
 import logging
@@ -9,6 +9,7 @@ from gevent import get_hub, monkey
 
 from boxsession.histogram import Histogram
 from boxsession.scheduler.loop import PRIORITY
+from boxsession.scheduler.turns import Turns
 
 __all__ = ['Monitor']
 
@@ -16,6 +17,8 @@ log = logging.getLogger('boxsession')
 
 # How often the loop shows that it turns, and after how long without that it is held.
 _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
+# How often turns are looked at while there are any: one that is met twice is overdue.
+_TURN_SECONDS = 0.01
 
 # Real ones, also in a program that is patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
@@ -28,11 +31,15 @@ class Monitor:
     Args:
         who: says in words what runs now; called in the monitor's thread, so it only reads.
         lag: gets how late the loop was, each tenth of a second.
+        turns: what runs on the loop, in turns; only read.
+        interrupt: ends the turn that runs now as soon as that can be; called in the monitor's thread.
     """
 
-    def __init__(self, who: Callable[[], str], lag: Histogram):
+    def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[], None]):
         self._who = who
         self._lag = lag
+        self._turns = turns
+        self._interrupt = interrupt
         self._beat_at = time.monotonic()
         self._stopped = False
         self._timer = None
@@ -57,9 +64,15 @@ class Monitor:
         self._beat_at = now
 
     def _watch(self):
+        turns = self._turns
+        seen = 0.0          # when the turn began that was met last
         told = None         # the beat behind which the loop was found held
         while not self._stopped:
-            _sleep(_BEAT_SECONDS)
+            began = turns.began
+            if turns.is_running and began == seen:
+                self._interrupt()
+            is_idle, seen = began == seen and not turns.is_running, began
+            _sleep(_BEAT_SECONDS if is_idle else _TURN_SECONDS)
             beat_at = self._beat_at
             held = time.monotonic() - beat_at
             if told is not None and beat_at != told:

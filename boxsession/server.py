@@ -104,7 +104,7 @@ class Console:
         self.statistics: Statistics | None = None
         self._handshakes: dict[Any, None] = {}      # greenlets whose clients are in TLS's, the oldest first
         self._stalled: set[Any] = set()             # those that are to end
-        self._unsent = Backlog(self._end_for_unsent)
+        self._unsent, self._unread = Backlog(self._end_for_unsent), Backlog(self._end_for_unread)
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
@@ -186,7 +186,7 @@ class Console:
         self._stopped.clear()
         self._accepting = True
         self._idle_watch = gevent.spawn(self._watch_idle)
-        self._monitor = Monitor(self._runtime.who_runs, loop_lag)
+        self._monitor = Monitor(self._runtime.who_runs, loop_lag, self._runtime.turns, self._runtime.interrupt)
         self._monitor.start()
         for listener in self._listeners:
             listener.start()
@@ -358,6 +358,7 @@ class Console:
         self._runtime.output_bytes = in_force['limits.output_bytes']
         self._runtime.max_fibers = in_force['limits.fibers']
         self._unsent.limit = in_force['limits.total_output_bytes']
+        self._unread.limit = in_force['limits.total_input_bytes']
         self._runtime.limit_memory(in_force['limits.lua_memory_bytes'])
         self._runtime.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         for connection in self._connections.values():
@@ -395,6 +396,15 @@ class Console:
                     self.settings['limits.total_output_bytes'])
         connection.kill('the session is closed: it does not take its output, and all clients together hold too much '
                         '(limits.total_output_bytes)')
+
+    def _end_for_unread(self, connection, count):
+        """Ends a session that holds too much of what all clients together have sent and not finished."""
+        self._runtime.hits['limits.total_input_bytes'] += 1
+        log.warning('session %d from %s: closed: %d bytes of its input cannot be run yet, and of all clients together more '
+                    'than %d (limits.total_input_bytes)', connection.session.id, connection.session.peer, count,
+                    self.settings['limits.total_input_bytes'])
+        connection.kill('the session is closed: it does not finish its input, and all clients together hold too much '
+                        '(limits.total_input_bytes)')
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""
@@ -573,9 +583,10 @@ class Console:
     def _connect(self, sock, session: Session, is_private: bool) -> Connection:
         if session.type == 'binary':
             connection = BinaryConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
-                                          is_private=is_private, instance=self._instance)
+                                          unread=self._unread, is_private=is_private, instance=self._instance)
         else:
             connection = ConsoleConnection(sock, session, self._runtime, audit=self.audit, unsent=self._unsent,
-                                           is_private=is_private, greeting=console_greeting(__version__))
+                                           unread=self._unread, is_private=is_private,
+                                           greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection

@@ -229,3 +229,50 @@ class TestTotalOutputBytes:
                 client.close()
             served.stop()
         assert served._unsent.total == 0
+
+
+class TestTotalInputBytes:
+    LIMIT = 4 * MIB
+    LIMITS = {'total_input_bytes': LIMIT, 'statement_bytes': 2 * MIB, 'request_bytes': 2 * MIB, 'drain_seconds': 0.2}
+
+    @pytest.fixture(params=['console', 'binary'])
+    def served(self, request):
+        served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': request.param, 'user': 'guest'}, '127.0.0.1:0'],
+                         config={'limits': self.LIMITS})
+        served.start()
+        yield served
+        served.stop()
+        assert served._unread.total == 0
+
+    def test_who_does_not_finish_is_closed(self, served, connect, caplog):
+        admin = connect(served.addresses[1])
+        # A frame that announces 2 MiB; for a text session, a line that does not end.
+        binary = served.listeners[0].config.protocol == 'binary'
+        begun = b'\xce\x00\x1f\xff\xff' if binary else b'return 1\n--[['
+        for _ in range(20):
+            client = connect(served.addresses[0])
+            client.send(begun + b'x' * (MIB - 100))
+            assert 2 == admin.value('1 + 1')
+            until(lambda: served._unread.total <= self.LIMIT)
+        until(lambda: admin.value("box.info.limits['total_input_bytes']") >= 15)
+        assert '(limits.total_input_bytes)' in caplog.text
+        assert served._unread.total <= self.LIMIT
+
+    def test_what_is_run_is_held_no_more(self, served, connect):
+        client = connect(served.addresses[1])
+        for _ in range(10):
+            assert client.value('#[[' + 'x' * MIB + ']]') == MIB
+        client.send('#[[' + 'x' * MIB)
+        until(lambda: served._unread.total >= MIB)
+        client.send(']]\n')
+        assert client.document() == b'---\n- %d\n...\n' % MIB
+        assert served._unread.total == 0
+
+    def test_lines_of_a_statement_that_goes_on_are_counted(self, served, connect):
+        client = connect(served.addresses[1])
+        client.send('x = [[\n')
+        for _ in range(16):
+            client.send('x' * 65536 + '\n')
+        until(lambda: served._unread.total >= MIB // 2)
+        client.close()
+        until(lambda: served._unread.total == 0)

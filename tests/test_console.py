@@ -19,7 +19,7 @@ def test_the_greeting_comes_first(console, connect):
 
 
 def test_pipelined_statements_are_answered_in_order_in_one_write(console, connect):
-    client = connect(console())
+    client = connect(console(limits={'slice_ms': 10000}))      # a busy machine would end a shorter one
     count = 100
     client.send(''.join(f'{number}\n' for number in range(count)))
     expected = b''.join(b'---\n- %d\n...\n' % number for number in range(count))

@@ -11,8 +11,8 @@ LAYERS = [
     {'version', 'errors', 'address', 'backlog', 'descriptors', 'session', 'protocol', 'protocol.greeting',
      'protocol.answers', 'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth',
      'histogram', 'redaction', 'client', 'client.completeness', 'scheduler', 'scheduler.turns', 'scheduler.loop'},
-    {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'config',
-     'access', 'audit', 'systemd', 'greenlets'},
+    {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'lua.interrupt',
+     'config', 'access', 'audit', 'systemd', 'greenlets'},
     {'output.yaml', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
     {'output', 'accounts', 'listener', 'client.values', 'client.history'},
     {'client.conversation', 'client.streams'},
@@ -30,7 +30,7 @@ LAYERS = [
     {'__main__'},
 ]
 DOORS = {
-    'lupa': {'lua.runtime', 'client.completeness'},
+    'lupa': {'lua.runtime', 'lua.interrupt', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
     'gevent': {'session', 'greenlets', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor',
                'remote', 'server', 'services', 'logs',

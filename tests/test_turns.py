@@ -111,3 +111,40 @@ class TestLoopsOfShortCalls:
             newcomer.close()
             client.reset()
         bystander.close()
+
+
+class TestLongInstructions:
+    """One instruction on a long string takes many milliseconds: a turn ends behind few of them."""
+
+    MADE = ("A = (' '):rep(2e7) .. '1' B = A .. 'x' C = A .. 'y' "
+            "co = coroutine.create(function() loop(function() return A + 1 end) end)")
+    LOOP = 'function loop(work) for i = 1, 250 do local _ = work() end end'
+
+    @pytest.mark.parametrize('statement', [
+        'for i = 1, 250 do local _ = A + 1 end',
+        'for i = 1, 250 do local _ = B < C end',
+        'for i = 1, 250 do local _ = math.floor(A) end',
+        'loop(function() return -A end)',
+        'coroutine.wrap(function() for i = 1, 250 do local _ = A * 2 end end)()',
+        'coroutine.resume(co)',
+        "local f = require('fiber').new(loop, function() return A % 7 end) f:set_joinable(true) f:join()",
+    ])
+    def test_others_are_answered_meanwhile(self, addresses, statement):
+        _, admin, _ = addresses
+        bystander, client = Client(admin), Client(admin)
+        client.reply(self.LOOP)
+        client.reply(self.MADE)
+        client.send(statement + '\n')
+        for number in range(20):
+            assert number == bystander.value(f'{number}')
+        client.send(b'\x03')
+        assert 'cancelled' in client.document().decode()
+        client.reset()
+        bystander.close()
+
+    @pytest.mark.parametrize('call', ['math.max(unpack(t))', 'math.min(unpack(t))', 'string.char(unpack(t))'])
+    def test_many_numbers_in_long_texts_are_refused(self, addresses, call):
+        client = Client(addresses[1])
+        error = client.error(f"local t = {{}} for i = 1, 200 do t[i] = (' '):rep(2e7) .. '1' end return {call}")
+        assert 'bad argument #1' in error
+        client.close()

@@ -5,7 +5,7 @@
 -- put back, whatever ends it.
 local internal, COUNT, LOG = ...
 local raw, task = internal.raw, internal.task
-local co_resume, co_running, co_status, error, getinfo, next, raw_pcall, select, type = raw.co_resume, raw.co_running,
+local co_running, co_status, error, getinfo, next, raw_pcall, select, type = raw.co_running,
     raw.co_status, raw.error, raw.getinfo, raw.next, raw.pcall, raw.select, raw.type
 local credentials, current = task.credentials, task.current
 local find_rights, become, find_su, check_login, check_scramble = internal.service('rights'), internal.service('become'),
@@ -153,7 +153,7 @@ function access.run_as(who, func, ...)
     end
     local co = task.new_coroutine(func)
     credentials[co] = who
-    return finish(co, co_resume(co, ...))
+    return finish(co, task.resume(co, ...))
 end
 local run_as = access.run_as
 

@@ -240,7 +240,7 @@ end
 local TIGHT, COLLECT, CLOSELY, STACK_DEPTH = 16, 32, 64, 40
 local function make_ready(me, operation, text)
     if operation >= CLOSELY then
-        task.look_closely(me)
+        task.collect_sooner()
         operation = operation - CLOSELY
     end
     if operation < TIGHT then

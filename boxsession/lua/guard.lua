@@ -123,6 +123,26 @@ function _G.tonumber(...)
     return number
 end
 
+-- C reads each argument as a number without a pause between: so many long texts would take long. (No number is that long.)
+local FEW_NUMBERS = 2
+for _, place in raw.ipairs({{math, 'max'}, {math, 'min'}, {string, 'char'}}) do
+    local library, name = place[1], place[2]
+    local func = library[name]
+    library[name] = function(...)
+        local count = select('#', ...)
+        if count > FEW_NUMBERS then
+            local arguments = {...}
+            for index = 1, count do
+                local value = arguments[index]
+                if type(value) == 'string' and #value > NUMBER_MAX then
+                    return error('bad argument #' .. index .. " to '" .. name .. "' (number expected, got string)", 2)
+                end
+            end
+        end
+        return blame(func, ...)
+    end
+end
+
 -- Compiling is not interrupted, and takes time with the square of some texts.
 local CODE_MAX = 2^17
 local load_text = internal.load_text

@@ -440,7 +440,7 @@ local TIGHT, COLLECT, CLOSELY, STACK_DEPTH = 16, 32, 64, 40
 
 local function request(me, operation, name, arguments, sync)
     if operation >= CLOSELY then
-        task.look_closely(me)
+        task.collect_sooner()
         operation = operation - CLOSELY
     end
     if operation >= TIGHT then

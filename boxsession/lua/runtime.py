@@ -35,6 +35,7 @@ from boxsession.greenlets import TASK as _TASK
 from boxsession.greenlets import UserGreenlet
 from boxsession.histogram import Histogram
 from boxsession.lua import exposed
+from boxsession.lua.interrupt import address_of, interrupt
 from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
@@ -56,8 +57,6 @@ _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What is added to an operation when memory is short, as evaluator.lua has it.
 _TIGHT, _COLLECT, _CLOSELY = 16, 32, 64
-# The clock is looked at every 2,000 instructions; more often behind some that took longer than this, in seconds.
-_LONG_SECONDS = 0.005
 # What task.lua tells beside that it is the others' turn.
 _FULL_MEMORY, _COLLECTED, _COLLECTING = 1, 2, 3
 
@@ -120,7 +119,8 @@ class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
     __slots__ = ('host', 'account', 'greenlet', 'fid', 'is_tight', 'killed', 'ending', 'reason', 'raised', 'waiter',
-                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'is_woken', 'leaving')
+                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'coroutine', 'address',
+                 'is_interrupted', 'is_woken', 'leaving')
 
     def __init__(self, host: Host | None, account: Account, limit: str = ''):
         self.host = host
@@ -138,9 +138,23 @@ class Task:
         self.leaving = None                         # the callback that flushes its output if that function waits
         self.limit = limit                          # the setting that says how long it may run, or ''
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
-        self.is_watched = False                     # its instructions may take long: more of them are looked at
+        self.is_watched = False                     # there is much in memory while it runs, and Lua knows
+        self.coroutine: Any = None                  # of Lua's
+        self.address = 0                            # of that coroutine's state, for as long as it is referred to
+        self.is_interrupted = False                 # its hook is called at each instruction
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
+
+    def attach(self, coroutine: Any) -> None:
+        """The task runs in that coroutine, which is not released before detach()."""
+        self.address = 0
+        self.coroutine = coroutine
+        self.address = address_of(coroutine)
+
+    def detach(self) -> None:
+        """Gives the coroutine up. Its release touches Lua, which must not find the memory full."""
+        self.address = 0
+        self.coroutine = None
 
     def raise_kept(self) -> None:
         raised, self.raised = self.raised, None
@@ -296,6 +310,7 @@ class Runtime:
         task = Task(None, Account())
         self._memory.lift(len(text))
         coroutine = self._script_main.coroutine(name.encode())
+        task.attach(coroutine)
         fid = task.fid = int(coroutine.send(None))
         self._tasks[fid] = task
         getcurrent().is_shielded = True
@@ -374,6 +389,13 @@ class Runtime:
             return 'the init script'
         return task.host.running()
 
+    def interrupt(self) -> None:
+        """Ends the turn that runs now at its next instruction, in whatever thread this is called."""
+        task = self.inside
+        if task is not None and task.address:
+            task.is_interrupted = True
+            interrupt(task.address)
+
     def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""
         if not task.killed:
@@ -403,7 +425,7 @@ class Runtime:
             self._check_deadline(task)
         return not task.killed
 
-    def _tick(self, _):
+    def _tick(self, is_own):
         """Called every so many instructions; task.lua says what the answers mean."""
         task = getattr(getcurrent(), _TASK)
         self.has_ticked = True
@@ -424,7 +446,8 @@ class Runtime:
         slice_seconds = self.turns.slice_seconds
         if slice_seconds and now - self._began >= slice_seconds:
             answer += 0.25
-        if now - self._looked > _LONG_SECONDS:
+        if is_own and task.is_interrupted:
+            task.is_interrupted = False
             answer += 0.125
         self._looked = now
         return answer
@@ -706,14 +729,13 @@ class Runtime:
         self.begin_turn()
         self._memory.lift()
         self.inside = task
-        coroutine = self._fiber_main.coroutine(fid)
+        task.attach(self._fiber_main.coroutine(fid))
         try:
-            coroutine.send(None)
+            task.coroutine.send(None)
         finally:
             self.inside = None
-            # Its release touches Lua, which must not find the memory full.
             self._memory.lift()
-            coroutine = None
+            task.detach()
             self._memory.keep()
             del self._tasks[fid]
             self._fibers.discard(getcurrent())
@@ -797,8 +819,9 @@ class Evaluator:
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.uid,
             session.dialect.encode(), session.type.encode())
         self._fid = self.task.fid = int(coroutine.send(None))
+        self.task.attach(coroutine)         # what it replaces is released while there is room
         runtime._tasks[self._fid] = self.task
-        self._send = coroutine.send         # what it replaces is released while there is room
+        self._send = coroutine.send
         self._used = memory.used
         memory.keep()
 
@@ -844,9 +867,9 @@ class Evaluator:
                 self._perform(_DISCONNECT, b'', _TRIGGER)
         finally:
             self._runtime._tasks.pop(self._fid, None)
-            # The coroutine's release touches Lua, which must not find the memory full.
             self._memory.lift()
             self._send = None
+            self.task.detach()
             self._memory.keep()
 
     def last_error(self) -> bytes:
@@ -897,6 +920,7 @@ class Requests:
         self._observe = runtime.seconds_taken['binary'].observe
         coroutine = runtime._request_main.coroutine(session.id)
         self.task.fid = int(coroutine.send(None))
+        self.task.attach(coroutine)
         runtime._tasks[self.task.fid] = self.task
         self._send = coroutine.send
         self._used = memory.used
@@ -961,4 +985,5 @@ class Requests:
             except StopIteration:
                 pass
             self._send = None
+            self.task.detach()
             self._memory.keep()

@@ -13,11 +13,10 @@ local getregistry, next, rawequal = raw.getregistry, raw.next, raw.rawequal
 local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable,
     raw.tostring, raw.unpack
 
--- How many VM instructions pass between two looks at the clock: about 20 us of ordinary code, 4 % of its speed. Where there is
--- so much in memory that one may take long they are fewer, and fewer still where each does copy a megabyte.
-local HOOK_COUNT, FINE_COUNT, HEAVY_COUNT = 2000, 1000, 30
--- Behind so many looks in a row that did not take long, they come as seldom as before.
-local QUICK_LOOKS = 20
+-- How many VM instructions pass between two looks at the clock: about 20 us of ordinary code, 4 % of its speed. Where a few of
+-- them take long, Python's monitor asks for the next look (interrupt.py). It cannot reach the coroutines of users: there they
+-- are fewer, and fewer still where so much is in memory (in KB) that one instruction may take a millisecond.
+local HOOK_COUNT, COROUTINE_COUNT, HEAVY_COUNT, MUCH = 2000, 500, 30, 2048
 
 -- The error value of a cancelled statement: a private table, so that no user code can raise or recognise it.
 local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
@@ -166,7 +165,7 @@ function task.new_record(record)
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
     record.batch = record.batch or false
-    record.keeps_limit, record.is_heavy, record.quick_looks, record.hook_count = false, false, 0, HOOK_COUNT
+    record.keeps_limit = false
     return record
 end
 
@@ -314,12 +313,11 @@ function task.collect_before(me)
     collect_by_steps(me, ample / 2)
 end
 
--- TICK answers for the greenlet that really runs, with its task's id, made negative when that is cancelled, and with a half
--- more when the collector is late, a quarter when the task's time slice is over (TURN lets the others in, and answers
--- again), an eighth when the last instructions took long, and a sixteenth when from now on they may: then they are counted in
--- smaller numbers. `current` is not believed: for the instructions between a port's return and the line that restores it, it
--- is another task's.
-local LATE, OVER, LONG, FINE = 0.5, 0.25, 0.125, 0.0625
+-- TICK (1 in a task's own coroutine) answers for the greenlet that really runs, with its task's id, made negative when that is
+-- cancelled, and with a half more when the collector is late, a quarter when the task's time slice is over (TURN lets the
+-- others in, and answers again), an eighth when the monitor asked for this look, and a sixteenth when there is much in memory.
+-- `current` is not believed: for the instructions between a port's return and the line that restores it, it is another task's.
+local LATE, OVER, ASKED, MANY = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function hook()
     -- Trusted code outside a run is short, and has its room, which letting others in would take away. It runs in a task's own
@@ -328,23 +326,21 @@ local function hook()
     if critical or me and not me.user_code then
         return
     end
+    local ok, fid = raw_pcall(read, TICK, me and 1 or 0)
     me = me or current
-    local ok, fid = raw_pcall(read, TICK, 0)
     if ok and fid and fid % 1 ~= 0 then
         if fid % 1 >= LATE then
             current, critical = records[fid - fid % 1] or me, false
             task.collect()
             fid = fid - LATE
         end
-        if fid % LONG ~= 0 then
-            fid = fid - FINE
-            task.look_closely(records[fid - fid % 1] or me)
+        if fid % ASKED ~= 0 then
+            fid = fid - MANY
+            task.collect_sooner()
         end
         if fid % OVER ~= 0 then
-            fid = fid - LONG
-            me = records[fid - fid % 1] or me
-            me.is_heavy, me.quick_looks = true, 0
-            sethook(hook, '', HEAVY_COUNT)
+            fid = fid - ASKED
+            sethook(hook, '', HOOK_COUNT)
         end
         if fid % 1 ~= 0 then
             me = records[fid - OVER] or me
@@ -368,14 +364,6 @@ local function hook()
     end
     me = fid and records[fid < 0 and -fid or fid] or me
     current, critical = me, false
-    if me.is_heavy then
-        -- What took long may have been a single operation, or another process on this machine.
-        me.quick_looks = me.quick_looks + 1
-        if me.quick_looks > QUICK_LOOKS then
-            me.is_heavy = false
-            sethook(hook, '', me.hook_count)
-        end
-    end
     if me.batch then
         me.batch.looks = me.batch.looks + 1
     end
@@ -389,12 +377,9 @@ local function hook()
     end
 end
 
--- There is much in memory: from now on the clock is looked at more often while `me` runs, and the collector does not wait
--- until twice as much is there.
-function task.look_closely(me)
+-- There is much in memory: from now on the collector does not wait until twice as much is there.
+function task.collect_sooner()
     collectgarbage('setpause', PAUSE)
-    me.hook_count = FINE_COUNT
-    sethook(hook, '', FINE_COUNT)
 end
 
 -- A look at the clock out of turn: after a function of C that takes long for itself.
@@ -437,10 +422,6 @@ function task.run(me, func, ...)
     if me.keeps_limit then
         me.keeps_limit = false
         keep_limit()
-    end
-    if me.is_heavy then
-        me.is_heavy = false
-        sethook(hook, '', me.hook_count)
     end
     current, critical = me, false
     me.killed, me.thrown = false, false
@@ -538,11 +519,11 @@ local function rebuild_hooks()
         hook_table[address] = nil
     end
     for co in next, owned do
-        sethook(co, hook, '', FINE_COUNT)
+        sethook(co, hook, '', HOOK_COUNT)
     end
     for co in next, made do
         if co_status(co) ~= 'dead' then
-            sethook(co, hook, '', FINE_COUNT)
+            sethook(co, hook, '', COROUTINE_COUNT)
         end
     end
 end
@@ -558,7 +539,7 @@ local function create(name, ...)
     if not ok then
         co = co_create(function(...) return func(...) end)
     end
-    sethook(co, hook, '', FINE_COUNT)
+    sethook(co, hook, '', COROUTINE_COUNT)
     made[co] = true
     -- What a restricted session makes stays its maker's, whoever resumes it.
     credentials[co] = credentials[co_running()] or current.session.maker
@@ -580,6 +561,15 @@ function task.uncritical()
     critical = false
 end
 
+-- Like coroutine.resume, for what create() made.
+local function resume(co, ...)
+    if collectgarbage('count') > MUCH then
+        sethook(co, hook, '', HEAVY_COUNT)
+    end
+    return co_resume(co, ...)
+end
+task.resume = resume
+
 function coroutine.create(...)
     local co = create('create', ...)
     return co
@@ -592,7 +582,7 @@ function coroutine.resume(co, ...)
     if owned[co] then
         return false, 'cannot resume non-suspended coroutine'
     end
-    return protected(co_resume(co, ...))
+    return protected(resume(co, ...))
 end
 
 local function unwrap(ok, ...)
@@ -613,7 +603,7 @@ function coroutine.wrap(...)
         if co_status(co) == 'dead' then
             return error(DEAD, 2)
         end
-        return unwrap(co_resume(co, ...))
+        return unwrap(resume(co, ...))
     end
 end
 

@@ -197,6 +197,11 @@ class ConsoleProtocol:
         return len(self._buffer) + len(self._data) - self._at
 
     @property
+    def kept_bytes(self) -> int:
+        """The same, and the lines of a statement that goes on."""
+        return self.buffered_bytes + len(self._held or b'')
+
+    @property
     def holds_statement(self) -> bool:
         """Whether the next line goes on with a statement that has begun."""
         return self._held is not None
