@@ -25,9 +25,9 @@ _STRING_TABLE = 0.14
 # Where more than this is used, one instruction may take long: it can copy or compare so much.
 _LARGE = 1 << 24
 # Shares of the limit: where collecting cannot wait, and how much more is used before it is done again; how much a statement
-# may fill that began when there was enough, and how much of that between two looks. (The default's are 77 MiB: a table of
+# may fill that began when there was enough, and how much of that between two looks. (The default's are 96 MiB: a table of
 # four million may still double.)
-_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.3
+_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.375
 
 
 class Memory:
@@ -38,7 +38,7 @@ class Memory:
     """
 
     __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_room',
-                 '_ceiling', '_stride', '_in_force', '_collected')
+                 '_ceiling', '_stride', 'in_force', '_collected')
 
     def __init__(self, lua):
         self.used = lua.get_memory_used     # () -> bytes, garbage included
@@ -53,7 +53,7 @@ class Memory:
         self._ceiling = UNLIMITED           # what user code may fill in the end
         self._stride = UNLIMITED            # and at once
         self._from, self._to = 0, UNLIMITED     # as long as so much is used that need not be told again
-        self._in_force = UNLIMITED
+        self.in_force = UNLIMITED
         self._collected = False             # has just been
 
     def limit(self, limit: int) -> None:
@@ -95,33 +95,38 @@ class Memory:
         """Whether to tell anew, before a statement, what may be filled."""
         return not self._from <= used <= self._to
 
-    def _widen(self, limit):
+    def _set_once(self, limit):
         self.look_at, self._from = 0, UNLIMITED
         self._put(limit)
+
+    def narrow(self, limit: int) -> None:
+        """Puts no more than this in force, until it is told anew what may be filled."""
+        if not self.lifted and limit < self.in_force:
+            self._set_once(limit)
 
     def give_all(self) -> None:
         """Puts in force what may be filled in the end."""
         if not self.lifted:
-            self._widen(self._ceiling)
+            self._set_once(self._ceiling)
 
     def _put(self, limit):
-        self._in_force = limit
+        self.in_force = limit
         self._set(0 if limit >= UNLIMITED else limit)
 
     def lift(self, size: int = 0) -> None:
         """Makes room for `size` bytes and what trusted code does with them. Whoever lifts sees to it that the limit is kept
         again before user code goes on."""
         needed = self.used() + size + self._room
-        if needed > self._in_force:
+        if needed > self.in_force:
             self.lifted = True
             self._put(needed)
 
     def has_room(self, size: int) -> bool:
         """Whether `size` bytes more can be had; they then can, at once."""
         needed = self.used() + size
-        if self._in_force < needed <= self._ceiling:
-            self._widen(needed)
-        return needed <= self._in_force
+        if self.in_force < needed <= self._ceiling:
+            self._set_once(needed)
+        return needed <= self.in_force
 
     def has_room_for(self, answer: bytes) -> bool:
         """Whether a string can be put into Lua; what is to be in force behind that is for Lua to say."""
@@ -132,8 +137,8 @@ class Memory:
         if needed > self._ceiling:
             self.lifted = True
             self._put(needed)
-        elif needed > self._in_force:
-            self._widen(needed)
+        elif needed > self.in_force:
+            self._set_once(needed)
         return True
 
     def is_time_to_collect(self, used: int) -> bool:

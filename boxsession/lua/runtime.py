@@ -120,7 +120,7 @@ class Task:
 
     __slots__ = ('host', 'account', 'greenlet', 'fid', 'is_tight', 'killed', 'ending', 'reason', 'raised', 'waiter',
                  'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'coroutine', 'address',
-                 'is_interrupted', 'is_woken', 'leaving')
+                 'is_interrupted', 'allowed', 'is_woken', 'leaving')
 
     def __init__(self, host: Host | None, account: Account, limit: str = ''):
         self.host = host
@@ -142,6 +142,7 @@ class Task:
         self.coroutine: Any = None                  # of Lua's
         self.address = 0                            # of that coroutine's state, for as long as it is referred to
         self.is_interrupted = False                 # its hook is called at each instruction
+        self.allowed = 0                            # the memory limit that it found when its turn was ended for that; 0: none
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
 
@@ -437,7 +438,14 @@ class Runtime:
         used = self._memory.used()
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
-        if used > self._memory.look_at:
+        is_asked = is_own and task.is_interrupted
+        # A look that was asked for, behind a few instructions, does not widen what may be filled between two looks.
+        if is_asked:
+            task.allowed = self._memory.in_force
+        elif task.allowed:
+            task.allowed = 0
+            self._memory.keep(task.is_tight)
+        elif used > self._memory.look_at:
             self._memory.follow(used)
             if used > self._memory.large and not task.is_watched:
                 task.is_watched = True
@@ -446,7 +454,7 @@ class Runtime:
         slice_seconds = self.turns.slice_seconds
         if slice_seconds and now - self._began >= slice_seconds:
             answer += 0.25
-        if is_own and task.is_interrupted:
+        if is_asked:
             task.is_interrupted = False
             answer += 0.125
         self._looked = now
@@ -539,6 +547,8 @@ class Runtime:
     def _restore(self, task):
         self.inside = task
         self._memory.keep(task.is_tight)
+        if task.allowed:
+            self._memory.narrow(task.allowed)
 
     def _seconds_left(self, task):
         """Until the task has run for as long as it may. Its time begins when this is first asked."""
@@ -592,8 +602,8 @@ class Runtime:
 
     def end(self, task: Task) -> None:
         """Behind a statement, where the task is not clean or the memory limit was lifted."""
-        if self._memory.lifted or task.is_tight:
-            task.is_tight = False
+        if self._memory.lifted or task.is_tight or task.allowed:
+            task.is_tight, task.allowed = False, 0
             self._memory.keep()
         if task.raised is not None:
             task.raise_kept()
@@ -896,8 +906,8 @@ class Evaluator:
         runtime.inside = task
         reply = self._send((operation, text))
         runtime.inside = None
-        if task.is_tight or self._memory.lifted:
-            task.is_tight = False
+        if task.is_tight or self._memory.lifted or task.allowed:
+            task.is_tight, task.allowed = False, 0
             self._memory.keep()
         task.limit = _STATEMENTS
         if task.raised is not None:
