@@ -142,7 +142,7 @@ class Task:
         self.coroutine: Any = None                  # of Lua's
         self.address = 0                            # of that coroutine's state, for as long as it is referred to
         self.is_interrupted = False                 # its hook is called at each instruction
-        self.allowed = 0                            # the memory limit that it found when its turn was ended for that; 0: none
+        self.allowed = 0                            # the memory limit when its turn was ended for that; 0: none
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
 
