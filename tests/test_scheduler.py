@@ -170,6 +170,42 @@ def test_a_short_turn_does_not_wait_for_those_that_spin():
     assert len(waited) == 100 and max(waited) < 0.002
 
 
+def test_a_session_that_used_little_ends_a_longer_statement_soon_among_loops():
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    light, slices, ended = Account(), [], []
+    turns.resume(light, lambda: loop.spend(0.0001))
+    for _ in range(100):
+        Spinner(loop, turns, Account())
+    loop.run(40.0)
+    asked = loop.time
+
+    def run():                              # 40 ms of work
+        loop.spend(SLICE)
+        slices.append(loop.time)
+        if len(slices) < 20:
+            turns.long.push(light, run)
+        else:
+            ended.append(loop.time - asked)
+
+    turns.resume(light, run)
+    loop.run(10.0)
+    assert ended and ended[0] < 20 * SLICE / SHARE * 2
+
+
+def test_what_a_session_may_catch_up_is_bounded():
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    light = Account()
+    turns.resume(light, lambda: loop.spend(0.0001))
+    other = Spinner(loop, turns, Account())
+    loop.run(10.0)
+    used = other.used
+    Spinner(loop, turns, light)
+    loop.run(0.2)
+    assert other.used - used > 0.05         # of 0.2 s: half, less the 50 ms that the other has caught up
+
+
 def test_one_long_operation_does_not_close_a_lane_for_long():
     loop = SimulatedLoop(busy)
     turns = Turns(loop, SLICE, SHARE)

@@ -7,7 +7,8 @@ The rule
 2. There are two lanes. In the short lane are turns that begin: all that begin in one iteration share a budget of two
    slices; what is over it waits for a later iteration. In the long lane are preempted tasks: one slice in an iteration.
 3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by
-   session, not by task. A new session starts behind those that are there by one slice: reconnecting gains nothing.
+   session, not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon
+   among many loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
 4. While the loop has other work, a lane that has used d seconds (a slice, or more) stays closed for
    d * (1 - share) / share seconds, so it gets at most `share` of the time. While both lanes have tasks, they get half of
    it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
@@ -34,6 +35,8 @@ _SWITCH = 0.0002
 # The most that a lane pays for, in seconds of use: one long operation must not close it to all sessions for long. (Its own
 # session pays for all of it, by its place in virtual time.)
 _OWED_MAX = 0.05
+# How far a session that has used less than others may be behind them, in seconds of use.
+_CREDIT = 0.05
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
@@ -106,7 +109,8 @@ class Lane:
             used = turns.place(account)
         if used > start:
             start = used
-        turns.virtual = start
+        if start > turns.virtual:
+            turns.virtual = start
         began = turns.began = turns.now()
         turns.is_running = True
         try:
@@ -221,7 +225,7 @@ class Turns:
         used = account.used
         if used < 0:
             return self.virtual + self.slice_seconds
-        return used if used > self.virtual else self.virtual
+        return max(used, self.virtual - _CREDIT)
 
     def is_over(self, began: float) -> bool:
         """Whether a turn that began at `began` has used its slice."""
