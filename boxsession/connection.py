@@ -193,7 +193,7 @@ class Connection:
         """In the hub: the client has sent something, or has left."""
         if self._waiting:
             turns = self._runtime.turns
-            if turns.short.is_open:
+            if turns.short.is_open and not self._account.due:
                 turns.short.run(self._account, self.greenlet.switch)
             else:
                 self._watch(False)
@@ -391,7 +391,8 @@ class Connection:
 
     def _wake(self) -> None:
         if self._waiting:
-            self._runtime.turns.resume(self._account, self._resume)
+            turns = self._runtime.turns
+            turns.resume(turns.cancelled, self._resume)
 
     def cancel(self, reason: str = '') -> bool:
         """Cancels what the session runs; False when it runs nothing."""

@@ -50,7 +50,7 @@ class _Server(StreamServer):
         super().__init__(sock, spawn=UserGreenlet.spawn)
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
-        self._account = Account()           # accepting takes its turns like a session
+        self._account = Account(waits=False)        # accepting takes its turns like a session
 
     def start_accepting(self):
         if self._watcher is None:

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import heapq
-from itertools import count
+from itertools import count, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -36,6 +36,8 @@ class SimulatedLoop:
 
     def now(self):
         return self.time
+
+    processor_time = now
 
     def timer(self, callback):
         return SimulatedTimer(self, callback)
@@ -92,9 +94,10 @@ def busy(now):
 
 
 overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.005, 0.04])
+short_overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.005])
 
 
-@given(st.lists(overruns, min_size=1, max_size=12))
+@given(st.lists(short_overruns, min_size=1, max_size=12))
 @settings(max_examples=60, deadline=None)
 def test_a_busy_program_keeps_its_share(tasks):
     loop = SimulatedLoop(busy)
@@ -256,3 +259,49 @@ def test_without_a_slice_nothing_is_limited():
     for _ in range(100):
         turns.resume(Account(), lambda: loop.spend(1.0))
     assert loop.time >= 100 and turns.short.is_open
+
+
+def longest(loop, turns, account, seconds):
+    """A task all of whose turns are one long operation; gives when they began."""
+    began = []
+
+    def run():
+        began.append(loop.time)
+        loop.spend(seconds)
+        turns.long.push(account, run)
+
+    turns.short.push(account, run)
+    return began
+
+
+@given(st.floats(5.1 * SLICE, 0.5), st.integers(1, 5))
+@settings(max_examples=20, deadline=None)
+def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    began = longest(loop, turns, Account(), seconds)
+    spinners = [Spinner(loop, turns, Account()) for _ in range(tasks)]
+    loop.run(20.0)
+    pause = min(100 * seconds, 2.0)
+    assert all(after - before >= pause for before, after in pairwise(began))
+    assert len(began) >= 3                                          # and does not starve
+    assert min(spinner.used for spinner in spinners) > 0.1          # the others of its lane do not wait with it
+
+
+def test_operations_that_cannot_be_interrupted_get_all_the_time_alone():
+    loop = SimulatedLoop()
+    turns = Turns(loop, SLICE, SHARE)
+    account = Account()
+    began = [longest(loop, turns, account, 0.05) for _ in range(2)]
+    loop.run(5.0)
+    assert sum(map(len, began)) > 90
+
+
+def test_a_turn_that_other_processes_made_long_is_not_one():
+    loop = SimulatedLoop(busy)
+    loop.processor_time = lambda: 0.001
+    turns = Turns(loop, SLICE, SHARE)
+    account = Account()
+    longest(loop, turns, account, 0.05)
+    loop.run(5.0)
+    assert not account.due

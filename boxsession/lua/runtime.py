@@ -500,7 +500,8 @@ class Runtime:
     def _end_of_wait(self, task, waiter):
         """Called by the event loop: the task can go on."""
         if task.waiter is waiter:
-            self.turns.resume(task.account, partial(switch, waiter))
+            account = self.turns.cancelled if task.killed else task.account
+            self.turns.resume(account, partial(switch, waiter))
 
     def _queue(self, task, lane):
         waiter = Waiter()

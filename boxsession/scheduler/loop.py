@@ -65,6 +65,7 @@ class EventLoop:
         self._had_events = False
 
     now = staticmethod(time.monotonic)
+    processor_time = staticmethod(time.thread_time)
 
     def timer(self, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(self._loop, callback)

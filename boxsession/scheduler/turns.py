@@ -14,11 +14,14 @@ The rule
    it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
+6. Operations that cannot be interrupted get a hundredth of the time. If a turn took five slices or more of the processor's
+   time, the next one of its session comes no sooner than 100 times as long after it, 2 s at most, while there is other
+   work: the program's, or of other sessions in the last 100 ms. (What is cancelled does not wait.)
 """
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
@@ -37,6 +40,9 @@ _SWITCH = 0.0002
 _OWED_MAX = 0.05
 # How far a session that has used less than others may be behind them, in seconds of use.
 _CREDIT = 0.05
+# An operation that cannot be interrupted: from so many slices on, how much longer its session waits, and at most (seconds);
+# how often is looked whether there is other work, and for how long other sessions' turns count as that.
+_LONG_SLICES, _LONG_PAUSE, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 5, 100, 2.0, 0.01, 0.1
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
@@ -50,6 +56,7 @@ class Loop(Protocol):
     """What the scheduler needs of an event loop."""
 
     def now(self) -> float: ...                     # seconds of a clock that never goes back
+    def processor_time(self) -> float: ...          # seconds that the thread has run
     def timer(self, callback: Callable[[], None]) -> Timer: ...
     def watch(self, on: bool) -> None: ...          # whether to count other events
     def had_other_events(self) -> bool: ...         # since it was last asked, or began to count
@@ -58,10 +65,12 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used',)
+    __slots__ = ('used', 'due', 'waits')
 
-    def __init__(self):
+    def __init__(self, waits: bool = True):
+        self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
+        self.due = 0.0          # when its next turn may come: see rule 6
 
 
 class Lane:
@@ -121,6 +130,11 @@ class Lane:
             seconds = ended - began
             account.used = start + seconds
             self.total += seconds
+            if turns.last is not account:
+                turns.last, turns.ended_before = account, turns.ended
+            turns.ended = ended
+            if seconds >= turns.long_seconds:
+                turns.note_long(account, seconds, ended)
             owed = self._spent - (began - self._ended) * turns.repaid
             spent = seconds + owed if owed > 0 else seconds
             self._ended = ended
@@ -162,8 +176,13 @@ class Lane:
                 turns.watch(self, False)
 
     def _run_first(self):
+        self._turns.processor_seconds = self._turns.loop.processor_time()
         start, _, account = heappop(self._heap)
         tasks = self._tasks[account]
+        if account.due and self._turns.has_to_wait(account):
+            del self._tasks[account]
+            self._turns.delay(self, account, tasks)
+            return
         resume = tasks.popleft()
         try:
             self.run(account, resume, start)
@@ -196,8 +215,14 @@ class Turns:
         self.began = loop.now()
         self._busy_until = -_INFINITE
         self._short_total = 0.0         # of the short lane, when the long one last looked
-        self._watching: set[Lane] = set()
+        self._watching: set[object] = set()
         self.now = loop.now
+        self.processor_seconds = loop.processor_time()      # when it was last looked at
+        self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # see rule 6
+        self.last: Account | None = None    # whose turn was the last, when it ended, and when the last of another did
+        self.ended = self.ended_before = -_INFINITE
+        self.cancelled = Account(waits=False)       # tasks that go on to end what they do
+        self._delay_timer = loop.timer(self._look_at_delayed)
         self.short, self.long = Lane(self), Lane(self)
         self.configure(slice_seconds, share)
 
@@ -208,13 +233,51 @@ class Turns:
         self.repaid = share / max(1 - share, _LEAST)
         self.short.budget = slice_seconds or _INFINITE
         self.short.most = 2 * self.short.budget
+        self.long_seconds = _LONG_SLICES * slice_seconds if slice_seconds and share < 1 else _INFINITE
 
     def resume(self, account: Account, resume: Callable[[], None]) -> None:
         """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
-        if self.short.is_open:
+        if self.short.is_open and not account.due:
             self.short.run(account, resume)
         else:
             self.short.push(account, resume)
+
+    def note_long(self, account: Account, seconds: float, ended: float) -> None:
+        """A turn took long: if that was not for other processes of the machine, its session has to wait."""
+        seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
+        if seconds >= self.long_seconds and account.waits:
+            account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
+
+    def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
+        """Queues tasks of a session again once it has waited."""
+        if not self._delayed:
+            self.watch(self, True)
+            self._delay_timer.start(_LONG_LOOK)
+        self._delayed.append((lane, account, tasks))
+
+    def has_to_wait(self, account: Account) -> bool:
+        """Whether a session whose last turn was long has to wait still."""
+        now = self.now()
+        others_ended = self.ended if self.last is not account else self.ended_before
+        if now < account.due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED):
+            return True
+        account.due = 0.0
+        return False
+
+    def _look_at_delayed(self):
+        """By the timer: lets those go on who have waited, or for whom there is no other work."""
+        delayed, self._delayed = self._delayed, []
+        for one in delayed:
+            lane, account, tasks = one
+            if self.has_to_wait(account):
+                self._delayed.append(one)
+            else:
+                for resume in tasks:
+                    lane.push(account, resume)
+        if self._delayed:
+            self._delay_timer.start(_LONG_LOOK)
+        else:
+            self.watch(self, False)
 
     def other(self, lane: Lane) -> Lane:
         """The lane that is not `lane`."""
@@ -233,19 +296,23 @@ class Turns:
 
     def has_other_work(self, lane: Lane, now: float) -> bool:
         """Whether the loop has other work than a lane's."""
-        if self.loop.had_other_events():
-            self._busy_until = now + _REMEMBERED
-        if now < self._busy_until:
+        if self.is_program_busy(now):
             return True
         if lane is self.short:
             return False
         used, self._short_total = self.short.total - self._short_total, self.short.total
         return used > _NOTICED
 
-    def watch(self, lane: Lane, on: bool) -> None:
-        """Other events are counted while a lane wants to know of them."""
+    def is_program_busy(self, now: float) -> bool:
+        """Whether the program had events of its own."""
+        if self.loop.had_other_events():
+            self._busy_until = now + _REMEMBERED
+        return now < self._busy_until
+
+    def watch(self, who: object, on: bool) -> None:
+        """Other events are counted while somebody wants to know of them."""
         if on:
-            self._watching.add(lane)
+            self._watching.add(who)
         else:
-            self._watching.discard(lane)
+            self._watching.discard(who)
         self.loop.watch(bool(self._watching))
