@@ -396,9 +396,11 @@ class Runtime:
         if seconds <= 0:
             self._yield(task)
         else:
-            if self.seconds.get(task.limit):
-                seconds = min(seconds, self._seconds_left(task))
-            self._wait(task, seconds)
+            left = self._seconds_left(task) if self.seconds.get(task.limit) else seconds
+            self._wait(task, min(seconds, left))
+            if left < seconds and not task.is_woken and not task.killed:
+                # A timer may come early, by as much as the loop's time is late: that is no reason to go on.
+                self._overdue(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed
