@@ -33,7 +33,7 @@ local function wrap(value, name)
         if not view then
             view = newproxy(base)
             targets[view] = {value, type(name) == 'string' and name or '?'}
-            views[value] = view
+            view = task.first(views, value, view)
         end
         return view
     end
@@ -431,8 +431,7 @@ local function door(event, func)
         end
         return func(...)
     end
-    doors[event][func] = made
-    return made
+    return task.first(doors[event], func, made)
 end
 
 local function shadow_of(meta)
