@@ -158,6 +158,33 @@ def test_a_cancelled_reader_takes_no_message(turns, connect, instructions):
         assert writer.value('channel:has_readers()') is False
 
 
+def test_who_a_session_is_is_the_same_everywhere(turns, connect):
+    running = turns()
+    client, other = connect(running), connect(running)
+    own = client.value('box.session.id()')
+    for wait in range(0, 1600, 20):
+        client.send('while true do box.session.su("guest") box.session.su("admin") end\n')
+        other.value(f'for i = 1, {wait} do end return box.session.cancel({own})')
+        assert b'cancelled' in client.document()
+        shown = other.value(f'box.session.list({{id = {own}}})[1].user')
+        assert client.value('box.session.user()') == shown
+        client.reply('box.session.su("admin")')
+
+
+def test_rights_that_change_while_they_are_looked_up_are_looked_up_again(turns, connect):
+    running = turns()
+    admin, ann = connect(running), connect(running)
+    admin.reply("box.schema.user.create('ann')")
+    ann.reply("box.session.su('ann')")
+    for wait in range(0, 600, 15):
+        admin.reply("box.schema.user.grant('ann', 'execute', 'universe')")
+        admin.send(f"for i = 1, {wait} do end box.schema.user.revoke('ann', 'execute', 'universe')\n")
+        gevent.sleep(0.002)
+        ann.reply('1')
+        admin.document()
+        assert 'denied' in ann.error('box.cfg')
+
+
 def test_the_first_environment_is_one(turns, connect):
     running = turns()
     each(running, connect, "require('console').initial_env()[box.session.id()] = true return true")

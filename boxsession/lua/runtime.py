@@ -252,6 +252,8 @@ class Runtime:
         self._tell_ample.send(None)
         self._count_errors = internal[b'count_errors'].coroutine()
         self._count_errors.send(None)
+        self._take_rights_changes = internal[b'take_rights_changes'].coroutine()
+        self._take_rights_changes.send(None)
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         self._fiber_main.coroutine(0)
 
@@ -265,6 +267,12 @@ class Runtime:
             kind, _, number = entry.partition(':')
             found[kind] += int(number)
         return found
+
+    def rights_changed(self) -> None:
+        """Makes all sessions find their users' rights anew. Callable from any greenlet."""
+        self._memory.lift()
+        self._take_rights_changes.send(None)
+        self._memory.keep(self.inside is not None and self.inside.is_tight)
 
     @property
     def fibers(self) -> int:

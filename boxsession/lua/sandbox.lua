@@ -791,16 +791,16 @@ function internal.behind(env)
     return names
 end
 
--- The environment of a session under its level, made when first needed.
-function internal.sandbox(record)
+-- The environment of a session as that user under that level, made when first needed.
+function internal.sandbox(record, uid, level)
     string_meta.__index = find_method
-    local scopes = record.sandboxes or {}
-    record.sandboxes = scopes
-    local scope = scopes[record.uid .. ':' .. record.level]
+    local scopes = record.sandboxes or task.first(record, 'sandboxes', {})
+    local name = uid .. ':' .. level
+    local scope = scopes[name]
     if not scope then
-        scope = record.level == READ and new_reading_scope() or setmetatable({}, sandbox_meta)
+        scope = level == READ and new_reading_scope() or setmetatable({}, sandbox_meta)
         environments[scope] = true
-        scopes[record.uid .. ':' .. record.level] = scope
+        scope = task.first(scopes, name, scope)
     end
     return scope
 end

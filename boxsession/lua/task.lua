@@ -488,6 +488,27 @@ function task.run(me, func, ...)
     return result(me, raw_pcall(enter, me, func, ...))
 end
 
+-- Calls func(...), which is short and needs little memory, and is not to be ended in the middle. What ends the task meanwhile
+-- does so behind it.
+function task.to_the_end(func, ...)
+    local me = current
+    local is_users = me.user_code
+    if collectgarbage('count') > ample and ROOM[ROOM_HAVE] == false then
+        return error(OUT_OF_MEMORY, 0)
+    end
+    me.user_code = false
+    local ok, problem = raw_pcall(func, ...)
+    me.user_code = is_users
+    if is_users and collectgarbage('count') > ample then
+        keep_limit()
+    end
+    check()
+    if not ok then
+        critical = false
+        return error(problem, 0)
+    end
+end
+
 -- What an error says, as text: an error object's own __tostring is user code.
 function task.text_of(me, value)
     if type(value) == 'string' then
