@@ -27,6 +27,9 @@ class Accounts:
     Args:
         path: of the file that keeps them; None for memory only.
 
+    Attributes:
+        on_change: called behind each change, whoever made it.
+
     Raises:
         StoreError: the file cannot be had.
     """
@@ -36,15 +39,17 @@ class Accounts:
         self._in_memory = path is None
         self._lock = BoundedSemaphore()
         self._throttle = Throttle()
+        self.on_change: Callable[[], None] = lambda: None
 
     @property
     def access(self) -> Access:
         """What is in force now. Not to be changed."""
         return self._store.access
 
-    def perform(self, operation: str, actor: int, arguments: list) -> tuple[Any, bool]:
+    def perform(self, operation: str, actor: int, arguments: list,
+                tell: Callable[[], None] = lambda: None) -> tuple[Any, bool]:
         """Does what `boxsession.access.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
-        changed, when it is stored.
+        changed, when it is stored. `tell` is called when something has, also where the caller does not wait for that.
 
         Raises:
             ClientError: it is refused.
@@ -52,10 +57,10 @@ class Accounts:
         """
         if not OPERATIONS[operation]:
             return getattr(self.access, operation)(actor, *arguments), False
-        return self._do(self._store.transact, lambda access: getattr(access, operation)(actor, *arguments))
+        return self._do(self._transact, lambda access: getattr(access, operation)(actor, *arguments), tell)
 
     def _do(self, function: Callable, *arguments):
-        """Runs a function of the store's, in its turn. It goes on when its caller is torn away."""
+        """Runs a function that calls the store, in its turn. It goes on when its caller is torn away."""
         if self._in_memory:
             return function(*arguments)
         ok, result = gevent.spawn(self._in_turn, function, arguments).get()
@@ -65,7 +70,26 @@ class Accounts:
 
     def _in_turn(self, function, arguments):
         with self._lock:
-            return get_hub().threadpool.apply(_outcome, (function, arguments))
+            return _outcome(function, arguments)
+
+    def _ask_store(self, function, *arguments):
+        if self._in_memory:
+            return function(*arguments)
+        ok, result = get_hub().threadpool.apply(_outcome, (function, arguments))
+        if not ok:
+            raise result
+        return result
+
+    def _transact(self, operation, tell):
+        result, has_changed = self._ask_store(self._store.transact, operation)
+        if has_changed:
+            self.on_change()
+            tell()
+        return result, has_changed
+
+    def _refresh(self):
+        if self._ask_store(self._store.refresh):
+            self.on_change()
 
     def seconds_to_wait(self, name: str, address: str) -> float:
         """For how long an attempt to log in has to wait.
@@ -86,7 +110,7 @@ class Accounts:
         Raises:
             ClientError: the user may have no sessions.
         """
-        self._do(self._store.refresh)
+        self._do(self._refresh)
         access = self.access
         user = access.user(name)
         # As much is done for who does not exist.

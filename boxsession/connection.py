@@ -267,6 +267,8 @@ class Connection:
                     rest = rest[self._send(rest):]
                     self._rest_bytes = len(rest)
                     self._count_unsent()
+            # Still in the middle of it: who had a turn first would send, too, and then both.
+            self._runtime.rejoin()
         except TimedOut:
             self._runtime.hits['limits.send_seconds'] += 1
             raise
@@ -275,7 +277,6 @@ class Connection:
             self._sending = False
             self._rest_bytes = 0
             self._count_unsent()
-        self._runtime.rejoin()
 
     def _count_unsent(self) -> None:
         # Who is over gives it back in a moment.

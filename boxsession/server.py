@@ -164,6 +164,7 @@ class Console:
             raise BoxsessionError(f'cannot open audit.file {config["audit.file"]}: {error.strerror}') from None
         try:
             self._runtime = Runtime(facts, self._expose, Services(self).table())
+            self.accounts.on_change = self._runtime.rights_changed
         except BaseException:           # what is exposed is wrong
             self.accounts.close()
             self.audit.close()

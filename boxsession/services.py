@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -115,21 +116,22 @@ class Services:
         """Does what box.schema has, for a user; see `boxsession.access`."""
         # What is given besides is not looked at, as in Tarantool.
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
+        tell = partial(self._tell_change, operation, arguments, current_session(), _caller_id())
         try:
-            result, has_changed = self._console.accounts.perform(operation, uid, arguments)
+            result, has_changed = self._console.accounts.perform(operation, uid, arguments, tell)
         except StoreError as error:
             raise StatementError(str(error)) from None
-        if has_changed:
-            # The only argument of passwd is a password.
-            name = arguments[0] if len(arguments) > 1 or arguments and operation != 'user_passwd' else None
-            operation = operation.replace('_', '.')
-            name = name if name is None else str(name)[:_NAME_LENGTH]
-            log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), _caller_id())
-            session = current_session()
-            if session is not None:         # the init script is no session's
-                self._console.audit.event('access', session, operation=operation, name=name,
-                                          arguments=_told(operation, arguments))
         return result if result is not None else has_changed
+
+    def _tell_change(self, operation, arguments, session, number):
+        # The only argument of passwd is a password.
+        name = arguments[0] if len(arguments) > 1 or arguments and operation != 'user_passwd' else None
+        operation = operation.replace('_', '.')
+        name = name if name is None else str(name)[:_NAME_LENGTH]
+        log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), number)
+        if session is not None:         # the init script is no session's
+            self._console.audit.event('access', session, operation=operation, name=name,
+                                      arguments=_told(operation, arguments))
 
     def password_hash(self, password: str | bytes) -> str:
         """What is kept of a password."""

@@ -2,7 +2,12 @@
 instructions of it."""
 from __future__ import annotations
 
+import re
+
 import gevent
+import pytest
+
+from boxsession.lua import runtime
 
 SESSIONS = 4
 
@@ -39,3 +44,203 @@ def test_documents_of_several_sessions_are_not_mixed(console, connect):
         end
         return mixed""")
     assert mixed == [0] * SESSIONS
+
+
+@pytest.fixture
+def turns(console, monkeypatch):
+    """A factory of consoles in which a task's turn is over behind each few instructions of user code."""
+    plain = runtime._source
+
+    def start(instructions=1, **config):
+        def often(name):
+            text = plain(name)
+            if name != 'task':
+                return text
+            made = re.sub(rb'(HOOK_COUNT, COROUTINE_COUNT, HEAVY_COUNT, MUCH =) \d+, \d+, \d+,',
+                          rb'\1 %d, %d, %d,' % ((instructions,) * 3), text)
+            assert made != text
+            return made
+
+        monkeypatch.setattr(runtime, '_source', often)
+        running = console(limits={'slice_ms': 1, 'fibers': 0}, **config)
+        running._runtime.turns.slice_seconds = 1e-9
+        return running
+
+    return start
+
+
+def each(running, connect, statement, sessions=SESSIONS):
+    """The replies that several sessions get for one statement that they send at the same time."""
+    clients = [connect(running) for _ in range(sessions)]
+    statement = ' '.join(statement.split())
+    jobs = [gevent.spawn(client.value, statement) for client in clients]
+    gevent.joinall(jobs, raise_error=True)
+    return [job.value for job in jobs]
+
+
+def test_triggers_of_several_sessions_are_all_kept(turns, connect):
+    running = turns()
+    each(running, connect, 'for i = 1, 5 do box.session.on_auth(function() end) end return true')
+    assert connect(running).value('#box.session.on_auth()') == 5 * SESSIONS
+
+
+def test_a_statement_that_changes_its_environment_is_its_own(turns, connect):
+    running = turns()
+    statement = "local id = box.session.id() setfenv(1, {id = id}) for i = 1, 5 do end return _G == nil and id"
+    clients = [connect(running) for _ in range(SESSIONS)]
+    def ask(client):
+        own = client.value('box.session.id()')
+        return [client.reply(statement) for _ in range(40)], f'---\n- {own}\n...\n'.encode()
+
+    jobs = [gevent.spawn(ask, client) for client in clients]
+    gevent.joinall(jobs, raise_error=True)
+    for replies, own in (job.value for job in jobs):
+        assert replies == [own] * 40
+
+
+def test_a_fiber_has_one_handle(turns, connect):
+    running = turns()
+    client = connect(running)
+    assert client.value(' '.join("""
+        local fiber = require('fiber')
+        ids, handles = {}, {}
+        for i = 1, 20 do ids[i] = fiber.id(fiber.new(function() fiber.sleep(1000) end)) end
+        collectgarbage()
+        return #ids""".split())) == 20
+    values = each(running, connect, """
+        local found = {}
+        for i = 1, #ids do
+            found[i] = require('fiber').find(ids[i])
+            found[i]:status()
+        end
+        handles[box.session.id()] = found
+        return true""")
+    assert values == [True] * SESSIONS
+    assert client.value(' '.join("""
+        local count, known = 0, {}
+        for _, found in pairs(handles) do for i = 1, #found do known[found[i]] = true end end
+        for _ in pairs(known) do count = count + 1 end
+        return count""".split())) == 20
+
+
+def test_storages_that_are_first_used_at_the_same_time_are_one(turns, connect):
+    running = turns()
+    # The second is that of the session's own fiber.
+    for storage in ('box.session.storage', 'me.storage'):
+        assert connect(running).value(' '.join("""
+            local fiber, made = require('fiber'), {}
+            local me, begin = fiber.self(), fiber.cond()
+            for i = 1, 4 do
+                made[i] = fiber.create(function() begin:wait() STORAGE[i] = i end)
+                made[i]:set_joinable(true)
+            end
+            begin:broadcast()
+            for i = 1, 4 do made[i]:join() end
+            return STORAGE[1] + STORAGE[2] + STORAGE[3] + STORAGE[4]""".replace('STORAGE', storage).split())) == 10
+
+
+@pytest.mark.parametrize('instructions', [3, 4, 5])
+def test_a_cancelled_reader_takes_no_message(turns, connect, instructions):
+    running = turns(instructions)
+    reader, writer = connect(running), connect(running)
+    writer.value("channel = require('fiber').channel(10) return true")
+    fiber = reader.value("require('fiber').id()")
+    task = running._runtime._tasks[fiber]
+    for iterations in range(20):
+        reader.send('channel:get()\n')
+        while not (task.waiter and writer.value('channel:has_readers()')):
+            gevent.sleep(0.001)
+        running._runtime._wake(fiber)           # for nothing: it goes on to wait
+        for _ in range(iterations):
+            gevent.sleep(0)
+        running._runtime.cancel(task)
+        assert b'cancelled' in reader.document()
+        assert writer.value('channel:has_readers()') is False
+
+
+def test_who_a_session_is_is_the_same_everywhere(turns, connect):
+    running = turns()
+    client, other = connect(running), connect(running)
+    own = client.value('box.session.id()')
+    for wait in range(0, 1600, 20):
+        client.send('while true do box.session.su("guest") box.session.su("admin") end\n')
+        other.value(f'for i = 1, {wait} do end return box.session.cancel({own})')
+        assert b'cancelled' in client.document()
+        shown = other.value(f'box.session.list({{id = {own}}})[1].user')
+        assert client.value('box.session.user()') == shown
+        client.reply('box.session.su("admin")')
+
+
+def test_rights_that_change_while_they_are_looked_up_are_looked_up_again(turns, connect):
+    running = turns()
+    admin, ann = connect(running), connect(running)
+    admin.reply("box.schema.user.create('ann')")
+    ann.reply("box.session.su('ann')")
+    for wait in range(0, 600, 15):
+        admin.reply("box.schema.user.grant('ann', 'execute', 'universe')")
+        admin.send(f"for i = 1, {wait} do end box.schema.user.revoke('ann', 'execute', 'universe')\n")
+        gevent.sleep(0.002)
+        ann.reply('1')
+        admin.document()
+        assert 'denied' in ann.error('box.cfg')
+
+
+def test_the_first_environment_is_one(turns, connect):
+    running = turns()
+    each(running, connect, "require('console').initial_env()[box.session.id()] = true return true")
+    assert connect(running).value(' '.join("""
+        local count = 0
+        for name in pairs(require('console').initial_env()) do count = count + (type(name) == 'number' and 1 or 0) end
+        return count""".split())) == SESSIONS
+
+
+def test_a_fiber_that_could_not_be_started_is_none(console, connect):
+    client = connect(console())
+    client.reply(' '.join("""
+        local fiber = require('fiber')
+        local function nothing() end
+        local function deep()
+            if not pcall(deep) then
+                pcall(fiber.new, nothing)
+                pcall(fiber.create, nothing)
+            end
+            error('deep')
+        end
+        return pcall(deep)""".split()))
+    client.value("require('fiber').sleep(0.1) return 1")
+    assert client.value("(function() local count = 0 for _ in pairs(require('fiber').info()) do count = count + 1 end "
+                        "return count end)()") == 1
+
+
+def test_a_hook_that_is_taken_away_does_not_refuse_a_session(turns, connect):
+    running = turns()
+    client = connect(running)
+    client.send(' '.join("""
+        for i = 1, 2000 do require('console').on_start(function() end) require('console').on_start(nil) end
+        """.split()) + '\n')
+    for _ in range(40):
+        assert connect(running).value('1') == 1
+
+
+@pytest.mark.parametrize('instructions', [1, 2])
+def test_a_fiber_that_ends_without_memory_is_over(turns, connect, instructions):
+    running = turns(instructions)
+    running._runtime.limit_memory(1 << 24)
+    client = connect(running)
+    client.reply(' '.join("""
+        kept = {}
+        waiting = require('fiber').create(function()
+            local size = 2^20
+            while size > 8 do
+                if not pcall(function() kept[#kept + 1] = #kept .. ('x'):rep(size) end) then size = size / 2 end
+            end
+            error('x')
+        end)""".split()))
+    with gevent.Timeout(20):
+        while running._runtime.fibers:
+            gevent.sleep(0.01)
+    client.reply('kept = nil')
+    client.reply('collectgarbage()')
+    assert client.value('waiting:status()') == {'error': 'the fiber is dead'} or client.value('waiting:status()') == 'dead'
+    assert client.value("(function() local count = 0 for _ in pairs(require('fiber').info()) do count = count + 1 end "
+                        "return count end)()") == 1

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import random
 import struct
 import uuid
 
@@ -16,6 +17,7 @@ from iproto_client import (
     AUTH,
     CALL,
     CALL_16,
+    DATA,
     EVAL,
     EVENT,
     ID,
@@ -802,3 +804,29 @@ def test_what_runs_is_shown_also_of_a_batch(start, connect, admin):
     assert [1, 3] == [client.receive()[0][1] for _ in range(2)]
     [shown] = watcher.value("box.session.list({type = 'binary'})")
     assert ("require('fiber').sleep(100)", 'running', 2) == (shown['statement'], shown['state'], shown['statements'])
+
+
+def test_answers_are_not_mixed_where_the_client_takes_them_slowly(start, connect, monkeypatch):
+    server = start()
+    runtime = server._runtime
+    rejoin = runtime.rejoin
+
+    def rejoin_late():
+        if not runtime.turns.is_running:
+            gevent.sleep(0.05)              # so many have their turns first
+        rejoin()
+    monkeypatch.setattr(runtime, 'rejoin', rejoin_late)
+    client = connect(server)
+    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
+    rng = random.Random(1)
+    wanted = {}
+    for number in range(100):
+        size = rng.choice([100, 1 << 16, 1 << 19])
+        sync = client.send(EVAL, {
+            0x27: 'local wait, head, size = ... require("fiber").sleep(wait) return head .. ("x"):rep(size)',
+            0x21: [rng.random() * 2, f'{number} ', size]})
+        wanted[sync] = f'{number} ' + 'x' * size
+    for _ in range(100):
+        gevent.sleep(0.02)
+        header, body = client.receive()
+        assert body[DATA] == [wanted.pop(header[1])]

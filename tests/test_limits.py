@@ -1,6 +1,8 @@
 """Each limit is met: its error is clear, it is counted, and the others notice nothing."""
 from __future__ import annotations
 
+import time
+
 import gevent
 import pytest
 import yaml
@@ -11,6 +13,11 @@ def hits(client, name):
 
 
 class TestStatementSeconds:
+    def test_a_sleep_is_not_over_when_the_statement_is(self, console, connect):
+        client = connect(console(limits={'statement_seconds': 0.2}, expose={'hold': lambda: time.sleep(0.1)}))
+        # The event loop takes the time for what it was before: its timer comes early.
+        assert 'limits.statement_seconds' in client.error("hold() require('fiber').sleep(1000) return 'went on'")
+
     @pytest.mark.parametrize('statement', [
         'while true do end', "require('fiber').sleep(1000)", 'while true do pcall(function() while true do end end) end',
         "require('fiber').cond():wait()", 'coroutine.wrap(function() while true do end end)()',

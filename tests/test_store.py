@@ -185,6 +185,33 @@ def test_others_go_on_while_the_disk_is_slow(console, connect, path, monkeypatch
             gevent.sleep(0.01)
 
 
+def test_a_change_counts_whose_statement_was_cancelled(console, connect, path, tmp_path, monkeypatch):
+    served = console(store=str(path), audit={'file': str(tmp_path / 'audit')})
+    slow, ann = connect(served), connect(served)
+    for statement in ("box.schema.user.create('ann')", "box.schema.user.grant('ann', 'read,execute', 'universe')"):
+        assert slow.values(statement) is None
+    ann.reply("box.session.su('ann')")
+    assert 'running' == ann.value('box.info.status')
+    assert 'boxsession' == ann.value('box.cfg and box.info.package')
+    write, go_on = Store._write, []
+
+    def wait(*arguments):
+        while not go_on:
+            gevent.monkey.get_original('time', 'sleep')(0.01)
+        return write(*arguments)
+    monkeypatch.setattr(Store, '_write', wait)
+    slow.send("box.schema.user.revoke('ann', 'execute', 'universe')\n")
+    gevent.sleep(0.1)
+    slow.send(b'\x03')
+    assert b'cancelled' in slow.document()
+    go_on.append(True)
+    with gevent.Timeout(10):
+        while 'boxsession' == ann.reply('box.cfg and box.info.package')[6:16].decode():
+            gevent.sleep(0.01)
+    assert 'denied' in ann.error('box.cfg')
+    assert '"operation":"user.revoke"' in (tmp_path / 'audit').read_text()
+
+
 def test_passwd(serve, connect, path, tmp_path):
     (tmp_path / 'config.yml').write_text(f'store: {path}\nlisten: ["127.0.0.1:0"]\n')
 

@@ -5,8 +5,8 @@
 -- put back, whatever ends it.
 local internal, COUNT, LOG = ...
 local raw, task = internal.raw, internal.task
-local co_running, co_status, error, getinfo, next, raw_pcall, select, type = raw.co_running,
-    raw.co_status, raw.error, raw.getinfo, raw.next, raw.pcall, raw.select, raw.type
+local co_running, co_status, co_yield, error, getinfo, next, raw_pcall, select, type = raw.co_running, raw.co_status,
+    raw.co_yield, raw.error, raw.getinfo, raw.next, raw.pcall, raw.select, raw.type
 local credentials, current = task.credentials, task.current
 local find_rights, become, find_su, check_login, check_scramble = internal.service('rights'), internal.service('become'),
     internal.service('su'), internal.service('login'), internal.service('login_by_scramble')
@@ -49,16 +49,26 @@ local function rights(uid)
 end
 access.rights = rights
 
--- Puts a session under the rights of its user; returns its scope, false for all sessions' globals.
+-- Puts a session under the rights of its user; returns its scope, false for all sessions' globals. Where rights, or its user,
+-- change meanwhile, it is done again: what has just been marked as stale must not be put in force.
 local function apply(record)
-    record.level = rights(record.uid).level
-    if record.level == FULL then
-        record.scope, record.maker = record.chosen_scope, nil
-    else
-        record.scope = internal.sandbox(record)
-        record.maker = {uid = record.uid, user = record.user, home = record}
+    while true do
+        local seen, uid, user = known, record.uid, record.user
+        local level = rights(uid).level
+        local scope, maker = record.chosen_scope, nil
+        if level ~= FULL then
+            scope, maker = internal.sandbox(record, uid, level), {uid = uid, user = user, home = record}
+        end
+        task.lock()
+        local is_so = known == seen and record.uid == uid
+        if is_so then
+            record.level, record.scope, record.maker = level, scope, maker
+        end
+        task.unlock()
+        if is_so then
+            return scope
+        end
     end
-    return record.scope
 end
 access.apply = apply
 
@@ -77,16 +87,18 @@ function access.need_full(name)
 end
 
 -- Rights have changed: all who are not admin find theirs anew in front of their next statement. Until then the level is what
--- the running one began with.
-function access.changed()
-    known = {}
-    task.lock()
-    for _, record in next, internal.sessions do
-        if record.uid ~= ADMIN then
-            record.scope = STALE
+-- the running one began with. Python tells, since who has asked for the change may be gone before it is stored; nobody's turn
+-- comes in the middle.
+function internal.take_rights_changes()
+    while true do
+        known = {}
+        for _, record in next, internal.sessions do
+            if record.uid ~= ADMIN then
+                record.scope = STALE
+            end
         end
+        co_yield('')
     end
-    task.unlock()
 end
 
 -- What holds the last error of the code that runs: who runs as somebody else has one of his own.
@@ -208,12 +220,20 @@ function session.euid()
     return effective().uid
 end
 
-local function turn_into(record, uid, user, has_logged_in)
+local function become_here_and_there(record, uid, user, has_logged_in)
     become(uid, has_logged_in)
+    if has_logged_in then
+        record.login = uid
+    end
     record.maker = nil
     record.uid, record.user = uid, user
     record.scope = uid == ADMIN and record.chosen_scope or uid ~= ADMIN and STALE
     record.level = uid == ADMIN and FULL or SANDBOX
+end
+
+-- Not ended in the middle: what Python has recorded of a session is who it is here.
+local function turn_into(...)
+    task.to_the_end(become_here_and_there, ...)
 end
 
 -- su(user) makes the session another user's; su(user, function, ...) calls the function as that user.
@@ -249,7 +269,6 @@ local function log_in(name, found)
     if not found.uid then
         return internal.raise('PASSWORD_MISMATCH', name)
     end
-    record.login = found.uid
     turn_into(record, found.uid, found.user, true)
     return true
 end

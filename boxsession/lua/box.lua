@@ -156,6 +156,35 @@ local function position_of(list, func)
     end
 end
 
+local function changed_list(list, new, old)
+    local changed, at = {}, old and position_of(list, old)
+    if old and not at then
+        return error('trigger reset: Trigger is not found', 0)
+    end
+    if not at then
+        changed[1] = new
+    end
+    for index = 1, #list do
+        if index ~= at then
+            changed[#changed + 1] = list[index]
+        elseif new then
+            changed[#changed + 1] = new
+        end
+    end
+    return changed
+end
+
+-- Puts a list in the place of another; false where that is not there any more.
+local function replace(event, list, changed)
+    task.lock()
+    local is_there = triggers[event] == list
+    if is_there then
+        triggers[event] = changed
+    end
+    task.unlock()
+    return is_there
+end
+
 -- trigger() lists, trigger(new) adds, trigger(new, old) replaces, trigger(nil, old) deletes.
 local function trigger(event)
     return function(...)
@@ -171,22 +200,11 @@ local function trigger(event)
             end
             return copy
         end
-        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with.
-        local changed, at = {}, old and position_of(list, old)
-        if old and not at then
-            return error('trigger reset: Trigger is not found', 0)
+        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with. Where somebody
+        -- else was faster, it is done again.
+        while not replace(event, list, changed_list(list, new, old)) do
+            list = triggers[event]
         end
-        if not at then
-            changed[1] = new
-        end
-        for index = 1, #list do
-            if index ~= at then
-                changed[#changed + 1] = list[index]
-            elseif new then
-                changed[#changed + 1] = new
-            end
-        end
-        triggers[event] = changed
         if new then
             return new
         end
@@ -221,18 +239,27 @@ end
 -- Storage -------------------------------------------------------------------------------------------------------------
 
 -- Who still runs for a session that has ended gets a table that nobody else can see, and that goes with it.
-local function set_storage(me, value)
-    if me.ended then
-        me.orphaned = value
-    else
-        rawset(aggregate_storage, me.id, value)
-    end
-    return value
+local function known_storage(me)
+    return me.orphaned or rawget(aggregate_storage, me.id)
 end
 
+-- Gives the storage: `value`, or what there is already, unless that is replaced.
+local function set_storage(me, value, replaces)
+    task.lock()
+    local kept = not replaces and known_storage(me) or value
+    if me.ended then
+        me.orphaned = kept
+    else
+        rawset(aggregate_storage, me.id, kept)
+    end
+    task.unlock()
+    return kept
+end
+
+-- Two fibers of a session may be the first to ask.
 local function storage()
     local me = session_of_caller()
-    return me.orphaned or rawget(aggregate_storage, me.id) or set_storage(me, {})
+    return known_storage(me) or set_storage(me, {}, false)
 end
 
 setmetatable(session, {
@@ -250,7 +277,7 @@ setmetatable(session, {
         if type(value) ~= 'table' then
             return error('box.session.storage must be a table, not a ' .. type(value), 2)
         end
-        set_storage(session_of_caller(), value)
+        set_storage(session_of_caller(), value, true)
     end,
 })
 

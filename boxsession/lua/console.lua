@@ -98,8 +98,16 @@ local initial_env
 
 -- The table itself: what is put into it is found by the sessions to come.
 function console.initial_env()
-    initial_env = initial_env or default_env()
-    return initial_env
+    if initial_env then
+        return initial_env
+    end
+    local env = default_env()
+    task.lock()
+    -- Two may have asked at once.
+    env = initial_env or env
+    initial_env = env
+    task.unlock()
+    return env
 end
 
 -- Replaces it; without one, goes back to the start.
@@ -136,15 +144,17 @@ console.on_client_disconnect = hook('on_client_disconnect')
 
 -- Runs the on_start hook of a session that begins. User code.
 function internal.run_on_start()
-    if hooks.on_start then
-        internal.access.run_trigger(hooks.on_start, {delimiter = '', running = true})
+    local on_start = hooks.on_start
+    if on_start then
+        internal.access.run_trigger(on_start, {delimiter = '', running = true})
     end
 end
 
 -- Runs the hook of a session that comes back from another console. User code.
 function internal.run_on_client_disconnect()
-    if hooks.on_client_disconnect then
-        internal.access.run_trigger(hooks.on_client_disconnect, {delimiter = '', running = true})
+    local on_client_disconnect = hooks.on_client_disconnect
+    if on_client_disconnect then
+        internal.access.run_trigger(on_client_disconnect, {delimiter = '', running = true})
     end
 end
 

@@ -20,7 +20,7 @@ local BACKSLASH = 92
 local CACHED_LENGTH, CACHE_SIZE = 512, 1024
 local chunks, cached = task.chunks, 0
 
-local function keep_chunk(key, chunk)
+local function keep_chunk(me, key, chunk)
     if #key <= CACHED_LENGTH then
         if cached >= CACHE_SIZE then
             -- In one step: who had a turn in the middle would put in what `next` then does not know.
@@ -31,8 +31,10 @@ local function keep_chunk(key, chunk)
             cached = 0
             task.unlock()
         end
-        chunks[key] = chunk
         cached = cached + 1
+        task.keep_chunk(me, key, chunk)
+    else
+        me.chunk, me.text = chunk, key
     end
     return chunk
 end
@@ -59,9 +61,9 @@ local function load_statement(text)
     return chunk
 end
 
--- The same, kept for the next who sends it.
-local function compile(text)
-    local chunk, message, unfinished = chunks[text], nil, nil
+-- The same, to be run by `me`, and kept for the next who sends it.
+local function compile(me, text)
+    local chunk, message, unfinished = task.find_chunk(me, text), nil, nil
     if chunk then
         return chunk
     end
@@ -69,7 +71,7 @@ local function compile(text)
     if not chunk then
         return nil, message, unfinished
     end
-    return keep_chunk(text, chunk)
+    return keep_chunk(me, text, chunk)
 end
 
 -- How many statements and requests ended in an error, by its kind.
@@ -89,10 +91,11 @@ end
 
 local reply_with_error
 
-local function evaluate(me, text, open)
-    local scope = me.session.scope
-    local chunk, message, unfinished = not scope and chunks[text], nil, nil
+-- `chunk` is the text's, if it is known.
+local function evaluate(me, text, open, chunk)
+    local message, unfinished
     if not chunk then
+        local scope = me.session.scope
         if scope == STALE then
             scope = internal.access.apply(me.session)
         end
@@ -107,11 +110,10 @@ local function evaluate(me, text, open)
                 return show(me, internal.revealed(setfenv(chunk, scope)()))
             end
         else
-            chunk, message, unfinished = compile(text)
+            chunk, message, unfinished = compile(me, text)
         end
     end
     if chunk then
-        me.chunk, me.text = chunk, text
         return show(me, chunk())
     end
     if open and unfinished then
@@ -254,7 +256,7 @@ local function make_ready(me, operation, text)
     operation = operation - TIGHT
     -- While there is room: so a statement that frees memory can still be run, and who is new can come in for that.
     if operation == STATEMENT or operation == STATEMENT_OPEN then
-        raw_pcall(compile, text)
+        raw_pcall(compile, me, text)
     end
     task.grow_stack(STACK_DEPTH)
     return operation
@@ -275,8 +277,13 @@ local function perform(me, operation, text)
     end
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
-        ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN)
-        local chunk = me.chunk
+        -- Not yet user code: nobody is let in before it is known who runs this chunk.
+        local chunk = not me.session.scope and chunks[text]
+        if chunk then
+            me.chunk, me.text = chunk, text
+        end
+        ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN, chunk)
+        chunk = me.chunk
         if chunk then
             me.chunk = false
             if getfenv(chunk) ~= globals then

@@ -99,8 +99,8 @@ local function handle_of(record)
     local handle = handles[record]
     if not handle then
         handle = newproxy(template)
-        handles[record] = handle
         records[handle] = record
+        handle = task.first(handles, record, handle)
     end
     return handle
 end
@@ -165,6 +165,8 @@ local function finish(record, ok, ...)
         local _ = LOG['report:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
                       .. ' raised: ' .. task.text_of(record, (...))]
         record.told = true
+        -- The turn of others may have come, which took the room away.
+        task.make_room()
     end
     task.lock()
     record.finished, record.ok, record.results, record.result_count = true, ok, results, result_count
@@ -201,23 +203,25 @@ function internal.fiber_main(fid)
     return ''
 end
 
+local function spawn(port, fid)
+    return port[fid]
+end
+
 local function launch(port, usage, ...)
     if type((...)) ~= 'function' then
         return error(usage .. ': bad arguments', 0)
     end
     local record = new_record(...)
     fibers[record.fid] = record
-    local started
-    if port == START then
-        started = task.block(START, record.fid)
-    else
-        started = SPAWN[record.fid]
+    local ok, started = raw.pcall(port == START and task.block or spawn, port, record.fid)
+    if ok and started ~= nil then
+        return handle_of(record)
     end
-    if started == nil then
+    -- Whoever is ended meanwhile may have started it; nobody else has.
+    if ok or started ~= KILL then
         fibers[record.fid] = nil
-        return error(usage .. ': too many fibers (limits.fibers)', 0)
     end
-    return handle_of(record)
+    return error(ok and usage .. ': too many fibers (limits.fibers)' or started, 0)
 end
 
 -- Runs a function in a fiber of its own, to its first wait, and then goes on.
@@ -393,8 +397,7 @@ handle_meta.__metatable = false
 handle_meta.__index = function(handle, key)
     if key == 'storage' then
         local record = live_record(false, handle)
-        record.storage = record.storage or {}
-        return record.storage
+        return record.storage or task.first(record, 'storage', {})
     end
     return methods[key]
 end

@@ -34,7 +34,7 @@ local function compile(me, key, text)
         me.unparsed = true
         return error(message, 0)
     end
-    return keep_chunk(key, chunk)
+    return keep_chunk(me, key, chunk)
 end
 
 -- The values of a list in msgpack, which come of it only once it is known that they may be used.
@@ -75,8 +75,7 @@ local function eval(me, text, arguments)
         return access.deny('Execute', 'universe', '')
     end
     local key = PREFIX .. text
-    local chunk = chunks[key] or compile(me, key, text)
-    me.chunk, me.text = chunk, key
+    local chunk = task.find_chunk(me, key) or compile(me, key, text)
     return results(chunk(unpack_list(arguments)))
 end
 

@@ -267,6 +267,8 @@ class Runtime:
         self._tell_ample.send(None)
         self._count_errors = internal[b'count_errors'].coroutine()
         self._count_errors.send(None)
+        self._take_rights_changes = internal[b'take_rights_changes'].coroutine()
+        self._take_rights_changes.send(None)
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         self._fiber_main.coroutine(0)
 
@@ -280,6 +282,12 @@ class Runtime:
             kind, _, number = entry.partition(':')
             found[kind] += int(number)
         return found
+
+    def rights_changed(self) -> None:
+        """Makes all sessions find their users' rights anew. Callable from any greenlet."""
+        self._memory.lift()
+        self._take_rights_changes.send(None)
+        self._memory.keep(self.inside is not None and self.inside.is_tight)
 
     @property
     def fibers(self) -> int:
@@ -419,9 +427,11 @@ class Runtime:
         if seconds <= 0:
             self._yield(task)
         else:
-            if self.seconds.get(task.limit):
-                seconds = min(seconds, self._seconds_left(task))
-            self._wait(task, seconds)
+            left = self._seconds_left(task) if self.seconds.get(task.limit) else seconds
+            self._wait(task, min(seconds, left))
+            if left < seconds and not task.is_woken and not task.killed:
+                # A timer may come early, by as much as the loop's time is late: that is no reason to go on.
+                self._overdue(task)
         if self.seconds.get(task.limit):
             self._check_deadline(task)
         return not task.killed

@@ -33,7 +33,7 @@ local function wrap(value, name)
         if not view then
             view = newproxy(base)
             targets[view] = {value, type(name) == 'string' and name or '?'}
-            views[value] = view
+            view = task.first(views, value, view)
         end
         return view
     end
@@ -431,8 +431,7 @@ local function door(event, func)
         end
         return func(...)
     end
-    doors[event][func] = made
-    return made
+    return task.first(doors[event], func, made)
 end
 
 local function shadow_of(meta)
@@ -792,16 +791,16 @@ function internal.behind(env)
     return names
 end
 
--- The environment of a session under its level, made when first needed.
-function internal.sandbox(record)
+-- The environment of a session as that user under that level, made when first needed.
+function internal.sandbox(record, uid, level)
     string_meta.__index = find_method
-    local scopes = record.sandboxes or {}
-    record.sandboxes = scopes
-    local scope = scopes[record.uid .. ':' .. record.level]
+    local scopes = record.sandboxes or task.first(record, 'sandboxes', {})
+    local name = uid .. ':' .. level
+    local scope = scopes[name]
     if not scope then
-        scope = record.level == READ and new_reading_scope() or setmetatable({}, sandbox_meta)
+        scope = level == READ and new_reading_scope() or setmetatable({}, sandbox_meta)
         environments[scope] = true
-        scopes[record.uid .. ':' .. record.level] = scope
+        scope = task.first(scopes, name, scope)
     end
     return scope
 end

@@ -28,7 +28,7 @@ end
 
 local schema = {user = {}, role = {}, func = {}}
 
--- A function of box.schema, `changes` for one that changes rights. Arguments go in a table, since nil is one.
+-- A function of box.schema, `changes` for one that changes rights, which answers nothing.
 local function operation(kind, verb, changes)
     local name = kind .. '_' .. verb
     schema[kind][verb] = function(...)
@@ -40,9 +40,6 @@ local function operation(kind, verb, changes)
         local answer = ask(name, access.effective().uid, count, ...)
         if not changes then
             return answer
-        end
-        if answer then
-            access.changed()
         end
     end
 end

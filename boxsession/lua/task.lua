@@ -57,9 +57,29 @@ task.check = check
 local chunks = {}
 task.chunks = chunks
 
+-- The chunk of a text, which `me` is going to run, or nil. In one step: in the middle another session would take the same.
+function task.find_chunk(me, text)
+    critical = true
+    local chunk = chunks[text]
+    if chunk then
+        me.chunk, me.text = chunk, text
+    end
+    critical = false
+    return chunk
+end
+
+-- Keeps the chunk of a text, which `me` is going to run. In one step, likewise.
+function task.keep_chunk(me, text, chunk)
+    critical = true
+    chunks[text] = chunk
+    me.chunk, me.text = chunk, text
+    critical = false
+end
+
 local function unshare(me)
-    me.chunk = false
+    -- In this order: who is interrupted in the middle begins anew.
     chunks[me.text] = nil
+    me.chunk = false
     if me.batch then
         task.give_back(me)          -- in requests.lua
     end
@@ -184,9 +204,12 @@ local LOCK_DEPTH = 10
 -- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
 -- or waited for, in one step. Nothing in between may raise: a stack or a memory that is nearly full is told here, before.
 function task.lock()
+    -- From here on: who had a turn in the middle would have its own room taken away behind it, and so this one's.
+    critical = true
     local is_short = collectgarbage('count') > ample
     if is_short then
         if ROOM[ROOM_HAVE] == false then
+            critical = false
             return error(OUT_OF_MEMORY, 0)
         end
         local _ = ROOM[ROOM_MADE]
@@ -196,10 +219,10 @@ function task.lock()
         if is_short then
             keep_limit()
         end
+        critical = false
         return error('stack overflow', 0)
     end
     lifted = is_short and current.user_code
-    critical = true
 end
 
 function task.unlock()
@@ -210,17 +233,35 @@ function task.unlock()
     end
 end
 
+-- What `list` has under a key: `value`, unless there was something already. For what two tasks may make at once.
+function task.first(list, key, value)
+    task.lock()
+    local known = list[key]
+    if known == nil then
+        known, list[key] = value, value
+    end
+    task.unlock()
+    return known
+end
+
+local function park(me, seconds)
+    local ok, alive = raw_pcall(read, PARK, seconds)
+    current, critical = me, true
+    if ok and alive == false then
+        me.killed = true
+    end
+    return ok and alive
+end
+
 -- Waits under the lock, which is open meanwhile and closed again afterwards; false when the task was cancelled.
 function task.park_locked(seconds)
     local me = current
     if me.chunk then
         unshare(me)
     end
-    local ok, alive = raw_pcall(read, PARK, seconds)
+    -- Others have opened the lock. Before it is closed again the hook may end this task, once: that is caught here.
+    local ok, alive = raw_pcall(park, me, seconds)
     current, critical = me, true
-    if ok and alive == false then
-        me.killed = true
-    end
     lifted = false
     if collectgarbage('count') > ample then
         lifted = me.user_code
@@ -428,8 +469,32 @@ function task.run(me, func, ...)
     return result(me, raw_pcall(enter, me, func, ...))
 end
 
+-- Calls func(...), which is short and needs little memory, and is not to be ended in the middle. What ends the task meanwhile
+-- does so behind it.
+function task.to_the_end(func, ...)
+    local me = current
+    local is_users = me.user_code
+    if collectgarbage('count') > ample and ROOM[ROOM_HAVE] == false then
+        return error(OUT_OF_MEMORY, 0)
+    end
+    me.user_code = false
+    local ok, problem = raw_pcall(func, ...)
+    me.user_code = is_users
+    if is_users and collectgarbage('count') > ample then
+        keep_limit()
+    end
+    check()
+    if not ok then
+        critical = false
+        return error(problem, 0)
+    end
+end
+
 -- What an error says, as text: an error object's own __tostring is user code.
 function task.text_of(me, value)
+    if type(value) == 'string' then
+        return value
+    end
     local ok, text = task.run(me, tostring, value)
     return ok and type(text) == 'string' and text or 'an error that cannot be shown'
 end
