@@ -283,7 +283,7 @@ def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
     spinners = [Spinner(loop, turns, Account()) for _ in range(tasks)]
     loop.run(20.0)
     pause = min(100 * seconds, 2.0)
-    assert all(after - before >= pause for before, after in pairwise(began))
+    assert all(after - before >= pause for before, after in pairwise(began[1:]))
     assert len(began) >= 3                                          # and does not starve
     assert min(spinner.used for spinner in spinners) > 0.1          # the others of its lane do not wait with it
 

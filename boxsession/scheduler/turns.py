@@ -14,9 +14,10 @@ The rule
    it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get a hundredth of the time. If a turn took five slices or more of the processor's
-   time, the next one of its session comes no sooner than 100 times as long after it, 2 s at most, while there is other
-   work: the program's, or of other sessions in the last 100 ms. (What is cancelled does not wait.)
+6. Operations that cannot be interrupted get a hundredth of the time. From the second turn within 2 s on that took five
+   slices or more of the processor's time, the next one of its session comes no sooner than 100 times as long after it, 2 s
+   at most, while there is other work: the program's, or of other sessions in the last 100 ms. (What is cancelled does not
+   wait.)
 """
 from __future__ import annotations
 
@@ -65,12 +66,13 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'due', 'waits')
+    __slots__ = ('used', 'due', 'long_at', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
         self.due = 0.0          # when its next turn may come: see rule 6
+        self.long_at = -_INFINITE       # when its last long turn ended
 
 
 class Lane:
@@ -246,7 +248,9 @@ class Turns:
         """A turn took long: if that was not for other processes of the machine, its session has to wait."""
         seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
-            account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
+            if ended - account.long_at < _LONG_MAX:
+                account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
+            account.long_at = max(ended, account.due)
 
     def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
         """Queues tasks of a session again once it has waited."""
@@ -266,6 +270,7 @@ class Turns:
 
     def _look_at_delayed(self):
         """By the timer: lets those go on who have waited, or for whom there is no other work."""
+        self.processor_seconds = self.loop.processor_time()
         delayed, self._delayed = self._delayed, []
         for one in delayed:
             lane, account, tasks = one
