@@ -34,6 +34,10 @@ _REQUEST_BYTES = 8192
 _GROUPS = 200
 
 _REQUEST = re.compile(rb'(GET|HEAD) (?:http://[^/ ]*)?(/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[01]\r?\n')
+_HOST = re.compile(rb'\nhost:[ \t]*(\[[0-9a-f:.]*\]|[^:\r\n \t]*)', re.IGNORECASE)
+# What a client on this machine may call it: a name without a dot, or a number. A browser that a page led here by a name of its
+# own domain (DNS rebinding) sends that.
+_LOCAL_HOST = re.compile(rb'[^.]*|(.*\.)?localhost\.?|[0-9.]+|\[.*\]', re.IGNORECASE)
 _TEXT = 'text/plain; charset=utf-8'
 
 
@@ -127,6 +131,7 @@ class MetricsServer:
 
     def __init__(self, address: Address, statistics: Callable[[], dict[str, Any]], is_serving: Callable[[], bool]):
         self.config_address = address           # with the port that was asked for
+        self._is_loopback = address.is_local and not address.path
         self._listener = Listener(ListenerConfig(address), self._serve)
         self._is_serving = is_serving
         self._registry = CollectorRegistry()
@@ -178,6 +183,9 @@ class MetricsServer:
         if found is None:
             return _response('400 Bad Request', 'expected GET /metrics or GET /healthz\n', False)
         only_head = found[1] == b'HEAD'
+        host = _HOST.search(request)
+        if host and self._is_loopback and not _LOCAL_HOST.fullmatch(host[1]):
+            return _response('403 Forbidden', 'a local address: ask for it as localhost, or by its number\n', only_head)
         if found[2] == b'/metrics':
             # To count its files takes the kernel milliseconds, where a process has thousands: that is done in a thread,
             # which sees nothing of the console.

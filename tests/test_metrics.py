@@ -432,7 +432,14 @@ class TestServer:
     @pytest.mark.parametrize(('request_', 'status'), [
         (b'GET / HTTP/1.1\r\n\r\n', 404), (b'POST /metrics HTTP/1.1\r\n\r\n', 400), (b'nonsense\n\n', 400),
         (b'\x16\x03\x01' + b'\0' * 10000, 400), (b'GET /metrics HTTP/1.1\r\n' + b'a: b\r\n' * 5000, 200),
-        (b'GET http://here/healthz HTTP/1.1\r\n\r\n', 200), (b'GET /metrics?name[]=x HTTP/1.0\n\n', 200)])
+        (b'GET http://here/healthz HTTP/1.1\r\n\r\n', 200), (b'GET /metrics?name[]=x HTTP/1.0\n\n', 200),
+        # A page of another host that has its name lead here.
+        (b'GET /metrics HTTP/1.1\r\nHost: rebound.example:9000\r\n\r\n', 403),
+        (b'GET /healthz HTTP/1.1\r\nA: b\r\nhOST:rebound.example\r\n\r\n', 403),
+        (b'GET /metrics HTTP/1.1\r\nHost: localhost.example\r\n\r\n', 403),
+        (b'GET /metrics HTTP/1.1\r\nHost: localhost:9000\r\n\r\n', 200),
+        (b'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n', 200),
+        (b'GET /metrics HTTP/1.1\r\nHost: [::1]:9000\r\n\r\n', 200)])
     def test_requests(self, served, request_, status):
         try:
             answer = ask(served.metrics.address, request_)
