@@ -35,8 +35,8 @@ _GROUPS = 200
 
 _REQUEST = re.compile(rb'(GET|HEAD) (?:http://[^/ ]*)?(/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[01]\r?\n')
 _HOST = re.compile(rb'\nhost:[ \t]*(\[[0-9a-f:.]*\]|[^:\r\n \t]*)', re.IGNORECASE)
-# What a client on this machine may call it: a name without a dot, or a number. A browser that a page led here by a name of its
-# own domain (DNS rebinding) sends that.
+# What a client on this machine may call it: a name without a dot, or a number. A browser that a page led here by a name of
+# its own domain (DNS rebinding) sends that.
 _LOCAL_HOST = re.compile(rb'[^.]*|(.*\.)?localhost\.?|[0-9.]+|\[.*\]', re.IGNORECASE)
 _TEXT = 'text/plain; charset=utf-8'
 
