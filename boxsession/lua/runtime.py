@@ -590,7 +590,7 @@ class Runtime:
         if task.host is not None and (task.leaving is None or not task.leaving.pending):
             task.leaving = self._loop.run_callback(_flush_if_waiting, task)
         try:
-            answer = self._calls.call(request)
+            answer = self._calls.call(request, self._pause_call)
         finally:
             if timer is not None:
                 timer.stop()
@@ -598,6 +598,11 @@ class Runtime:
             task.calling = False
             self.rejoin()
         return False if task.killed else answer
+
+    def _pause_call(self):
+        """Lets the others in while arguments or results are copied. The function may have waited, and owe its turn."""
+        self.rejoin()
+        self.pause()
 
     def _push(self, tagged):
         task = getattr(getcurrent(), _TASK)
