@@ -391,7 +391,7 @@ def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
         "('local a' .. (',a'):rep(197) .. ' local function f() '):rep(35) .. ('x=x '):rep(10000) .. ('end '):rep(35)",
         # The same names as parameters, of methods, of loops, as upvalues.
         "('x = function(a' .. (',a'):rep(197) .. ') '):rep(60) .. ('x=x '):rep(15000) .. ('end '):rep(60)",
-        "('for a' .. (',a'):rep(190) .. ' in x do function x.y:z() '):rep(60) .. ('x=x '):rep(15000) .. ('end end '):rep(60)",
+        "('for a' .. (',a'):rep(190) .. ' in x do function x.y:z() '):rep(60) .. ('x=x '):rep(15000) .. 'end'",
         "'local a' .. (',a'):rep(99) .. (' return function()'):rep(60) .. (' x(a,x)'):rep(12000) .. ' end'",
         # What looks like the end of a function, and is none.
         "('local a --[[ end ]] ' .. (',a'):rep(197) .. [==[ local function f() local s = 'end \\' end' -- end\n"
