@@ -832,6 +832,10 @@ class Evaluator:
         """Whether a statement, which is not run, waits for more lines."""
         return self._perform(_CHECK, text) == b''
 
+    def is_wrong(self, text: bytes) -> bool:
+        """Whether a statement, which is not run, is no Lua."""
+        return self._perform(_CHECK, text) == b'wrong'
+
     def connect(self) -> bytes:
         """Runs the on_connect triggers; gives b'', or the error that is to end the session."""
         return self._perform(_CONNECT, b'', _TRIGGER)
