@@ -356,6 +356,8 @@ CALLS_OF_C = {
     'split': ("text = ('a'):rep(40e6)", '#text:split()'),
     'fromhex': ("text = ('61'):rep(10e6)", '#text:fromhex()'),
     'a string of JSON': ("json = require('json') text = '\"' .. ('x'):rep(40e6) .. '\"'", '#json.decode(text)'),
+    'strip': ("text = (' '):rep(3e7)", 'for i = 1, 20 do text:strip() end'),
+    'join of numbers': ('t = {} for i = 1, 1e6 do t[i] = i end', 'table.concat(t)'),
     'space of JSON': ("json = require('json') text = (' '):rep(40e6)", 'json.decode(text)'),
 }
 
@@ -441,6 +443,14 @@ def test_ordinary_code_is_never_too_slow_to_compile(console, connect):
      "t[500]:sub(-3) end)()", ['500', '999']),
     ("(('%d,'):rep(100)):format(unpack((function() local t = {} for i = 1, 100 do t[i] = i end return t end)())):sub(-8)",
      ',99,100,'),
+    ("#(('\\0 '):rep(1e5) .. 'x'):strip('\\0 '), #('x' .. (' '):rep(2e5)):rstrip()", [1, 1]),
+    ("#(' '):rep(2e5):strip(), #(' '):rep(2e5):lstrip(), #(' '):rep(2e5):rstrip(), #(' '):rep(2e5):strip('')",
+     [0, 0, 0, 200000]),
+    ("#((' '):rep(65536) .. 'a' .. (' '):rep(65536)):strip(), #(' a' .. (' '):rep(65535)):strip(), "
+     "#((' '):rep(65535) .. 'a '):strip()", [1, 1, 1]),
+    ("(('%-^]z[aZ'):rep(1e4) .. 'x-y' .. ('%-^]z[aZ'):rep(1e4)):strip('%-^]z[aZ')", 'x-y'),
+    ("#('a'):rep(1e5):strip('b'), #(('\\255\\0'):rep(1e5)):strip('\\0'), #(('\\255\\0'):rep(1e5)):strip('\\255\\0')",
+     [100000, 199999, 0]),
     ('table.maxn({1, 2, [7.5] = 1, [-1] = 2, x = 1})', 7.5), ('table.maxn({})', 0),
 ])
 def test_what_is_done_in_steps_is_done_right(console, connect, statement, value):
