@@ -51,6 +51,8 @@ _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 _JUDGED_MAX = 100
 # What a name that nothing has is answered with, and what may be one: a command of another protocol, too.
 _NOTHING, _WORD = (b'---\n- null\n...\n', b'nil;'), re.compile(rb'\s*[A-Za-z_]\w*\s*')
+# The same with an argument: the call of a function that is none.
+_COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
 
@@ -201,15 +203,20 @@ class ConsoleConnection(Connection):
     def _judge(self, statement: bytes, reply: bytes) -> None:
         """Looks at what the first statements of a session came to.
 
-        Behind one that is no Lua, or a name that nothing has, no Lua is run that came before the answer: who sends it does
-        not wait for answers, as a program does that was made to speak another protocol.
+        Behind one that is no Lua, or a name that nothing has (alone, or in front of a literal), no Lua is run that came
+        before the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
         """
         evaluator, protocol = self._evaluator, self._protocol
         failed = evaluator.last_error()
         if self._statements >= _JUDGED_MAX:
             self._doubts = False
             protocol.trust()
-        elif evaluator.is_wrong(statement) if failed else reply in _NOTHING and _WORD.fullmatch(statement):
+            return
+        if failed:
+            is_doubtful = evaluator.is_wrong(statement) or _COMMAND.match(statement) and _NO_FUNCTION in failed
+        else:
+            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement)
+        if is_doubtful:
             self._read()                    # what has come meanwhile
             self._doubts = protocol.has_more
         elif not failed:

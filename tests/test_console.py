@@ -320,7 +320,8 @@ def test_what_another_program_was_made_to_send_runs_nothing(console, connect, ca
 @pytest.mark.parametrize('opening', [
     b'get x y', b'unknown command', b'ruok', b'stats', b'reserve', b'UNKNOWN', b'a:b', b'*x', b'1 2', b'{"a" "b"}',
     b'{\n"a" 1}',
-    b'ruok\r\n\r\n \r\nstat', b'"a":1'])
+    b'ruok\r\n\r\n \r\nstat', b'"a":1',
+    b'AUTHENTICATE "PLAIN"', b"user 'x'", b'command {1}'])
 @pytest.mark.parametrize('output', ['yaml', 'lua'])
 def test_what_comes_behind_a_line_that_no_console_knows_does_not_run(console, connect, caplog, opening, output):
     served = console()
