@@ -2,9 +2,9 @@
 
 usage: python benchmarks/hostile.py [--seconds S] [--only ATTACK] [--sessions N] [--smoke]
 
-Starts our server with its default settings; a bystander in a process of its own sends `1 + 1` 200 times a second,
-answered or not, while this process attacks. A row for each attack; exit code 1 when a bystander's p99 was over the wanted
-one, or the server had to be started anew.
+Starts our server with its default settings (for some rows with an audit file, or as a part of a program); a bystander in a
+process of its own sends `1 + 1` 200 times a second, answered or not, while this process attacks. A row for each attack;
+exit code 1 when a bystander's p99 was over the wanted one, or the server had to be started anew.
 """
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Server:
     def __init__(self, folder):
         self.log = folder / 'log'
         with open(self.log, 'wb') as log:
-            self.process = subprocess.Popen([sys.executable, *self.command(folder)], stderr=log)
+            self.process = subprocess.Popen([sys.executable, *self.command(folder)], stderr=log, cwd=folder)
         while self.log.read_bytes().count(b'listening: ') < 2:
             if self.process.poll() is not None:
                 raise SystemExit(self.log.read_text())
@@ -119,6 +119,33 @@ class Server:
             self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
+
+
+class Auditing(Server):
+    """The same, with an audit file."""
+
+    config = Server.config + '\naudit: {file: audit.jsonl}'
+
+
+class Exposing(Server):
+    """A program with functions for its console."""
+
+    program = """
+import sys
+import gevent
+from boxsession import Console
+many, table = list(range(500000)), {str(number): [number] for number in range(100000)}
+console = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary'}], expose={
+    'take': lambda value: 0, 'give': lambda: many, 'give_map': lambda: table})
+console.start()
+for kind, address in zip(('console', 'binary'), console.addresses):
+    print('listening:', kind, address, file=sys.stderr, flush=True)
+gevent.get_hub().join()
+"""
+
+    @classmethod
+    def command(cls, folder):
+        return '-c', cls.program
 
 
 # Attacks: each takes (server, seconds) and gives what it holds open -----------------------------------------------------
@@ -332,6 +359,12 @@ def no_more_files(server, seconds):
     return []
 
 
+def on(kind, attack):
+    """The same attack on a server of another kind."""
+    attack.kind = kind
+    return attack
+
+
 HUGE = 'local t = {} for i = 1, 1e6 do t[i] = ("x"):rep(92) .. i end return t'
 LARGE = 'local t = {} for i = 1, 1e6 do t[i] = 1234567 end return t'
 SPIN = 'while true do end'
@@ -366,7 +399,9 @@ def attacks(sessions):
             'local t = {} for i = 1, 4e6 do t[i] = i end while true do table.insert(t, 1, i) table.remove(t, 1) end'),
         'code that is slow to compile': statements(
             "local text = 'return ' .. ('a and '):rep(20000) .. 'a' while true do loadstring(text) end",
-            "local text = 'return ' .. ('a and '):rep(3900) .. 'a' while true do loadstring(text) end"),
+            "local text = 'return ' .. ('a and '):rep(3900) .. 'a' while true do loadstring(text) end",
+            "local text = ('local a' .. (',a'):rep(197) .. ' local function f() '):rep(35) .. ('x=x '):rep(10000) "
+            "while true do loadstring(text) end"),
         'long texts of JSON': repeating("return #require('json').decode('\"' .. ('x'):rep(2e7) .. '\"')"),
         'calls that overrun the stack': repeating(
             f'(function({", ".join(f"p{number}" for number in range(99))}, ...) return ... end)()'),
@@ -382,6 +417,12 @@ def attacks(sessions):
         'long strings as YAML': shown_as('yaml', r"('é\1 😀'):rep(1e6)"),
         'long words as YAML': shown_as('yaml', "('ab '):rep(5e6)"),
         'YAML with long numbers': repeating("pcall(require('yaml').decode, ('1'):rep(1e5) .. 'x')"),
+        'many arguments for Python': on(Exposing, repeating(
+            'local t = {} for i = 1, 4e5 do t[i] = {i} end return take(t)', sessions=2)),
+        'many results of Python': on(Exposing, repeating('return #give(), give_map()["7"]', sessions=2)),
+        'statements with many secrets, audited': on(Auditing, statements(*(
+            f"return {piece * (60000 // len(piece))} 'token'\n" * 50
+            for piece in ("'\\'", "password = '' ", "'pw\\'", "u[('passwd')]('x') ", "'a'..'@'..", '(')), sessions=6)),
         'long lines for the log': repeating(r"print(('\255'):rep(1.5e7))"),
         'keys that collide, before a login': colliding_requests,
         'an accept storm': accept_storm,
@@ -446,6 +487,10 @@ def main():
             for name, attack in attacks(min(chosen.sessions, hard - 200)).items():
                 if chosen.only not in name:
                     continue
+                kind = getattr(attack, 'kind', Server)
+                if type(server) is not kind:
+                    server.stop()
+                    server = kind(Path(folder))
                 before = measured(run_bystander(server.address, 1))
                 server.forget_peak()
                 memory = server.memory()[0]
@@ -458,7 +503,7 @@ def main():
                 if server.process.poll() is not None or during is None or before is None:
                     failed.append(name)
                     print(f'{name:34} the server or the bystander died', flush=True)
-                    server = Server(Path(folder))
+                    server = kind(Path(folder))
                     continue
                 p99 = percentile(during, 0.99)
                 if not chosen.smoke and p99 > WANTED_P99_MS:

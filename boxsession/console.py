@@ -6,6 +6,7 @@ statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -48,6 +49,10 @@ _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 
 # Behind so many statements that failed a session is judged no more: another protocol shows itself sooner.
 _JUDGED_MAX = 100
+# What a name that nothing has is answered with, and what may be one: a command of another protocol, too.
+_NOTHING, _WORD = (b'---\n- null\n...\n', b'nil;'), re.compile(rb'\s*[A-Za-z_]\w*\s*')
+# The same with an argument: the call of a function that is none.
+_COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 
 
@@ -55,7 +60,7 @@ class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
     __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
-                 '_lingers')
+                 '_lingers', '_doubts')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool, greeting: bytes):
@@ -66,6 +71,7 @@ class ConsoleConnection(Connection):
         self._prompt = False
         self._is_special = True                 # a statement is not only to be run: see _serve()
         self._lingers = False                   # what still comes is read before the socket is closed
+        self._doubts = False                    # of what has come no Lua is to be run: see _judge()
         self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _open(self) -> bool:
@@ -182,16 +188,40 @@ class ConsoleConnection(Connection):
 
     def _special(self, event: Statement) -> bytes:
         """Runs a statement while there is more to do than that."""
+        if self._doubts and event.text.strip() and not self._evaluator.is_wrong(event.text):
+            self._protocol.refuse()
+            return b''
         if self._audit is not None:
             reply = self._audited(event)
         else:
             reply = self._evaluator.statement(event.text, event.may_continue)
         protocol = self._protocol
-        if protocol.is_judging and reply and event.text.strip() and (
-                self._statements >= _JUDGED_MAX or not self._evaluator.last_error()):
-            protocol.trust()
+        if protocol.is_judging and reply and event.text.strip():
+            self._judge(event.text, reply)
         self._is_special = protocol.is_judging or self._audit is not None or self._remote is not None
         return reply
+
+    def _judge(self, statement: bytes, reply: bytes) -> None:
+        """Looks at what the first statements of a session came to.
+
+        Behind one that is no Lua, or a name that nothing has (alone, or in front of a literal), no Lua is run that came
+        before the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
+        """
+        evaluator, protocol = self._evaluator, self._protocol
+        failed = evaluator.last_error()
+        if self._statements >= _JUDGED_MAX:
+            self._doubts = False
+            protocol.trust()
+            return
+        if failed:
+            is_doubtful = evaluator.is_wrong(statement) or _COMMAND.match(statement) and _NO_FUNCTION in failed
+        else:
+            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement)
+        if is_doubtful:
+            self._read()                    # what has come meanwhile
+            self._doubts = protocol.has_more
+        elif not failed:
+            protocol.trust()
 
     def _audited(self, event: Statement) -> bytes:
         """Runs a statement and records it before its reply can leave."""
@@ -258,6 +288,8 @@ class ConsoleConnection(Connection):
                 self._protocol.hold(event)
                 return True
             message = 'the statement was cancelled'
+            if self._protocol.is_judging and (_WORD.fullmatch(event.text) or self._evaluator.is_wrong(event.text)):
+                self._doubts = self._protocol.has_more
         if self._audit is not None:
             text = b'' if isinstance(event, TooLong) else event.text
             problem = f'not run: {message.partition(":")[0]}'.encode()

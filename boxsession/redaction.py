@@ -6,7 +6,10 @@ A statement is cut into the tokens of Lua: names, literals, comments, operators.
   `..` or kept in a variable first (`local p = '...' passwd(p)`);
 * the userinfo's password of a URL or of `user:password@host`;
 * what follows the user's name in `\login USER PASSWORD`, in a command that does not exist, and in the same without `\`,
-  which is no Lua and never runs.
+  which is no Lua and never runs;
+* all literals, but those of grant() and revoke(), where a statement may reach a password's function by another way than its
+  name: it takes `x.passwd` as a value, passes `...` on to it, makes a key of such a name (`t[('passwd')]`), or deals with
+  `box.schema` and makes any key, or has such a name as a literal.
 
 Names, operators and all other literals stay, so a statement cannot hide what it does. Text inside of literals and comments
 is looked through in the same way, since it may be code, JSON or a command line.
@@ -36,7 +39,7 @@ _STEP = 256
 _ROUNDS = 4
 
 # Without one of these there is nothing to cut. A backslash or `..` may spell one of the others.
-_HINT = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|auth|bearer|key|pass|pw|[@\\]|\.\.'
+_HINT = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|auth|bearer|key|pass|pw|schema|[@\\]|\.\.'
                    rb'|\A\s*(?:l[ogin]{2,6}|su)\s', re.IGNORECASE)
 # Names that say that their value is a secret.
 _SENSITIVE = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|bearer|authorization|apikey'
@@ -51,7 +54,8 @@ _LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|\w*(?:login|passw)\w*', re.IGNORECAS
 _TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are no secrets.
 _COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete'}
-_COMMAND = re.compile(rb'\\[\\ \t]*(\S*)')
+# A longer word is none of them.
+_COMMAND = re.compile(rb'\\[\\ \t]{0,64}(\S{0,64})')
 _ARGUMENTS = re.compile(rb'[ \t]*(\S+)(?:[ \t]+(?=\S))?')
 
 # No alternative ever goes back to where it began: an unfinished literal ends with its line or the text.
@@ -73,6 +77,10 @@ _INNER = {b'and', b'or', b'not', b'nil', b'true', b'false', b'function', b'end'}
 _PAIRS = {b'(': b')', b'[': b']', b'{': b'}'}
 # What leaves a chain of joined literals whole.
 _LINKS = {b'..', b'.', b'(', b')'}
+# Whose function is taken as a value.
+_TAKEN = {b'passwd'}
+# A literal that may choose it: a name, a part of one, or a pattern.
+_PASS = re.compile(rb'[\w.^$%*+-]*pass[\w.^$%*+-]*', re.IGNORECASE)
 # In calls of these a literal that reads like a secret's name is a user's or a role's.
 _RIGHTS = {b'grant', b'revoke'}
 
@@ -123,7 +131,9 @@ def redacted_arguments(name: bytes, source: bytes, data: bytes, most: int = STAT
         source: the arguments, at least `most` bytes of them.
         data: all of them in any form, for the tag of what is too long.
     """
-    shown = _without(source[:most], _scan(source[:most], 0, pause, _SENSITIVE.search(name[:most]) is not None), False)
+    name = name[:most]
+    takes_secret = _SENSITIVE.search(name) is not None or b'schema' in name and b'[' in name
+    shown = _without(source[:most], _scan(source[:most], 0, pause, takes_secret), False)
     return f'{shown}... (of {_told(data)})' if len(source) >= most else shown
 
 
@@ -213,13 +223,16 @@ def _scan(text, depth, pause, all_literals=False):
     spans += _userinfo(text, _RUN_IN_TEXT if depth else _RUN)
     known: set[bytes] = set()
     calls: set[bytes] = set()
+    is_evasive = False
     for _ in range(_ROUNDS):
         before = len(known) + len(calls)
-        found = _Reader(text, tokens, depth, known, calls, all_literals, pause).read()
-        if len(known) + len(calls) == before:
+        reader = _Reader(text, tokens, depth, known, calls, all_literals or is_evasive, all_literals, pause)
+        found = reader.read()
+        if len(known) + len(calls) == before and reader.is_evasive == is_evasive:
             break
+        is_evasive = reader.is_evasive
     else:
-        found = _Reader(text, tokens, depth, known, calls, True, pause).read()
+        found = _Reader(text, tokens, depth, known, calls, True, True, pause).read()
     return _joined(spans + found)
 
 
@@ -343,9 +356,13 @@ class _Reader:
     Args:
         known: names whose value is a secret, though they do not say so; more of them may be found.
         calls: the same, of functions that take one.
+        all_literals, all_rights: whether all literals are secrets, and those of grant() and revoke(), too.
+
+    Attributes:
+        is_evasive: a password's function may be reached by another way than its name.
     """
 
-    def __init__(self, text, tokens, depth, known, calls, all_literals, pause):
+    def __init__(self, text, tokens, depth, known, calls, all_literals, all_rights, pause):
         self._text = text
         self._tokens = [token for token in tokens if token.kind != _COMMENT]
         self._comments = [token for token in tokens if token.kind == _COMMENT]
@@ -354,9 +371,14 @@ class _Reader:
         self._known = known
         self._calls = calls
         self._all = all_literals
+        self._all_rights = all_rights
         self._pause = pause
+        self.is_evasive = False
+        self._is_schema = b'schema' in text
         self._spans: list[tuple[int, int]] = []
-        self._stack: list[tuple[bytes, bool, bool, bytes]] = []     # opener, is secret inside, pending before, function
+        # opener, is secret inside, pending before, function, makes a key
+        self._stack: list[tuple[bytes, bool, bool, bytes, bool]] = []
+        self._making = 0                # how many of these make a key
         self._inside = 0                # how many of these are secret inside
         self._target = None             # the name that an assignment gives a value, and how deep that is
         self._has_value = False         # what is pending would be a secret itself; else it only takes one
@@ -387,9 +409,9 @@ class _Reader:
             if token.is_first:
                 self._first_on_line = None
             if kind == _OP:
-                self._operator(token, previous)
+                self._operator(token, previous, index)
             elif kind == _STRING:
-                self._string(token, previous)
+                self._string(token, previous, index)
             elif kind == _NAME:
                 self._name(token, previous, index)
             elif kind == _NUMBER:
@@ -450,11 +472,21 @@ class _Reader:
             self._note_target()
             if previous is not None and previous.text in (b'==', b'~=') and index > 1:
                 self._cut(self._tokens[index - 2])
+            if text in _TAKEN and self._is_path(previous) and previous.text != b',' and self._is_value(index):
+                self.is_evasive = True
         elif text in self._known:
             self._pending = self._has_value = True
         if not self._joins(previous):
             self._chain = []
         self._chain.append(token)
+
+    def _is_value(self, index):
+        """Whether the name at `index` is neither called nor set, nor handed to a function that is to call it."""
+        if index + 1 == len(self._tokens):
+            return False
+        after = self._tokens[index + 1]
+        return not (after.kind == _STRING or after.text in (b'(', b'{', b'=', b'==', b'~=')
+                    or after.text == b',' and self._stack and self._stack[-1][0] == b'(')
 
     def _note_target(self):
         """f = box.schema.user.passwd: f takes a secret, too."""
@@ -505,13 +537,14 @@ class _Reader:
         elif token.kind == _NUMBER:
             self._spans.append((token.start, token.stop))
 
-    def _string(self, token, previous):
+    def _string(self, token, previous, index):
         if self._first_on_line is None:
             self._first_on_line = token
         if not self._joins(previous):
             self._chain = []
         is_argument = self._takes_call and self._pending and previous is not None and previous.kind == _NAME
-        if self._is_secret or is_argument or self._all:
+        is_right = bool(self._stack) and self._stack[-1][3] in _RIGHTS
+        if self._is_secret or is_argument or self._all and (self._all_rights or not is_right):
             self._cut(token)
         else:
             self._look_inside(token)
@@ -519,10 +552,16 @@ class _Reader:
             self._look_behind_quote(token)
         self._userinfo_by_pieces(token)
         self._chain.append(token)
-        self._is_key = not self._is_secret and not (self._stack and self._stack[-1][3] in _RIGHTS) and _is_key(
-            [link.text for link in self._chain[-_KEY_PIECES:] if link.kind == _STRING])
+        value = _value([link.text for link in self._chain[-_KEY_PIECES:] if link.kind == _STRING])
+        self._is_key = not self._is_secret and not is_right and b' ' not in value and _is_sensitive(value)
+        if self._is_key and (self._making or self._is_schema and _PASS.fullmatch(value)
+                             and not self._is_in_brackets(index)):
+            self.is_evasive = True
         if not self._stack or self._stack[-1][0] != b'[':
             self._pending = False
+
+    def _is_in_brackets(self, index):
+        return index > 0 and self._tokens[index - 1].text == b'[' and self._is_plain_key(index - 1)
 
     def _look_inside(self, token):
         start, stop = token.inside
@@ -568,20 +607,24 @@ class _Reader:
 
     # Operators
 
-    def _operator(self, token, previous):
+    def _operator(self, token, previous, index):
         text = token.text
         pending, is_key = self._pending, self._is_key
         if text in _PAIRS:
             calls = pending and self._takes_call and text != b'[' and previous is not None and _ends_operand(previous)
             name = previous.text if previous is not None and previous.kind == _NAME else b''
-            self._stack.append((text, calls, pending, name))
+            makes_key = text == b'[' and not self._is_plain_key(index)
+            self._stack.append((text, calls, pending, name, makes_key))
             self._inside += calls
+            self._making += makes_key
+            self.is_evasive = self.is_evasive or makes_key and self._is_schema
             self._pending = pending and text == b'['
             self._is_key = False
         elif text in (b')', b']', b'}'):
             if self._stack:
-                _, calls, before, _ = self._stack.pop()
+                _, calls, before, _, makes_key = self._stack.pop()
                 self._inside -= calls
+                self._making -= makes_key
                 if text == b']':
                     self._pending = before or is_key
                     self._has_value = self._has_value or is_key
@@ -621,8 +664,15 @@ class _Reader:
             if self._armed == len(self._stack):
                 self._disarm()
             self._pending = self._is_key = False
+        elif text == b'...' and self._is_secret and not self._is_text:
+            self.is_evasive = True
         if text not in _LINKS:
             self._chain = []
+
+    def _is_plain_key(self, index):
+        """Whether the bracket at `index` holds one literal, and nothing else."""
+        inside = self._tokens[index + 1:index + 3]
+        return len(inside) == 2 and inside[0].kind in (_STRING, _NUMBER) and inside[1].text == b']'
 
     def _arm(self, is_list, token=None):
         if self._armed < 0:
@@ -640,12 +690,9 @@ def _ends_operand(token):
     return token.kind in _OPERANDS or token.text in (b')', b']', b'}', b'nil', b'true', b'false', b'end')
 
 
-def _is_key(pieces):
-    """Whether literals, joined, read like the name of a secret, and are no longer text."""
-    if sum(map(len, pieces)) > _NAME_LENGTH:
-        return False
-    value = b''.join(_unescaped(piece)[0] for piece in pieces)
-    return b' ' not in value and _is_sensitive(value)
+def _value(pieces):
+    """What literals are, joined; empty where that is too long for a name."""
+    return b'' if sum(map(len, pieces)) > _NAME_LENGTH else b''.join(_unescaped(piece)[0] for piece in pieces)
 
 
 def _unescaped(content):

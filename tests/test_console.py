@@ -317,6 +317,65 @@ def test_what_another_program_was_made_to_send_runs_nothing(console, connect, ca
     admin.reply('box.session.on_disconnect(nil, box.session.on_disconnect()[1])')
 
 
+@pytest.mark.parametrize('opening', [
+    b'get x y', b'unknown command', b'ruok', b'stats', b'reserve', b'UNKNOWN', b'a:b', b'*x', b'1 2', b'{"a" "b"}',
+    b'{\n"a" 1}',
+    b'ruok\r\n\r\n \r\nstat', b'"a":1',
+    b'AUTHENTICATE "PLAIN"', b"user 'x'", b'command {1}'])
+@pytest.mark.parametrize('output', ['yaml', 'lua'])
+def test_what_comes_behind_a_line_that_no_console_knows_does_not_run(console, connect, caplog, opening, output):
+    served = console()
+    admin = connect(served)
+    admin.reply("set = box.session.on_connect(function() require('console').set_default_output('%s') end)" % output)
+    page = connect(served)
+    page.send(opening + b'\r\nowned = 1\r\n' * 5)
+    page.read_to_end()
+    assert [None] == admin.values('owned')
+    assert 1 == caplog.text.count(': closed')
+    admin.reply('box.session.on_connect(nil, set)')
+
+
+@pytest.mark.parametrize('statement', [
+    'quit', 'help', 'a.b', '{"a"}', 'x', 'foo bar', 'select 1', 'x y z', 'stats', 'MAX', 'exit'])
+def test_what_people_may_type_closes_nothing(console, connect, statement):
+    client = connect(console())
+    client.reply(statement)
+    client.reply(statement)
+    assert 2 == client.value('1 + 1')
+    assert [None, 3] == [client.value(text) for text in ('x', '3')]
+
+
+@pytest.mark.parametrize('packets', [
+    ['x y z\nowned = 1\n'], ['x y z\now', 'ned = 1\n'], ['x y z\n\n\nowned = 1\n'], ['x y z\nx y\nowned = 1\n'],
+    ['ruok\nowned = 1'], ['x y z\ndo\nowned = 1 end\n'], ['x y z\n\\set output lua\nowned = 1\n'],
+    ['\n\nx y z\nx\nowned = 1\n'], ['x y z\n\x03owned = 1\n'], ['ruok\n\x03owned = 1\n']])
+def test_lua_that_comes_before_the_answer_to_what_is_none_does_not_run(console, connect, packets):
+    served = console()
+    admin, page = connect(served), connect(served)
+    for packet in packets:
+        page.send(packet)
+        admin.reply('1')
+    page.end()
+    page.read_to_end()
+    assert [None] == admin.values('owned')
+
+
+def test_lua_that_comes_behind_the_answer_runs(console, connect):
+    client = connect(console())
+    client.send('x y z\n\n')
+    client.document()
+    client.send('\nx y\nfoo bar\n')
+    documents = [client.document() for _ in range(4)]
+    assert 2 == sum(b'error' in document for document in documents)
+    assert 2 == client.value('1 + 1')
+
+
+def test_statements_that_come_together_may_fail(console, connect):
+    client = connect(console())
+    client.send('nosuch()\nerror("x")\nnosuch.x\n1\nx y\n2\n')
+    assert b'- 2\n' in [client.document() for _ in range(6)][-1]
+
+
 @pytest.mark.parametrize('opening', [b'GET / HTTP/1.1\r\n', b'GET / HTTP/1.1', b'\x16\x03\x01'])
 @pytest.mark.parametrize('leave', ['end', 'reset', 'stay'])
 def test_another_protocols_client_that_leaves_or_stays_is_closed(console, connect, opening, leave):

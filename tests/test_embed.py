@@ -7,14 +7,18 @@ import re
 import subprocess
 import sys
 import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import gevent
 import pytest
 from client import Client
 from gevent import socket
+from iproto_client import BinaryClient
 
 from boxsession import Console, ListenError
+from boxsession.lua.exposed import pack, unpack
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -106,6 +110,131 @@ def test_an_exposed_function_may_wait_and_be_cancelled(client):
     client.send(b'\x03')
     assert b'cancelled' in client.document()
     assert [None] == client.values('x')
+
+
+class Slow(Mapping):
+    """A result of many items, each of which takes a millisecond."""
+
+    def __init__(self, count):
+        self.keys_ = range(count)
+        self.packed = 0
+        self.turns = []             # of others, behind each item
+
+    def __len__(self):
+        return len(self.keys_)
+
+    def __iter__(self):
+        return iter(self.keys_)
+
+    def __getitem__(self, key):
+        end = time.monotonic() + 0.001
+        while time.monotonic() < end:
+            pass
+        self.packed += 1
+        self.turns.append(turns[0])
+        return key
+
+
+turns = [0]
+
+
+@pytest.fixture
+def others():
+    """Counts the turns of a greenlet of the program's."""
+    def take():
+        while True:
+            turns[0] += 1
+            gevent.sleep(0.0001)
+
+    taking = gevent.spawn(take)
+    yield
+    taking.kill()
+
+
+@pytest.mark.parametrize('how', ['statement', 'trigger', 'fiber', 'script'])
+def test_a_long_result_is_copied_between_the_turns_of_others(console, connect, others, tmp_path, how):
+    made = []
+
+    def many():
+        made.append(Slow(1000))
+        return made[-1]
+
+    options = {}
+    if how == 'script':
+        (tmp_path / 'init.lua').write_text('many()')
+        options['init'] = str(tmp_path / 'init.lua')
+    served = console(expose={'many': many}, **options)
+    if how != 'script':
+        client = connect(served)
+        client.reply({'statement': 'many()', 'fiber': "f = require('fiber').new(many) f:set_joinable(true) f:join()",
+                      'trigger': 'box.session.on_connect(many)'}[how])
+        if how == 'trigger':
+            connect(served)
+    assert made[0].packed == 1000
+    assert len(set(made[0].turns)) > 2
+
+
+def test_a_long_result_for_a_binary_client_is_copied_between_the_turns_of_others(others):
+    slow = Slow(1000)
+    served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+                     expose={'many': lambda: slow}, config={'limits': {'share_percent': 0}})
+    served.start()
+    try:
+        client = BinaryClient(served.addresses[0])
+        client.call('many')
+        client.sock.close()
+    finally:
+        served.stop()
+    assert slow.packed == 1000
+    assert len(set(slow.turns)) > 2
+
+
+def test_the_copy_of_a_long_result_can_be_cancelled(console, connect):
+    slow = Slow(5000)
+    served = console(expose={'many': lambda: slow}, limits={'statement_seconds': 2})
+    client, other = connect(served), connect(served)
+    client.send('pcall(many) x = 1\n')
+    assert 1 == other.value('1')
+    client.send(b'\x03')
+    assert b'cancelled' in client.document()
+    assert slow.packed < 5000
+    assert [None] == client.values('x')
+    slow.packed = 0
+    assert b'limits.statement_seconds' in client.reply('pcall(many) x = 1')
+    assert slow.packed < 5000
+    assert [None, 2] == client.values('x, 1 + 1')
+
+
+def test_what_changes_while_it_is_copied_is_no_error(console, connect):
+    table = {number: number for number in range(1000)}
+
+    class Changes:
+        def __serialize__(self):
+            table.pop(999, None)
+            table[1000] = 1
+            return 0
+
+    table[0] = Changes()
+    client = connect(console(expose={'changing': lambda: table}))
+    assert [998, None, None] == client.values('(function(t) return t[998], t[999], t[1000] end)(changing())')
+
+
+@pytest.mark.parametrize('value', [
+    list(range(3000)), {number: 1 for number in range(2000)}, [[]] * 3000, [0, *[[]] * 3000], [{}] * 3000,
+    [[1] * 9] * 300, {str(number): [[]] for number in range(1000)}])
+def test_pauses_while_values_are_copied(value):
+    count = [0]
+
+    def pause():
+        count[0] += 1
+
+    packed = pack([value], pause)
+    assert count[0] >= 2000 // 257
+    assert pack([value]) == packed
+    assert [value] == unpack(packed)
+    count[0] = 0
+    assert [value] == unpack(packed, 0, pause)
+    assert count[0] >= 2000 // 256
 
 
 @pytest.mark.parametrize('names', [{'a b': 1}, {'x': object()}, {1: 2}, {'x': 2**60}, {'print': 1}, {'box': 1},

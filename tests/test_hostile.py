@@ -1,9 +1,13 @@
 """What a hostile or unlucky client does: nobody else notices, nothing is left behind."""
 from __future__ import annotations
 
+from pathlib import Path
+
 import gevent
 import pytest
 import yaml
+
+import boxsession
 
 
 def wait_for(client, expression):
@@ -352,6 +356,8 @@ CALLS_OF_C = {
     'split': ("text = ('a'):rep(40e6)", '#text:split()'),
     'fromhex': ("text = ('61'):rep(10e6)", '#text:fromhex()'),
     'a string of JSON': ("json = require('json') text = '\"' .. ('x'):rep(40e6) .. '\"'", '#json.decode(text)'),
+    'strip': ("text = (' '):rep(3e7)", 'for i = 1, 20 do text:strip() end'),
+    'join of numbers': ('t = {} for i = 1, 1e6 do t[i] = i end', 'table.concat(t)'),
     'space of JSON': ("json = require('json') text = (' '):rep(40e6)", 'json.decode(text)'),
 }
 
@@ -382,6 +388,16 @@ def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
     ("loadstring('return ' .. ('a and '):rep(20000) .. 'a')", 'more than 4000 of and, or, elseif, break'),
     ("loadstring('if a then ' .. ('elseif a then '):rep(9000) .. 'end')", 'more than 4000 of and, or, elseif, break'),
     ("loadstring('while a do ' .. ('if a then break end '):rep(6000) .. 'end')", 'more than 4000'),
+    *[(f"loadstring({code})", 'more than 20 million lookups') for code in (
+        # 35 functions, each with 198 local variables, and 20,000 names of global variables inside of all.
+        "('local a' .. (',a'):rep(197) .. ' local function f() '):rep(35) .. ('x=x '):rep(10000) .. ('end '):rep(35)",
+        # The same names as parameters, of methods, of loops, as upvalues.
+        "('x = function(a' .. (',a'):rep(197) .. ') '):rep(60) .. ('x=x '):rep(15000) .. ('end '):rep(60)",
+        "('for a' .. (',a'):rep(190) .. ' in x do function x.y:z() '):rep(60) .. ('x=x '):rep(15000) .. 'end'",
+        "'local a' .. (',a'):rep(99) .. (' return function()'):rep(60) .. (' x(a,x)'):rep(12000) .. ' end'",
+        # What looks like the end of a function, and is none.
+        "('local a --[[ end ]] ' .. (',a'):rep(197) .. [==[ local function f() local s = 'end \\' end' -- end\n"
+        " s = \"end\\\n end\" s = [[ end ]] s = [=[]] end]=]]==] .. '\\n'):rep(35) .. ('x=x '):rep(10000)")],
     ('for i = 1, 100 do table.insert({}, -2^20, 1) end', 'position out of bounds'),
     ("string.format(('%d'):rep(1000000))", 'no value'),
     ("string.format('%' .. ('0'):rep(1e7), 1)", 'invalid'),
@@ -389,6 +405,26 @@ def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
 ])
 def test_what_c_would_take_long_for_is_refused(console, connect, statement, told):
     assert told in ' '.join(connect(console()).reply(statement).decode().split())
+
+
+def test_code_that_is_slow_to_compile_is_refused_wherever_it_comes_from(console, connect):
+    client = connect(console())
+    text = ('local a' + ',a' * 197 + ' local function f() ') * 35 + 'x=x ' * 10000 + 'end ' * 35
+    assert b'more than 20 million lookups' in client.reply(text)
+    assert b'20 million lookups' in client.reply(f"return require('console').eval([[{text}\n]])")
+
+
+def test_ordinary_code_is_never_too_slow_to_compile(console, connect):
+    folder = Path(boxsession.__file__).parent / 'lua'
+    codes = [path.read_text() for path in sorted(folder.glob('*.lua'))]
+    codes.append(''.join(f'function f{n}(a, b)\n    local x, y = a + b, a - b\n    return x * y + g(a), h{{x, y}}\nend\n'
+                         for n in range(1000)))
+    codes.append('do ' * 100 + ''.join(f'local x{n} = function(a, b) if a then return b.c.d end end ' for n in range(190))
+                 + 'x.y(z, "it\'s", 5) ' * 1000 + 'end ' * 100)
+    client = connect(console(limits={'statement_bytes': 0}))
+    for code in codes:
+        code = code.replace('\n', '\r')         # on one line
+        assert 'function' == client.value(f'type(loadstring([========[{code}]========]))'), code[:100]
 
 
 @pytest.mark.parametrize(('statement', 'value'), [
@@ -407,6 +443,14 @@ def test_what_c_would_take_long_for_is_refused(console, connect, statement, told
      "t[500]:sub(-3) end)()", ['500', '999']),
     ("(('%d,'):rep(100)):format(unpack((function() local t = {} for i = 1, 100 do t[i] = i end return t end)())):sub(-8)",
      ',99,100,'),
+    ("#(('\\0 '):rep(1e5) .. 'x'):strip('\\0 '), #('x' .. (' '):rep(2e5)):rstrip()", [1, 1]),
+    ("#(' '):rep(2e5):strip(), #(' '):rep(2e5):lstrip(), #(' '):rep(2e5):rstrip(), #(' '):rep(2e5):strip('')",
+     [0, 0, 0, 200000]),
+    ("#((' '):rep(65536) .. 'a' .. (' '):rep(65536)):strip(), #(' a' .. (' '):rep(65535)):strip(), "
+     "#((' '):rep(65535) .. 'a '):strip()", [1, 1, 1]),
+    ("(('%-^]z[aZ'):rep(1e4) .. 'x-y' .. ('%-^]z[aZ'):rep(1e4)):strip('%-^]z[aZ')", 'x-y'),
+    ("#('a'):rep(1e5):strip('b'), #(('\\255\\0'):rep(1e5)):strip('\\0'), #(('\\255\\0'):rep(1e5)):strip('\\255\\0')",
+     [100000, 199999, 0]),
     ('table.maxn({1, 2, [7.5] = 1, [-1] = 2, x = 1})', 7.5), ('table.maxn({})', 0),
 ])
 def test_what_is_done_in_steps_is_done_right(console, connect, statement, value):

@@ -289,12 +289,28 @@ FOREIGN = {
     b'\x00\x00\x00\x54\x00\x03\x00\x00user': '', b'AMQP\x00\x00\x09\x01': '',
     b'0\x0c\x02\x01\x01\x60\x07\x02\x01': 'LDAP', b'0"\x02\x01\x01c': 'LDAP', b'l\x00\x0b\x00\x00': '',
     b'JRMI\x00\x02K': '',
+    b'get x HTTP-like': '', b'helo x': '', b'ehlo x': '', b'user x': '', b'Mail from:<a@b>': '', b'delete x 0': '',
+    b'incr x 1': '', b'put sys.cpu 1700000000 1 host=a': '', b'config set dir /x': '', b'a.b:1|c': 'statsd',
+    b'a.b-c:-0.5|ms|@0.1': 'statsd', b'a.b 1 1700000000': 'Graphite', b'a;t=1 -1.5e3 1700000000': 'Graphite',
+    b'cpu,host=a value=1i 1700000000000000000': 'InfluxDB', b'cpu value=0.5,b="x" 1700000000': 'InfluxDB',
+    b'{"jsonrpc": "2.0", "method": "x"}': 'JSON', b'{ "a" :1}': 'JSON', b'[{"a": 1}]': 'JSON', b'["tag", 1]': 'JSON',
+    b'"jsonrpc": "2.0",': 'JSON', b'a1 LOGIN x y': 'IMAP', b'A001 CAPABILITY': 'IMAP', b'1 login x y': 'IMAP',
+    b'CAPA': '', b'STLS': '', b'QUIT': '', b'CAPABILITY': '', b'PING': '', b'STOMP': '',
+    b'( 2 ( edit-pipeline ) )': 'Subversion',
+    b'85 <34>1 2003-10-11T22:14:15Z host su': '', b'\x05\x01\x00': '', b'\x04\x01\x00\x50abcd': '',
+    b'\x03\x00\x00\x13\x0e': '',
+    b'\x10\x10\x00\x04MQTT\x04\x02': '', b'U\x00\x00\x01\x85\xa6\x03\x20\x00': '', b'\x13BitTorrent protocol\x00': '',
 }
 A_CONSOLES = [
     b'1 + 1', b'return 1', b'x y z', b')', b'1 2', b'\\help', b'\\set output lua', b'-- GET / of HTTP', b'#t', b'"a" .. b',
     b'{1, 2}', b'[[x', b'box.session.id()', b'MAX', b'MAX + 1', b'MAX = 5', b'MAX or 5', b'SIZE / 2', b'count /2',
     b'obj:method()', b'obj: method("x")', b's: upper()', b'f: g{1}', b'send("GET / HTTP/1.1")', b'return "x HTTP/1.1"',
     b'fetch "http://x/"', b'#"\x00\x01\x02"', b"'\x00\x01'", b'select 1', b'SELECT', b'foo bar', b'?', b'~.x',
+    b'quit', b'help', b'a.b', b'{"a"}', b'x', b'exit', b'get', b'user = 5', b'user "x"', b'get{1}', b'put or delete',
+    b'user.name',
+    b'x - 1700000000', b'return 1700000000', b'f(1, 1700000000)', b't1 or t2', b'x1 = 5', b'{"a", "b"}', b'{["a"] = 1}',
+    b'"abc":upper()', b'a:b(1)', b'(1)', b'( 2 )', b'1 <2', b'stats', b'LIST', b'use db', b'show tables', b'x = {"a"}',
+    b'[[a]]',
     b'caf\xc3\xa9', b'\x00', b'return \x00', b'a\x08\x08b', b'\x1b[A\x1b[B', b'-- \x01\x02',
 ]
 
@@ -378,6 +394,20 @@ def test_a_first_line_without_end_is_not_run():
 
 def test_a_wrong_line_is_no_reason_to_trust_the_next():
     assert [Statement(b'x y z', False), Foreign('HTTP')] == judged([b'x y z\r\nHost: x\r\n\r\nowned = 1\r\n'])
+
+
+def test_what_is_refused_is_dropped_with_all_behind_it():
+    protocol = ConsoleProtocol(100, is_judging=True)
+    protocol.receive_data(b'x y z\n\r\n')
+    assert Statement(b'x y z', False) == protocol.next_event()
+    assert not protocol.has_more
+    protocol.receive_data(b'1\n2')
+    assert protocol.has_more
+    assert [b'', b'1'] == [protocol.next_event().text for _ in range(2)]
+    protocol.refuse()
+    assert [Foreign(''), End(), End()] == [protocol.next_event() for _ in range(3)]
+    protocol.receive_data(b'owned = 1\n')
+    assert End() == protocol.next_event()
 
 
 def test_who_is_trusted_may_send_anything():

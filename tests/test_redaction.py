@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given, strategies
@@ -63,6 +64,81 @@ def test_what_hides_nothing_stays_whole(statement):
     assert not may_hold_secret(statement.encode())
 
 
+@pytest.mark.parametrize('statement', [
+    "local u=box.schema.user u[('passwd')]('zz1',[==[geheim]==])",
+    "local u=box.schema.user u[(('passwd'))]('zz1','geheim')",
+    "local u=box.schema.user u['pass'..'wd']('zz1','geheim')",
+    "local u=box.schema.user u[('pass')..'wd']('zz1','geheim')",
+    "local u=box.schema.user u[('pass'..'wd')]('zz1','geheim')",
+    "local u=box.schema.user u['\\112asswd']('zz1','geheim')",
+    "local u=box.schema.user u['pass\\\nwd']('zz1','geheim')",
+    "local u=box.schema.user u[ [=[passwd]=] ]('zz1','geheim')",
+    "local u=box.schema.user u[--[[x]]('passwd'--[==[y]==])]--z\n('zz1','geheim')",
+    "local u=box.schema.user u.passwd--[[x]]('zz1','geheim')",
+    "local u=box.schema.user local p = u.passwd p('x','geheim')",
+    "local u=box.schema.user local p = (u.passwd) p('x','geheim')",
+    "local u=box.schema.user local p = u[('passwd')] p('x','geheim')",
+    "local u=box.schema.user local p, a = u.passwd, 1 p('x','geheim')",
+    "local u=box.schema.user local a, p = 1, u.passwd p('x','geheim')",
+    "local u=box.schema.user local t = {u.passwd} t[1]('x','geheim')",
+    "local u=box.schema.user local t = {f = u.passwd} t.f('x','geheim')",
+    "local u=box.schema.user local k = 'passwd' u[k]('x','geheim')",
+    "local u=box.schema.user local k = 'pass' u[k .. 'wd']('x','geheim')",
+    "local u=box.schema.user u[('dwssap'):reverse()]('x','geheim')",
+    "local u=box.schema.user u[string.char(112,97,115,115,119,100)]('x','geheim')",
+    "box.schema.user[table.concat{'pa','ss','wd'}]('x','geheim')",
+    "box.schema.user.create('x',{[('password')]='geheim'})",
+    "box.schema.user.create('x',{['pass'..'word']='geheim'})",
+    "box.schema.user.create('x',{[ [[password]] ]='geheim'})",
+    "local k='password' box.schema.user.create('x',{[k]='geheim'})",
+    "local o = {} o['pass'..('word')] = 'geheim' box.schema.user.create('x', o)",
+    "local o = {} o[('password')] = 'geheim'",
+    "t = {[('password')] = 'geheim'}",
+    "rawget(box.schema.user, 'passwd')('x','geheim')",
+    "rawget(box.schema.user, 'pass'..'wd')('x','geheim')",
+    "(box.schema.user)['passwd']('x', 'geheim')",
+    "(box.schema.user.passwd)('x', 'geheim')",
+    "((box.schema.user).passwd)('x', 'geheim')",
+    "(box.schema.user.passwd or print)('x', 'geheim')",
+    "select(1, box.schema.user.passwd)('x', 'geheim')",
+    "for k, f in pairs(box.schema.user) do if k:find('^pass') then f('x', 'geheim') end end",
+    "for k, f in pairs(box.schema.user) do if k == 'passwd' then f('x', 'geheim') end end",
+    "local p = function(...) return box.schema.user.passwd(...) end p('x', 'geheim')",
+    "local function p(...) box.schema.user.passwd(...) end p('x', 'geheim')",
+    "local function p(a, b) box.schema.user.passwd(a, b) end p('x', 'geheim')",
+    "local s = 'geheim' box.schema.user[('passwd')]('x', s)",
+    "local o = {'x', 'geheim'} box.schema.user.passwd(unpack(o))",
+    "box.schema.user.passwd(unpack{'x', 'geheim'})",
+    "local o = {'x', 'geheim'} box.schema.user[('passwd')](unpack(o))",
+    "pcall(box.schema.user[('passwd')], 'x', 'geheim')",
+    "xpcall(function() box.schema.user[('passwd')]('x', 'geheim') end, print)",
+    'loadstring(\'box.schema.user[("passwd")]("x", "geheim")\')()',
+    'loadstring([[box.schema.user[("passwd")]("x", "geheim")]])()',
+    "setmetatable({}, {__index = box.schema.user})[('passwd')]('x', 'geheim')",
+    'console.eval("box.schema.user[(\'passwd\')](\'x\', \'geheim\')")',
+    "with = box.schema.user.passwd; with('x', 'geheim')",
+    'local u=box.schema.user u.passwd   -- hi\n  (\'x\', "ge\\\nheim geheim")'])
+def test_a_secret_is_cut_out_however_its_function_is_reached(statement):
+    assert SECRET not in redacted(statement.encode())
+    assert SECRET not in redacted(f'x = 1 {statement} return x'.encode())
+    assert may_hold_secret(statement.encode())
+
+
+@pytest.mark.parametrize('statement', [
+    "box.schema.user.grant('eve', 'super') x = t[('passwd')]", "local t = {u.passwd} box.schema.user.grant('eve', 'super')",
+    "box.schema.user.grant(names[i], 'execute', 'function', 'super')",
+    "local k = 'passwd' box.schema.user.revoke('eve', 'super')"])
+def test_rights_are_not_hidden_by_it(statement):
+    assert "'super'" in redacted(statement.encode())
+
+
+@pytest.mark.parametrize('statement', [
+    "box.schema.func.create('f') print(t[1], t['a'], 'visible')", "print(t[i], t[('a')], 'visible')",
+    "box.schema.user.create('ann') print('the password is long', 'visible')", "return f(...), 'visible'"])
+def test_ordinary_keys_hide_nothing(statement):
+    assert statement == redacted(statement.encode())
+
+
 def test_tags_tell_the_same_from_another_and_cannot_be_found_by_trying():
     import hashlib
     first, again, other = (redacted(b"password = '%s'" % word) for word in (b'geheim', b'geheim', b'anders'))
@@ -97,7 +173,9 @@ def test_an_error_of_a_statement_without_secrets_is_kept():
 def test_arguments():
     assert '"a", 1' == redacted_arguments(b'f', b'"a", 1', b'')
     for name, source in ((b'box.schema.user.passwd', b'"geheim"'), (b'f', b'{["password"] = "geheim"}'),
-                         (b'f', b'"u:geheim@h"'), (b'local u, p = ... passwd(u, p)', b'"u", "geheim"')):
+                         (b'f', b'"u:geheim@h"'), (b'local u, p = ... passwd(u, p)', b'"u", "geheim"'),
+                         (b"local k, u, p = ... box.schema.user[k](u, p)", b'"x", "u", "geheim"'),
+                         (b"box.schema.user[('dwssap'):reverse()](...)", b'"u", "geheim"')):
         assert SECRET not in redacted_arguments(name, source, b'')
 
 
@@ -143,3 +221,17 @@ def test_work_grows_with_the_length(piece):
         redacted((piece * (size // len(piece) + 1))[:size].encode() + b' pw', 1 << 20, pause=pause)
         return count
     assert pauses(60000) <= 4.5 * pauses(15000) + 10
+
+
+@pytest.mark.parametrize('piece', ["'\\'", "'pw\\'", '\\ ', '\\x', "\\login", 'x\\', ":for',pw", '//\\'])
+def test_time_grows_with_the_length(piece):
+    """What a single look of a pattern takes is seen in the time of the processor alone."""
+    def seconds(size):
+        statement = (piece * size)[:size].encode() + b'token'
+        took = []
+        for _ in range(3):
+            began = time.process_time()
+            redacted(statement)
+            took.append(time.process_time() - began)
+        return min(took)
+    assert seconds(64000) <= 9 * seconds(16000) + 0.01

@@ -4,8 +4,8 @@
 -- verify, and functions with many parameters in front of `...`.
 local internal = ...
 local raw = internal.raw
-local byte, dump, error, find, format, getinfo, loadstring, pcall, sub = raw.byte, raw.dump, raw.error, raw.find, raw.format,
-    raw.getinfo, raw.loadstring, raw.pcall, raw.sub
+local byte, dump, error, find, format, getinfo, gsub, loadstring, pcall, sub = raw.byte, raw.dump, raw.error, raw.find,
+    raw.format, raw.getinfo, raw.gsub, raw.loadstring, raw.pcall, raw.sub
 
 -- A call of a Lua function makes room for its registers (maxstacksize). Then adjust_varargs() of ldo.c pushes a nil for each
 -- parameter that got no argument, moves the parameters behind them, and the registers begin there: so the frame ends up to
@@ -115,6 +115,99 @@ local function has_many_jumps(text)
     return false
 end
 
+-- The compiler looks for each name among the local variables and upvalues of all functions around it, one by one. How many
+-- of these it may look at: about 0.5 ms a million.
+local LOOKUPS_MAX, LOOKUP_BYTES = 2e7, 2^13
+local LOCALS_MAX, UPVALUES_MAX = 200, 60           -- of a function
+local OPENS, CLOSES, DECLARES, FUNCTION = 1, 2, 3, 4
+local KEYWORDS = {['do'] = OPENS, ['if'] = OPENS, ['repeat'] = OPENS, ['end'] = CLOSES, ['until'] = CLOSES,
+                  ['local'] = DECLARES, ['for'] = DECLARES, ['function'] = FUNCTION,
+                  ['and'] = 0, ['break'] = 0, ['else'] = 0, ['elseif'] = 0, ['false'] = 0, ['in'] = 0, ['nil'] = 0,
+                  ['not'] = 0, ['or'] = 0, ['return'] = 0, ['then'] = 0, ['true'] = 0, ['while'] = 0}
+local HIDDEN = 3                                    -- names that `for` makes; a function may have self and arg
+local QUOTE, APOSTROPHE, BRACKET, MINUS, EQUALS = byte('"\'[-=', 1, 5)
+local TOKEN = '^[^%a_\'"%[%-=]*([%a_\'"%[%-=][%w_]*)'
+local IN_STRING = {[QUOTE] = '[\\"\n\r]', [APOSTROPHE] = "[\\'\n\r]"}
+
+-- Where the string, comment or long bracket that begins at `at` ends; nil where it does not, and the compiler stops.
+local function behind_literal(text, at, opener)
+    if IN_STRING[opener] then
+        local mark
+        while true do
+            at = find(text, IN_STRING[opener], at + 1)
+            mark = at and byte(text, at)
+            if mark == opener then
+                return at + 1
+            elseif mark ~= 92 then                  -- '\\'
+                return nil
+            end
+            local _, pair = find(text, '^[\n\r][\n\r]', at + 1)
+            at = pair and byte(text, pair) ~= byte(text, pair - 1) and pair or at + 1
+        end
+    end
+    local _, bracket, level = find(text, opener == MINUS and '^%-%-%[(=*)%[' or '^%[(=*)%[', at)
+    if bracket then
+        local _, stop = find(text, ']' .. level .. ']', bracket + 1, true)
+        return stop and stop + 1
+    elseif opener == MINUS and byte(text, at + 1) == MINUS then
+        local line_end = find(text, '[\n\r]', at)
+        return line_end
+    end
+    return at + 1
+end
+
+-- How many it looks at, or a little more; stops counting behind LOOKUPS_MAX.
+local function lookups(text)
+    local at, total, depth, declares = 1, 0, 0, false
+    -- Of all functions that are open: their local variables, and so many may be seen from here; of each: these and its blocks.
+    local seen, own, blocks = 0, {[0] = 0}, {[0] = 0}
+    while total <= LOOKUPS_MAX do
+        local _, stop, token = find(text, TOKEN, at)
+        if not stop then
+            break
+        end
+        local first, kind = byte(token), KEYWORDS[token]
+        at = stop + 1
+        if first == EQUALS then
+            declares, at = false, stop - #token + 2
+        elseif IN_STRING[first] or first == BRACKET or first == MINUS then
+            at = behind_literal(text, stop - #token + 1, first)
+            if not at then
+                break
+            end
+        elseif not kind then
+            total = total + seen + HIDDEN
+            if declares and own[depth] < LOCALS_MAX then
+                own[depth], seen = own[depth] + 1, seen + 1
+            end
+        else
+            declares = kind >= DECLARES
+            if kind == FUNCTION then
+                depth = depth + 1
+                own[depth], blocks[depth], seen = HIDDEN, 0, seen + HIDDEN + UPVALUES_MAX
+            elseif kind == OPENS then
+                blocks[depth] = blocks[depth] + 1
+            elseif kind == CLOSES and blocks[depth] > 0 then
+                blocks[depth] = blocks[depth] - 1
+            elseif kind == CLOSES and depth > 0 then
+                seen, depth = seen - own[depth] - UPVALUES_MAX, depth - 1
+            end
+        end
+    end
+    return total
+end
+
+-- The same at worst, much sooner: all names, each in all functions that there are.
+local function lookups_at_worst(text)
+    local _, names = gsub(text, '[%a_][%w_]*', '')
+    local functions, from, _ = 0, 0, nil
+    repeat
+        functions = functions + 1
+        _, from = find(text, 'function', from + 1, true)
+    until not from
+    return names * (LOCALS_MAX + UPVALUES_MAX) * functions
+end
+
 -- Like loadstring, for text that is safe to run. Raises nothing but what ends a cancelled task. A script of whoever starts
 -- the program (`is_script`) may take its time.
 local BYTECODE = 27
@@ -127,6 +220,10 @@ function internal.load_text(text, name, is_script)
     end
     if #text > JUMPS_MAX * JUMP_BYTES and not is_script and has_many_jumps(text) then
         return nil, 'the code is too long (more than ' .. JUMPS_MAX .. ' of and, or, elseif, break)'
+    end
+    if #text > LOOKUP_BYTES and not is_script and lookups_at_worst(text) > LOOKUPS_MAX and lookups(text) > LOOKUPS_MAX then
+        return nil, format('the code is too long (too many names inside of too many functions and local variables: more than '
+                           .. '%d million lookups)', LOOKUPS_MAX / 1e6)
     end
     local chunk, message = loadstring(text, name)
     if not chunk then

@@ -302,8 +302,11 @@ local function perform(me, operation, text)
         internal.fiber_forget(me)
         return ''
     elseif operation == CHECK then
-        local _, _, unfinished = load_statement(text)
-        return unfinished and byte(text, 1) ~= BACKSLASH and '' or 'complete'
+        if byte(text, 1) == BACKSLASH then
+            return 'complete'
+        end
+        local chunk, _, unfinished = load_statement(text)
+        return chunk and 'complete' or unfinished and '' or 'wrong'
     elseif operation == LEFT_REMOTE then
         ok, out = task.run(me, internal.run_on_client_disconnect)
         out = ok and '' or out

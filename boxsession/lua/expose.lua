@@ -122,17 +122,22 @@ local function pack_value(out, value, depth)
     end
 end
 
-local function pack(...)
-    local out = {'L'}
+-- Joined in one go; what is longer in steps, between which others get their turns.
+local JOINED_MAX = 1024
+
+-- A function's number and its arguments.
+local function pack(id, ...)
+    local out = {id, ':L'}
     for index = 1, select('#', ...) do
         pack_value(out, (select(index, ...)), 0)
     end
-    out[#out + 1] = ']'
-    return concat(out)
+    local count = #out + 1
+    out[count] = ']'
+    return count > JOINED_MAX and internal.concat(out) or concat(out)
 end
 
 local function call(id, ...)
-    local answer = task.call_python(id .. ':' .. pack(...))
+    local answer = task.call_python(pack(id, ...))
     local value = unpack_value(answer, 2)
     local mark = byte(answer, 1)
     if mark == 33 then                  -- '!': it raised

@@ -17,6 +17,10 @@ __all__ = ['Calls']
 # Above this a Lua number no longer holds every whole number.
 _EXACT_MAX = 2 ** 53
 _DEEPEST = 100
+# Tokens between two pauses; what has fewer bytes is unpacked without any.
+_STEP = 256
+_SHORT = 1 << 12
+_GONE = object()
 _NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 _KEYWORDS = frozenset("""and break do else elseif end false for function if in local nil not or repeat return then true
                          until while""".split())
@@ -59,13 +63,16 @@ class Calls:
         self._functions.append(function)
         return len(self._functions) - 1
 
-    def call(self, request: bytes) -> bytes:
+    def call(self, request: bytes, pause: Callable[[], None]) -> bytes:
         """Calls a function with packed arguments. Its result, packed, after '='; what it raised, in words, after
-        '!', or as a list of an error's name and arguments after '^'."""
-        number, _, packed = request.partition(b':')
+        '!', or as a list of an error's name and arguments after '^'.
+
+        `pause` is called now and then while much is copied, to let others run; what it raises is told like anything else.
+        """
+        colon = request.index(b':')
         try:
-            result = self._functions[int(number)](*unpack(packed))
-            return b'=' + pack(result)
+            result = self._functions[int(request[:colon])](*unpack(request, colon + 1, pause))
+            return b'=' + pack(result, pause)
         except StatementError as error:
             return b'!' + pack(str(error))
         except ClientError as error:
@@ -108,21 +115,36 @@ def _checked(value):
     return value
 
 
-def pack(value) -> bytes:
+def _go_on() -> None:
+    pass
+
+
+def pack(value, pause: Callable[[], None] = _go_on) -> bytes:
     """A Python value for Lua. Bytes and str become strings, lists and tuples lists, mappings maps.
+
+    Others may change the value whenever `pause` lets them in: what is packed of each collection is what it held when its
+    turn came, without the keys that a mapping has lost since.
 
     Raises:
         TypeError: it is none of these and has no `__serialize__`.
         ValueError: it is nested too deep, or an integer that a Lua number cannot hold exactly.
     """
     out: list[bytes] = []
-    _pack(out, value, 0)
-    return b''.join(out)
+    done: list[bytes] = []
+    _pack(out, value, 0, done, pause)
+    if not done:
+        return b''.join(out)
+    done.append(b''.join(out))
+    return b''.join(done)
 
 
-def _pack(out, value, depth):
+def _pack(out, value, depth, done, pause):
     if depth > _DEEPEST:
         raise ValueError(f'value is nested deeper than {_DEEPEST}')
+    if len(out) > _STEP:
+        done.append(b''.join(out))
+        out.clear()
+        pause()
     if value is None:
         out.append(b'Z' if depth else b'N')
     elif value is True or value is False:
@@ -140,19 +162,22 @@ def _pack(out, value, depth):
         _pack_text(out, b's', memoryview(value).tobytes())
     elif isinstance(value, Mapping):
         out.append(b'M')
-        for key, item in value.items():
+        for key in tuple(value):
+            item = value.get(key, _GONE)
+            if item is _GONE:
+                continue
             if key is None or key != key:
                 raise ValueError(f'{key!r} cannot be a key in Lua')
-            _pack(out, key, depth + 1)
-            _pack(out, item, depth + 1)
+            _pack(out, key, depth + 1, done, pause)
+            _pack(out, item, depth + 1, done, pause)
         out.append(b'}')
     elif isinstance(value, (list, tuple, set, frozenset)):
         out.append(b'L')
-        for item in value:
-            _pack(out, item, depth + 1)
+        for item in tuple(value):
+            _pack(out, item, depth + 1, done, pause)
         out.append(b']')
     elif hasattr(type(value), '__serialize__'):
-        _pack(out, value.__serialize__(), depth + 1)
+        _pack(out, value.__serialize__(), depth + 1, done, pause)
     else:
         raise TypeError(f'{type(value).__name__} cannot be passed to Lua: give it __serialize__, or return plain data')
 
@@ -161,10 +186,19 @@ def _pack_text(out, mark, text):
     out.append(b'%s%d:%s' % (mark, len(text), text))
 
 
-def unpack(packed: bytes):
+def unpack(packed: bytes, start: int = 0, pause: Callable[[], None] = _go_on):
     """A value that Lua packed. Strings come as str where they are UTF-8 and as bytes where not, whole numbers as int."""
-    stream = tokens(packed)
+    stream = tokens(packed, start)
+    if len(packed) > _SHORT:
+        stream = _pausing(stream, pause)
     return _unpack(next(stream), stream)
+
+
+def _pausing(stream, pause):
+    for number, token in enumerate(stream):
+        if not number % _STEP:
+            pause()
+        yield token
 
 
 def _unpack(token, stream):

@@ -622,9 +622,11 @@ function table.concat(...)
         pieces[count + 1] = with_room(concat, list, separator, start, stop < to and stop or to)
         pieces[count + 2] = start + step <= to and separator or ''
         count = count + 2
+        internal.look()
     end
     return join_all(pieces, count)
 end
+internal.concat = table.concat
 
 local SORT_IN_C, LONG_ITEM = 4096, 2^10
 -- Whether C sorts it soon: not many items, and none that takes long to compare. (Strings are compared with strings only.)

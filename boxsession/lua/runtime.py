@@ -634,7 +634,7 @@ class Runtime:
         if task.host is not None and (task.leaving is None or not task.leaving.pending):
             task.leaving = self._loop.run_callback(_flush_if_waiting, task)
         try:
-            answer = self._calls.call(request)
+            answer = self._calls.call(request, self._pause_call)
         finally:
             if timer is not None:
                 timer.stop()
@@ -642,6 +642,11 @@ class Runtime:
             task.calling = False
             self.rejoin()
         return False if task.killed else answer
+
+    def _pause_call(self):
+        """Lets the others in while arguments or results are copied. The function may have waited, and owe its turn."""
+        self.rejoin()
+        self.pause()
 
     def _push(self, tagged):
         task = getattr(getcurrent(), _TASK)
@@ -870,6 +875,10 @@ class Evaluator:
     def is_incomplete(self, text: bytes) -> bool:
         """Whether a statement, which is not run, waits for more lines."""
         return self._perform(_CHECK, text) == b''
+
+    def is_wrong(self, text: bytes) -> bool:
+        """Whether a statement, which is not run, is no Lua."""
+        return self._perform(_CHECK, text) == b'wrong'
 
     def connect(self) -> bytes:
         """Runs the on_connect triggers; gives b'', or the error that is to end the session."""

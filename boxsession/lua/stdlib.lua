@@ -4,6 +4,7 @@ local raw = internal.raw
 local byte, char, error, find, floor, format, getmetatable, gsub, max, next, rawget, rep, select, setmetatable, sub,
     tonumber, type = raw.byte, raw.char, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
     raw.gsub, raw.max, raw.next, raw.rawget, string.rep, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+local reverse = raw.reverse
 local raw_frexp = math.frexp
 local find_text = string.find          -- the one for users, which is interrupted
 local string, table, os = string, table, os
@@ -55,6 +56,39 @@ function string.split(text, separator, most)
 end
 
 -- Cuts white space, or the bytes of `chars`, off the left and the right side.
+-- What is longer is looked through by C, in steps between which the clock is looked at.
+local STRIP_STEP = 2^16
+
+-- The pattern of a byte that is none of `members`; where the first and the last of these are.
+local function other_than(members)
+    local set = '[^'
+    for member in next, members do
+        local letter = char(member)
+        set = set .. (member == 0 and '%z' or find(letter, '%w') and letter or '%' .. letter)
+    end
+    return next(members) and set .. ']' or ''
+end
+local function first_other(text, pattern, first)
+    for from = first, #text, STRIP_STEP do
+        local at = find(sub(text, from, from + STRIP_STEP - 1), pattern)
+        if at then
+            return from + at - 1
+        end
+        internal.look()
+    end
+    return #text + 1
+end
+local function last_other(text, pattern, first, last)
+    for to = last, first, -STRIP_STEP do
+        local at = find(reverse(sub(text, max(first, to - STRIP_STEP + 1), to)), pattern)
+        if at then
+            return to - at + 1
+        end
+        internal.look()
+    end
+    return first - 1
+end
+
 local function stripper(name, left, right)
     return function(text, chars)
         check_text(1, name, text)
@@ -68,6 +102,12 @@ local function stripper(name, left, right)
             end
         else
             members = {[32] = true, [9] = true, [10] = true, [11] = true, [12] = true, [13] = true}
+        end
+        if last > STRIP_STEP then
+            local pattern = other_than(members)
+            first = left and first_other(text, pattern, first) or first
+            last = right and last_other(text, pattern, first, last) or last
+            return sub(text, first, last)
         end
         while left and first <= last and members[byte(text, first)] do
             first = first + 1

@@ -5,7 +5,8 @@ protocol; text that an attacker chose comes behind it. So the first lines of a s
 A client that lets the attacker choose its first byte, too (`gopher:`, FTP's PORT), looks like a person with nc: only a
 listener without rights, or a unix socket, keeps it out.
 
-A line that is wrong Lua is nothing foreign: people mistype, and are answered.
+A line that is wrong Lua is nothing foreign: people mistype, and are answered. But they do not send the next line before
+that: the driver of ConsoleProtocol sees to lines of protocols that are not known here.
 """
 from __future__ import annotations
 
@@ -30,14 +31,29 @@ _OPENINGS = (
     ('SSH', re.compile(rb'SSH-\d')),
     ('git', re.compile(rb'[\da-f]{4}git-')),
     ('Redis', re.compile(rb'[*$]\d')),
+    ('JSON', re.compile(rb'''\{\s*"[^"]*"\s*:|\[\s*\{\s*"|\["[^"]*"\s*,'''
+                        rb'''|"[\w.$-]+"\s*:\s*(?:["\d{[-]|true|false|null)''')),
+    ('statsd', re.compile(rb'[\w.#@/-]+:[-+]?[\d.]+\|[a-z]')),
+    # A value and a time.
+    ('Graphite', re.compile(rb'[\w.;=-]+ -?[\d.]+(?:[eE][-+]?\d+)? \d{9,19}$')),
+    ('InfluxDB', re.compile(rb'[\w.-]+(?:,[\w.-]+=[^\s,]+)* [\w.-]+=\S+ \d{9,19}$')),
+    ('IMAP', re.compile(rb'[A-Za-z]{0,4}\d{1,6} (?:[A-Z]{4,}|login|select|noop|capability|logout|starttls|authenticate)'
+                        rb'(?: |$)')),
+    ('Subversion', re.compile(rb'\( \d+ \(')),
     ('memcached', re.compile(rb'(?:set|add|replace|append|prepend|cas) \S+ \d+ \d+ \d+|m[sgdan] [^\s=,]+(?: |$)')),
     ('beanstalkd', re.compile(rb'put \d+ \d+ \d+ \d+')),
     # A command in capitals with its argument: of mail, FTP, IRC, dict, PROXY.
     ('', re.compile(rb'[A-Z][A-Z\d_-]{2,}[ \t]+(?!(?:and|or)\b)(?:[\w@<:`]|/\S|\[[\d:I]|\{")')),
+    # The same in small letters, which people may use for something else: the most common ones.
+    ('', re.compile(rb'(?:helo|ehlo|lhlo|mail|rcpt|user|pass|nick|auth|gets?|head|post|put|delete|incr|decr|patch|options'
+                    rb'|connect|trace|config|slaveof)[ \t]+(?!(?:and|or)\b)(?:[\w@<:`$*\\]|/\S)', re.IGNORECASE)),
+    # What stands alone.
+    ('', re.compile(rb'(?:CAPA|STLS|STARTTLS|QUIT|NOOP|RSET|FEAT|SYST|PASV|PING|LOGOUT|CAPABILITY|CAPABILITIES|CONNECT'
+                    rb'|STOMP|EHLO|HELO|AUTH|MULTI)$')),
     # A header, and not a method's call.
     ('HTTP', re.compile(rb'''[A-Za-z][\w-]*:(?:$|[ \t]+(?!\w+[ \t]*[({"'\[]))''')),
-    # XML, a syslog's priority, a printer's job, rsync.
-    ('', re.compile(rb'[<@%]|\x1b%')),
+    # XML, a syslog's priority, also behind a length, a printer's job, rsync.
+    ('', re.compile(rb'[<@%]|\d+ <\d+>|\x1b%')),
 )
 
 
