@@ -284,7 +284,7 @@ def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
     loop.run(20.0)
     pause = min(100 * seconds, 2.0)
     assert all(after - before >= pause for before, after in pairwise(began[1:]))
-    assert len(began) >= 3                                          # and does not starve
+    assert len(began) >= 2                                          # and does not starve
     assert min(spinner.used for spinner in spinners) > 0.1          # the others of its lane do not wait with it
 
 

@@ -16,8 +16,8 @@ The rule
    both lanes are open in each iteration and get all the time there is.
 6. Operations that cannot be interrupted get a hundredth of the time. From the second turn within 2 s on that took five
    slices or more of the processor's time, the next one of its session comes no sooner than 100 times as long after it, 2 s
-   at most, while there is other work: the program's, or of other sessions in the last 100 ms. (What is cancelled does not
-   wait.)
+   at most, while there is other work: the program's, or other sessions' turns in the last 100 ms that were not as long.
+   (What is cancelled does not wait.)
 """
 from __future__ import annotations
 
@@ -132,11 +132,12 @@ class Lane:
             seconds = ended - began
             account.used = start + seconds
             self.total += seconds
-            if turns.last is not account:
-                turns.last, turns.ended_before = account, turns.ended
-            turns.ended = ended
             if seconds >= turns.long_seconds:
                 turns.note_long(account, seconds, ended)
+            else:
+                if turns.last is not account:
+                    turns.last, turns.ended_before = account, turns.ended
+                turns.ended = ended
             owed = self._spent - (began - self._ended) * turns.repaid
             spent = seconds + owed if owed > 0 else seconds
             self._ended = ended
@@ -221,7 +222,7 @@ class Turns:
         self.now = loop.now
         self.processor_seconds = loop.processor_time()      # when it was last looked at
         self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # see rule 6
-        self.last: Account | None = None    # whose turn was the last, when it ended, and when the last of another did
+        self.last: Account | None = None    # whose turn, of those not so long, was the last; when it ended, and another's
         self.ended = self.ended_before = -_INFINITE
         self.cancelled = Account(waits=False)       # tasks that go on to end what they do
         self._delay_timer = loop.timer(self._look_at_delayed)
