@@ -304,7 +304,9 @@ def test_a_stop_ends_also_who_catches_everything_but_that():
     console.start()
     client = Client(console.addresses[0])
     client.send('stubborn()\n')
-    gevent.sleep(0.05)
+    with gevent.Timeout(20):
+        while console.connections()[0].describe()['state'] != 'running':
+            gevent.sleep(0.01)
     console.stop()
     assert not caught
     assert b'cancelled' in client.read_to_end()
