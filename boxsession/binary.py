@@ -129,7 +129,7 @@ class BinaryConnection(Connection):
         self._flush()
         return not refusal
 
-    def _serve(self, hub) -> None:
+    def _serve(self, hub) -> bool:
         self._runtime.inside = None
         # What came while on_connect ran has waited for its end.
         self._waiting = True
@@ -144,6 +144,7 @@ class BinaryConnection(Connection):
             self._send_now()
         if self._is_broken:
             self._linger()
+        return True
 
     def _end_workers(self):
         self._cancel_running(self._farewell)

@@ -8,12 +8,13 @@ import logging
 import select
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
 import gevent
 from gevent import Timeout, get_hub, getcurrent
+from gevent.event import Event
 from gevent.hub import Waiter
 
 from boxsession.audit import Audit
@@ -60,7 +61,8 @@ class Connection:
                  '_watcher', '_waiting', '_draining', '_over', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
                  '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
-                 '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input')
+                 '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up',
+                 'statistics')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool):
@@ -74,7 +76,10 @@ class Connection:
         self._audit = None                      # the recorder, while it is on: see configure()
         self.is_private = is_private            # whether nobody on the way can read what is sent
         self._ending = 'the client left'        # why the session is over
-        self.greenlet = None                    # the one that run() is the body of
+        self.greenlet = None                    # the one that run() is the body of; None while the session sleeps
+        self._wake_up: Callable[[Connection], gevent.Greenlet] | None = None    # makes one; None for who never sleeps
+        self._over_event: Event | None = None
+        self.statistics = None                  # where its counters go in the end
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
         self._waiting = False                   # the greenlet sleeps until the client sends
@@ -100,28 +105,31 @@ class Connection:
 
     # The greenlet
 
-    def run(self) -> None:
-        """Serves the client. Returns when the session is over and its socket closed; raises nothing of the client's."""
+    def run(self) -> bool:
+        """Serves the client. Raises nothing of the client's.
+
+        Returns True when the session is over and its socket closed; False when it sleeps: until its client sends, it has no
+        greenlet. Then it is called again, in a new one.
+        """
         self.greenlet = getcurrent()
         enter_session(self.session)
         hub = get_hub()
-        self._watcher = hub.loop.io(self._sock.fileno(), _READ, priority=PRIORITY)
+        is_over = True
         try:
-            # A crowd that connects at once takes its turns like others.
-            waiter = Waiter()
-            self._runtime.turns.short.push(self._account, partial(switch, waiter))
-            waiter.get()
-            self._runtime.begin_turn()
-            self._watch(True)
-            self._evaluator = self._runtime.evaluator(self.session, self, self._account)
+            is_new = self._evaluator is None
+            if is_new:
+                self._begin(hub)
+            else:
+                self._evaluator.task.move_to(self.greenlet)
             self.greenlet.is_shielded = True
             try:
-                if self._open():
-                    self._serve(hub)
+                if not is_new or self._open():
+                    is_over = self._serve(hub)
                 else:
                     self._runtime.hits['refused.on_connect'] += 1
             finally:
-                self._close()
+                if is_over:
+                    self._close()
         except OSError as error:
             self._ending = f'connection lost: {error}'
             log.info('session %d: connection lost: %s', self.session.id, error)
@@ -129,13 +137,49 @@ class Connection:
             self._ending = 'failed'
             log.exception('session %d: failed', self.session.id)
         finally:
-            if self._audit is not None:
-                self._audit.event('end', self.session, reason=self._farewell or self._ending)
-            self._watch(False)
-            self._watcher.close()
-            self._end_writer()
-            self._sock.close()
             self.greenlet.is_shielded = False
+            if is_over:
+                if self._audit is not None:
+                    self._audit.event('end', self.session, reason=self._farewell or self._ending)
+                self._watch(False)
+                self._watcher.close()
+                self._end_writer()
+                self._sock.close()
+            else:
+                self.greenlet = None
+        return is_over
+
+    def _begin(self, hub) -> None:
+        self._watcher = hub.loop.io(self._sock.fileno(), _READ, priority=PRIORITY)
+        # A crowd that connects at once takes its turns like others.
+        waiter = Waiter()
+        self._runtime.turns.short.push(self._account, partial(switch, waiter))
+        waiter.get()
+        self._runtime.begin_turn()
+        self._watch(True)
+        self._evaluator = self._runtime.evaluator(self.session, self, self._account)
+
+    def may_sleep(self, wake_up: Callable[[Connection], gevent.Greenlet]) -> None:
+        """The session may sleep while its client is silent: wake_up(connection) makes the greenlet that then goes on."""
+        self._wake_up = wake_up
+
+    @property
+    def ended(self) -> Event:
+        """Set when the session is over."""
+        if self._over_event is None:
+            self._over_event = Event()
+        return self._over_event
+
+    def note_end(self) -> None:
+        """The session is over, and known no more."""
+        if self._over_event is not None:
+            self._over_event.set()
+
+    def _go_on(self) -> None:
+        """In the hub: lets the session's greenlet run."""
+        if self.greenlet is None:
+            self.greenlet = self._wake_up(self)
+        self.greenlet.switch()
 
     def _close(self) -> None:
         """Runs on_disconnect, once, whatever ended the session."""
@@ -194,7 +238,7 @@ class Connection:
         if self._waiting:
             turns = self._runtime.turns
             if turns.short.is_open and not self._account.due:
-                turns.short.run(self._account, self.greenlet.switch)
+                turns.short.run(self._account, self._go_on)
             else:
                 self._watch(False)
                 turns.short.push(self._account, self._resume)
@@ -209,7 +253,7 @@ class Connection:
         """In the hub: it is the turn of a session that has waited for input."""
         if self._waiting:
             self._watch(True)
-            self.greenlet.switch()
+            self._go_on()
 
     def _lost(self) -> None:
         """The client is gone while its statement runs: nobody would read the answer."""

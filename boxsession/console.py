@@ -54,6 +54,8 @@ _NOTHING, _WORD = (b'---\n- null\n...\n', b'nil;'), re.compile(rb'\s*[A-Za-z_]\w
 # The same with an argument: the call of a function that is none.
 _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
+# What the greenlet of an idle session is switched to with when it is to end.
+_SLEEP = object()
 
 
 class ConsoleConnection(Connection):
@@ -94,13 +96,14 @@ class ConsoleConnection(Connection):
         self._flush()
         return not refusal
 
-    def _serve(self, hub) -> None:
+    def _serve(self, hub) -> bool:
         protocol, out, runtime = self._protocol, self._out, self._runtime
         next_event, statement, monotonic = protocol.next_event, self._evaluator.statement, time.monotonic
         seconds_taken = runtime.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
-        while True:
+        is_over = self._waiting and not self._read_on()     # it has slept
+        while not is_over:
             if runtime.has_ticked:
                 # The last statement was no quick one, or waited.
                 if run > timed:
@@ -163,13 +166,12 @@ class ConsoleConnection(Connection):
                 self._count_unread(protocol.kept_bytes)
                 self._waiting = True
                 runtime.inside = None
-                hub.switch()
-                self._waiting = False
+                if self._can_sleep and not self._statements or hub.switch() is _SLEEP:
+                    return False
                 run = timed = 0
-                if self._draining or self._over:
+                if not self._read_on():
                     break
-                self._active = began = runtime.begin_turn()
-                self._read(idle=True)
+                began = self._active
             elif type(event) is More:
                 if self._prompt:
                     self._put(_PROMPT_MORE)
@@ -185,6 +187,25 @@ class ConsoleConnection(Connection):
             self._flush()
         if self._lingers:
             self._linger()
+        return True
+
+    def _read_on(self) -> bool:
+        """The client has sent something, or the session is to end; False where it does."""
+        self._waiting = False
+        if self._draining or self._over:
+            return False
+        self._active = self._runtime.begin_turn()
+        self._read(idle=True)
+        return True
+
+    @property
+    def _can_sleep(self) -> bool:
+        return self._wake_up is not None and self._remote is None
+
+    def sleep(self) -> None:
+        """In the hub: what only statements need is given up until the client sends the next one."""
+        if self._waiting and self.greenlet is not None and self._can_sleep:
+            self.greenlet.switch(_SLEEP)
 
     def _special(self, event: Statement) -> bytes:
         """Runs a statement while there is more to do than that."""

@@ -26,7 +26,7 @@ from boxsession.binary import BinaryConnection
 from boxsession.connection import Connection
 from boxsession.console import ConsoleConnection
 from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError
-from boxsession.greenlets import SessionEnded
+from boxsession.greenlets import SessionEnded, UserGreenlet
 from boxsession.histogram import Histogram
 from boxsession.listener import Listener, is_at, peer_uid
 from boxsession.lua.runtime import Runtime
@@ -48,6 +48,8 @@ log = logging.getLogger('boxsession')
 _CANCEL_SECONDS = 1.0
 
 _IDLE_LOOK_SECONDS = 1.0
+# A session that has been idle for so long gives up what only statements need; so many at each look.
+_SLEEP_SECONDS, _SLEEPERS = 5.0, 100
 _KEPT_PLACES = 3
 # TLS handshakes at a time: so many, and at most a fourth of limits.sessions.
 _HANDSHAKES, _HANDSHAKES_SHARE = 256, 4
@@ -108,7 +110,7 @@ class Console:
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
-        self._connections: dict[Any, Connection] = {}       # by greenlet
+        self._connections: dict[int, Connection] = {}       # by the session's id
         self._instance = str(uuid.uuid4())
         self._accepting = False
         self._idle_watch: gevent.Greenlet | None = None
@@ -382,8 +384,13 @@ class Console:
             limit = self.settings['limits.idle_seconds']
             hub = gevent.get_hub()
             hub.wait(hub.loop.timer(min(_IDLE_LOOK_SECONDS, limit / 4) if limit else _IDLE_LOOK_SECONDS, priority=PRIORITY))
+            now = time.monotonic()
+            to_sleep = [connection.sleep for connection in self._connections.values()
+                        if connection.greenlet is not None and connection.idle_seconds(now) >= _SLEEP_SECONDS
+                        and connection.session.type == 'console']
+            for sleep in to_sleep[:_SLEEPERS]:
+                hub.loop.run_callback(sleep)
             if limit:
-                now = time.monotonic()
                 for connection in self.connections():
                     if connection.idle_seconds(now) >= limit:
                         self._runtime.hits['limits.idle_seconds'] += 1
@@ -409,7 +416,10 @@ class Console:
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""
-        return self._connections.get(greenlet)
+        for connection in self._connections.values():
+            if connection.greenlet is greenlet:
+                return connection
+        return None
 
     def connection_of_session(self, session: Session | None) -> Connection | None:
         """The connection of a live session."""
@@ -431,17 +441,17 @@ class Console:
         if self._connections:
             log.info('stopping: %d sessions are open; what they run may go on for %g seconds', len(self._connections),
                      self.settings['limits.drain_seconds'])
+        left = [connection for connection in self._connections.values() if connection.greenlet is not getcurrent()]
         for connection in self._connections.values():
             connection.drain()
-        greenlets = [greenlet for greenlet in self._connections if greenlet is not getcurrent()]
-        gevent.joinall(greenlets, timeout=self.settings['limits.drain_seconds'] or None)
-        left = [greenlet for greenlet in greenlets if not greenlet.ready()]
+        left = _joined(left, self.settings['limits.drain_seconds'] or None)
         if left:
             log.warning('%d sessions did not end in time: their statements are cancelled', len(left))
-            for greenlet in left:
-                self._connections[greenlet].cancel()
-            gevent.joinall(left, timeout=_CANCEL_SECONDS)
-            gevent.killall([greenlet for greenlet in left if not greenlet.ready()], SessionEnded, timeout=_CANCEL_SECONDS)
+            for connection in left:
+                connection.cancel()
+            left = _joined(left, _CANCEL_SECONDS)
+            gevent.killall([connection.greenlet for connection in left if connection.greenlet is not None], SessionEnded,
+                           timeout=_CANCEL_SECONDS)
         self._release()
         self._stopped.set()
 
@@ -554,16 +564,27 @@ class Console:
                                        type=listener.config.protocol)
         connection = self._connect(sock, session, tunnel is not None or not isinstance(peer, tuple)
                                    or Address(host=peer[0]).is_local)
-        greenlet = getcurrent()
-        self._connections[greenlet] = connection
-        statistics = self.statistics        # it outlives a stop that did not wait for this session
-        statistics.begin(session)
+        self._connections[session.id] = connection
+        connection.statistics = self.statistics     # it outlives a stop that did not wait for this session
+        connection.statistics.begin(session)
+        if session.type == 'console' and tunnel is None:
+            connection.may_sleep(self._wake_up)
+        self._run(connection)
+
+    def _wake_up(self, connection):
+        return UserGreenlet(self._run, connection)
+
+    def _run(self, connection):
+        """The body of a greenlet of a session's."""
+        is_over = True
         try:
-            connection.run()
+            is_over = connection.run()
         finally:
-            del self._connections[greenlet]
-            statistics.end(connection)
-            self.sessions.end(session)
+            if is_over:
+                del self._connections[connection.session.id]
+                connection.statistics.end(connection)
+                self.sessions.end(connection.session)
+                connection.note_end()
 
     def _user_of(self, sock, listener, tunnel):
         """Who a session begins as, by name, or why it does not begin."""
@@ -591,3 +612,9 @@ class Console:
                                            greeting=console_greeting(__version__))
         connection.configure(self.settings)
         return connection
+
+
+def _joined(connections, timeout):
+    """Waits for the ends of sessions, and gives those that have not ended in time."""
+    gevent.joinall([connection.ended for connection in connections], timeout=timeout)
+    return [connection for connection in connections if not connection.ended.is_set()]

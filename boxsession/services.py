@@ -250,9 +250,9 @@ class Services:
             self._console.audit.event('kill', current_session(), target=connection.session.id,
                                       target_user=connection.session.user)
             connection.kill(f'the session was killed by session {_caller_id()}')
-        greenlets = [connection.greenlet for connection in found if connection.greenlet is not getcurrent()]
-        gevent.joinall(greenlets, timeout=_KILL_SECONDS if timeout is None else timeout)
-        return sum(greenlet.dead for greenlet in greenlets) + len(found) - len(greenlets)
+        ends = [connection.ended for connection in found if connection.greenlet is not getcurrent()]
+        gevent.joinall(ends, timeout=_KILL_SECONDS if timeout is None else timeout)
+        return sum(end.is_set() for end in ends) + len(found) - len(ends)
 
     # Another console
 

@@ -270,9 +270,7 @@ class TestTotalInputBytes:
 
     def test_lines_of_a_statement_that_goes_on_are_counted(self, served, connect):
         client = connect(served.addresses[1])
-        client.send('x = [[\n')
-        for _ in range(16):
-            client.send('x' * 65536 + '\n')
-        until(lambda: served._unread.total >= MIB // 2)
+        client.send('x = [[\n' + 'x' * 65536 + '\n' + 'x' * 65536 + '\n')
+        until(lambda: served._unread.total > 2 * 65536)
         client.close()
         until(lambda: served._unread.total == 0)

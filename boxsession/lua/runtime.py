@@ -146,6 +146,11 @@ class Task:
         self.is_clean = False                       # of all this nothing is to be looked at before it runs the next one
         setattr(self.greenlet, _TASK, self)
 
+    def move_to(self, greenlet: gevent.Greenlet) -> None:
+        """From now on the task is that greenlet's."""
+        self.greenlet = greenlet
+        setattr(greenlet, _TASK, self)
+
     def attach(self, coroutine: Any) -> None:
         """The task runs in that coroutine, which is not released before detach()."""
         self.address = 0
