@@ -49,8 +49,11 @@ _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 
 # Behind so many statements that failed a session is judged no more: another protocol shows itself sooner.
 _JUDGED_MAX = 100
-# What a name that nothing has is answered with, and what may be one: a command of another protocol, too.
-_NOTHING, _WORD = (b'---\n- null\n...\n', b'nil;'), re.compile(rb'\s*[A-Za-z_]\w*\s*')
+# What a name that nothing has is answered with, and names that are commands of other protocols, too.
+_NOTHING = (b'---\n- null\n...\n', b'nil;')
+_WORD = re.compile(
+    rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|ruok|'
+    rb'shutdown|srst|srvr|starttls|stat|stats|stls|sync|time|verbosity|version|wchs)|[A-Z][A-Z0-9_]+)\s*')
 # The same with an argument: the call of a function that is none.
 _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
@@ -225,8 +228,8 @@ class ConsoleConnection(Connection):
     def _judge(self, statement: bytes, reply: bytes) -> None:
         """Looks at what the first statements of a session came to.
 
-        Behind one that is no Lua, or a name that nothing has (alone, or in front of a literal), no Lua is run that came
-        before the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
+        Behind one that is no Lua, or another protocol's command (a name that nothing has), no Lua is run that came before
+        the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
         """
         evaluator, protocol = self._evaluator, self._protocol
         failed = evaluator.last_error()
@@ -329,6 +332,8 @@ class ConsoleConnection(Connection):
         else:
             what = event.protocol or 'a line of another protocol'
             told = f'this is no {event.protocol} server' if event.protocol else \
+                'this is not run, since it came before the answer to a first line that is no Lua: that may be another ' \
+                'protocol. Correct the first line, or wait for its answer' if self._doubts else \
                 'this is a console: no other protocol is spoken'
             self._runtime.hits['refused.foreign'] += 1
         log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
