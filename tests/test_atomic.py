@@ -34,6 +34,24 @@ def test_fibers_of_several_sessions_have_different_ids(console, connect):
     assert len(ids) == len(set(ids)) == 1500 * SESSIONS
 
 
+def test_short_statements_that_are_sent_together_are_atomic(console, connect):
+    running = console(limits={'slice_ms': 1})
+    clients = [connect(running) for _ in range(SESSIONS)]
+    count = 2000
+
+    def add(client):
+        client.reply('1')
+        client.send("while not go do require('fiber').sleep(0.01) end\n")
+        client.send('local old = n or 0 for i = 1, 100 do end n = old + 1\n' * count)
+        for _ in range(1 + count):
+            client.document()
+
+    jobs = [gevent.spawn(add, client) for client in clients]
+    connect(running).reply('go = true')
+    gevent.joinall(jobs, raise_error=True)
+    assert clients[0].value('n') == SESSIONS * count
+
+
 def test_documents_of_several_sessions_are_not_mixed(console, connect):
     mixed = at_once(console, connect, """
         local eval, first, mixed = require('console').eval, nil, 0

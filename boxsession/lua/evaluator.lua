@@ -282,6 +282,7 @@ local function perform(me, operation, text)
         if chunk then
             me.chunk, me.text = chunk, text
         end
+        me.is_fresh = true
         ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN, chunk)
         chunk = me.chunk
         if chunk then

@@ -357,7 +357,7 @@ local function batch_body(me, frames, longest)
                 break
             end
         end
-        me.sync, me.failed = sync, false
+        me.sync, me.failed, me.is_fresh = sync, false, true
         batch.runs = batch.done + 1
         me.user_code = true
         if not batch.lent and not batch.taken then
@@ -457,7 +457,7 @@ local function request(me, operation, name, arguments, sync)
     if operation == BATCH then
         return run_batch(me, name, sync)
     end
-    me.sync, me.failed, me.eval_error = sync, false, false
+    me.sync, me.failed, me.eval_error, me.is_fresh = sync, false, false, true
     local ok, out = task.run(me, perform, me, operation, name, arguments)
     local chunk = me.chunk
     if chunk then

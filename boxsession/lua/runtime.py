@@ -57,7 +57,8 @@ _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 
 # What is added to an operation when memory is short, as evaluator.lua has it.
 _TIGHT, _COLLECT, _CLOSELY = 16, 32, 64
-# What task.lua tells beside that it is the others' turn.
+# What task.lua tells of a look, and beside that it is the others' turn.
+_FIRST_LOOK = 2
 _FULL_MEMORY, _COLLECTED, _COLLECTING = 1, 2, 3
 
 # The settings that say how long a task may run.
@@ -119,7 +120,7 @@ class Task:
     """What runs user code: one greenlet with one Lua coroutine. Used by that greenlet, cancelled by any."""
 
     __slots__ = ('host', 'account', 'greenlet', 'fid', 'is_tight', 'killed', 'ending', 'reason', 'raised', 'waiter',
-                 'calling', 'limit', 'deadline', 'is_clean', 'is_watched', 'coroutine', 'address',
+                 'calling', 'limit', 'began', 'deadline', 'is_clean', 'is_watched', 'coroutine', 'address',
                  'is_interrupted', 'allowed', 'is_woken', 'leaving')
 
     def __init__(self, host: Host | None, account: Account, limit: str = ''):
@@ -137,6 +138,7 @@ class Task:
         self.calling = False                        # inside an exposed Python function
         self.leaving = None                         # the callback that flushes its output if that function waits
         self.limit = limit                          # the setting that says how long it may run, or ''
+        self.began = 0.0                            # when its statement was first looked at
         self.deadline = 0.0                         # when it has run so long; 0: not looked at yet
         self.is_watched = False                     # there is much in memory while it runs, and Lua knows
         self.coroutine: Any = None                  # of Lua's
@@ -441,7 +443,7 @@ class Runtime:
             self._check_deadline(task)
         return not task.killed
 
-    def _tick(self, is_own):
+    def _tick(self, where):
         """Called every so many instructions; task.lua says what the answers mean."""
         task = getattr(getcurrent(), _TASK)
         self.has_ticked = True
@@ -453,7 +455,7 @@ class Runtime:
         used = self._memory.used()
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
-        is_asked = is_own and task.is_interrupted
+        is_asked = where and task.is_interrupted
         # A look that was asked for, behind a few instructions, does not widen what may be filled between two looks.
         if is_asked:
             task.allowed = self._memory.in_force
@@ -467,7 +469,10 @@ class Runtime:
                 answer += 0.0625
         now = time.monotonic()
         slice_seconds = self.turns.slice_seconds
-        if slice_seconds and now - self._began >= slice_seconds:
+        if where == _FIRST_LOOK:
+            # Statements that were sent together are one turn, but each has a slice: so a short one is atomic.
+            task.began = now
+        elif slice_seconds and now - max(self._began, task.began) >= slice_seconds:
             answer += 0.25
         if is_asked:
             task.is_interrupted = False

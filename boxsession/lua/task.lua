@@ -185,7 +185,7 @@ function task.new_record(record)
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
     record.batch = record.batch or false
-    record.keeps_limit = false
+    record.keeps_limit, record.is_fresh = false, false
     return record
 end
 
@@ -354,7 +354,7 @@ function task.collect_before(me)
     collect_by_steps(me, ample / 2)
 end
 
--- TICK (1 in a task's own coroutine) answers for the greenlet that really runs, with its task's id, made negative when that is
+-- TICK (1 in a task's own coroutine, 2 where it is the first look at a statement) answers for the greenlet that really runs, with its task's id, made negative when that is
 -- cancelled, and with a half more when the collector is late, a quarter when the task's time slice is over (TURN lets the
 -- others in, and answers again), an eighth when the monitor asked for this look, and a sixteenth when there is much in memory.
 -- `current` is not believed: for the instructions between a port's return and the line that restores it, it is another task's.
@@ -367,7 +367,11 @@ local function hook()
     if critical or me and not me.user_code then
         return
     end
-    local ok, fid = raw_pcall(read, TICK, me and 1 or 0)
+    local where = 0
+    if me then
+        where, me.is_fresh = me.is_fresh and 2 or 1, false
+    end
+    local ok, fid = raw_pcall(read, TICK, where)
     me = me or current
     if ok and fid and fid % 1 ~= 0 then
         if fid % 1 >= LATE then
