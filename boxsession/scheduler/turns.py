@@ -116,7 +116,7 @@ class Lane:
         """Runs one turn and charges it. `start` is its place in virtual time, where it had one in the queue."""
         turns = self._turns
         used = account.used
-        if used < turns.virtual:
+        if used < turns.virtual - _CREDIT:
             used = turns.place(account)
         if used > start:
             start = used
