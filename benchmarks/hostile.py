@@ -4,7 +4,7 @@ usage: python benchmarks/hostile.py [--seconds S] [--only ATTACK] [--sessions N]
 
 Starts our server with its default settings (for some rows with an audit file, or as a part of a program); a bystander in a
 process of its own sends `1 + 1` 200 times a second, answered or not, while this process attacks. A row for each attack;
-exit code 1 when a bystander's p99 was over the wanted one, or the server had to be started anew.
+exit code 1 when a bystander's p99 or worst was over the wanted one, or the server had to be started anew.
 """
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import threading
 import time
 from pathlib import Path
 
-WANTED_P99_MS = 50
+WANTED_P99_MS, WANTED_WORST_MS = 10, 50
 GREETING_BYTES = 128
 PAUSE_SECONDS = 0.005
 
@@ -506,13 +506,14 @@ def main():
                     server = kind(Path(folder))
                     continue
                 p99 = percentile(during, 0.99)
-                if not chosen.smoke and p99 > WANTED_P99_MS:
+                if not chosen.smoke and (p99 > WANTED_P99_MS or max(during) > WANTED_WORST_MS):
                     failed.append(name)
                 print(f'{name:34} {percentile(before, 0.99):8.1f} ms {p99:6.1f} ms {max(during):6.1f} ms   '
                       f'{memory:6.0f} {peak:6.0f} {server.memory()[0]:6.0f}', flush=True)
         finally:
             server.stop()
-    print('over what is wanted, or dead: ' + ', '.join(failed) if failed else 'no restart, all as wanted (50 ms)')
+    print('over what is wanted, or dead: ' + ', '.join(failed) if failed else
+          f'no restart, all as wanted (p99 {WANTED_P99_MS} ms, worst {WANTED_WORST_MS} ms)')
     return 1 if failed else 0
 
 

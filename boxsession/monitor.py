@@ -22,6 +22,7 @@ _TURN_SECONDS = 0.01
 
 # Real ones, also in a program that is patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
+_thread_id = monkey.get_original('_thread', 'get_ident')
 _sleep = monkey.get_original('time', 'sleep')
 
 
@@ -43,8 +44,13 @@ class Monitor:
         self._beat_at = time.monotonic()
         self._stopped = False
         self._timer = None
+        self._clock: int | None = None      # of the processor's time that the loop's thread uses
 
     def start(self) -> None:
+        try:
+            self._clock = time.pthread_getcpuclockid(_thread_id())
+        except (AttributeError, OSError):       # not on this system
+            self._clock = None
         self._beat_at = time.monotonic()
         self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False, priority=PRIORITY)
         self._timer.start(self._beat)
@@ -58,6 +64,9 @@ class Monitor:
             self._timer.close()
             self._timer = None
 
+    def _processor_seconds(self):
+        return time.clock_gettime(self._clock) if self._clock is not None else 0.0
+
     def _beat(self):
         now = time.monotonic()
         self._lag.observe(max(0.0, now - self._beat_at - _BEAT_SECONDS))
@@ -66,12 +75,15 @@ class Monitor:
     def _watch(self):
         turns = self._turns
         seen = 0.0          # when the turn began that was met last
+        was_busy = 0.0      # how much of the processor's time the loop had used then
         told = None         # the beat behind which the loop was found held
         while not self._stopped:
-            began = turns.began
+            began, busy = turns.began, self._processor_seconds()
             if turns.is_running and began == seen:
+                if busy - was_busy > _TURN_SECONDS / 2:
+                    turns.certain = began           # no other process of the machine has made it long
                 self._interrupt()
-            is_idle, seen = began == seen and not turns.is_running, began
+            is_idle, seen, was_busy = began == seen and not turns.is_running, began, busy
             _sleep(_BEAT_SECONDS if is_idle else _TURN_SECONDS)
             beat_at = self._beat_at
             held = time.monotonic() - beat_at

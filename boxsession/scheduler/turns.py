@@ -14,10 +14,10 @@ The rule
    it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get a hundredth of the time. From the second turn within 2 s on that took five
-   slices or more of the processor's time, the next one of its session comes no sooner than 100 times as long after it, 2 s
-   at most, while there is other work: the program's, or other sessions' turns in the last 100 ms that were not as long.
-   (What is cancelled does not wait.)
+6. Operations that cannot be interrupted get a hundredth of the time. Behind a turn that took five slices or more of the
+   processor's time (the second within 2 s, where nobody watched it), the next one of its session comes no sooner than
+   100 times as long after it, 2 s at most, while there is other work: the program's, or other sessions' turns in the
+   last 100 ms that were not as long. (What is cancelled does not wait.)
 """
 from __future__ import annotations
 
@@ -208,12 +208,14 @@ class Turns:
         short, long: the two lanes.
         is_running: whether a turn runs, and is charged.
         began: when it, or the last one, began.
+        certain: when a turn began that is known to have kept the processor busy; told by who watches.
         virtual: virtual time: the use of the account that runs, as start-time fair queuing counts it.
     """
 
     def __init__(self, loop: Loop, slice_seconds: float = 0.002, share: float = 0.25):
         self.loop = loop
         self.virtual = 0.0
+        self.certain = -1.0
         self.is_running = False
         self.began = loop.now()
         self._busy_until = -_INFINITE
@@ -247,9 +249,11 @@ class Turns:
 
     def note_long(self, account: Account, seconds: float, ended: float) -> None:
         """A turn took long: if that was not for other processes of the machine, its session has to wait."""
-        seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
+        is_certain = self.certain == self.began
+        if not is_certain:
+            seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
-            if ended - account.long_at < _LONG_MAX:
+            if is_certain or ended - account.long_at < _LONG_MAX:
                 account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
             account.long_at = max(ended, account.due)
 
