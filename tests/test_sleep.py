@@ -32,7 +32,7 @@ def test_who_has_sent_nothing_sleeps(console, connect):
     assert [2] * 3 == [client.value('1 + 1') for client in clients]
 
 
-def test_who_has_sent_a_part_of_a_line_sleeps_and_goes_on(console, connect):
+def test_who_has_sent_a_part_of_a_line_sleeps_and_goes_on(console, connect, soon):
     running = console()
     client = connect(running)
     for piece in ('retu', 'rn 1 ', '+ '):

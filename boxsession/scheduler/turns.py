@@ -169,6 +169,7 @@ class Lane:
                 self._wait(due - now)
                 return
         self.is_open, self._spent = True, 0.0
+        turns.processor_seconds = turns.loop.processor_time()
         try:
             while self.is_open and self._heap:
                 self._run_first()
@@ -179,7 +180,6 @@ class Lane:
                 turns.watch(self, False)
 
     def _run_first(self):
-        self._turns.processor_seconds = self._turns.loop.processor_time()
         start, _, account = heappop(self._heap)
         tasks = self._tasks[account]
         if account.due and self._turns.has_to_wait(account):
