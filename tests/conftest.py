@@ -33,9 +33,9 @@ def pytest_configure(config):
 
 
 # What these ask depends on Lua alone, not on the version of Python.
-LUA_ALONE = {'test_access', 'test_atomic', 'test_compat', 'test_differential', 'test_fiber', 'test_hostile', 'test_identity',
-             'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_sandbox', 'test_serializers',
-             'test_transcripts', 'test_turns'}
+LUA_ALONE = {'test_access', 'test_atomic', 'test_compat', 'test_differential', 'test_fiber', 'test_hostile',
+             'test_identity', 'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_sandbox',
+             'test_serializers', 'test_transcripts', 'test_turns'}
 
 
 def pytest_collection_modifyitems(items):

@@ -614,8 +614,14 @@ local function create(name, ...)
     credentials[co] = credentials[co_running()] or current.session.maker
     made_count = made_count + 1
     if made_count >= REBUILD_COUNT then
+        -- Without memory some would be left without a hook.
+        critical = true
+        task.make_room()
         raw_pcall(rebuild_hooks)
         critical = false
+        if collectgarbage('count') > ample then
+            keep_limit()
+        end
     end
     return co
 end
