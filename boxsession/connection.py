@@ -5,7 +5,6 @@ What is answered is gathered, and goes out in one write for each read, and at th
 from __future__ import annotations
 
 import logging
-import select
 import socket
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +12,7 @@ from functools import partial
 from typing import Any
 
 import gevent
-from gevent import Timeout, get_hub, getcurrent
+from gevent import Timeout, get_hub, getcurrent, monkey
 from gevent.event import Event
 from gevent.hub import Waiter
 
@@ -38,6 +37,9 @@ _READ, _WRITE = 1, 2            # libev's event masks
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
 # What a client sends behind the last answer is read for so long, and so much of it.
+
+# The real one, also in a program that is patched.
+_poll = monkey.get_original('select', 'poll')
 
 # A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
 _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
@@ -222,7 +224,7 @@ class Connection:
             self._probe.start(self._look_for_hangup)
 
     def _look_for_hangup(self) -> None:
-        poller = select.poll()
+        poller = _poll()                # gevent's would wait, which this cannot
         poller.register(self._sock.fileno(), 0)
         if poller.poll(0):
             self._lost()

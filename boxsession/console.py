@@ -56,6 +56,10 @@ _WORD = re.compile(
     rb'shutdown|srst|srvr|starttls|stat|stats|stls|sync|time|verbosity|version|wchs)|[A-Z][A-Z0-9_]+)\s*')
 # The same with an argument: the call of a function that is none.
 _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
+# What was sent before the answer to such a line is not run, until the client has been silent for so long.
+_DOUBT_SECONDS = 0.5
+_DOUBTED = ('not run: it was sent before the answer to a line that is no Lua, or is a command of another protocol. '
+            'Correct that line, and send this again')
 _PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 # What the greenlet of an idle session is switched to with when it is to end.
 _SLEEP = object()
@@ -65,7 +69,7 @@ class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
     __slots__ = ('_protocol', '_greeting', '_remote', '_prompt', '_early', '_is_special',
-                 '_lingers', '_doubts')
+                 '_lingers', '_doubts', '_has_refused')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool, greeting: bytes):
@@ -77,6 +81,7 @@ class ConsoleConnection(Connection):
         self._is_special = True                 # a statement is not only to be run: see _serve()
         self._lingers = False                   # what still comes is read before the socket is closed
         self._doubts = False                    # of what has come no Lua is to be run: see _judge()
+        self._has_refused = False               # nor has been
         self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _open(self) -> bool:
@@ -197,7 +202,10 @@ class ConsoleConnection(Connection):
         self._waiting = False
         if self._draining or self._over:
             return False
-        self._active = self._runtime.begin_turn()
+        now = self._runtime.begin_turn()
+        if self._doubts and now - self._active > _DOUBT_SECONDS:
+            self._doubts = self._has_refused = False
+        self._active = now
         self._read(idle=True)
         return True
 
@@ -213,8 +221,7 @@ class ConsoleConnection(Connection):
     def _special(self, event: Statement) -> bytes:
         """Runs a statement while there is more to do than that."""
         if self._doubts and event.text.strip() and not self._evaluator.is_wrong(event.text):
-            self._protocol.refuse()
-            return b''
+            return self._doubted(event)
         if self._audit is not None:
             reply = self._audited(event)
         else:
@@ -225,6 +232,19 @@ class ConsoleConnection(Connection):
         self._is_special = protocol.is_judging or self._audit is not None or self._remote is not None
         return reply
 
+    def _doubted(self, event: Statement) -> bytes:
+        """The reply to a statement that is not run, since it may come from a program that speaks another protocol."""
+        if event.may_continue and self._evaluator.is_incomplete(event.text):
+            return b''
+        if not self._has_refused:
+            self._has_refused = True
+            log.info('session %d from %s sent more behind a line that is no Lua, and did not wait for the answer: not run',
+                     self.session.id, self.session.peer)
+        if self._audit is not None:
+            self._audit.statement(self.session, self.session.user, event.text, b'not run: behind a line that is no Lua',
+                                  0.0, self._runtime.let_others_in)
+        return self._evaluator.error(_DOUBTED)
+
     def _judge(self, statement: bytes, reply: bytes) -> None:
         """Looks at what the first statements of a session came to.
 
@@ -233,8 +253,9 @@ class ConsoleConnection(Connection):
         """
         evaluator, protocol = self._evaluator, self._protocol
         failed = evaluator.last_error()
+        if self._has_refused:
+            return
         if self._statements >= _JUDGED_MAX:
-            self._doubts = False
             protocol.trust()
             return
         if failed:
@@ -313,7 +334,7 @@ class ConsoleConnection(Connection):
                 return True
             message = 'the statement was cancelled'
             if self._protocol.is_judging and (_WORD.fullmatch(event.text) or self._evaluator.is_wrong(event.text)):
-                self._doubts = self._protocol.has_more
+                self._doubts = self._doubts or self._protocol.has_more
         if self._audit is not None:
             text = b'' if isinstance(event, TooLong) else event.text
             problem = f'not run: {message.partition(":")[0]}'.encode()
@@ -332,8 +353,6 @@ class ConsoleConnection(Connection):
         else:
             what = event.protocol or 'a line of another protocol'
             told = f'this is no {event.protocol} server' if event.protocol else \
-                'this is not run, since it came before the answer to a first line that is no Lua: that may be another ' \
-                'protocol. Correct the first line, or wait for its answer' if self._doubts else \
                 'this is a console: no other protocol is spoken'
             self._runtime.hits['refused.foreign'] += 1
         log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)

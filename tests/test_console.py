@@ -329,9 +329,10 @@ def test_what_comes_behind_a_line_that_no_console_knows_does_not_run(console, co
     admin.reply("set = box.session.on_connect(function() require('console').set_default_output('%s') end)" % output)
     page = connect(served)
     page.send(opening + b'\r\nowned = 1\r\n' * 5)
+    page.end()
     page.read_to_end()
     assert [None] == admin.values('owned')
-    assert 1 == caplog.text.count(': closed')
+    assert 1 == caplog.text.count(': closed') + caplog.text.count(': not run')
     admin.reply('box.session.on_connect(nil, set)')
 
 
@@ -358,6 +359,17 @@ def test_lua_that_comes_before_the_answer_to_what_is_none_does_not_run(console, 
     page.end()
     page.read_to_end()
     assert [None] == admin.values('owned')
+
+
+def test_behind_a_first_line_that_is_wrong_each_statement_is_answered_and_can_be_sent_again(console, connect, monkeypatch):
+    monkeypatch.setattr('boxsession.console._DOUBT_SECONDS', 0)
+    client = connect(console())
+    client.send('lcoal x = 1\nx = 2\n\nfor i = 1, 2 do\nx = i end\nx\n')
+    documents = [client.document() for _ in range(5)]
+    assert b'lcoal x' in documents[0] and documents[2] == b'---\n...\n'
+    assert all(b'not run' in documents[number] for number in (1, 3, 4))
+    client.send('x = 2\nx\n')
+    assert [b'---\n...\n', b'---\n- 2\n...\n'] == [client.document() for _ in range(2)]
 
 
 def test_lua_that_comes_behind_the_answer_runs(console, connect):

@@ -396,18 +396,13 @@ def test_a_wrong_line_is_no_reason_to_trust_the_next():
     assert [Statement(b'x y z', False), Foreign('HTTP')] == judged([b'x y z\r\nHost: x\r\n\r\nowned = 1\r\n'])
 
 
-def test_what_is_refused_is_dropped_with_all_behind_it():
+def test_it_tells_whether_more_than_blanks_has_come():
     protocol = ConsoleProtocol(100, is_judging=True)
     protocol.receive_data(b'x y z\n\r\n')
     assert Statement(b'x y z', False) == protocol.next_event()
     assert not protocol.has_more
     protocol.receive_data(b'1\n2')
     assert protocol.has_more
-    assert [b'', b'1'] == [protocol.next_event().text for _ in range(2)]
-    protocol.refuse()
-    assert [Foreign(''), End(), End()] == [protocol.next_event() for _ in range(3)]
-    protocol.receive_data(b'owned = 1\n')
-    assert End() == protocol.next_event()
 
 
 def test_who_is_trusted_may_send_anything():

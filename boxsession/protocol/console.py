@@ -14,7 +14,7 @@ auto (the driver says with hold() that a statement is not complete), on (a backs
 
 A server's protocol `is_judging` at first: each line is looked at before anything of it is handed out, and one of another
 protocol, or one that is too long to tell, is a Foreign event, behind which there is only End. The driver ends that with
-trust(), when a statement was run without an error, or with refuse(), which makes Foreign what comes next.
+trust(), when a statement was run without an error.
 """
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class ConsoleProtocol:
     """
 
     __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
-                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes', 'is_judging', '_dropped', '_refusal')
+                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes', 'is_judging', '_dropped')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off', goodbyes: bool = True,
                  is_judging: bool = False):
@@ -131,7 +131,6 @@ class ConsoleProtocol:
         self._telnet = TelnetFilter() if is_judging else None
         self.is_judging = is_judging
         self._dropped = b''                         # while judging: of the line under way, what interrupts took
-        self._refusal: Foreign | None = None        # what refuse() has made, until it is handed out
 
     def receive_data(self, data: bytes) -> bool:
         """Takes what came from the client. True if there was an interrupt in it: what runs now is to be cancelled."""
@@ -171,10 +170,6 @@ class ConsoleProtocol:
         self._dropped = b''
         if self._telnet is not None and self._telnet.is_at_rest:
             self._telnet = None
-
-    def refuse(self) -> None:
-        """Says that the last statement is not to be run, and that nothing behind it is."""
-        self._refusal = self._refuse(Foreign(''))
 
     @property
     def has_more(self) -> bool:
@@ -356,9 +351,6 @@ class ConsoleProtocol:
             event = self._judge_partial()
             if event is not None:
                 return event
-        if self._refusal is not None:
-            event, self._refusal = self._refusal, None
-            return event
         if self._ended:
             text = (self._held or b'') + bytes(buffer)
             buffer.clear()
