@@ -347,6 +347,30 @@ console.stop()
     subprocess.run([sys.executable, '-c', code], check=True, cwd=PROJECT, timeout=30)
 
 
+@pytest.mark.parametrize('patch', ['', 'from gevent import monkey; monkey.patch_all()'])
+def test_a_client_that_vanishes_has_its_statement_cancelled(tmp_path, patch):
+    code = f"""
+{patch}
+import gevent, socket
+from boxsession import Console
+console = Console(listen=['unix:{tmp_path}/a'])
+console.start()
+for statement in (b'while true do end\\n', b'require("fiber").sleep(1000)\\n'):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect('{tmp_path}/a')
+    sock.sendall(statement)
+    with gevent.Timeout(20):
+        while not console.connections() or console.connections()[0].describe()['state'] != 'running':
+            gevent.sleep(0.01)
+        sock.close()
+        while console.sessions:
+            gevent.sleep(0.01)
+console.stop()
+"""
+    ran = subprocess.run([sys.executable, '-c', code], cwd=PROJECT, timeout=60, capture_output=True, text=True)
+    assert (0, '') == (ran.returncode, ran.stderr)
+
+
 def test_the_example_service_can_be_looked_into_and_acted_on(connect):
     with subprocess.Popen([sys.executable, str(PROJECT / 'examples' / 'embed.py'), '--http', '0', '--console',
                            '127.0.0.1:0'], stdout=subprocess.PIPE, text=True,
