@@ -358,6 +358,7 @@ console.start()
 for statement in (b'while true do end\\n', b'require("fiber").sleep(1000)\\n'):
     sock = socket.socket(socket.AF_UNIX)
     sock.connect('{tmp_path}/a')
+    assert len(sock.recv(128, socket.MSG_WAITALL)) == 128       # with something unread a close is a reset
     sock.sendall(statement)
     with gevent.Timeout(20):
         while not console.connections() or console.connections()[0].describe()['state'] != 'running':
