@@ -264,6 +264,7 @@ class Connection:
         self._end_probe()
         if self._cancels:
             self._cancel_running('')
+        get_hub().loop.run_callback(self._wake)     # where nothing runs: a fiber's push may have seen it first
 
     # Output
 

@@ -74,7 +74,7 @@ def turns(console, monkeypatch):
             text = plain(name)
             if name != 'task':
                 return text
-            made = re.sub(rb'(HOOK_COUNT, COROUTINE_COUNT, HEAVY_COUNT, MUCH =) \d+, \d+, \d+,',
+            made = re.sub(rb'(HOOK_COUNT, COROUTINE_COUNT, LEAST_COUNT, COROUTINE_KB =) \d+, \d+, \d+,',
                           rb'\1 %d, %d, %d,' % ((instructions,) * 3), text)
             assert made != text
             return made

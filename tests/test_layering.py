@@ -32,8 +32,8 @@ LAYERS = [
 DOORS = {
     'lupa': {'lua.runtime', 'lua.interrupt', 'client.completeness'},
     'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'greenlets', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener', 'monitor',
-               'remote', 'server', 'services', 'logs',
+    'gevent': {'session', 'greenlets', 'lua.interrupt', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener',
+               'monitor', 'remote', 'server', 'services', 'logs',
                'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
     'prometheus_client': {'metrics'},
     'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},

@@ -107,6 +107,17 @@ def test_one_whose_client_leaves_ends(console, connect):
     until(lambda: not running.sessions)
 
 
+def test_one_ends_whose_client_is_missed_by_a_push_first(console, connect):
+    running = console()
+    for _ in range(60):
+        client = connect(running)
+        client.send("f = require('fiber') f.create(function() while true do for i = 1, 50 do box.session.push(i) end "
+                    'f.sleep(0) end end)\n')
+        client.document()
+        client.reset()
+    until(lambda: not running.sessions)
+
+
 def test_a_stop_ends_all(console, connect):
     ended = []
     running = console(expose={'note': lambda: ended.append(current_session().id)})

@@ -9,9 +9,10 @@ from __future__ import annotations
 import ctypes
 from typing import Any
 
+from gevent import monkey
 from lupa import lua51
 
-__all__ = ['address_of', 'interrupt']
+__all__ = ['LOCK', 'address_of', 'interrupt']
 
 _MASKCOUNT = 8
 
@@ -19,7 +20,7 @@ _MASKCOUNT = 8
 def _library() -> Any:
     """Lua's functions; None where the build of lupa keeps them to itself."""
     try:
-        library: Any = ctypes.PyDLL(lua51.__file__)     # holds the GIL: see interrupt()
+        library: Any = ctypes.PyDLL(lua51.__file__)     # holds the GIL: so short a call need not give it up
         library.lua_gethook.restype = ctypes.c_void_p
         library.lua_gethook.argtypes = [ctypes.c_void_p]
         library.lua_sethook.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
@@ -29,12 +30,14 @@ def _library() -> Any:
 
 
 _LUA = _library()
+# A real one, also in a program that is patched: the monitor's thread takes it.
+LOCK = monkey.get_original('_thread', 'allocate_lock')()
 
 
 def address_of(coroutine: Any) -> int:
     """Where the state of a coroutine is in memory; 0 where that is of no use.
 
-    Nothing may be done with it once the last reference to the coroutine is given up.
+    Whoever gives the coroutine up first makes interrupt() forget it, under LOCK.
     """
     if _LUA is None:
         return 0
@@ -42,11 +45,14 @@ def address_of(coroutine: Any) -> int:
     return int(address.rstrip('>'), 16) if address else 0
 
 
-def interrupt(address: int) -> None:
-    """Has the hook of a coroutine called at its next instruction, and at each behind it until the hook sets itself anew.
+def interrupt(task: Any) -> None:
+    """Has the hook of a task's coroutine called at its next instruction, and at each behind it until it sets itself anew.
 
-    The caller holds the GIL all the time from where it looked whether the coroutine is still referred to.
+    The coroutine is not released meanwhile: `task.address` becomes 0 under LOCK before it is.
     """
-    hook = _LUA.lua_gethook(address)
-    if hook:
-        _LUA.lua_sethook(address, hook, _MASKCOUNT, 1)
+    with LOCK:
+        if task.address:
+            hook = _LUA.lua_gethook(task.address)
+            if hook:
+                task.is_interrupted = True
+                _LUA.lua_sethook(task.address, hook, _MASKCOUNT, 1)

@@ -35,7 +35,7 @@ from boxsession.greenlets import TASK as _TASK
 from boxsession.greenlets import UserGreenlet
 from boxsession.histogram import Histogram
 from boxsession.lua import exposed
-from boxsession.lua.interrupt import address_of, interrupt
+from boxsession.lua.interrupt import LOCK, address_of, interrupt
 from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
@@ -155,13 +155,15 @@ class Task:
 
     def attach(self, coroutine: Any) -> None:
         """The task runs in that coroutine, which is not released before detach()."""
-        self.address = 0
+        with LOCK:
+            self.address = 0
         self.coroutine = coroutine
         self.address = address_of(coroutine)
 
     def detach(self) -> None:
         """Gives the coroutine up. Its release touches Lua, which must not find the memory full."""
-        self.address = 0
+        with LOCK:
+            self.address = 0
         self.coroutine = None
 
     def raise_kept(self) -> None:
@@ -408,9 +410,8 @@ class Runtime:
     def interrupt(self) -> None:
         """Ends the turn that runs now at its next instruction, in whatever thread this is called."""
         task = self.inside
-        if task is not None and task.address:
-            task.is_interrupted = True
-            interrupt(task.address)
+        if task is not None:
+            interrupt(task)
 
     def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
         """Ends what the task runs, as soon as it next reaches a port. Callable from any greenlet and from the hub."""

@@ -15,8 +15,8 @@ local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarba
 
 -- How many VM instructions pass between two looks at the clock: about 20 us of ordinary code, 4 % of its speed. Where a few of
 -- them take long, Python's monitor asks for the next look (interrupt.py). It cannot reach the coroutines of users: there they
--- are fewer, and fewer still where so much is in memory (in KB) that one instruction may take a millisecond.
-local HOOK_COUNT, COROUTINE_COUNT, HEAVY_COUNT, MUCH = 2000, 500, 30, 2048
+-- are fewer, the fewer the longer the strings may be that one instruction compares (some 5 ns a byte at worst).
+local HOOK_COUNT, COROUTINE_COUNT, LEAST_COUNT, COROUTINE_KB = 2000, 300, 2, 2^18
 
 -- The error value of a cancelled statement: a private table, so that no user code can raise or recognise it.
 local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
@@ -360,6 +360,12 @@ end
 -- `current` is not believed: for the instructions between a port's return and the line that restores it, it is another task's.
 local LATE, OVER, ASKED, MANY = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
+local function coroutine_count()
+    local count = COROUTINE_KB / collectgarbage('count')
+    count = count - count % 1
+    return count > COROUTINE_COUNT and COROUTINE_COUNT or count < LEAST_COUNT and LEAST_COUNT or count
+end
+
 local function hook()
     -- Trusted code outside a run is short, and has its room, which letting others in would take away. It runs in a task's own
     -- coroutine, which tells whose it is; `current` may still be another task's.
@@ -372,7 +378,10 @@ local function hook()
         where, me.is_fresh = me.is_fresh and 2 or 1, false
     end
     local ok, fid = raw_pcall(read, TICK, where)
-    me = me or current
+    if not me then
+        me = current
+        sethook(hook, '', coroutine_count())
+    end
     if ok and fid and fid % 1 ~= 0 then
         if fid % 1 >= LATE then
             current, critical = records[fid - fid % 1] or me, false
@@ -638,9 +647,7 @@ end
 
 -- Like coroutine.resume, for what create() made.
 local function resume(co, ...)
-    if collectgarbage('count') > MUCH then
-        sethook(co, hook, '', HEAVY_COUNT)
-    end
+    sethook(co, hook, '', coroutine_count())
     return co_resume(co, ...)
 end
 task.resume = resume
