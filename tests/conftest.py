@@ -37,11 +37,17 @@ LUA_ALONE = {'test_access', 'test_atomic', 'test_compat', 'test_differential', '
              'test_identity', 'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_sandbox',
              'test_serializers', 'test_transcripts', 'test_turns'}
 
+# These take long, and no version of Python has ever made a difference to them: they run with the newest only.
+HEAVY = {'test_audit', 'test_backlog', 'test_binary_clients', 'test_connect_hostile', 'test_connector_suites',
+         'test_faults', 'test_output', 'test_redaction', 'test_store', 'test_stress'}
+
 
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.stem in LUA_ALONE:
             item.add_marker(pytest.mark.lua)
+        elif item.path.stem in HEAVY:
+            item.add_marker(pytest.mark.heavy)
 
 
 @pytest.fixture(autouse=True)
