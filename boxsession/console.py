@@ -174,7 +174,7 @@ class ConsoleConnection(Connection):
                 self._count_unread(protocol.kept_bytes)
                 self._waiting = True
                 runtime.inside = None
-                if self._can_sleep and not self._bytes_in or hub.switch() is _SLEEP:
+                if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
                     return False
                 run = timed = 0
                 if not self._read_on():

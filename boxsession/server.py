@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -106,7 +107,10 @@ class Console:
         self.statistics: Statistics | None = None
         self._handshakes: dict[Any, None] = {}      # greenlets whose clients are in TLS's, the oldest first
         self._stalled: set[Any] = set()             # those that are to end
-        self._unsent, self._unread = Backlog(self._end_for_unsent), Backlog(self._end_for_unread)
+        self._unsent = Backlog(partial(
+            self._end_for, 'limits.total_output_bytes', 'that its client has not taken', 'take its output'))
+        self._unread = Backlog(partial(
+            self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
         self.metrics = None                         # the server of metrics, where there is one
         self._runtime: Runtime | None = None
         self._listeners: list[Listener] = []
@@ -396,23 +400,12 @@ class Console:
                         self._runtime.hits['limits.idle_seconds'] += 1
                         connection.kill(f'the session is closed: it was idle for {limit:g} seconds (limits.idle_seconds)')
 
-    def _end_for_unsent(self, connection, count):
-        """Ends a session that holds too much of what all clients together have not taken."""
-        self._runtime.hits['limits.total_output_bytes'] += 1
-        log.warning('session %d from %s: closed: its client has not taken %d bytes, and all clients together more than %d '
-                    '(limits.total_output_bytes)', connection.session.id, connection.session.peer, count,
-                    self.settings['limits.total_output_bytes'])
-        connection.kill('the session is closed: it does not take its output, and all clients together hold too much '
-                        '(limits.total_output_bytes)')
-
-    def _end_for_unread(self, connection, count):
-        """Ends a session that holds too much of what all clients together have sent and not finished."""
-        self._runtime.hits['limits.total_input_bytes'] += 1
-        log.warning('session %d from %s: closed: %d bytes of its input cannot be run yet, and of all clients together more '
-                    'than %d (limits.total_input_bytes)', connection.session.id, connection.session.peer, count,
-                    self.settings['limits.total_input_bytes'])
-        connection.kill('the session is closed: it does not finish its input, and all clients together hold too much '
-                        '(limits.total_input_bytes)')
+    def _end_for(self, limit, left, reason, connection, count):
+        """Ends a session for which too much is held, of what is held for all clients together."""
+        self._runtime.hits[limit] += 1
+        log.warning('session %d from %s: closed: %d bytes %s, and of all clients together more than %d (%s)',
+                    connection.session.id, connection.session.peer, count, left, self.settings[limit], limit)
+        connection.kill(f'the session is closed: it does not {reason}, and all clients together hold too much ({limit})')
 
     def connection_of(self, greenlet) -> Connection | None:
         """The connection whose own greenlet it is."""

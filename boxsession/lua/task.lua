@@ -354,10 +354,11 @@ function task.collect_before(me)
     collect_by_steps(me, ample / 2)
 end
 
--- TICK (1 in a task's own coroutine, 2 where it is the first look at a statement) answers for the greenlet that really runs, with its task's id, made negative when that is
--- cancelled, and with a half more when the collector is late, a quarter when the task's time slice is over (TURN lets the
--- others in, and answers again), an eighth when the monitor asked for this look, and a sixteenth when there is much in memory.
--- `current` is not believed: for the instructions between a port's return and the line that restores it, it is another task's.
+-- TICK answers for the greenlet that really runs. (It is asked with 1 in a task's own coroutine, with 2 where this is the first
+-- look at a statement.) The answer is the task's id, made negative when that is cancelled, and with a half more when the
+-- collector is late, a quarter when the task's time slice is over (TURN lets the others in, and answers again), an eighth when
+-- the monitor asked for this look, and a sixteenth when there is much in memory. `current` is not believed: for the
+-- instructions between a port's return and the line that restores it, it is another task's.
 local LATE, OVER, ASKED, MANY = 0.5, 0.25, 0.125, 0.0625
 local THROWN_AGAIN = 3         -- looks at the clock
 local function coroutine_count()
