@@ -20,6 +20,7 @@ import sys
 import tempfile
 import threading
 import time
+from functools import cache
 from pathlib import Path
 
 WANTED_P99_MS, WANTED_WORST_MS = 10, 50
@@ -221,6 +222,7 @@ def shown_as(mode, text, sessions=2):
     return attack
 
 
+@cache
 def colliding_keys():
     """Integers of which a dict of Python's takes each only after it has looked at some 20,000 others.
 
@@ -480,6 +482,7 @@ def main():
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     failed = []
+    colliding_keys()                    # made once: it takes a while
     with tempfile.TemporaryDirectory() as folder:
         server = Server(Path(folder))
         print(f'{"attack":34} {"p99 before":>11} {"during":>9} {"worst":>9}   memory before, peak, after (MiB)')

@@ -165,8 +165,11 @@ class BinaryConnection(Connection):
 
     # Input
 
-    def _readable(self) -> None:
-        """In the hub: the client has sent something, or has left."""
+    def _go_on(self) -> None:
+        """In the hub: there is input. Workers run what has come."""
+        self._read()
+
+    def _read(self) -> None:
         try:
             data = self._sock.recv(_READ_BYTES)
         except BlockingIOError:

@@ -201,7 +201,7 @@ SETTINGS = (
             "Share of the event loop's time for statements that run longer than a slice, while the loop has other work; "
             '0 for no limit.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
-            'How long a client may take to read what it asked for; 0 for no limit.', is_live=True),
+            'How long a client may take to read 256 KiB of what it asked for, or less; 0 for no limit.', is_live=True),
     Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',
             is_live=True),
     Setting('audit.file', None, _text, 'Where each statement is recorded, one JSON object a line; SIGHUP opens it anew.',

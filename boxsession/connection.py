@@ -236,26 +236,38 @@ class Connection:
             self._probe = None
 
     def _readable(self) -> None:
-        """In the hub: the client has sent something, or has left."""
+        """In the hub: the client has sent something, or has left. Reading it is a turn, also while a statement runs."""
+        turns = self._runtime.turns
         if self._waiting:
-            turns = self._runtime.turns
-            if turns.short.is_open and not self._account.due:
+            if turns.short.is_open and not self._account.is_long:
                 turns.short.run(self._account, self._go_on)
             else:
                 self._watch(False)
                 turns.short.push(self._account, self._resume)
+        elif turns.short.is_open:
+            turns.short.run(self._account, self._read_early)
+        else:
+            # It may be an interrupt: it waits neither behind the sessions that have used less, nor for rule 6.
+            self._watch(False)
+            turns.short.push(turns.cancelled, self._resume)
+
+    def _resume(self) -> None:
+        """In the hub: it is the turn of a session that has input to read."""
+        if self._probe is not None:             # not to be read now
             return
-        # A statement is under way: it is read on, to see an interrupt.
+        if self._waiting:
+            self._watch(True)
+            self._go_on()
+        elif not self._over:
+            self._watch(True)
+            self._read_early()
+
+    def _read_early(self) -> None:
+        """In the hub: reads on while a statement is under way, to see an interrupt."""
         try:
             self._read()
         except OSError:
             self._lost()
-
-    def _resume(self) -> None:
-        """In the hub: it is the turn of a session that has waited for input."""
-        if self._waiting:
-            self._watch(True)
-            self._go_on()
 
     def _lost(self) -> None:
         """The client is gone while its statement runs: nobody would read the answer."""
@@ -268,9 +280,9 @@ class Connection:
 
     # Output
 
-    def _put(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
+    def _put(self, *pieces: bytes) -> None:
+        self._out.extend(pieces)
+        self._out_bytes += sum(map(len, pieces))
         if self._out_bytes > BATCH_BYTES and getcurrent() is self.greenlet:
             self._flush()
 
@@ -290,7 +302,7 @@ class Connection:
             rest = memoryview(data)[sent:]
         else:
             rest = self._send_now()
-        while rest:
+        while rest or out:
             self._send_slowly(rest)
             rest = self._send_now()
 
@@ -301,6 +313,7 @@ class Connection:
             self._send_now()
 
     def _send_slowly(self, rest: memoryview) -> None:
+        """Sends the rest of a batch as the client takes it; lets others in in any case."""
         self._sending = True
         self._end_writer()
         self._rest_bytes = len(rest)
@@ -309,8 +322,10 @@ class Connection:
         watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
             with Timeout(self._send_seconds or None, TimedOut('the client does not read')):
-                while rest:
+                is_ready = False
+                while rest or not is_ready:
                     hub.wait(watcher)
+                    is_ready = True
                     rest = rest[self._send(rest):]
                     self._rest_bytes = len(rest)
                     self._count_unsent()
@@ -352,15 +367,28 @@ class Connection:
             gevent.sleep(_ROOM_SECONDS)
 
     def _send_now(self) -> memoryview | None:
-        """Sends what the socket takes at once; gives what it did not."""
-        out = self._out
-        if not out:
+        """Sends a batch, as far as the socket takes it at once; gives what is left of it, or None if there was nothing."""
+        if not self._out:
             return None
-        data = b''.join(out)
-        out.clear()
-        self._out_bytes = 0
-        sent = self._send(data)
-        return memoryview(data)[sent:] if sent < len(data) else None
+        data = self._next_batch()
+        return memoryview(data)[self._send(data):]
+
+    def _next_batch(self) -> bytes:
+        """Takes what is to be sent in one write: all replies, or of many bytes some."""
+        out = self._out
+        if self._out_bytes <= 2 * BATCH_BYTES:
+            data = b''.join(out)
+            out.clear()
+            self._out_bytes = 0
+            return data
+        size = count = 0
+        while size < BATCH_BYTES and count < len(out):
+            size += len(out[count])
+            count += 1
+        data = out[0] if count == 1 else b''.join(out[:count])
+        del out[:count]
+        self._out_bytes -= size
+        return data
 
     def _send(self, data) -> int:
         try:
@@ -402,8 +430,9 @@ class Connection:
             self._lost()
             return
         if rest:
-            self._out.append(bytes(rest))
-            self._out_bytes = len(rest)
+            self._out.insert(0, bytes(rest))
+            self._out_bytes += len(rest)
+        if self._out:
             self._count_unsent()
             if self._writer is None:
                 self._writer = get_hub().loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)

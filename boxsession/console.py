@@ -16,7 +16,8 @@ from boxsession.backlog import Backlog
 from boxsession.connection import BATCH_BYTES, MAKING, Connection
 from boxsession.errors import StatementError
 from boxsession.lua.runtime import Runtime, StatementCancelled
-from boxsession.output import push_document, reply_document
+from boxsession.output import push_pieces, reply_document, reply_pieces
+from boxsession.output.tagged import Tagged
 from boxsession.protocol.console import (
     NEED_DATA,
     Cancelled,
@@ -139,7 +140,7 @@ class ConsoleConnection(Connection):
                 if reply:
                     self._statements += 1
                     # Final text opens with a printable byte, a tagged string with a control character.
-                    if reply[0] < 32:
+                    if type(reply) is not bytes or reply[0] < 32:
                         reply = self._formatted(reply)
                         runtime.has_ticked = True
                         if self._over:          # killed meanwhile
@@ -285,20 +286,27 @@ class ConsoleConnection(Connection):
             return evaluator.error('the statement ran, but the audit file cannot be written (audit.required)')
         return reply
 
-    def _formatted(self, tagged: bytes) -> bytes:
-        """The document of a tagged reply. Others have their turns meanwhile, and it can be cancelled."""
+    def _formatted(self, tagged: Tagged) -> bytes:
+        """Puts the document of a tagged reply, but for its last piece, and gives that.
+
+        Others have their turns meanwhile, and it can be cancelled.
+        """
         limits = self._runtime.output_limits
         cuts = limits.cuts
-        self._make(MAKING * len(tagged))
+        size = MAKING * (len(tagged) if isinstance(tagged, bytes) else sum(map(len, tagged)))
+        self._make(size)
         try:
-            document = reply_document(tagged, limits)
+            pieces = reply_pieces(tagged, limits)
         except StatementCancelled:
             self._runtime.count_error(self._evaluator.task.ending)
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
         finally:
-            self._make(-MAKING * len(tagged))
+            self._make(-size)
         if limits.cuts > cuts:
             self._runtime.hits['limits.output_bytes'] += 1
+        document = pieces.pop()
+        self._out.extend(pieces)
+        self._out_bytes += sum(map(len, pieces))
         return document
 
     def _put_prompt(self) -> None:
@@ -474,19 +482,18 @@ class ConsoleConnection(Connection):
             return
         self._make(MAKING * len(tagged))
         try:
-            document = push_document(tagged, self._runtime.output_limits)
+            pieces = push_pieces(tagged, self._runtime.output_limits)
         finally:
             self._make(-MAKING * len(tagged))
-        self._put_early(document)
+        self._put_early(*pieces)
 
-    def _put_early(self, data: bytes) -> None:
+    def _put_early(self, *pieces: bytes) -> None:
         """Puts what may come while on_connect runs: the greeting comes first."""
         if self._early is None:
-            self._put(data)
+            self._put(*pieces)
         else:
-            self._early.append(data)
-            self._make(len(data))
-
+            self._early.extend(pieces)
+            self._make(sum(map(len, pieces)))
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter

@@ -47,7 +47,7 @@ class _Server(StreamServer):
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
     def __init__(self, sock, listener):
-        super().__init__(sock, spawn=UserGreenlet.spawn)
+        super().__init__(sock, spawn=self._spawn_in_turn)
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
         self._account = Account(waits=False)        # accepting takes its turns like a session
@@ -71,6 +71,14 @@ class _Server(StreamServer):
         if self.started:
             self.start_accepting()
             self._do_read()
+
+    def _spawn_in_turn(self, *call):
+        """A greenlet for a new client. It begins in a turn of the listener's."""
+        turns = self.listener.turns
+        if turns is None:
+            UserGreenlet.spawn(*call)
+        else:
+            turns.short.push(self._account, UserGreenlet(*call).switch)
 
     def handle(self, sock, peer, listener):
         listener.accepted(sock, peer)

@@ -17,8 +17,9 @@ log = logging.getLogger('boxsession')
 
 # How often the loop shows that it turns, and after how long without that it is held.
 _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
-# How often turns are looked at while there are any: one that is met twice is overdue.
-_TURN_SECONDS = 0.01
+# How often turns are looked at while there are any: one that is met twice is overdue. For how long they are
+# looked for when one was long.
+_TURN_SECONDS, _ALERT_SECONDS = 0.004, 5.0
 
 # Real ones, also in a program that is patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
@@ -84,7 +85,8 @@ class Monitor:
                     turns.certain = began           # no other process of the machine has made it long
                 self._interrupt()
             is_idle, seen, was_busy = began == seen and not turns.is_running, began, busy
-            _sleep(_BEAT_SECONDS if is_idle else _TURN_SECONDS)
+            is_alert = not is_idle or time.monotonic() < turns.long_due + _ALERT_SECONDS
+            _sleep(_TURN_SECONDS if is_alert else _BEAT_SECONDS)
             beat_at = self._beat_at
             held = time.monotonic() - beat_at
             if told is not None and beat_at != told:

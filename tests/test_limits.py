@@ -187,11 +187,11 @@ class TestLuaMemoryBytes:
     def test_what_is_doubled_is_refused_before_it_holds_the_others_for_long(self, console, connect):
         client = connect(console())                 # with 256 MiB
         longest = 'local s = "x" pcall(function() while true do s = s .. s end end) return #s'
-        assert [1 << 25] == client.values(longest)
+        assert [1 << 24] == client.values(longest)
         # Whatever had been used before, and by whom.
         client.reply('HOLD = {} for i = 1, 150 do HOLD[i] = ("x"):rep(1e6) .. i end')
         client.reply('HOLD = nil collectgarbage()')
-        assert [1 << 25] == client.values(longest)
+        assert [1 << 24] == client.values(longest)
         assert hits(client, 'lua_memory_bytes') == 0        # since it was caught
         assert b'not enough memory' in client.reply('local s = "x" while true do s = s .. s end')
         assert hits(client, 'lua_memory_bytes') == 1
@@ -200,8 +200,8 @@ class TestLuaMemoryBytes:
         '#("x"):rep(5e7)', '#("x"):rep(5e7):upper()', '#string.format("%s%s", ("x"):rep(49999999), 1)',
         'local t = {} for i = 1, 50 do t[i] = ("x"):rep(1e6) end return #table.concat(t)',
         'local t = {} for i = 1, 5e7 / 1e4 do t[i] = ("x"):rep(1e4) end return #table.concat(t)',
-        'local s = ("x"):rep(2.5e7) return #(s .. s)',
-        'local t = {} for i = 1, 2^22 do t[i] = i end for i = 2^22 + 1, 5e6 do t[i] = i end return #t * 10'])
+        'local s = ("x"):rep(1.25e7) return #(s .. s) * 2',
+        'local t = {} for i = 1, 2^21 do t[i] = i end for i = 2^21 + 1, 25e5 do t[i] = i end return #t * 20'])
     def test_what_is_large_at_once_is_still_possible(self, console, connect, statement):
         client = connect(console())
         for _ in range(2):

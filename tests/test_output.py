@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from boxsession.lua.exposed import pack, unpack
 from boxsession.lua.runtime import Runtime
 from boxsession.output import lua as lua_output
-from boxsession.output import push_document, reply_document, scalars
+from boxsession.output import push_pieces, reply_document, reply_pieces, scalars
 from boxsession.output import tagged as tagged_strings
 from boxsession.output import yaml as yaml_output
 from boxsession.output.tagged import is_printable, tokens
@@ -27,7 +27,7 @@ class Host:
         self.pushed = []
 
     def push(self, tagged):
-        self.pushed.append(push_document(tagged))
+        self.pushed.append(b''.join(push_pieces(tagged)))
 
     def set_delimiter(self, delimiter):
         pass
@@ -314,3 +314,45 @@ def test_numbers(evaluate, statement, reply):
     assert f'---\n- - {reply}\n  - {reply}\n...\n' == evaluate(f'{{{statement}, {statement}}}')[1].decode()
     assert f'{reply};' == evaluate(statement, None, 'lua')[1].decode()
     evaluate('1', None, 'yaml')
+
+
+class TestPieces:
+    """What is long leaves Lua, and is formatted, in several pieces: they are the same bytes."""
+
+    MIB = 1 << 20
+    STATEMENTS = [
+        'return ("x"):rep(3e6)',
+        'return ("x"):rep(2^20), ("y"):rep(2^20 + 1)',
+        'return ("x"):rep(2^20 - 5)',
+        'return {("y"):rep(2e6), a = ("z"):rep(2e6), [("k"):rep(2e6)] = 1}',
+        'local t = {("x"):rep(2e6)} return t, t, {t}',
+        'local t = {} for i = 1, 40 do t[i] = ("x"):rep(100000) .. i end return t',
+        'local t = {} for i = 1, 300000 do t[i] = i end return t, "end"',
+        'return ("12"):rep(1e6), ("é"):rep(1e6), ("\\255"):rep(2e6), ("\\n "):rep(1e6)',
+        'return nil, ("x"):rep(2e6), nil',
+        'return error({message = ("x"):rep(2e6)})',
+    ]
+
+    @pytest.mark.parametrize('mode', ['yaml', 'lua', 'lua,block'])
+    @pytest.mark.parametrize('statement', STATEMENTS)
+    def test_they_say_the_same(self, evaluate, statement, mode):
+        left, reply = evaluate(statement, None, mode)
+        whole = left if isinstance(left, bytes) else b''.join(left)
+        assert reply == b''.join(reply_pieces(left))
+        pieces = reply_pieces(whole) if whole[0] < 32 else [whole]
+        assert reply == b''.join(pieces)
+        assert isinstance(left, bytes) or all(left)
+        evaluate('return 1', None, 'yaml')
+
+    def test_none_is_long(self, evaluate):
+        statement = 'local t = {} for i = 1, 100 do t[i] = ("x"):rep(300000) end return t, ("y"):rep(2e6), {("z"):rep(4e6)}'
+        for mode in ('yaml', 'lua'):
+            left, reply = evaluate(statement, None, mode)
+            # Of Lua's, a text stands alone; the formatter's are for the socket.
+            assert len(left) > 20 and max(map(len, left)) <= 4e6
+            assert len(reply_pieces(left)) > 100 and max(map(len, reply_pieces(left))) < self.MIB
+        evaluate('return 1', None, 'yaml')
+
+    def test_console_eval_gives_one_string(self, evaluate):
+        _, reply = evaluate('local text = require("console").eval("return (\'x\'):rep(3e6), 1") return #text, text:sub(-9)')
+        assert [6 + 3000001 + 4 + 4, '\n- 1\n...\n'] == yaml.load(reply, yaml.CSafeLoader)

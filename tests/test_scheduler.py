@@ -94,7 +94,7 @@ def busy(now):
 
 
 overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.005, 0.04])
-short_overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.005])
+short_overruns = st.sampled_from([0.0, 0.0, 0.0001, 0.0035])
 
 
 @given(st.lists(short_overruns, min_size=1, max_size=12))
@@ -108,6 +108,31 @@ def test_a_busy_program_keeps_its_share(tasks):
     loop.run(20.0)
     share = (sum(spinner.used for spinner in spinners) - ran) / (loop.time - began)
     assert 0.1 < share < SHARE + 0.02
+
+
+@given(st.lists(st.floats(0.00002, 0.0019), min_size=1, max_size=40), st.booleans())
+@settings(max_examples=60, deadline=None)
+def test_a_busy_program_keeps_its_share_against_short_turns(tasks, are_direct):
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    used = []
+
+    def begin(account, seconds):
+        def run():
+            loop.spend(seconds)
+            used.append(seconds)
+            timer.start(0.0)
+
+        def again():
+            turns.resume(account, run) if are_direct else turns.short.push(account, run)
+        timer = loop.timer(again)           # its client sends again as soon as it can
+        again()
+
+    for seconds in tasks:
+        begin(Account(), seconds)
+    began = loop.time
+    loop.run(5.0)
+    assert sum(used) / (loop.time - began) < SHARE + 0.02
 
 
 @given(st.lists(overruns, min_size=1, max_size=12))
@@ -152,7 +177,7 @@ def test_turns_that_begin_together_share_a_budget(crowd, seconds, is_busy):
 
     for number in range(crowd):
         turns.short.push(Account(), lambda number=number: run(number))
-    loop.run(crowd * 0.01 + 0.1)
+    loop.run(crowd * 0.012 + 0.1)
     assert sorted(done) == list(range(crowd))
     assert loop.longest_iteration <= 2 * SLICE + seconds + OVERHEAD
 
@@ -216,7 +241,7 @@ def test_one_long_operation_does_not_close_a_lane_for_long():
     began, ended = [], loop.time
     turns.resume(Account(), lambda: began.append(loop.time))
     loop.run(1.0)
-    assert began and began[0] - ended < 0.2
+    assert began and began[0] - ended < 0.25
 
 
 def test_a_light_session_comes_before_a_heavy_one_and_before_newcomers():
@@ -274,7 +299,7 @@ def longest(loop, turns, account, seconds):
     return began
 
 
-@given(st.floats(5.1 * SLICE, 0.5), st.integers(1, 5))
+@given(st.floats(3.1 * SLICE, 0.5), st.integers(1, 5))
 @settings(max_examples=20, deadline=None)
 def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
     loop = SimulatedLoop(busy)
@@ -282,10 +307,21 @@ def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
     began = longest(loop, turns, Account(), seconds)
     spinners = [Spinner(loop, turns, Account()) for _ in range(tasks)]
     loop.run(20.0)
-    pause = min(100 * seconds, 2.0)
+    pause = min(100 * seconds, 5.0)
     assert all(after - before >= pause for before, after in pairwise(began[1:]))
     assert len(began) >= 2                                          # and does not starve
     assert min(spinner.used for spinner in spinners) > 0.1          # the others of its lane do not wait with it
+
+
+def test_operations_that_cannot_be_interrupted_share_the_hundredth():
+    loop = SimulatedLoop(busy)
+    turns = Turns(loop, SLICE, SHARE)
+    began = [longest(loop, turns, Account(), 0.02) for _ in range(5)]
+    loop.run(40.0)
+    # The first two of each are not known for such.
+    later = sorted(at for each in began for at in each[2:])
+    assert all(after - before >= 2.0 for before, after in pairwise(later))
+    assert all(len(each) >= 3 for each in began)
 
 
 def test_operations_that_cannot_be_interrupted_get_all_the_time_alone():
@@ -304,4 +340,4 @@ def test_a_turn_that_other_processes_made_long_is_not_one():
     account = Account()
     longest(loop, turns, account, 0.05)
     loop.run(5.0)
-    assert not account.due
+    assert not account.is_long

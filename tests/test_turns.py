@@ -5,7 +5,10 @@ import pytest
 from client import Client
 from iproto_client import EVAL, BinaryClient
 
+from boxsession import Console
 from boxsession.address import Address
+from boxsession.binary import BinaryConnection
+from boxsession.console import ConsoleConnection
 
 EXPRESSION, ARGUMENTS = 0x27, 0x21
 # A server of its own process: one that is held cannot end the test.
@@ -148,3 +151,49 @@ class TestLongInstructions:
         error = client.error(f"local t = {{}} for i = 1, 200 do t[i] = (' '):rep(2e7) .. '1' end return {call}")
         assert 'bad argument #1' in error
         client.close()
+
+
+class TestWhatIsATurn:
+    """What a client makes the server do besides statements is charged, too."""
+
+    @pytest.fixture
+    def charged(self, monkeypatch):
+        """Notes of each call of a method whether it was in a turn."""
+        found = {}
+
+        def note(owner, name, turns_of):
+            original = getattr(owner, name)
+
+            def noted(self, *arguments, **named):
+                found.setdefault(name, []).append(turns_of(self).is_running)
+                return original(self, *arguments, **named)
+            monkeypatch.setattr(owner, name, noted)
+        note(ConsoleConnection, '_read', lambda connection: connection._runtime.turns)
+        note(BinaryConnection, '_read', lambda connection: connection._runtime.turns)
+        note(Console, 'accept', lambda console: console._runtime.turns)
+        return found
+
+    def test_text(self, charged, console, connect):
+        client = connect(console())
+        client.send('require("fiber").sleep(1000)\n')
+        for _ in range(5):
+            client.send(b'\xff\xf6')
+            client.read_until(b'here]')
+        client.send(b'\x03')
+        assert 'cancelled' in client.document().decode()
+        assert len(charged['_read']) > 5 and all(charged['_read'])
+        assert [True] == charged['accept']
+
+    def test_binary(self, charged):
+        served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
+        served.start()
+        try:
+            client = BinaryClient(served.addresses[0])
+            for _ in range(5):
+                client.send(EVAL, {EXPRESSION: 'return 1', ARGUMENTS: []})
+                client.receive()
+            assert len(charged['_read']) >= 5 and all(charged['_read'])
+            assert [True] == charged['accept']
+            client.close()
+        finally:
+            served.stop()

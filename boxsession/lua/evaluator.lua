@@ -216,10 +216,10 @@ function internal.reply_to(text)
     end
     local function reply(ok, ...)
         if ok then
-            return output.reply(session, ...)
+            return output.text(output.reply(session, ...))
         end
         failed((...))
-        return output.error_reply(session, (...))
+        return output.text(output.error_reply(session, (...)))
     end
     if byte(text, 1) == BACKSLASH then
         return reply(protected(internal.command, session, sub(text, 2)))
@@ -314,10 +314,13 @@ local function perform(me, operation, text)
     elseif operation == FAIL then
         return fail(me, text)
     end
-    if ok then
-        return out
+    if not ok then
+        out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
     end
-    return reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
+    if type(out) == 'table' then
+        return raw.unpack(out)          -- a tagged string in several
+    end
+    return out
 end
 
 local function session_main(id, fd, peer, user, uid, dialect, kind)

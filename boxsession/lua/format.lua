@@ -30,7 +30,7 @@ local function lua_output(first, eos, values, count)
     return tagged.values(first .. 's' .. #eos .. ':' .. eos, values, count, false, MOST[0])
 end
 
--- The reply to a statement that gave these values. `style` is a session, or what has an `output` and an `eos` as it has.
+-- The reply to a statement that gave these values: a string, or a list of strings that follow one another. `style` is a session, or what has an `output` and an `eos` as it has.
 function output.reply(style, ...)
     local count = select('#', ...)
     local mode = style.output
@@ -78,11 +78,17 @@ function output.error_reply(style, message)
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
 
+-- A reply in one string, where it came in several.
+local function text(reply)
+    return type(reply) == 'table' and raw.concat(reply) or reply
+end
+output.text = text
+
 -- The document of a push.
 function output.push(style, value)
     local mode = style.output
     if mode == 'yaml' then
-        return checked(yaml.value(value)) or tagged.values(YAML_ONE, {value}, 1, true, MOST[0])
+        return checked(yaml.value(value)) or text(tagged.values(YAML_ONE, {value}, 1, true, MOST[0]))
     end
-    return lua_output(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, PUSH_END, {value}, 1)
+    return text(lua_output(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, PUSH_END, {value}, 1))
 end

@@ -506,6 +506,8 @@ local function formatted_piece(piece, number, count, value)
     return text
 end
 
+-- Longer strings are not copied by C's format: it knows nothing of what may be filled at once.
+local FORMAT_MAX = 2^16
 function string.format(...)
     local text = ...
     if type(text) ~= 'string' then
@@ -517,7 +519,7 @@ function string.format(...)
     for index = 2, count do
         local value = select(index, ...)
         local kind = type(value)
-        if kind ~= 'number' and (kind ~= 'string' or find(value, '\0', 1, true)) then
+        if kind ~= 'number' and (kind ~= 'string' or #value > FORMAT_MAX or find(value, '\0', 1, true)) then
             is_simple = false
         end
     end

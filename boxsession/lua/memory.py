@@ -25,9 +25,9 @@ _STRING_TABLE = 0.14
 # Where more than this is used, one instruction may take long: it can copy or compare so much.
 _LARGE = 1 << 24
 # Shares of the limit: where collecting cannot wait, and how much more is used before it is done again; how much a statement
-# may fill that began when there was enough, and how much of that between two looks. (The default's are 96 MiB: a table of
-# four million may still double.)
-_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.375
+# may fill that began when there was enough, and how much of that between two looks. (The default's are 64 MiB: a list of
+# two million may still double.)
+_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.25
 
 
 class Memory:

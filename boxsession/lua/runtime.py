@@ -40,6 +40,7 @@ from boxsession.lua.memory import UNLIMITED, Memory
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
+from boxsession.output.tagged import Tagged
 from boxsession.redaction import redacted_text
 from boxsession.scheduler.loop import PRIORITY, EventLoop
 from boxsession.scheduler.turns import Account, Turns
@@ -862,7 +863,7 @@ class Evaluator:
         self._used = memory.used
         memory.keep()
 
-    def statement(self, text: bytes, may_continue: bool = False) -> bytes:
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
         """Runs a statement and gives what leaves Lua (see `boxsession.output`).
 
         With `may_continue`, b'' when the statement is not complete yet.

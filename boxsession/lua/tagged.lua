@@ -6,7 +6,8 @@ local raw = internal.raw
 local NULL = internal.NULL
 local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
 local LONG = internal.yaml.LONG
-local concat, error, next, rawget, tostring, type = raw.concat, raw.error, raw.next, raw.rawget, raw.tostring, raw.type
+local concat, error, ipairs, next, rawget = raw.concat, raw.error, raw.ipairs, raw.next, raw.rawget
+local tostring, type = raw.tostring, raw.type
 local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 
 local tagged = {}
@@ -71,9 +72,10 @@ end
 
 tagged.resolve = resolve
 
--- What is written is put together now and then: the pieces of a large value would take many times its room, and joining
--- them all at the end would keep the others waiting.
-local PIECES = 4096
+-- What is written is put together now and then: the pieces of a large value would take many times its room. The result is
+-- a list of strings of about PIECE_BYTES or more, since joining them at the end would keep the others waiting; for the same
+-- reason a longer text is one of them as it is.
+local PIECES, PIECE_BYTES = 4096, 2^20
 local function put_together(out)
     local joined = out.joined or {}
     out.joined = joined
@@ -81,6 +83,7 @@ local function put_together(out)
     for index = #out, 1, -1 do
         out[index] = nil
     end
+    out.put_at = out.left - PIECE_BYTES
 end
 
 local function text_of(out)
@@ -91,12 +94,45 @@ local function text_of(out)
     return concat(out.joined)
 end
 
+-- A string, or a list of strings that follow one another.
+local function pieces_of(out)
+    if not out.joined then
+        return concat(out)
+    end
+    put_together(out)
+    local pieces, between, size = {}, {}, 0
+    for _, piece in ipairs(out.joined) do
+        if size > 0 and (#piece > PIECE_BYTES or size > PIECE_BYTES) then
+            pieces[#pieces + 1] = concat(between)
+            between, size = {}, 0
+        end
+        if #piece > PIECE_BYTES then
+            pieces[#pieces + 1] = piece
+        else
+            between[#between + 1] = piece
+            size = size + #piece
+        end
+    end
+    if size > 0 then
+        pieces[#pieces + 1] = concat(between)
+    end
+    return pieces
+end
+
 local function tag_text(out, mark, text)
     out.left = out.left - #text - 4
     out[#out + 1] = mark
     out[#out + 1] = #text
     out[#out + 1] = ':'
+    if #text > PIECE_BYTES then
+        put_together(out)
+        out.joined[#out.joined + 1] = text
+        return
+    end
     out[#out + 1] = text
+    if out.left < out.put_at then
+        put_together(out)
+    end
 end
 
 -- The length of a table that __serialize says is a list, whatever its keys: up to the highest index, if that is not far
@@ -252,21 +288,29 @@ local function tag_one(out, value, references)
     tag_value(out, value, references)
 end
 local function tag_alone(out, value)
-    local own = {left = out.left}
+    local own = {left = out.left, put_at = out.left - PIECE_BYTES}
     local ok, message = internal.task.protected(tag_one, own, value, {named = 0, sparse_max = LUA_SPARSE_MAX})
     if ok then
         out.left = own.left
-        out[#out + 1] = text_of(own)
+        if own.joined then
+            put_together(own)
+            put_together(out)
+            for _, piece in ipairs(own.joined) do
+                out.joined[#out.joined + 1] = piece
+            end
+        else
+            out[#out + 1] = text_of(own)
+        end
     else
         message = (type(message) == 'string' or type(message) == 'number') and message or ''
         tag_one(out, {error = raw.format(FAILED, message)}, {named = 0})
     end
 end
 
--- `first` says how the tagged string is meant; then the values, one after the other.
+-- `first` says how the tagged string is meant; then the values, one after the other. Gives what pieces_of() does.
 -- What is over `most` bytes is cut behind a value, and marked.
 function tagged.values(first, values, count, together, most)
-    local out = {first, left = most}
+    local out = {first, left = most, put_at = most - PIECE_BYTES}
     local references = {named = 0}
     if together then
         for index = 1, count do
@@ -284,12 +328,12 @@ function tagged.values(first, values, count, together, most)
             break
         end
     end
-    return text_of(out)
+    return pieces_of(out)
 end
 
 -- A single value as a document, where what has no form of its own is an error, but by a serializer's settings.
 function tagged.strict(value, settings)
-    local out = {'\2', left = raw.huge}
+    local out = {'\2', left = raw.huge, put_at = 0}
     local references = {named = 0, strict = true, settings = settings}
     find_references(value, references)
     tag_value(out, value, references)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from boxsession.output.limits import UNLIMITED, Limits
 from boxsession.output.tagged import Token, is_printable, pieces
 
-__all__ = ['values']
+__all__ = ['values', 'values_pieces']
 
 _KEYWORDS = frozenset(b'''and break do else elseif end false for function if in local nil not or repeat return then
                           true until while'''.split())
@@ -158,8 +158,13 @@ def _paused(tokens, limits):
         yield token
 
 
-def values(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) -> bytes:
-    """The values, separated by commas. The first token is no value: its text ends the document.
+def values(tokens: Iterator[Token], *, block: bool) -> bytes:
+    """values_pieces() in one."""
+    return b''.join(values_pieces(tokens, block=block))
+
+
+def values_pieces(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) -> list[bytes]:
+    """The values, separated by commas, in pieces. The first token is no value: its text ends the document.
 
     Raises:
         ValueError: they are too long.
@@ -179,6 +184,5 @@ def values(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) 
         writer.value(token, 0)
         is_first = False
     writer.out.append(end)
-    document = b''.join(writer.out)
-    _check(len(document), limits)
-    return document
+    _check(sum(map(len, writer.out)), limits)
+    return writer.out

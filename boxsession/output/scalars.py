@@ -239,10 +239,13 @@ class Placeholders:
         text = f'{self._mark}{"x" * 2 * _WIDTH} {"," if scalar.has_flow_indicators else "x"}x'
         return text, scalar.style if scalar.style in ("'", '"', '|') else None
 
-    def replaced(self, document: bytes, check: Callable[[int], None]) -> bytes:
-        """The document with the long strings in their places; `check` is called with the sizes so far, and may raise."""
+    def replaced(self, document: bytes, check: Callable[[int], None]) -> list[bytes]:
+        """The document in pieces, with the long strings in their places.
+
+        `check` is called with the sizes so far, and may raise.
+        """
         if not self._scalars:
-            return document
+            return [document]
         pattern = re.compile(rb'(\|-\n *)?%sx+(?:\n( *)| )[x,]x' % self._mark.encode())
         out: list[bytes] = []
         at = size = 0
@@ -262,4 +265,4 @@ class Placeholders:
                 check(size)
             at = found.end() + scalar.ends_line(style)
         out.append(document[at:])
-        return b''.join(out)
+        return out

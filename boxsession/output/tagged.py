@@ -20,26 +20,31 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-__all__ = ['Token', 'is_printable', 'is_printable_piece', 'pieces', 'tokens']
+__all__ = ['Tagged', 'Token', 'is_printable', 'is_printable_piece', 'pieces', 'tokens']
 
 Token = tuple[str, bytes]
+# In several strings where a text is long: it is then one of them.
+Tagged = bytes | tuple[bytes, ...]
 
 _WITH_TEXT = frozenset(b'nsq&*IE')
 
 
-def tokens(data: bytes, start: int = 0) -> Iterator[Token]:
+def tokens(data: Tagged, start: int = 0) -> Iterator[Token]:
     """The tokens of a tagged string from `start` on: (mark, text), the text b'' for marks that have none."""
-    at, end = start, len(data)
-    while at < end:
-        mark = data[at]
-        if mark in _WITH_TEXT:
-            colon = data.index(b':', at)
-            stop = colon + 1 + int(data[at + 1:colon])
-            yield chr(mark), data[colon + 1:stop]
-            at = stop
-        else:
-            yield chr(mark), b''
-            at += 1
+    rest = iter((data,) if isinstance(data, bytes) else data)
+    for piece in rest:
+        at, end = start, len(piece)
+        start = 0
+        while at < end:
+            mark = piece[at]
+            if mark in _WITH_TEXT:
+                colon = piece.index(b':', at)
+                stop = colon + 1 + int(piece[at + 1:colon])
+                yield chr(mark), piece[colon + 1:stop] if stop <= end else next(rest)
+                at = stop
+            else:
+                yield chr(mark), b''
+                at += 1
 
 
 # Valid UTF-8 that is not shown as text: U+0080 to U+009F, the byte order mark, the last two code points of each plane.

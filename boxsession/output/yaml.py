@@ -13,7 +13,7 @@ from boxsession.output.limits import UNLIMITED, Limits
 from boxsession.output.scalars import LongScalar, Placeholders
 from boxsession.output.tagged import Token, is_printable
 
-__all__ = ['document']
+__all__ = ['document', 'document_pieces']
 
 _BINARY_TAG = 'tag:yaml.org,2002:binary'
 _QUOTED_WORDS = frozenset([b'true', b'false', b'null', b'~', b'yes', b'no'])
@@ -163,8 +163,13 @@ def _cut(nesting, limits):
     yield events.MappingEndEvent()
 
 
-def document(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMITED) -> bytes:
-    """One YAML document, from `---` to `...`.
+def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
+    """document_pieces() in one."""
+    return b''.join(document_pieces(tokens, as_list=as_list))
+
+
+def document_pieces(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMITED) -> list[bytes]:
+    """One YAML document, from `---` to `...`, in pieces: to join what is long would hold everybody.
 
     Args:
         tokens: one value, or with `as_list` any number of values that become a list.

@@ -16,6 +16,8 @@ __all__ = ['PRIORITY', 'EventLoop']
 # libev's lowest, and the one above it.
 PRIORITY, _BEHIND_OTHERS = -2, -1
 _FIRST = 2
+# For how long events are still counted when nobody waits for a turn any more, in seconds.
+_WATCHED_SECONDS, _FOR_EVER = 0.01, float('inf')
 
 
 class _Timer:
@@ -61,6 +63,7 @@ class EventLoop:
         self._before = self._loop.check(priority=_FIRST)
         self._behind = self._loop.check(priority=_BEHIND_OTHERS)
         self._is_watching = self._is_closed = False
+        self._watched_until = _FOR_EVER
         self._pending = 0
         self._had_events = False
 
@@ -73,17 +76,21 @@ class EventLoop:
         return timer
 
     def watch(self, on: bool) -> None:
-        """Whether to count other events."""
-        if on == self._is_watching or self._is_closed:
+        """Whether to count other events. They are counted a little longer: one iteration without any proves nothing."""
+        if not on:
+            self._watched_until = time.monotonic() + _WATCHED_SECONDS
             return
-        self._is_watching = on
-        if on:
+        self._watched_until = _FOR_EVER
+        if not self._is_watching and not self._is_closed:
+            self._is_watching = True
             self._had_events, self._pending = False, 0
             self._before.start(self._count_before)
             self._behind.start(self._count_behind)
-        else:
-            self._before.stop()
-            self._behind.stop()
+
+    def _stop_watching(self):
+        self._is_watching = False
+        self._before.stop()
+        self._behind.stop()
 
     def _count_before(self):
         self._pending = self._loop.pendingcnt
@@ -92,6 +99,8 @@ class EventLoop:
         # One of those that were pending was the call of this function.
         if self._pending - self._loop.pendingcnt > 1:
             self._had_events = True
+        if self._watched_until is not _FOR_EVER and time.monotonic() > self._watched_until:
+            self._stop_watching()
 
     def had_other_events(self) -> bool:
         """Whether the program had events since this was last asked."""
@@ -100,7 +109,7 @@ class EventLoop:
 
     def close(self) -> None:
         """Gives the watchers back."""
-        self.watch(False)
+        self._stop_watching()
         self._is_closed = True
         for watcher in (self._before, self._behind, *self._timers):
             watcher.close()

@@ -3,21 +3,24 @@
 The rule
 --------
 1. A turn is what a task runs from the moment the loop resumes it until it waits. A task whose turn reaches one slice
-   (`slice_seconds`) is preempted: it goes on in a later iteration of the loop.
-2. There are two lanes. In the short lane are turns that begin: all that begin in one iteration share a budget of two
-   slices; what is over it waits for a later iteration. In the long lane are preempted tasks: one slice in an iteration.
-3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by
-   session, not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon
-   among many loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
-4. While the loop has other work, a lane that has used d seconds (a slice, or more) stays closed for
-   d * (1 - share) / share seconds, so it gets at most `share` of the time. While both lanes have tasks, they get half of
-   it each. An operation that overran its slice is paid for by the same rule, up to 50 ms of use.
+   (`slice_seconds`) is preempted: it goes on in a later iteration of the loop. Accepting a client, and reading
+   from one, are turns, too.
+2. There are two lanes. The short lane has the turns that begin: at most two slices of them in one iteration; the rest
+   waits for a later one. The long lane has the preempted tasks: one slice in an iteration.
+3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by session,
+   not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon among many
+   loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
+4. While the loop has other work, a lane that has used more than a slice, d seconds, is closed for
+   1.5 d (1 - share) / share seconds. So it gets at most `share` of the time, and somewhat less, since it leaves
+   cold caches to the program. While both lanes have tasks, each gets half of that. An operation that overran its slice is
+   paid for by the same rule, up to 50 ms of use: one session's long operation must not close the lane to all others for
+   several times as long.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get a hundredth of the time. Behind a turn that took five slices or more of the
-   processor's time (the second within 2 s, where nobody watched it), the next one of its session comes no sooner than
-   100 times as long after it, 2 s at most, while there is other work: the program's, or other sessions' turns in the
-   last 100 ms that were not as long. (What is cancelled does not wait.)
+6. Operations that cannot be interrupted get a hundredth of the time, of all sessions together. After a turn that took three
+   slices or more of the processor's time (the second within 5 s, where the monitor did not see it), no session whose last
+   turn was such a one gets another before 100 times as long has passed, 5 s at most, while there is other work: the
+   program's, or other sessions' turns in the last 100 ms that were not as long. What is cancelled does not wait.
 """
 from __future__ import annotations
 
@@ -34,8 +37,8 @@ _REMEMBERED = 0.01
 # The short lane's use that counts as other work for the long lane, in seconds: less is not worth a pause.
 _NOTICED = 0.00015
 
-# What a turn costs the program beside its own time, in seconds: caches that it finds cold.
-_SWITCH = 0.0002
+# What a second of turns costs the program, in seconds: afterwards it finds its caches cold.
+_COST = 1.5
 # The most that a lane pays for, in seconds of use: one long operation must not close it to all sessions for long. (Its own
 # session pays for all of it, by its place in virtual time.)
 _OWED_MAX = 0.05
@@ -43,7 +46,7 @@ _OWED_MAX = 0.05
 _CREDIT = 0.05
 # An operation that cannot be interrupted: from so many slices on, how much longer its session waits, and at most (seconds);
 # how often is looked whether there is other work, and for how long other sessions' turns count as that.
-_LONG_SLICES, _LONG_PAUSE, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 5, 100, 2.0, 0.01, 0.1
+_LONG_SLICES, _LONG_PAUSE, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 3, 100, 5.0, 0.01, 0.1
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
@@ -66,13 +69,13 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'due', 'long_at', 'waits')
+    __slots__ = ('used', 'is_long', 'long_at', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
-        self.due = 0.0          # when its next turn may come: see rule 6
-        self.long_at = -_INFINITE       # when its last long turn ended
+        self.is_long = False    # whether its last turn was long, so that it may have to wait: see rule 6
+        self.long_at = -_INFINITE       # when its last long turn ended, or its wait for that
 
 
 class Lane:
@@ -163,15 +166,16 @@ class Lane:
         turns = self._turns
         if self._spent > self.budget:
             now = turns.now()
-            due = self._ended + (self._spent + _SWITCH) * turns.pause * (2 if turns.other(self).is_busy else 1)
+            due = self._ended + self._spent * turns.pause * (2 if turns.other(self).is_busy else 1)
             if now < due and turns.has_other_work(self, now):
                 self.is_open = False
                 self._wait(due - now)
                 return
-        self.is_open, self._spent = True, 0.0
+            self._spent = 0.0
+        self.is_open = True
         turns.processor_seconds = turns.loop.processor_time()
         try:
-            while self.is_open and self._heap:
+            while self._heap and self._spent <= self.budget:
                 self._run_first()
         finally:
             if self._heap:
@@ -182,10 +186,12 @@ class Lane:
     def _run_first(self):
         start, _, account = heappop(self._heap)
         tasks = self._tasks[account]
-        if account.due and self._turns.has_to_wait(account):
-            del self._tasks[account]
-            self._turns.delay(self, account, tasks)
-            return
+        if account.is_long:
+            if self._turns.has_to_wait(account):
+                del self._tasks[account]
+                self._turns.delay(self, account, tasks)
+                return
+            account.is_long, account.long_at = False, self._turns.now()
         resume = tasks.popleft()
         try:
             self.run(account, resume, start)
@@ -224,6 +230,7 @@ class Turns:
         self.now = loop.now
         self.processor_seconds = loop.processor_time()      # when it was last looked at
         self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # see rule 6
+        self.long_due = 0.0     # when the next session may go on whose last turn was long: see rule 6
         self.last: Account | None = None    # whose turn, of those not so long, was the last; when it ended, and another's
         self.ended = self.ended_before = -_INFINITE
         self.cancelled = Account(waits=False)       # tasks that go on to end what they do
@@ -234,15 +241,15 @@ class Turns:
     def configure(self, slice_seconds: float, share: float) -> None:
         """Changes the two numbers, also while tasks run."""
         self.slice_seconds = slice_seconds
-        self.pause = (1 - share) / share        # seconds of pause for each second that a lane has used
-        self.repaid = share / max(1 - share, _LEAST)
+        self.pause = _COST * (1 - share) / share        # seconds of pause for each second that a lane has used
+        self.repaid = 1 / max(self.pause, _LEAST)
         self.short.budget = slice_seconds or _INFINITE
         self.short.most = 2 * self.short.budget
         self.long_seconds = _LONG_SLICES * slice_seconds if slice_seconds and share < 1 else _INFINITE
 
     def resume(self, account: Account, resume: Callable[[], None]) -> None:
         """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
-        if self.short.is_open and not account.due:
+        if self.short.is_open and not account.is_long:
             self.short.run(account, resume)
         else:
             self.short.push(account, resume)
@@ -254,8 +261,9 @@ class Turns:
             seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
             if is_certain or ended - account.long_at < _LONG_MAX:
-                account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
-            account.long_at = max(ended, account.due)
+                account.is_long = True
+                self.long_due = max(self.long_due, ended + min(seconds * _LONG_PAUSE, _LONG_MAX))
+            account.long_at = ended
 
     def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
         """Queues tasks of a session again once it has waited."""
@@ -268,10 +276,7 @@ class Turns:
         """Whether a session whose last turn was long has to wait still."""
         now = self.now()
         others_ended = self.ended if self.last is not account else self.ended_before
-        if now < account.due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED):
-            return True
-        account.due = 0.0
-        return False
+        return now < self.long_due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED)
 
     def _look_at_delayed(self):
         """By the timer: lets those go on who have waited, or for whom there is no other work."""
