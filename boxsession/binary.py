@@ -81,6 +81,9 @@ class _Worker:
     def switching_out(self) -> None:
         self.connection.worker_waits(self)
 
+    def kill(self, reason: str) -> None:
+        self.connection.kill(reason)
+
     def running(self) -> str:
         number = self.connection.session.id
         if self.name is None:

@@ -34,10 +34,11 @@ class Monitor:
         who: says in words what runs now; called in the monitor's thread, so it only reads.
         lag: gets how late the loop was, each tenth of a second.
         turns: what runs on the loop, in turns; only read.
-        interrupt: ends the turn that runs now as soon as that can be; called in the monitor's thread.
+        interrupt: ends the turn that runs now as soon as that can be; called in the monitor's thread, with the processor's
+            time that the loop's thread has used, in seconds.
     """
 
-    def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[], None]):
+    def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[float], None]):
         self._who = who
         self._lag = lag
         self._turns = turns
@@ -83,7 +84,7 @@ class Monitor:
             if turns.is_running and began == seen:
                 if busy - was_busy > _TURN_SECONDS / 2:
                     turns.certain = began           # no other process of the machine has made it long
-                self._interrupt()
+                self._interrupt(busy)
             is_idle, seen, was_busy = began == seen and not turns.is_running, began, busy
             is_alert = not is_idle or time.monotonic() < turns.long_due + _ALERT_SECONDS
             _sleep(_TURN_SECONDS if is_alert else _BEAT_SECONDS)

@@ -12,7 +12,7 @@ LAYERS = [
      'protocol.answers', 'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth',
      'histogram', 'redaction', 'client', 'client.completeness', 'scheduler', 'scheduler.turns', 'scheduler.loop'},
     {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'lua.interrupt',
-     'config', 'access', 'audit', 'systemd', 'greenlets'},
+     'lua.operations', 'config', 'access', 'audit', 'systemd', 'greenlets'},
     {'output.yaml', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
     {'output', 'accounts', 'listener', 'client.values', 'client.history'},
     {'client.conversation', 'client.streams'},

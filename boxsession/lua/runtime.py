@@ -37,6 +37,7 @@ from boxsession.histogram import Histogram
 from boxsession.lua import exposed
 from boxsession.lua.interrupt import LOCK, address_of, interrupt
 from boxsession.lua.memory import UNLIMITED, Memory
+from boxsession.lua.operations import Operations
 from boxsession.output import reply_document
 from boxsession.output.limits import Limits
 from boxsession.output.reader import read_documents
@@ -87,6 +88,7 @@ class Host(Protocol):
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
     def running(self) -> str: ...
+    def kill(self, reason: str) -> None: ...                # ends the session
     def give_back(self, what: int | bytes) -> None: ...     # of those that run batches of requests
 
 
@@ -99,18 +101,24 @@ class _Port:
         self.answer = answer
 
 
-def _read_port(port, key):
-    """Every `PORT[key]` of Lua's lands here: the one attribute access that exists."""
-    try:
-        return port.answer(key)
-    except BaseException as error:      # a kill from outside: kept, and raised again when Lua is unwound
-        task = getattr(getcurrent(), _TASK, None)
-        if task is None:
-            log.exception('port failed outside any task')
-        else:
-            task.killed, task.is_clean = True, False
-            task.raised = error
-        return False
+def _port_reader(operations: Operations) -> Callable[[_Port, Any], Any]:
+    """What every `PORT[key]` of Lua's calls: the one attribute access that exists."""
+    monotonic = time.monotonic
+
+    def read(port, key):
+        try:
+            return port.answer(key)
+        except BaseException as error:      # a kill from outside: kept, and raised again when Lua is unwound
+            task = getattr(getcurrent(), _TASK, None)
+            if task is None:
+                log.exception('port failed outside any task')
+            else:
+                task.killed, task.is_clean = True, False
+                task.raised = error
+            return False
+        finally:
+            operations.last = monotonic()
+    return read
 
 
 def _deny(*_):
@@ -194,6 +202,7 @@ class Runtime:
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()
         self.seconds_taken = {kind: Histogram() for kind in TYPES}
+        self._operations = Operations()
         self._event_loop = EventLoop()
         self.turns = Turns(self._event_loop)
         self._loop = get_hub().loop
@@ -206,7 +215,7 @@ class Runtime:
         self._calls = exposed.Calls()
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
-            attribute_handlers=(_read_port, _deny), max_memory=0)
+            attribute_handlers=(_port_reader(self._operations), _deny), max_memory=0)
         self._memory = Memory(self._lua)
         self.inside: Task | None = None     # the task that runs now; read by the monitor's thread
         self.output_bytes = 0
@@ -408,10 +417,14 @@ class Runtime:
             return 'the init script'
         return task.host.running()
 
-    def interrupt(self) -> None:
-        """Ends the turn that runs now at its next instruction, in whatever thread this is called."""
+    def interrupt(self, busy: float) -> None:
+        """Ends the turn that runs now at its next instruction, in whatever thread this is called.
+
+        `busy` is the processor's time that the loop's thread has used, in seconds; 0 where that is not known.
+        """
         task = self.inside
         if task is not None:
+            self._operations.meet(busy)
             interrupt(task)
 
     def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
@@ -451,10 +464,13 @@ class Runtime:
         self.has_ticked = True
         if self.seconds.get(task.limit):
             self._check_deadline(task)
+        used = self._memory.used()
+        now = time.monotonic()
+        if self._operations.is_too_long(now, used):
+            self._stop_holding(task, now)
         if task.killed:
             return -task.fid
         answer = task.fid
-        used = self._memory.used()
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
             answer += 0.5
         is_asked = where and task.is_interrupted
@@ -469,7 +485,6 @@ class Runtime:
             if used > self._memory.large and not task.is_watched:
                 task.is_watched = True
                 answer += 0.0625
-        now = time.monotonic()
         slice_seconds = self.turns.slice_seconds
         if where == _FIRST_LOOK:
             # Statements that were sent together are one turn, but each has a slice: so a short one is atomic.
@@ -481,6 +496,18 @@ class Runtime:
             answer += 0.125
         self._looked = now
         return answer
+
+    def _stop_holding(self, task, now):
+        """One operation of a task's has held everybody, for no good reason. Who does it again loses the session."""
+        seconds = now - self._operations.last
+        task.account.offences += 1
+        self.hits['operations'] += 1
+        why = (f'one operation held all sessions for {seconds:.2f} s: keys of a table that collide, or texts that take '
+               'long to compare')
+        log.warning('stopped, since %s: %s', why, self.who_runs())
+        self.cancel(task, f'the statement was stopped: {why}')
+        if task.account.offences > 1 and task.host is not None:
+            task.host.kill(f'the session is closed: {why}, again')
 
     def _turn(self, what):
         """Lets the others in; answers as _tick() does. task.lua says what else is told."""
@@ -563,7 +590,7 @@ class Runtime:
 
     def begin_turn(self) -> float:
         """The scheduler has resumed the calling greenlet, which is not inside a statement. Gives when that was."""
-        self._began = self._looked = began = self.turns.began
+        self._began = self._looked = self._operations.last = began = self.turns.began
         self.has_ticked = False
         return began
 

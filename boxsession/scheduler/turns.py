@@ -69,11 +69,12 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'is_long', 'long_at', 'waits')
+    __slots__ = ('used', 'is_long', 'long_at', 'offences', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
+        self.offences = 0       # operations that held everybody for no good reason; counted by who runs them
         self.is_long = False    # whether its last turn was long, so that it may have to wait: see rule 6
         self.long_at = -_INFINITE       # when its last long turn ended, or its wait for that
 
