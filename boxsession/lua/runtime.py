@@ -501,7 +501,6 @@ class Runtime:
         """One operation of a task's has held everybody, for no good reason. Who does it again loses the session."""
         seconds = now - self._operations.last
         task.account.offences += 1
-        self.hits['operations'] += 1
         why = (f'one operation held all sessions for {seconds:.2f} s: keys of a table that collide, or texts that take '
                'long to compare')
         log.warning('stopped, since %s: %s', why, self.who_runs())
