@@ -81,6 +81,10 @@ class _Worker:
     def switching_out(self) -> None:
         self.connection.worker_waits(self)
 
+    @property
+    def is_over(self) -> bool:
+        return self.connection.is_over
+
     def kill(self, reason: str) -> None:
         self.connection.kill(reason)
 
@@ -253,6 +257,8 @@ class BinaryConnection(Connection):
                         run = looked = 0
                 if self._out_bytes > BATCH_BYTES:
                     self._flush_answers()
+                if self._over:                          # since it waited
+                    break
                 if self._audit is None:
                     count = self._run_batch(worker)
                     if count or self._over:         # it may have waited for its turn

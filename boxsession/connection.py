@@ -64,7 +64,7 @@ class Connection:
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
                  '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
                  '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up',
-                 'statistics')
+                 'statistics', '_interrupts', '_is_closing')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool):
@@ -82,6 +82,8 @@ class Connection:
         self._wake_up: Callable[[Connection], gevent.Greenlet] | None = None    # makes one; None for who never sleeps
         self._over_event: Event | None = None
         self.statistics = None                  # where its counters go in the end
+        self._interrupts: Account | None = None     # of what is read while a statement runs, where that has to wait
+        self._is_closing = False                # its last triggers run
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
         self._waiting = False                   # the greenlet sleeps until the client sends
@@ -177,6 +179,11 @@ class Connection:
         if self._over_event is not None:
             self._over_event.set()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the session ends: it is to run nothing more."""
+        return self._over
+
     def _go_on(self) -> None:
         """In the hub: lets the session's greenlet run."""
         if self.greenlet is None:
@@ -185,7 +192,7 @@ class Connection:
 
     def _close(self) -> None:
         """Runs on_disconnect, once, whatever ended the session."""
-        self._waiting = False
+        self._waiting, self._is_closing = False, True
         self._watch(False)
         self._end_probe()
         try:
@@ -247,13 +254,16 @@ class Connection:
         elif turns.short.is_open:
             turns.short.run(self._account, self._read_early)
         else:
-            # It may be an interrupt: it waits neither behind the sessions that have used less, nor for rule 6.
+            # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6.
+            if self._interrupts is None:
+                self._interrupts = Account(waits=False)
+                self._interrupts.used = 0.0
             self._watch(False)
-            turns.short.push(turns.cancelled, self._resume)
+            turns.short.push(self._interrupts, self._resume)
 
     def _resume(self) -> None:
         """In the hub: it is the turn of a session that has input to read."""
-        if self._probe is not None:             # not to be read now
+        if self._probe is not None or self._is_closing:         # not to be read now
             return
         if self._waiting:
             self._watch(True)

@@ -111,7 +111,7 @@ class ConsoleConnection(Connection):
         seconds_taken = runtime.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
-        is_over = self._waiting and not self._read_on()     # it has slept
+        is_over = self._over or self._waiting and not self._read_on()      # it may have slept
         while not is_over:
             if runtime.has_ticked:
                 # The last statement was no quick one, or waited.
@@ -124,6 +124,8 @@ class ConsoleConnection(Connection):
                     runtime.take_turn(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
+                if self._over:              # since it waited, for its turn or for its client
+                    break
             event = next_event()
             if type(event) is Statement:
                 if self._is_special:
@@ -167,7 +169,7 @@ class ConsoleConnection(Connection):
                     timed = run
                 if out:
                     self._flush()
-                if self._draining:
+                if self._draining or self._over:
                     break
                 if not self._reading:
                     self._end_probe()

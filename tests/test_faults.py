@@ -14,6 +14,10 @@ from client import Client
 from gevent import socket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from iproto_client import EVAL, BinaryClient
+
+from boxsession import Console
+from boxsession.lua.runtime import Runtime
 
 
 def until(condition, seconds=10):
@@ -236,3 +240,56 @@ def test_no_statements_break_the_server(console, statements):
         other.close()
     finally:
         served.stop()
+
+
+class TestTheEndOfASessionBetweenTwoStatements:
+    """While a session waits for its turn, or for its client, between statements that were sent together, it may be ended:
+    the next one does not begin."""
+
+    @pytest.fixture
+    def ends(self, monkeypatch):
+        """Ends each session when it waits for its turn; gives those that were ended."""
+        ended, take_turn = [], Runtime.take_turn
+
+        def take_and_end(runtime, task):
+            take_turn(runtime, task)
+            for connection in served[0].connections():
+                if connection.session.id > 1 and connection not in ended:
+                    ended.append(connection)
+                    self.end(connection)
+        served = []
+        monkeypatch.setattr(Runtime, 'take_turn', take_and_end)
+        monkeypatch.setattr(Runtime, 'turn_is_over', lambda runtime: True)
+        return served, ended
+
+    @pytest.fixture(params=['_lost', 'kill'], autouse=True)
+    def how(self, request):
+        self.end = {'_lost': lambda connection: connection._lost(), 'kill': lambda connection: connection.kill('over')}[
+            request.param]
+
+    @pytest.mark.parametrize('audited', [False, True])
+    @pytest.mark.parametrize('protocol', ['console', 'binary'])
+    def test_it_ends(self, tmp_path, ends, protocol, audited):
+        served, ended = ends
+        config = {'audit': {'file': str(tmp_path / 'audit.jsonl')}} if audited else {}
+        console = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+                          config=config)
+        console.start()
+        served.append(console)
+        try:
+            idle = Client(console.addresses[0])
+            if protocol == 'console':
+                client = Client(console.addresses[0])
+                client.send('x = 1\n' + 'for i = 1, 1e5 do end\n' * 3 + 'while true do end\n')
+            else:
+                client = BinaryClient(console.addresses[1])
+                client.sock.sendall(b''.join(
+                    client.frame({0: EVAL, 1: sync}, {0x27: text, 0x21: []}) for sync, text in enumerate(
+                        ['return 1'] * 3 + ['for i = 1, 1e5 do end'] * 70 + ['while true do end'])))
+            with gevent.Timeout(20):
+                while not ended or len(console.connections()) > 1:
+                    gevent.sleep(0.01)
+            client.close()
+            idle.close()
+        finally:
+            console.stop()

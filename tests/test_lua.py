@@ -173,6 +173,8 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
     runtime = Runtime({'settings': {}})
 
     class Host:
+        is_over = False
+
         def switching_out(self):
             pass
 
@@ -197,6 +199,8 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
     order = []
 
     class Host:
+        is_over = False
+
         def switching_out(self):
             pass
 

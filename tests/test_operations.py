@@ -5,7 +5,7 @@ import pytest
 from iproto_client import EVAL, BinaryClient
 
 from boxsession.address import Address
-from boxsession.lua import operations
+from boxsession.lua import interrupt, operations
 from boxsession.lua.operations import Operations
 
 # Numbers whose halves have the same sum, which is all that Lua 5.1's hash values are made of; strings that differ only in
@@ -83,3 +83,48 @@ def test_what_is_only_large_is_not_stopped(serve, connect, statement):
     client = connect(address)
     for _ in range(2):
         assert 1 == client.value(statement)
+
+
+def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monkeypatch):
+    """The monitor has the hook called at one instruction, and from then on at each. What ends a statement there is raised
+    once: a second time, on its way out, would end the evaluator."""
+    due, lua = [False], interrupt._LUA
+
+    def look_in(task, count):
+        lua.lua_sethook(task.address, lua.lua_gethook(task.address), interrupt._MASKCOUNT, count)
+
+    def arm(count):
+        task = served._runtime.inside
+        with interrupt.LOCK:
+            task.is_interrupted = True
+            look_in(task, int(count))
+        due[0] = True
+
+    def is_too_long(self, now, used):
+        was, due[0] = due[0], False
+        if was:
+            with interrupt.LOCK:
+                task = served._runtime.inside
+                look_in(task, 1)
+        return was
+    monkeypatch.setattr(operations.Operations, 'is_too_long', is_too_long)
+    served = console(expose={'arm': arm})
+    client = connect(served)
+    client.reply('function f(n) return pcall(arm, n) end')
+    stopped = 0
+    for statement in ('arm({}) x = 5', 'f({}) x = 5', 'pcall(f, {})', 'x = f({}) return x'):
+        for count in range(1, 80):
+            [connection] = served.connections()
+            connection._account.offences = 0
+            stopped += 'stopped' in client.reply(statement.format(count)).decode()
+            due[0] = False
+    assert stopped > 20
+    assert 2 == client.value('1 + 1')
+
+
+def test_statements_that_were_sent_together_are_not_one_operation(console, connect, monkeypatch):
+    monkeypatch.setattr(operations, '_SECONDS', 0.0)        # whatever can be blamed is
+    client = connect(console())
+    client.send('x = 1\n' * 5000 + 'for i = 1, 1e4 do x = i end\n')
+    for _ in range(5000):
+        assert 'error' not in client.document().decode()

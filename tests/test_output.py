@@ -35,6 +35,8 @@ class Host:
     def control(self, command):
         pass
 
+    is_over = False
+
     def switching_out(self):
         pass
 

@@ -19,7 +19,7 @@ class Operations:
     """Measures the time between two moments at which Lua can be interrupted.
 
     Attributes:
-        last: the last such moment, by time.monotonic().
+        last: the last such moment, by time.monotonic(); 0 where it is not known, as at the start of a statement.
     """
 
     __slots__ = ('last', '_met', '_used')
@@ -31,16 +31,15 @@ class Operations:
 
     def meet(self, busy: float) -> None:
         """Called now and then in another thread while Lua runs, with the processor's seconds that Lua's thread has used."""
-        if self._met[0] != self.last:
-            self._met = (self.last, busy)
+        last = self.last or time.monotonic()
+        if self._met[0] != last:
+            self.last, self._met = last, (last, busy)
 
     def is_too_long(self, now: float, used: int) -> bool:
         """Whether the operation that has just ended was. Called at each look at the clock, with the bytes in use."""
         before, self._used = self._used, used
-        if now - self.last < _SECONDS:
-            return False
         last, busy = self._met
-        if last != self.last or not busy:
+        if last != self.last or now - last < _SECONDS or not busy:
             return False
         seconds = time.thread_time() - busy
         return seconds > _SECONDS + used * _SECONDS_USED + abs(used - before) * _SECONDS_MOVED

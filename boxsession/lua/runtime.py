@@ -88,6 +88,8 @@ class Host(Protocol):
     def control(self, command: str) -> None: ...
     def switching_out(self) -> None: ...
     def running(self) -> str: ...
+    @property
+    def is_over(self) -> bool: ...                          # whether the session ends: it is to run nothing more
     def kill(self, reason: str) -> None: ...                # ends the session
     def give_back(self, what: int | bytes) -> None: ...     # of those that run batches of requests
 
@@ -202,7 +204,7 @@ class Runtime:
         self.seconds: dict[str, float] = {}             # how long tasks may run, by the name of the setting; 0 for ever
         self.hits: Counter[str] = Counter()
         self.seconds_taken = {kind: Histogram() for kind in TYPES}
-        self._operations = Operations()
+        self.operations = Operations()
         self._event_loop = EventLoop()
         self.turns = Turns(self._event_loop)
         self._loop = get_hub().loop
@@ -215,7 +217,7 @@ class Runtime:
         self._calls = exposed.Calls()
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
-            attribute_handlers=(_port_reader(self._operations), _deny), max_memory=0)
+            attribute_handlers=(_port_reader(self.operations), _deny), max_memory=0)
         self._memory = Memory(self._lua)
         self.inside: Task | None = None     # the task that runs now; read by the monitor's thread
         self.output_bytes = 0
@@ -424,7 +426,7 @@ class Runtime:
         """
         task = self.inside
         if task is not None:
-            self._operations.meet(busy)
+            self.operations.meet(busy)
             interrupt(task)
 
     def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
@@ -466,9 +468,11 @@ class Runtime:
             self._check_deadline(task)
         used = self._memory.used()
         now = time.monotonic()
-        if self._operations.is_too_long(now, used):
+        if self.operations.is_too_long(now, used):
             self._stop_holding(task, now)
         if task.killed:
+            if where:
+                task.is_interrupted = False
             return -task.fid
         answer = task.fid
         if used > self._memory.collect_at and self._memory.is_time_to_collect(used):
@@ -499,7 +503,7 @@ class Runtime:
 
     def _stop_holding(self, task, now):
         """One operation of a task's has held everybody, for no good reason. Who does it again loses the session."""
-        seconds = now - self._operations.last
+        seconds = now - self.operations.last
         task.account.offences += 1
         why = (f'one operation held all sessions for {seconds:.2f} s: keys of a table that collide, or texts that take '
                'long to compare')
@@ -589,7 +593,7 @@ class Runtime:
 
     def begin_turn(self) -> float:
         """The scheduler has resumed the calling greenlet, which is not inside a statement. Gives when that was."""
-        self._began = self._looked = self._operations.last = began = self.turns.began
+        self._began = self._looked = self.operations.last = began = self.turns.began
         self.has_ticked = False
         return began
 
@@ -647,7 +651,9 @@ class Runtime:
 
     def begin(self, task: Task) -> None:
         """Before a statement, unless the task is clean: makes it so."""
-        task.killed, task.deadline, task.is_clean = False, 0.0, True
+        # What ended the session while it waited between two statements is not for the last one only.
+        task.killed = task.host is not None and task.host.is_over
+        task.deadline, task.is_clean = 0.0, not task.killed
 
     def end(self, task: Task) -> None:
         """Behind a statement, where the task is not clean or the memory limit was lifted."""
@@ -902,6 +908,7 @@ class Evaluator:
                 return self.error(task.reason or 'the statement was cancelled')
         operation = _STATEMENT_OPEN if may_continue else _STATEMENT
         used = self._used() + len(text)
+        runtime.operations.last = 0.0
         if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
@@ -962,6 +969,7 @@ class Evaluator:
         if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, len(text))
         runtime.inside = task
+        runtime.operations.last = 0.0
         reply = self._send((operation, text))
         runtime.inside = None
         if task.is_tight or self._memory.lifted or task.allowed:
@@ -1008,6 +1016,7 @@ class Requests:
         if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = runtime._prepare(task, operation, size)
         runtime.inside = task
+        self._runtime.operations.last = 0.0
         reply = self._send((operation, name, arguments, sync))
         self._observe(time.monotonic() - began)
         if memory.lifted or not task.is_clean:
@@ -1037,6 +1046,7 @@ class Requests:
             if memory.has_moved(used) or not task.is_watched:
                 operation = runtime._prepare(task, operation, len(frames))
         runtime.inside = task
+        self._runtime.operations.last = 0.0
         answers, position, count, reply = self._send((operation, frames, b'', longest))
         if memory.lifted or not task.is_clean:
             runtime.end(task)

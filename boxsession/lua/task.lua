@@ -382,6 +382,9 @@ local function hook()
     if not me then
         me = current
         sethook(hook, '', coroutine_count())
+    elseif ok and fid and fid < 0 then
+        -- This look may have been asked for. With one behind each instruction KILL would be raised again, on its way out.
+        sethook(hook, '', HOOK_COUNT)
     end
     if ok and fid and fid % 1 ~= 0 then
         if fid % 1 >= LATE then
