@@ -64,7 +64,7 @@ class Connection:
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
                  '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
                  '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up',
-                 'statistics', '_interrupts', '_is_closing')
+                 'statistics', '_is_closing')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool):
@@ -82,7 +82,6 @@ class Connection:
         self._wake_up: Callable[[Connection], gevent.Greenlet] | None = None    # makes one; None for who never sleeps
         self._over_event: Event | None = None
         self.statistics = None                  # where its counters go in the end
-        self._interrupts: Account | None = None     # of what is read while a statement runs, where that has to wait
         self._is_closing = False                # its last triggers run
         self._watcher = None                    # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
@@ -193,6 +192,9 @@ class Connection:
     def _close(self) -> None:
         """Runs on_disconnect, once, whatever ended the session."""
         self._waiting, self._is_closing = False, True
+        # What could not be sent; a reply may have several pieces.
+        self._out.clear()
+        self._out_bytes = 0
         self._watch(False)
         self._end_probe()
         try:
@@ -255,11 +257,8 @@ class Connection:
             turns.short.run(self._account, self._read_early)
         else:
             # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6.
-            if self._interrupts is None:
-                self._interrupts = Account(waits=False)
-                self._interrupts.used = 0.0
             self._watch(False)
-            turns.short.push(self._interrupts, self._resume)
+            turns.short.push(turns.cancelled, self._resume)
 
     def _resume(self) -> None:
         """In the hub: it is the turn of a session that has input to read."""
@@ -284,7 +283,7 @@ class Connection:
         self._over = True
         self._watch(False)
         self._end_probe()
-        if self._cancels:
+        if self._cancels and not self._is_closing:      # its on_disconnect runs to its end
             self._cancel_running('')
         get_hub().loop.run_callback(self._wake)     # where nothing runs: a fiber's push may have seen it first
 

@@ -58,6 +58,7 @@ class TestVanishing:
         for client in clients:
             if statement:
                 client.send(statement)
+        until(lambda: len(served.sessions) == 6)        # all have begun
         gevent.sleep(0.05)
         for client in clients:
             getattr(client, leave)()
@@ -67,7 +68,7 @@ class TestVanishing:
             until(lambda: admin.value("#box.session.list({state = 'running'})") == 6 or len(served.sessions) == 1)
             for number in range(2, 7):
                 admin.reply(f'box.session.kill({number})')
-        until(lambda: len(served.sessions) == 1)
+        until(lambda: len(served.sessions) == 1, 30)
         assert all(admin.value(f'ended[{number}]') for number in range(2, 7))
         assert [0] == admin.values("(function() local n = 0 for id in pairs(getmetatable(box.session).aggregate_storage) do"
                                    ' n = n + 1 end return n end)()')

@@ -313,17 +313,6 @@ def test_operations_that_cannot_be_interrupted_get_a_hundredth(seconds, tasks):
     assert min(spinner.used for spinner in spinners) > 0.1          # the others of its lane do not wait with it
 
 
-def test_operations_that_cannot_be_interrupted_share_the_hundredth():
-    loop = SimulatedLoop(busy)
-    turns = Turns(loop, SLICE, SHARE)
-    began = [longest(loop, turns, Account(), 0.02) for _ in range(5)]
-    loop.run(40.0)
-    # The first two of each are not known for such.
-    later = sorted(at for each in began for at in each[2:])
-    assert all(after - before >= 2.0 for before, after in pairwise(later))
-    assert all(len(each) >= 3 for each in began)
-
-
 def test_operations_that_cannot_be_interrupted_get_all_the_time_alone():
     loop = SimulatedLoop()
     turns = Turns(loop, SLICE, SHARE)

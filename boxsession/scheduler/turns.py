@@ -17,10 +17,10 @@ The rule
    several times as long.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get a hundredth of the time, of all sessions together. After a turn that took three
-   slices or more of the processor's time (the second within 5 s, where the monitor did not see it), no session whose last
-   turn was such a one gets another before 100 times as long has passed, 5 s at most, while there is other work: the
-   program's, or other sessions' turns in the last 100 ms that were not as long. What is cancelled does not wait.
+6. Operations that cannot be interrupted get a hundredth of the time. After a turn that took three slices or more of the
+   processor's time (the second within 5 s, where the monitor did not see it), the next one of its session comes no sooner
+   than 100 times as long after it, 5 s at most, while there is other work: the program's, or other sessions' turns in the
+   last 100 ms that were not as long. What is cancelled does not wait.
 """
 from __future__ import annotations
 
@@ -69,13 +69,14 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'is_long', 'long_at', 'offences', 'waits')
+    __slots__ = ('used', 'is_long', 'due', 'long_at', 'offences', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
         self.offences = 0       # operations that held everybody for no good reason; counted by who runs them
         self.is_long = False    # whether its last turn was long, so that it may have to wait: see rule 6
+        self.due = 0.0          # and until when
         self.long_at = -_INFINITE       # when its last long turn ended, or its wait for that
 
 
@@ -231,7 +232,7 @@ class Turns:
         self.now = loop.now
         self.processor_seconds = loop.processor_time()      # when it was last looked at
         self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # see rule 6
-        self.long_due = 0.0     # when the next session may go on whose last turn was long: see rule 6
+        self.long_due = 0.0     # when the last of those that wait may go on: see rule 6
         self.last: Account | None = None    # whose turn, of those not so long, was the last; when it ended, and another's
         self.ended = self.ended_before = -_INFINITE
         self.cancelled = Account(waits=False)       # tasks that go on to end what they do
@@ -263,7 +264,8 @@ class Turns:
         if seconds >= self.long_seconds and account.waits:
             if is_certain or ended - account.long_at < _LONG_MAX:
                 account.is_long = True
-                self.long_due = max(self.long_due, ended + min(seconds * _LONG_PAUSE, _LONG_MAX))
+                account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
+                self.long_due = max(self.long_due, account.due)
             account.long_at = ended
 
     def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
@@ -277,7 +279,7 @@ class Turns:
         """Whether a session whose last turn was long has to wait still."""
         now = self.now()
         others_ended = self.ended if self.last is not account else self.ended_before
-        return now < self.long_due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED)
+        return now < account.due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED)
 
     def _look_at_delayed(self):
         """By the timer: lets those go on who have waited, or for whom there is no other work."""
