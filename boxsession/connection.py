@@ -248,7 +248,7 @@ class Connection:
         """In the hub: the client has sent something, or has left. Reading it is a turn, also while a statement runs."""
         turns = self._runtime.turns
         if self._waiting:
-            if turns.short.is_open and not self._account.is_long:
+            if turns.short.is_open and not self._account.due:
                 turns.short.run(self._account, self._go_on)
             else:
                 self._watch(False)

@@ -329,4 +329,4 @@ def test_a_turn_that_other_processes_made_long_is_not_one():
     account = Account()
     longest(loop, turns, account, 0.05)
     loop.run(5.0)
-    assert not account.is_long
+    assert not account.due

@@ -651,7 +651,7 @@ class Runtime:
 
     def begin(self, task: Task) -> None:
         """Before a statement, unless the task is clean: makes it so."""
-        # What ended the session while it waited between two statements is not for the last one only.
+        # A session that was ended while it waited between two statements runs no other one.
         task.killed = task.host is not None and task.host.is_over
         task.deadline, task.is_clean = 0.0, not task.killed
 

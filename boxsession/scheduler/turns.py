@@ -69,14 +69,13 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'is_long', 'due', 'long_at', 'offences', 'waits')
+    __slots__ = ('used', 'due', 'long_at', 'offences', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
         self.offences = 0       # operations that held everybody for no good reason; counted by who runs them
-        self.is_long = False    # whether its last turn was long, so that it may have to wait: see rule 6
-        self.due = 0.0          # and until when
+        self.due = 0.0          # its last turn was long: when the next one may come (see rule 6); 0 otherwise
         self.long_at = -_INFINITE       # when its last long turn ended, or its wait for that
 
 
@@ -188,12 +187,12 @@ class Lane:
     def _run_first(self):
         start, _, account = heappop(self._heap)
         tasks = self._tasks[account]
-        if account.is_long:
+        if account.due:
             if self._turns.has_to_wait(account):
                 del self._tasks[account]
                 self._turns.delay(self, account, tasks)
                 return
-            account.is_long, account.long_at = False, self._turns.now()
+            account.due, account.long_at = 0.0, self._turns.now()
         resume = tasks.popleft()
         try:
             self.run(account, resume, start)
@@ -251,7 +250,7 @@ class Turns:
 
     def resume(self, account: Account, resume: Callable[[], None]) -> None:
         """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
-        if self.short.is_open and not account.is_long:
+        if self.short.is_open and not account.due:
             self.short.run(account, resume)
         else:
             self.short.push(account, resume)
@@ -263,7 +262,6 @@ class Turns:
             seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
             if is_certain or ended - account.long_at < _LONG_MAX:
-                account.is_long = True
                 account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
                 self.long_due = max(self.long_due, account.due)
             account.long_at = ended
