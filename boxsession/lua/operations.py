@@ -11,7 +11,8 @@ import time
 __all__ = ['Operations']
 
 # What an operation may take, in seconds of the processor's time: in any case, for each byte in use (one traversal of it by
-# the collector), and for each byte that it took or gave back. Three times what legitimate operations took on a busy machine.
+# the collector), and for each byte that it took or gave back. It is three times what was measured of legitimate ones on a
+# busy machine.
 _SECONDS, _SECONDS_USED, _SECONDS_MOVED = 0.05, 2e-9, 4e-9
 
 
