@@ -564,15 +564,18 @@ class Runtime:
         """Ends the task's turn, and waits for its next one as a preempted task."""
         if task.host is not None:
             task.host.switching_out()
-        self._queue(task, self.turns.long)
+        self._preempt(task)
+
+    def _preempt(self, task):
+        self._queue(task, self.turns.preempted(task.account))
         self._begin_turn(task)
+        task.account.preempted_at = self._began
 
     def _yield(self, task):
         """Lets others run. The turn goes on behind that: a task that only yields is preempted like others."""
         began, turns = self._began, self.turns
         if turns.is_over(began):
-            self._queue(task, turns.long)
-            self._begin_turn(task)
+            self._preempt(task)
         else:
             self._queue(task, turns.short)
             self._begin_turn(task)

@@ -6,7 +6,8 @@ The rule
    (`slice_seconds`) is preempted: it goes on in a later iteration of the loop. Accepting a client, and reading
    from one, are turns, too.
 2. There are two lanes. The short lane has the turns that begin: at most two slices of them in one iteration; the rest
-   waits for a later one. The long lane has the preempted tasks: one slice in an iteration.
+   waits for a later one. The long lane has the preempted tasks: one slice in an iteration. A session that was not
+   preempted for a second is so by chance: it goes on in the short lane.
 3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by session,
    not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon among many
    loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
@@ -17,10 +18,11 @@ The rule
    several times as long.
 5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
    both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get a hundredth of the time. After a turn that took three slices or more of the
-   processor's time (the second within 5 s, where the monitor did not see it), the next one of its session comes no sooner
-   than 100 times as long after it, 5 s at most, while there is other work: the program's, or other sessions' turns in the
-   last 100 ms that were not as long. What is cancelled does not wait.
+6. Operations that cannot be interrupted get some hundredth of the time. What a turn took more than three slices of the
+   processor's time is paid for by its session with 300 times as long. It may owe 3 s of that, lest a step of the garbage
+   collector make an innocent session wait. What it owes more, 5 s at most, it waits for before its next turn, while there
+   is other work: the program's, or other sessions' turns in the last 100 ms that were not as long. What is cancelled does
+   not wait.
 """
 from __future__ import annotations
 
@@ -39,14 +41,17 @@ _NOTICED = 0.00015
 
 # What a second of turns costs the program, in seconds: afterwards it finds its caches cold.
 _COST = 1.5
+# A session that was not preempted for so many seconds is not a long one.
+_PREEMPTED = 1.0
 # The most that a lane pays for, in seconds of use: one long operation must not close it to all sessions for long. (Its own
 # session pays for all of it, by its place in virtual time.)
 _OWED_MAX = 0.05
 # How far a session that has used less than others may be behind them, in seconds of use.
 _CREDIT = 0.05
-# An operation that cannot be interrupted: from so many slices on, how much longer its session waits, and at most (seconds);
-# how often is looked whether there is other work, and for how long other sessions' turns count as that.
-_LONG_SLICES, _LONG_PAUSE, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 3, 100, 5.0, 0.01, 0.1
+# An operation that cannot be interrupted: from so many slices on, how many times what it took more its session pays, what
+# that may owe and the most that it waits (seconds); how often is looked whether there is other work, and for how long other
+# sessions' turns count as that.
+_LONG_SLICES, _LONG_PAUSE, _LONG_OWED, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 3, 300, 3.0, 5.0, 0.01, 0.1
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
@@ -69,14 +74,15 @@ class Loop(Protocol):
 class Account:
     """The loop time that one session has used, in virtual time: see Turns."""
 
-    __slots__ = ('used', 'due', 'long_at', 'offences', 'waits')
+    __slots__ = ('used', 'due', 'paid_at', 'preempted_at', 'offences', 'waits')
 
     def __init__(self, waits: bool = True):
         self.waits = waits      # whether rule 6 holds for it
         self.used = -1.0        # below 0: it has run nothing yet
         self.offences = 0       # operations that held everybody for no good reason; counted by who runs them
-        self.due = 0.0          # its last turn was long: when the next one may come (see rule 6); 0 otherwise
-        self.long_at = -_INFINITE       # when its last long turn ended, or its wait for that
+        self.due = 0.0          # it owes too much: when its next turn may come (see rule 6); 0 otherwise
+        self.paid_at = 0.0      # when all its long turns are paid for
+        self.preempted_at = -_INFINITE  # when it last went on behind that
 
 
 class Lane:
@@ -192,7 +198,7 @@ class Lane:
                 del self._tasks[account]
                 self._turns.delay(self, account, tasks)
                 return
-            account.due, account.long_at = 0.0, self._turns.now()
+            account.due = 0.0
         resume = tasks.popleft()
         try:
             self.run(account, resume, start)
@@ -255,16 +261,21 @@ class Turns:
         else:
             self.short.push(account, resume)
 
+    def preempted(self, account: Account) -> Lane:
+        """Where the task that runs now goes on, whose slice is over."""
+        return self.long if self.now() - account.preempted_at < _PREEMPTED else self.short
+
     def note_long(self, account: Account, seconds: float, ended: float) -> None:
         """A turn took long: if that was not for other processes of the machine, its session has to wait."""
-        is_certain = self.certain == self.began
-        if not is_certain:
+        if self.certain != self.began:
             seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
-            if is_certain or ended - account.long_at < _LONG_MAX:
-                account.due = ended + min(seconds * _LONG_PAUSE, _LONG_MAX)
-                self.long_due = max(self.long_due, account.due)
-            account.long_at = ended
+            paid_at = max(ended, account.paid_at) + (seconds - self.long_seconds) * _LONG_PAUSE
+            account.paid_at = min(paid_at, ended + _LONG_OWED + _LONG_MAX)
+            due = account.paid_at - _LONG_OWED
+            if due > ended:
+                account.due = due
+                self.long_due = max(self.long_due, due)
 
     def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
         """Queues tasks of a session again once it has waited."""
