@@ -9,12 +9,12 @@ Importing it patches nothing and starts nothing.
 """
 from typing import TYPE_CHECKING, Any
 
-from boxsession.errors import BoxsessionError, ConfigError, ListenError, ScriptError, StoreError
-from boxsession.version import __version__
+from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, ScriptError, StoreError
+from boxsession.base.version import __version__
 
 if TYPE_CHECKING:
-    from boxsession.server import Console
-    from boxsession.session import Session, current_session
+    from boxsession.base.session import Session, current_session
+    from boxsession.embed import Console
 
 __all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
            '__version__', 'current_session']
@@ -23,9 +23,12 @@ __all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptEr
 def __getattr__(name: str) -> Any:
     # When first asked for: the client does not pay for the server's imports.
     if name == 'Console':
-        from boxsession import server as module
+        from boxsession import embed as module
     elif name in ('Session', 'current_session'):
-        from boxsession import session as module
+        from boxsession.base import session as module
+    elif name == 'logs':            # for its filters: see docs/operations.rst
+        from boxsession.operations import logs
+        return logs
     else:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
     value = globals()[name] = getattr(module, name)

@@ -9,10 +9,10 @@ import importlib.util
 import os
 from pathlib import Path
 
-from boxsession.config import Config
-from boxsession.errors import ListenError
-from boxsession.lua.runtime import compile_problem
-from boxsession.tls import tls_context
+from boxsession.base.errors import ListenError
+from boxsession.lua.bridge import compile_problem
+from boxsession.net.tls import tls_context
+from boxsession.settings.reader import Config
 
 __all__ = ['problems']
 

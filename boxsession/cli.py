@@ -7,11 +7,11 @@ import os
 import sys
 from dataclasses import replace
 
-from boxsession import config as settings
+from boxsession.base.errors import BoxsessionError, ClientError, ConfigError
+from boxsession.base.version import __version__
 from boxsession.client import command as client
 from boxsession.client.target import ask_password, password_line
-from boxsession.errors import BoxsessionError, ClientError, ConfigError
-from boxsession.version import __version__
+from boxsession.settings import reader, table
 
 __all__ = ['main', 'parser']
 
@@ -26,10 +26,10 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument('-c', '--config', metavar='FILE', help='settings (see conf/boxsession.yml); none are needed')
     serve.add_argument('--listen', action='append', metavar='ADDRESS',
                        help='host:port, [v6]:port or unix:PATH, in place of those in FILE; may be given several times '
-                            f'(default: {settings.DEFAULT_ADDRESS})')
+                            f'(default: {table.DEFAULT_ADDRESS})')
     serve.add_argument('--no-triggers', action='store_true',
                        help='run no triggers on connect and disconnect, to get in when one of them locks everyone out')
-    client.add_parser(commands, settings.DEFAULT_ADDRESS)
+    client.add_parser(commands, table.DEFAULT_ADDRESS)
     passwd = commands.add_parser('passwd', help="set a user's password in the file that `store` names",
                                  description='Reads the new password from the terminal, or the first line of its input.')
     passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='settings, with a `store`')
@@ -106,9 +106,9 @@ def _serve(arguments) -> int:
     from boxsession.daemon import Daemon
 
     def load():
-        config = settings.load(arguments.config) if arguments.config else settings.read({})
+        config = reader.load(arguments.config) if arguments.config else reader.read({})
         if arguments.listen:
-            config = replace(config, listen=settings.read({'listen': arguments.listen}, '--listen').listen)
+            config = replace(config, listen=reader.read({'listen': arguments.listen}, '--listen').listen)
         return config
 
     Daemon(load if arguments.config or arguments.listen else None, triggers=not arguments.no_triggers).run()
@@ -118,16 +118,16 @@ def _serve(arguments) -> int:
 def _check(arguments) -> int:
     from boxsession.check import problems
 
-    found = problems(settings.load(arguments.file), arguments.file)
+    found = problems(reader.load(arguments.file), arguments.file)
     if found:
         raise ConfigError(found)
     return 0
 
 
 def _passwd(arguments) -> int:
-    from boxsession.store import Store
+    from boxsession.users.store import Store
 
-    config = settings.load(arguments.config)
+    config = reader.load(arguments.config)
     if config['store'] is None:
         raise BoxsessionError(f'{arguments.config} names no `store`: the users of a server without one live in its memory')
     if not os.path.exists(config['store']):

@@ -12,12 +12,12 @@ from collections.abc import Callable, Sequence
 import gevent
 import gevent.event
 
-from boxsession import logs
-from boxsession.address import socket_text
-from boxsession.config import Config, read
-from boxsession.errors import BoxsessionError, ConfigError
-from boxsession.server import Console
-from boxsession.systemd import Heart, Notifier, inherited_sockets
+from boxsession.base.address import socket_text
+from boxsession.base.errors import BoxsessionError, ConfigError
+from boxsession.embed import Console
+from boxsession.operations import logs
+from boxsession.operations.systemd import Heart, Notifier, inherited_sockets
+from boxsession.settings.reader import Config, read
 
 __all__ = ['Daemon']
 
@@ -92,9 +92,9 @@ class Daemon:
                 print(f'listening: {listener.config.protocol} {listener.address}', file=sys.stderr, flush=True)
 
     def _tell_metrics(self, before):
-        metrics = self._console.metrics
-        if metrics is not None and metrics is not before:
-            print(f'listening: metrics {metrics.address}', file=sys.stderr, flush=True)
+        address = self._console.metrics_address
+        if address is not None and address != before:
+            print(f'listening: metrics {address}', file=sys.stderr, flush=True)
 
     def _status(self):
         count = len(self._console.sessions)
@@ -114,7 +114,7 @@ class Daemon:
                 self._reload()
 
     def _reload(self):
-        before, metrics = self._console.addresses, self._console.metrics
+        before, metrics = self._console.addresses, self._console.metrics_address
         self._notifier.tell_reloading()
         try:
             self._console.reload(self._load())

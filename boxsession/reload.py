@@ -11,18 +11,19 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from boxsession import config as settings
-from boxsession import logs
-from boxsession.audit import Audit
-from boxsession.errors import BoxsessionError, ConfigError
-from boxsession.listener import Listener
+from boxsession.base.errors import BoxsessionError, ConfigError
+from boxsession.net.listener import Listener
+from boxsession.operations import logs
+from boxsession.operations.audit import Audit
+from boxsession.running import Running
+from boxsession.settings import live, reader, table
 
 __all__ = ['reload']
 
 log = logging.getLogger('boxsession')
 
-_LIVE = [setting.name for setting in settings.SETTINGS if setting.is_live or setting.is_reloaded]
-_FIXED = [setting.name for setting in settings.SETTINGS if not (setting.is_live or setting.is_reloaded)]
+_LIVE = [setting.name for setting in table.SETTINGS if setting.is_live or setting.is_reloaded]
+_FIXED = [setting.name for setting in table.SETTINGS if not (setting.is_live or setting.is_reloaded)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,28 +35,25 @@ class _Reload:
         undo: where a part leaves what gives back that which it took.
     """
 
-    console: object
-    config: settings.Config
+    running: Running
+    config: reader.Config
     changes: dict
     undo: ExitStack
 
 
-def reload(console, config: settings.Config) -> list[str]:
-    """See `boxsession.server.Console.reload`."""
-    changes = {name: config[name] for name in _LIVE if config[name] != console.config[name]}
+def reload(running: Running, old: reader.Config, config: reader.Config) -> list[str]:
+    """See `boxsession.embed.Console.reload`."""
+    changes = {name: config[name] for name in _LIVE if config[name] != old[name]}
     names = list(changes)
     with ExitStack() as undo:
-        if not console.is_accepting:
-            raise BoxsessionError('the console does not run, or is about to stop: nothing was reloaded')
-        job = _Reload(console, config, changes, undo)
+        job = _Reload(running, config, changes, undo)
         change_over = [part(job, names) for part in _PARTS]
-        if not console.is_accepting:        # it was stopped while a name was looked up
+        if not running.registry.is_accepting:       # it was stopped while a name was looked up
             raise BoxsessionError('the console is about to stop: nothing was reloaded')
         undo.pop_all()
     for change in change_over:
         change()
-    waiting = [name for name in _FIXED if config[name] != console.settings[name]]
-    console.config = config
+    waiting = [name for name in _FIXED if config[name] != running.settings[name]]
     log.log(logging.WARNING if waiting else logging.INFO, 'reloaded: %s%s', ', '.join(names) or 'nothing has changed',
             f'; a restart is needed for {", ".join(waiting)}' if waiting else '')
     return names
@@ -65,10 +63,10 @@ def reload(console, config: settings.Config) -> list[str]:
 
 def _settings(job, names) -> Callable[[], None]:
     try:
-        job.console.check(job.changes)
-    except settings.Refused as problem:
+        job.running.check(job.changes)
+    except live.Refused as problem:
         raise ConfigError([f'`{problem.name}` {problem.reason}']) from None
-    return lambda: job.console.configure(job.changes)
+    return lambda: job.running.configure(job.changes)
 
 
 def _log(job, names) -> Callable[[], None]:
@@ -81,7 +79,7 @@ def _log(job, names) -> Callable[[], None]:
     except OSError as error:
         raise BoxsessionError(f'cannot open log.file {target}: {error.strerror}') from None
     job.undo.callback(handler.close)
-    in_force = {**job.console.settings, **job.changes}
+    in_force = {**job.running.settings, **job.changes}
     return lambda: logs.use(handler, in_force['log.level'], in_force['log.format'])
 
 
@@ -95,18 +93,18 @@ def _audit(job, names) -> Callable[[], None]:
         raise BoxsessionError(f'cannot open audit.file {path}: {error.strerror}') from None
     if fd >= 0:
         job.undo.callback(os.close, fd)
-    return lambda: job.console.audit.use(path, fd, required)
+    return lambda: job.running.audit.use(path, fd, required)
 
 
 def _listeners(job, names) -> Callable[[], None]:
-    console, wanted = job.console, job.config.listen
-    console.check_users(job.config)
-    found, removed = _match([listener for listener in console.listeners if not listener.is_temporary], wanted)
+    running, wanted = job.running, job.config.listen
+    running.check_users(job.config)
+    found, removed = _match([listener for listener in running.listeners if not listener.is_temporary], wanted)
     result, told = [], []
     for config, old in zip(wanted, found, strict=True):
         if old is not None:
             # Its new form takes the old one's socket over.
-            result.append(old if old.is_as(config) else console.new_listener(config))
+            result.append(old if old.is_as(config) else running.new_listener(config))
         else:
             result.append(_bound(job, config, removed))
             told.append(f'added {result[-1].address}')
@@ -122,15 +120,15 @@ def _listeners(job, names) -> Callable[[], None]:
     def change_over():
         for new, old in replaced:
             new.take_over(old)
-        console.replace_listeners(result)
+        running.replace_listeners(result)
     return change_over
 
 
 def _metrics(job, names) -> Callable[[], None]:
     if 'metrics.address' in job.changes:
-        console, before = job.console, job.console.settings['metrics.address']
-        console.serve_metrics(job.changes['metrics.address'])
-        job.undo.callback(lambda: console.is_accepting and console.serve_metrics(before))
+        running, before = job.running, job.running.settings['metrics.address']
+        running.serve_metrics(job.changes['metrics.address'])
+        job.undo.callback(lambda: running.registry.is_accepting and running.serve_metrics(before))
     return _nothing
 
 
@@ -159,7 +157,7 @@ def _bound(job, config, removed) -> Listener:
     for old in lenders:
         old.lend_port(True)
         job.undo.callback(old.lend_port, False)
-    listener = job.console.bound_listener(config, shares_port=bool(lenders))
+    listener = job.running.bound_listener(config, shares_port=bool(lenders))
     job.undo.callback(listener.stop)
     return listener
 

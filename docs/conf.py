@@ -4,7 +4,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from boxsession.version import __version__
+from boxsession.base.version import __version__
 
 project = 'boxsession'
 author = 'the boxsession authors'

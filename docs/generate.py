@@ -15,8 +15,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from boxsession import config
 from boxsession.cli import parser
+from boxsession.settings import reference
 
 PROJECT = Path(__file__).resolve().parent.parent
 _WIDTH = 120
@@ -90,8 +90,8 @@ def files() -> dict[Path, str]:
     """What each generated file has to hold."""
     return {
         _COMMANDS: commands(parser()),
-        _CONFIGURATION: _SETTINGS.sub(lambda _: f'{config.reference()}\n', _CONFIGURATION.read_text()),
-        PROJECT / 'conf' / 'boxsession.yml': config.default_file(),
+        _CONFIGURATION: _SETTINGS.sub(lambda _: f'{reference.reference()}\n', _CONFIGURATION.read_text()),
+        PROJECT / 'conf' / 'boxsession.yml': reference.default_file(),
     }
 
 

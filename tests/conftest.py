@@ -16,7 +16,7 @@ from client import Client
 from real_tarantool import Tarantool
 
 from boxsession import Console
-from boxsession.address import Address
+from boxsession.base.address import Address
 
 PROJECT = Path(__file__).resolve().parent.parent
 TEST_SECONDS = 60

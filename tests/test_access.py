@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_differential import same
 
-from boxsession.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level
-from boxsession.auth import Throttle, password_hash, password_matches, throttled_address
-from boxsession.errors import ClientError
+from boxsession.base.errors import ClientError
+from boxsession.users.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level
+from boxsession.users.passwords import Throttle, password_hash, password_matches, throttled_address
 
 # Asked one after the other, of Tarantool and of us. `S` is box.session.su, for what a user is told.
 STATEMENTS = r"""

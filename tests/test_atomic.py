@@ -7,7 +7,7 @@ import re
 import gevent
 import pytest
 
-from boxsession.lua import runtime
+from boxsession.lua import loader
 
 SESSIONS = 4
 
@@ -67,21 +67,21 @@ def test_documents_of_several_sessions_are_not_mixed(console, connect):
 @pytest.fixture
 def turns(console, monkeypatch):
     """A factory of consoles in which a task's turn is over behind each few instructions of user code."""
-    plain = runtime._source
+    plain = loader.sources
 
     def start(instructions=1, **config):
-        def often(name):
-            text = plain(name)
-            if name != 'task':
-                return text
-            made = re.sub(rb'(HOOK_COUNT, COROUTINE_COUNT, LEAST_COUNT, COROUTINE_KB =) \d+, \d+, \d+,',
-                          rb'\1 %d, %d, %d,' % ((instructions,) * 3), text)
-            assert made != text
-            return made
+        def often(wanted=None):
+            found = plain(wanted)
+            text = found['kernel/task']
+            found['kernel/task'] = re.sub(
+                rb'(HOOK_COUNT, COROUTINE_COUNT, LEAST_COUNT, COROUTINE_KB =) \d+, \d+, \d+,',
+                rb'\1 %d, %d, %d,' % ((instructions,) * 3), text)
+            assert found['kernel/task'] != text
+            return found
 
-        monkeypatch.setattr(runtime, '_source', often)
+        monkeypatch.setattr(loader, 'sources', often)
         running = console(limits={'slice_ms': 1, 'fibers': 0}, **config)
-        running._runtime.turns.slice_seconds = 1e-9
+        running._running.runtime.dispatcher.turns.slice_seconds = 1e-9
         return running
 
     return start
@@ -163,15 +163,15 @@ def test_a_cancelled_reader_takes_no_message(turns, connect, instructions):
     reader, writer = connect(running), connect(running)
     writer.value("channel = require('fiber').channel(10) return true")
     fiber = reader.value("require('fiber').id()")
-    task = running._runtime._tasks[fiber]
+    task = running._running.runtime.state.tasks[fiber]
     for iterations in range(20):
         reader.send('channel:get()\n')
         while not (task.waiter and writer.value('channel:has_readers()')):
             gevent.sleep(0.001)
-        running._runtime._wake(fiber)           # for nothing: it goes on to wait
+        running._running.runtime.fibers.wake(fiber)           # for nothing: it goes on to wait
         for _ in range(iterations):
             gevent.sleep(0)
-        running._runtime.cancel(task)
+        running._running.runtime.dispatcher.cancel(task)
         assert b'cancelled' in reader.document()
         assert writer.value('channel:has_readers()') is False
 
@@ -243,7 +243,7 @@ def test_a_hook_that_is_taken_away_does_not_refuse_a_session(turns, connect):
 @pytest.mark.parametrize('instructions', [1, 2])
 def test_a_fiber_that_ends_without_memory_is_over(turns, connect, instructions):
     running = turns(instructions)
-    running._runtime.limit_memory(1 << 24)
+    running._running.runtime.limit_memory(1 << 24)
     client = connect(running)
     client.reply(' '.join("""
         kept = {}
@@ -255,7 +255,7 @@ def test_a_fiber_that_ends_without_memory_is_over(turns, connect, instructions):
             error('x')
         end)""".split()))
     with gevent.Timeout(20):
-        while running._runtime.fibers:
+        while running._running.runtime.fibers:
             gevent.sleep(0.01)
     client.reply('kept = nil')
     client.reply('collectgarbage()')

@@ -11,7 +11,7 @@ import pytest
 from iproto_client import CALL, EVAL, BinaryClient
 
 from boxsession import Console
-from boxsession.audit import Audit
+from boxsession.operations.audit import Audit
 
 COMMON = {'time', 'boot', 'event', 'session', 'user', 'effective_user', 'peer', 'listener'}
 

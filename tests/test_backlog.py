@@ -5,8 +5,9 @@ import gevent
 import pytest
 from iproto_client import EVAL, BinaryClient
 
-from boxsession import Console, backlog
-from boxsession.backlog import Backlog
+from boxsession import Console
+from boxsession.sessions import backlog
+from boxsession.sessions.backlog import Backlog
 
 MIB = 1 << 20
 
@@ -143,9 +144,10 @@ class TestTotalOutputBytes:
         limits = {'total_output_bytes': self.LIMIT, 'drain_seconds': 0.2}
         served = Console(listen=f'unix:{tmp_path}/a', config={'limits': limits})
         served.start()
+        registry = served._running.registry
         yield served
         served.stop()
-        assert served._unsent.total == 0
+        assert registry.unsent.total == 0
 
     def test_who_does_not_read_is_closed_and_who_reads_is_not(self, served, connect, caplog):
         admin, reader = connect(served), connect(served)
@@ -153,14 +155,14 @@ class TestTotalOutputBytes:
         for _ in stalled(served, connect, 20, 1):
             # Too short to count while it is made, of which the stalled ones take the whole limit.
             assert 100_000 < len(reader.reply('("y"):rep(100000)'))
-            assert served._unsent.total <= self.LIMIT
+            assert served._running.registry.unsent.total <= self.LIMIT
         until(lambda: len(served.sessions) <= 2 + 5)
         assert admin.value("box.info.limits['total_output_bytes']") >= 15
         assert caplog.text.count('(limits.total_output_bytes)') >= 15
         assert memory() - before < 50 * MIB
         admin.reply('for _, shown in pairs(box.session.list()) do if shown.id > 2 then box.session.kill(shown.id) end end')
         until(lambda: len(served.sessions) == 2)
-        assert served._unsent.total == 0
+        assert served._running.registry.unsent.total == 0
 
     def test_what_is_sent_is_held_no_more(self, served, connect):
         client = connect(served)
@@ -169,7 +171,7 @@ class TestTotalOutputBytes:
         client.send(f'box.session.push(("y"):rep({MIB})) require("fiber").sleep(0.01) return 1\n')
         client.document()
         client.document()
-        assert served._unsent.total == 0
+        assert served._running.registry.unsent.total == 0
 
     @pytest.mark.parametrize('statement', [
         'while true do box.session.push(("x"):rep(1e6)) end',
@@ -185,10 +187,10 @@ class TestTotalOutputBytes:
         client.send(statement + '\n')
         for _ in range(50):
             admin.reply('1')
-            assert served._unsent.total <= self.LIMIT
-        until(lambda: served._unsent.total or len(served.sessions) < 2)
+            assert served._running.registry.unsent.total <= self.LIMIT
+        until(lambda: served._running.registry.unsent.total or len(served.sessions) < 2)
         assert 2 == admin.value('1 + 1')
-        assert served._unsent.total <= self.LIMIT
+        assert served._running.registry.unsent.total <= self.LIMIT
 
     def test_pushes_of_on_connect(self, served, connect):
         admin = connect(served)
@@ -197,13 +199,13 @@ class TestTotalOutputBytes:
         until(lambda: admin.value("box.info.limits['total_output_bytes']") > 0)
         admin.reply('box.session.on_connect(nil, push)')
         until(lambda: len(served.sessions) == 1)
-        assert served._unsent.total == 0
+        assert served._running.registry.unsent.total == 0
 
     def test_it_is_changed_while_it_runs(self, served, connect):
         client = connect(served)
         assert client.values('box.cfg{limits = {total_output_bytes = 0}}') is None
         assert 'Incorrect value' in client.error('box.cfg{limits = {total_output_bytes = 1000}}')
-        assert served._unsent.limit == 0
+        assert served._running.registry.unsent.limit == 0
 
     @pytest.mark.parametrize('expression', [
         'return ("x"):rep(8e6)',
@@ -215,7 +217,7 @@ class TestTotalOutputBytes:
                          config={'limits': {'total_output_bytes': 4 * self.LIMIT, 'drain_seconds': 0.2,
                                             'share_percent': 0}})
         served.start()
-        clients = []
+        unsent, clients = served._running.registry.unsent, []
         try:
             admin = connect(served.addresses[1])
             for _ in range(6):
@@ -224,16 +226,16 @@ class TestTotalOutputBytes:
                 for _ in range(4):
                     client.send(EVAL, {0x27: expression, 0x21: []})
                 admin.reply('1')
-                assert served._unsent.total <= 4 * self.LIMIT
-            until(lambda: served._unsent.total or len(served.sessions) < 7)
+                assert unsent.total <= 4 * self.LIMIT
+            until(lambda: unsent.total or len(served.sessions) < 7)
             for _ in range(20):
                 assert 2 == admin.value('1 + 1')
-                assert served._unsent.total <= 4 * self.LIMIT
+                assert unsent.total <= 4 * self.LIMIT
         finally:
             for client in clients:
                 client.close()
             served.stop()
-        assert served._unsent.total == 0
+        assert unsent.total == 0
 
 
 class TestTotalInputBytes:
@@ -245,9 +247,10 @@ class TestTotalInputBytes:
         served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': request.param, 'user': 'guest'}, '127.0.0.1:0'],
                          config={'limits': self.LIMITS})
         served.start()
+        registry = served._running.registry
         yield served
         served.stop()
-        assert served._unread.total == 0
+        assert registry.unread.total == 0
 
     def test_who_does_not_finish_is_closed(self, served, connect, caplog):
         admin = connect(served.addresses[1])
@@ -258,24 +261,24 @@ class TestTotalInputBytes:
             client = connect(served.addresses[0])
             client.send(begun + b'x' * (MIB - 100))
             assert 2 == admin.value('1 + 1')
-            until(lambda: served._unread.total <= self.LIMIT)
+            until(lambda: served._running.registry.unread.total <= self.LIMIT)
         until(lambda: admin.value("box.info.limits['total_input_bytes']") >= 15)
         assert '(limits.total_input_bytes)' in caplog.text
-        assert served._unread.total <= self.LIMIT
+        assert served._running.registry.unread.total <= self.LIMIT
 
     def test_what_is_run_is_held_no_more(self, served, connect):
         client = connect(served.addresses[1])
         for _ in range(10):
             assert client.value('#[[' + 'x' * MIB + ']]') == MIB
         client.send('#[[' + 'x' * MIB)
-        until(lambda: served._unread.total >= MIB)
+        until(lambda: served._running.registry.unread.total >= MIB)
         client.send(']]\n')
         assert client.document() == b'---\n- %d\n...\n' % MIB
-        assert served._unread.total == 0
+        assert served._running.registry.unread.total == 0
 
     def test_lines_of_a_statement_that_goes_on_are_counted(self, served, connect):
         client = connect(served.addresses[1])
         client.send('x = [[\n' + 'x' * 65536 + '\n' + 'x' * 65536 + '\n')
-        until(lambda: served._unread.total > 2 * 65536)
+        until(lambda: served._running.registry.unread.total > 2 * 65536)
         client.close()
-        until(lambda: served._unread.total == 0)
+        until(lambda: served._running.registry.unread.total == 0)

@@ -33,6 +33,7 @@ from iproto_client import (
 )
 
 from boxsession import Console
+from boxsession.scheduler.dispatcher import Dispatcher
 
 INIT = """
 box.schema.user.grant('guest', 'execute', 'universe')
@@ -458,7 +459,7 @@ class TestLimitsAndFaults:
         seen = 0
         for _ in range(50):
             client.receive()
-            seen = max(seen, len(console._runtime._tasks))
+            seen = max(seen, len(console._running.runtime.state.tasks))
         assert seen < 10
 
     def test_a_request_that_is_too_long_is_counted(self, start, connect, admin):
@@ -808,14 +809,13 @@ def test_what_runs_is_shown_also_of_a_batch(start, connect, admin):
 
 def test_answers_are_not_mixed_where_the_client_takes_them_slowly(start, connect, monkeypatch):
     server = start()
-    runtime = server._runtime
-    rejoin = runtime.rejoin
+    rejoin = Dispatcher.rejoin
 
-    def rejoin_late():
-        if not runtime.turns.is_running:
+    def rejoin_late(dispatcher):
+        if not dispatcher.turns.is_running:
             gevent.sleep(0.05)              # so many have their turns first
-        rejoin()
-    monkeypatch.setattr(runtime, 'rejoin', rejoin_late)
+        rejoin(dispatcher)
+    monkeypatch.setattr(Dispatcher, 'rejoin', rejoin_late)
     client = connect(server)
     client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 14)
     rng = random.Random(1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgpack
 import pytest
 
-from boxsession.auth import login_password
+from boxsession.base.redaction import login_password
 from boxsession.client.completeness import is_complete
 from boxsession.client.conversation import (
     NEED_DATA,
@@ -147,7 +147,7 @@ class TestBinary:
         assert conversation.next_event() is NEED_DATA and not conversation.can_cancel
 
     def test_the_scramble_is_the_servers(self):
-        from boxsession.auth import password_hash
+        from boxsession.users.passwords import password_hash
         conversation = BinaryConversation(iproto.greeting('2.6.0', 'x', b's' * 32))
         protocol = iproto.IprotoProtocol()
         protocol.receive_data(conversation.login('ops', 'é secret')[1])

@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from boxsession import ConfigError, Console
-from boxsession.address import Address, peer_text
+from boxsession.base.address import Address, peer_text
 from boxsession.cli import main
-from boxsession.config import default_file, load, read, reference
+from boxsession.settings.reader import load, read
+from boxsession.settings.reference import default_file, reference
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -148,7 +149,7 @@ def test_the_shipped_file_is_valid_with_every_comment_taken_away(tmp_path):
 
 def test_every_setting_is_documented():
     text = (PROJECT / 'docs' / 'configuration.rst').read_text()
-    assert reference() in text, 'put what boxsession.config.reference() gives between the marks'
+    assert reference() in text, 'put what boxsession.settings.reference.reference() gives between the marks'
 
 
 @pytest.mark.parametrize(('text', 'address'), [

@@ -437,7 +437,7 @@ def test_it_starts_without_the_server():
         [sys.executable, '-c', 'import sys, boxsession.cli; boxsession.cli.parser(); print(*sys.modules)'],
         capture_output=True, text=True, check=True, env=environment()).stdout.split()
     assert 'boxsession.client.command' in loaded
-    assert not {'gevent', 'lupa', 'sqlite3', 'msgpack', 'prompt_toolkit', 'pygments', 'boxsession.server'} & set(loaded)
+    assert not {'gevent', 'lupa', 'sqlite3', 'msgpack', 'prompt_toolkit', 'pygments', 'boxsession.embed'} & set(loaded)
 
 
 def test_every_option_is_documented():

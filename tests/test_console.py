@@ -362,7 +362,7 @@ def test_lua_that_comes_before_the_answer_to_what_is_none_does_not_run(console, 
 
 
 def test_behind_a_first_line_that_is_wrong_each_statement_is_answered_and_can_be_sent_again(console, connect, monkeypatch):
-    monkeypatch.setattr('boxsession.console._DOUBT_SECONDS', 0)
+    monkeypatch.setattr('boxsession.sessions.evaluators._DOUBT_SECONDS', 0)
     client = connect(console())
     client.send('lcoal x = 1\nx = 2\n\nfor i = 1, 2 do\nx = i end\nx\n')
     documents = [client.document() for _ in range(5)]

@@ -15,10 +15,10 @@ from client import Client
 from gevent import socket, ssl
 
 from boxsession import Console, listener
-from boxsession.address import Address
-from boxsession.config import ListenerConfig
-from boxsession.errors import ListenError
-from boxsession.listener import Listener
+from boxsession.base.address import Address
+from boxsession.base.errors import ListenError
+from boxsession.net.listener import Listener
+from boxsession.settings.table import ListenerConfig
 
 DESCRIPTORS = 64
 
@@ -142,8 +142,8 @@ class TestHandshakes:
     def test_those_that_stall_make_room(self, start, flood, connect, tmp_path):
         served = start(sessions=40)
         socks = flood(served.addresses[0], 60)
-        until(lambda: served._runtime.hits['refused.tls'] >= 50)
-        assert len(served._handshakes) <= 10
+        until(lambda: served._running.runtime.counters.hits['refused.tls'] >= 50)
+        assert len(served._running.registry.handshakes) <= 10
         # Neither who comes by TLS, nor anybody else, is refused for them.
         clients = [self.client(served.addresses[0], tmp_path) for _ in range(3)]
         clients.append(connect(str(served.addresses[1])))
@@ -155,7 +155,7 @@ class TestHandshakes:
     def test_they_count_as_sessions(self, start, flood, connect):
         served = start(sessions=12)
         flood(served.addresses[0], 3)
-        until(lambda: len(served._handshakes) == 3)
+        until(lambda: len(served._running.registry.handshakes) == 3)
         clients = [connect(str(served.addresses[1])) for _ in range(6)]
         assert b'too many sessions: the limit is 12' in connect(str(served.addresses[1]), greeting=False).read_to_end()
         assert 2 == connect(str(served.addresses[2])).value('1 + 1')
@@ -168,11 +168,11 @@ class TestHandshakes:
             raise OSError(24, 'Too many open files')
 
         with monkeypatch.context() as patched:
-            patched.setattr('boxsession.tls._plain_socketpair', no_more)
+            patched.setattr('boxsession.net.tls._plain_socketpair', no_more)
             with pytest.raises((EOFError, OSError)):
                 self.client(served.addresses[0], tmp_path)
-        until(lambda: served._runtime.hits['refused.tls'])
-        assert not served._handshakes
+        until(lambda: served._running.runtime.counters.hits['refused.tls'])
+        assert not served._running.registry.handshakes
         client = self.client(served.addresses[0], tmp_path)
         assert 2 == client.value('1 + 1')
         client.close()

@@ -18,7 +18,7 @@ from gevent import socket
 from iproto_client import BinaryClient
 
 from boxsession import Console, ListenError
-from boxsession.lua.exposed import pack, unpack
+from boxsession.lua.functions import pack, unpack
 
 PROJECT = Path(__file__).resolve().parent.parent
 

@@ -12,7 +12,7 @@ from gevent import GreenletExit, Timeout, getcurrent
 from iproto_client import CALL, EVAL, MESSAGE, BinaryClient
 
 from boxsession import Console, ScriptError
-from boxsession.lua.runtime import StatementCancelled
+from boxsession.base.errors import StatementCancelled
 
 
 class Odd(BaseException):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from iproto_client import EVAL, BinaryClient
 
 from boxsession import Console
-from boxsession.lua.runtime import Runtime
+from boxsession.scheduler.dispatcher import Dispatcher
 
 
 def until(condition, seconds=10):
@@ -250,7 +250,7 @@ class TestTheEndOfASessionBetweenTwoStatements:
     @pytest.fixture
     def ends(self, monkeypatch):
         """Ends each session when it waits for its turn; gives those that were ended."""
-        ended, take_turn = [], Runtime.take_turn
+        ended, take_turn = [], Dispatcher.take_turn
 
         def take_and_end(runtime, task):
             take_turn(runtime, task)
@@ -259,8 +259,8 @@ class TestTheEndOfASessionBetweenTwoStatements:
                     ended.append(connection)
                     self.end(connection)
         served = []
-        monkeypatch.setattr(Runtime, 'take_turn', take_and_end)
-        monkeypatch.setattr(Runtime, 'turn_is_over', lambda runtime: True)
+        monkeypatch.setattr(Dispatcher, 'take_turn', take_and_end)
+        monkeypatch.setattr(Dispatcher, 'turn_is_over', lambda runtime: True)
         return served, ended
 
     @pytest.fixture(params=['_lost', 'kill'], autouse=True)

@@ -416,7 +416,7 @@ def test_code_that_is_slow_to_compile_is_refused_wherever_it_comes_from(console,
 
 def test_ordinary_code_is_never_too_slow_to_compile(console, connect):
     folder = Path(boxsession.__file__).parent / 'lua'
-    codes = [path.read_text() for path in sorted(folder.glob('*.lua'))]
+    codes = [path.read_text() for path in sorted(folder.rglob('*.lua'))]
     codes.append(''.join(f'function f{n}(a, b)\n    local x, y = a + b, a - b\n    return x * y + g(a), h{{x, y}}\nend\n'
                          for n in range(1000)))
     codes.append('do ' * 100 + ''.join(f'local x{n} = function(a, b) if a then return b.c.d end end ' for n in range(190))

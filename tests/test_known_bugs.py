@@ -13,7 +13,7 @@ import pytest
 from iproto_client import BinaryClient
 
 from boxsession import Console
-from boxsession.lua.runtime import compile_problem
+from boxsession.lua.bridge import compile_problem
 
 # Adjusting the arguments of these writes behind Lua's stack.
 MANY = ', '.join(f'p{number}' for number in range(99))
@@ -152,7 +152,7 @@ def test_an_init_script_and_check_config(serve, tmp_path):
 
 def test_our_own_lua_is_safe():
     folder = Path(__file__).resolve().parent.parent / 'boxsession' / 'lua'
-    for path in folder.glob('*.lua'):
+    for path in folder.rglob('*.lua'):
         assert compile_problem(path.read_bytes(), path.name) is None
 
 

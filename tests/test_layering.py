@@ -1,53 +1,56 @@
-"""Who may import whom, and that each dependency has its one door."""
+"""Who may import whom, and that each dependency has its one door.
+
+`python tests/test_layering.py` prints the rooms as docs/design.rst shows them.
+"""
 from __future__ import annotations
 
 import ast
+import textwrap
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 
-# Lower layers first: a module imports only from layers below its own, or from the tables named beside it.
-LAYERS = [
-    {'version', 'errors', 'address', 'backlog', 'descriptors', 'session', 'protocol', 'protocol.greeting',
-     'protocol.answers', 'protocol.telnet', 'protocol.foreign', 'output.tagged', 'output.reader', 'output.limits', 'auth',
-     'histogram', 'redaction', 'client', 'client.completeness', 'scheduler', 'scheduler.turns', 'scheduler.loop'},
-    {'protocol.console', 'protocol.iproto', 'output.scalars', 'output.lua', 'lua.exposed', 'lua.memory', 'lua.interrupt',
-     'lua.operations', 'config', 'access', 'audit', 'systemd', 'greenlets'},
-    {'output.yaml', 'lua', 'lua.packing', 'logs', 'monitor', 'remote', 'store', 'tls'},
-    {'output', 'accounts', 'listener', 'client.values', 'client.history'},
-    {'client.conversation', 'client.streams'},
-    {'client.target', 'client.settings', 'client.screen', 'client.plain', 'client.fancy'},
-    {'client.link'},
-    {'client.script'},
-    {'client.terminal'},
-    {'client.command'},
-    {'lua.runtime', 'metrics'},
-    {'connection', 'services', 'reload', 'check'},
-    {'console', 'binary', 'statistics'},
-    {'server'},
-    {'', 'daemon'},
-    {'cli'},
-    {'__main__'},
-]
-DOORS = {
-    'lupa': {'lua.runtime', 'lua.interrupt', 'client.completeness'},
-    'yaml': {'config', 'output.yaml', 'output.reader'},
-    'gevent': {'session', 'greenlets', 'lua.interrupt', 'lua.runtime', 'scheduler.loop', 'connection', 'binary', 'listener',
-               'monitor', 'remote', 'server', 'services', 'logs',
-               'daemon', 'systemd', 'accounts', 'tls', 'metrics'},
-    'prometheus_client': {'metrics'},
-    'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},
-    'sqlite3': {'store'}, 'msgpack': {'protocol.iproto'},
-    'argparse': {'cli', 'client.command'},
-    'logging': {'audit', 'greenlets', 'lua.runtime', 'connection', 'console', 'binary', 'listener', 'monitor', 'server',
-        'services',
-                'logs', 'daemon', 'reload', 'systemd', 'metrics'},
+# The rooms, the lowest first: a module imports only from rooms below its own, or from modules of its own room that stand in
+# front of it there.
+ROOMS = {
+    'base': ['version', 'errors', 'address', 'descriptors', 'histogram', 'redaction', 'session', 'greenlets', 'counters'],
+    'values': ['packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
+    'protocol': ['greeting', 'answers', 'telnet', 'foreign', 'text', 'iproto'],
+    'scheduler': ['turns', 'loop', 'overruns', 'task', 'dispatcher'],
+    'lua': ['contract', 'loader', 'ports', 'functions', 'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests',
+            'fibers', 'bridge'],
+    'settings': ['table', 'live', 'reader', 'reference'],
+    'users': ['passwords', 'access', 'store', 'accounts'],
+    'net': ['tls', 'listener'],
+    'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
+    'sessions': ['state', 'backlog', 'remote', 'evaluators', 'stream', 'text', 'binary', 'registry', 'services'],
+    'client': ['completeness', 'values', 'history', 'conversation', 'streams', 'target', 'settings', 'screen', 'plain',
+               'fancy', 'link', 'script', 'terminal', 'command'],
+    '': ['check', 'running', 'reload', 'embed', '', 'daemon', 'cli', '__main__'],
 }
-PURE = {'access', 'auth', 'scheduler.turns', 'protocol.iproto', 'protocol.answers', 'lua.packing', 'protocol.console',
-        'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'output', 'output.limits', 'output.scalars',
-        'output.yaml', 'output.lua',
-        'output.tagged', 'lua.exposed', 'lua.memory', 'address', 'histogram', 'redaction', 'client.conversation',
-        'client.values', 'client.settings'}
+# A person's client is beside the server: it knows values and protocols only.
+APART = {'client': {'base', 'values', 'protocol'}}
+DOORS = {
+    'lupa': {'lua.bridge', 'lua.evaluator', 'lua.interrupt', 'client.completeness'},
+    'yaml': {'settings.reader', 'values.yaml', 'values.reader'},
+    'gevent': {'base.session', 'base.greenlets', 'lua.interrupt', 'lua.bridge', 'lua.fibers', 'scheduler.loop',
+               'scheduler.task', 'scheduler.dispatcher', 'sessions.stream', 'sessions.binary', 'sessions.registry',
+               'net.listener', 'operations.monitor', 'sessions.remote', 'embed', 'sessions.services',
+               'operations.logs', 'daemon', 'operations.systemd', 'users.accounts', 'net.tls', 'operations.metrics'},
+    'prometheus_client': {'operations.metrics'},
+    'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},
+    'sqlite3': {'users.store'}, 'msgpack': {'protocol.iproto'},
+    'argparse': {'cli', 'client.command'},
+    'logging': {'operations.audit', 'base.greenlets', 'lua.bridge', 'lua.ports', 'lua.evaluator', 'sessions.stream',
+                'sessions.text', 'sessions.binary', 'sessions.registry', 'sessions.evaluators', 'net.listener',
+                'operations.monitor', 'running',
+                'sessions.services', 'operations.logs', 'daemon', 'reload', 'operations.systemd', 'operations.metrics'},
+}
+PURE = {'sessions.state', 'users.access', 'users.passwords', 'scheduler.turns',
+        'protocol.iproto', 'protocol.answers', 'protocol.text',
+        'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'values.documents', 'values.limits', 'values.scalars',
+        'values.yaml', 'values.lua_text', 'values.packed', 'values.msgpack', 'lua.functions', 'lua.memory', 'base.address',
+        'base.histogram', 'base.redaction', 'client.conversation', 'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 
@@ -70,14 +73,16 @@ def imported(tree):
 
 
 def test_imports_go_downward():
-    level = {name: number for number, layer in enumerate(LAYERS) for name in layer}
-    found = dict(modules())
-    assert set(level) == set(found)
+    order = [f'{room}.{name}'.strip('.') for room, names in ROOMS.items() for name in names]
+    found = {name: tree for name, tree in modules() if name not in ROOMS or not name}
+    assert sorted(order) == sorted(found)
     for name, tree in found.items():
+        room = name.rpartition('.')[0]
         for target in imported(tree):
             if target.partition('.')[0] == 'boxsession':
                 inner = target.removeprefix('boxsession').lstrip('.')
-                assert level[inner] < level[name], f'{name} imports {inner}'
+                assert order.index(inner) < order.index(name), f'{name} imports {inner}'
+                assert room not in APART or inner.partition('.')[0] in APART[room] | {room}, f'{name} imports {inner}'
 
 
 def test_each_dependency_has_its_doors():
@@ -92,3 +97,16 @@ def test_the_core_is_pure():
     for name, tree in modules():
         if name in PURE:
             assert not {target.partition('.')[0] for target in imported(tree)} & IMPURE, name
+
+
+def picture():
+    """The rooms, the highest first."""
+    lines = []
+    for room, names in reversed(ROOMS.items()):
+        lines += textwrap.wrap(', '.join(name or '__init__' for name in names), 105,
+                               initial_indent=f'    {room or "boxsession":14}', subsequent_indent=' ' * 18)
+    return '\n'.join(lines) + '\n'
+
+
+if __name__ == '__main__':
+    print(picture())

@@ -222,7 +222,7 @@ class TestTLS:
             while caplog.text.count('common name') < 2:
                 gevent.sleep(0.01)
         assert not [line for line in caplog.text.splitlines() if line.startswith('2026')] and '\x1b' not in caplog.text
-        assert 2 == served.statistics.snapshot()['sessions']['refused']['tls']
+        assert 2 == served._running.statistics.snapshot()['sessions']['refused']['tls']
 
     @pytest.fixture
     def odd(self, files):
@@ -299,7 +299,7 @@ class TestTLS:
         return value
 
     def test_who_does_not_shake_hands_harms_nobody(self, start, files, monkeypatch):
-        monkeypatch.setattr('boxsession.tls._HANDSHAKE_SECONDS', 0.2)
+        monkeypatch.setattr('boxsession.net.tls._HANDSHAKE_SECONDS', 0.2)
         served = start([self.listener(files)])
         [address] = served.addresses
         silent = socket.create_connection((address.host, address.port))

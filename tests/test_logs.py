@@ -78,7 +78,7 @@ def test_what_nobody_caught_is_a_line_as_well(serve, tmp_path):
     program = tmp_path / 'fails.py'
     program.write_text('''
 import gevent
-from boxsession.config import read
+from boxsession.settings.reader import read
 from boxsession.daemon import Daemon
 daemon = Daemon(lambda: read({'listen': ['127.0.0.1:0'], 'log': {'format': 'json'}}))
 gevent.spawn(lambda: 1 / 0)
@@ -125,7 +125,7 @@ os.execv(sys.executable, [sys.executable, '-m', 'boxsession', 'serve', '-c', 'c.
     def test_each_line_of_a_long_message(self):
         import sys
 
-        from boxsession.logs import _formatter
+        from boxsession.operations.logs import _formatter
         try:
             raise ValueError('first\nsecond')
         except ValueError:
@@ -212,12 +212,12 @@ class TestFolding:
 
     @pytest.fixture(autouse=True)
     def short_window(self, monkeypatch):
-        monkeypatch.setattr('boxsession.logs._WINDOW_SECONDS', 0.5)
+        monkeypatch.setattr('boxsession.operations.logs._WINDOW_SECONDS', 0.5)
 
     @pytest.fixture
     def written(self, tmp_path):
         """The log as a daemon writes it, in this process."""
-        from boxsession import logs
+        from boxsession.operations import logs
         logger = logging.getLogger('boxsession')
         before = list(logger.handlers), logger.propagate, logger.level
         path = tmp_path / 'x.log'
@@ -281,7 +281,7 @@ class TestFolding:
             made.stop()
 
     def test_the_count_is_told_at_the_end(self, written, console, connect):
-        from boxsession import logs
+        from boxsession.operations import logs
         path = written('text')
         client = connect(console())
         client.send("box.session.su('admin')\n" * 100)
@@ -293,7 +293,7 @@ class TestFolding:
                          r'admin\n', path.read_text())
 
     def test_many_origins_take_bounded_memory(self):
-        from boxsession.logs import _APART_MAX, Folding
+        from boxsession.operations.logs import _APART_MAX, Folding
         kept = []
         handler = logging.Handler()
         handler.emit = kept.append

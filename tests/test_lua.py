@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import gevent
 import pytest
+from runtimes import new_runtime
 
-from boxsession.lua.runtime import Runtime
+from boxsession.base.session import Session
 from boxsession.scheduler.turns import Account
-from boxsession.session import Session
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ class TestErrors:
 
 
 def test_the_main_coroutine_is_at_rest_while_sessions_wait():
-    runtime = Runtime({'settings': {}})
+    runtime = new_runtime()
 
     class Host:
         is_over = False
@@ -195,7 +195,7 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
 
 
 def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
-    runtime = Runtime({'settings': {}})
+    runtime = new_runtime()
     order = []
 
     class Host:

@@ -16,10 +16,10 @@ from gevent import socket
 from iproto_client import BinaryClient
 from prometheus_client.parser import text_string_to_metric_families
 
-import boxsession.metrics
+import boxsession.operations.metrics
 from boxsession import ConfigError, Console, ListenError
-from boxsession.address import Address
-from boxsession.histogram import BOUNDS, Histogram
+from boxsession.base.address import Address
+from boxsession.base.histogram import BOUNDS, Histogram
 
 PROJECT = Path(__file__).resolve().parent.parent
 DASHBOARD = PROJECT / 'conf' / 'grafana-dashboard.json'
@@ -73,7 +73,7 @@ class Scrapes:
     """What has moved from one scrape to the next: {'name{labels}': difference}."""
 
     def __init__(self, console):
-        self._address = console.metrics.address
+        self._address = console._running.metrics.address
         self._last = self.read()
 
     def read(self):
@@ -186,7 +186,7 @@ class TestEachNumberMoves:
         assert {'errors_total{kind=input}': 1} == scrapes.moved('sessions')
 
     def test_a_timeout(self, served, scrapes, connect):
-        served.configure({'limits.statement_seconds': 0.05})
+        served._running.configure({'limits.statement_seconds': 0.05})
         client = connect(served)
         scrapes.moved()
         assert 'was stopped' in client.error('while true do end')
@@ -195,7 +195,7 @@ class TestEachNumberMoves:
     def test_memory(self, served, scrapes, connect):
         client = connect(served)
         scrapes.moved()
-        served.configure({'limits.lua_memory_bytes': 32 << 20})
+        served._running.configure({'limits.lua_memory_bytes': 32 << 20})
         assert 'not enough memory' in client.error("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1e6) .. i end")
         moved = scrapes.moved()
         assert {'errors_total{kind=memory}': 1, **one()}.items() <= moved.items()
@@ -236,7 +236,7 @@ class TestEachNumberMoves:
         until(lambda: len(served.sessions) == 1)
         assert {'sessions_started_total{type=console}': 1,
                 'sessions_refused_total{reason=on_connect}': 1} == scrapes.moved()
-        served.configure({'limits.sessions': 1})
+        served._running.configure({'limits.sessions': 1})
         assert b'too many' in connect(served, greeting=False).read_to_end()
         assert {'sessions_refused_total{reason=limit}': 1, 'limit_hits_total{limit=sessions}': 1,
                 'sessions_limit': -39} == scrapes.moved()
@@ -333,7 +333,7 @@ def everything(served, connect):
 def test_the_dashboard_asks_for_what_is_there(served, connect):
     everything(served, connect)
     there = {}
-    for family in text_string_to_metric_families(get(served.metrics.address, '/metrics')[1]):
+    for family in text_string_to_metric_families(get(served._running.metrics.address, '/metrics')[1]):
         for sample in family.samples:
             there.setdefault(sample.name, []).append(sample.labels)
     by_prometheus = {'job', 'instance'}
@@ -364,8 +364,8 @@ def test_the_dashboard_asks_for_what_is_there(served, connect):
 @need('promtool')
 def test_promtool_has_nothing_to_say(served, connect):
     everything(served, connect)
-    checked = subprocess.run(['promtool', 'check', 'metrics'], input=get(served.metrics.address, '/metrics')[1].encode(),
-                             capture_output=True, timeout=30)
+    shown = get(served._running.metrics.address, '/metrics')[1]
+    checked = subprocess.run(['promtool', 'check', 'metrics'], input=shown.encode(), capture_output=True, timeout=30)
     assert (0, b'') == (checked.returncode, checked.stderr)
 
 
@@ -380,13 +380,13 @@ def reference(text):
 
 def test_every_metric_is_documented(served, connect):
     everything(served, connect)
-    shown = '\n'.join(reference(get(served.metrics.address, '/metrics')[1]))
+    shown = '\n'.join(reference(get(served._running.metrics.address, '/metrics')[1]))
     page = (PROJECT / 'docs' / 'metrics.rst').read_text()
     assert shown in page, 'put this into the page:\n' + shown
-    for kind in served.statistics.snapshot()['errors']:
+    for kind in served._running.statistics.snapshot()['errors']:
         assert f'\n``{kind}``\n' in page
     for name in re.findall(r'\b(?:boxsession|process)_\w+', page):
-        assert re.search(rf'\b{name}\b', get(served.metrics.address, '/metrics')[1]), name
+        assert re.search(rf'\b{name}\b', get(served._running.metrics.address, '/metrics')[1]), name
 
 
 class TestBoxStat:
@@ -394,7 +394,7 @@ class TestBoxStat:
         client = connect(served)
         client.reply("error('x')")
         statistics = client.value('box.stat()')
-        assert set(served.statistics.snapshot()) == set(statistics)
+        assert set(served._running.statistics.snapshot()) == set(statistics)
         assert {'console': 1, 'binary': 0} == statistics['statements']
         assert 1 == statistics['errors']['runtime']
         assert [{'listener': str(served.addresses[0]), 'type': 'console', 'user': 'admin', 'current': 1}] == \
@@ -416,12 +416,12 @@ class TestBoxStat:
 
 class TestServer:
     def test_health(self, served, connect):
-        address = served.metrics.address
+        address = served._running.metrics.address
         assert (200, 'ok\n') == get(address, '/healthz')
         client = connect(served)
         client.send("require('fiber').sleep(1000)\n")
         until(lambda: served.connections() and served.connections()[0].describe()['state'] == 'running')
-        served.configure({'limits.drain_seconds': 5})
+        served._running.configure({'limits.drain_seconds': 5})
         stopping = gevent.spawn(served.stop)
         until(lambda: get(address, '/healthz')[0] == 503)
         client.send(b'\x03')
@@ -442,19 +442,19 @@ class TestServer:
         (b'GET /metrics HTTP/1.1\r\nHost: [::1]:9000\r\n\r\n', 200)])
     def test_requests(self, served, request_, status):
         try:
-            answer = ask(served.metrics.address, request_)
+            answer = ask(served._running.metrics.address, request_)
         except ConnectionResetError:        # closed with more of the request unread
             answer = None
         assert answer is None or f'HTTP/1.1 {status} '.encode() in answer[:13]
-        assert 200 == get(served.metrics.address, '/healthz')[0]
+        assert 200 == get(served._running.metrics.address, '/healthz')[0]
 
     def test_head(self, served):
-        answer = ask(served.metrics.address, b'HEAD /metrics HTTP/1.1\r\n\r\n')
+        answer = ask(served._running.metrics.address, b'HEAD /metrics HTTP/1.1\r\n\r\n')
         assert answer.startswith(b'HTTP/1.1 200 ') and answer.endswith(b'\r\n\r\n')
 
     def test_who_says_nothing_is_closed_in_favour_of_others(self, served, monkeypatch):
-        monkeypatch.setattr(boxsession.metrics, '_SECONDS', 1000.0)
-        address = served.metrics.address
+        monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 1000.0)
+        address = served._running.metrics.address
         silent = [socket.create_connection((address.host, address.port)) for _ in range(30)]
         try:
             assert 200 == get(address, '/metrics')[0]
@@ -465,8 +465,8 @@ class TestServer:
                 sock.close()
 
     def test_who_is_slow_is_closed_in_the_end(self, served, monkeypatch):
-        monkeypatch.setattr(boxsession.metrics, '_SECONDS', 0.05)
-        assert b'' == ask(served.metrics.address, b'GET /metrics HTTP/1.1\r\n')
+        monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 0.05)
+        assert b'' == ask(served._running.metrics.address, b'GET /metrics HTTP/1.1\r\n')
 
     def test_a_unix_socket(self, served, tmp_path):
         served.serve_metrics(f'unix:{tmp_path}/m.sock')
@@ -477,21 +477,21 @@ class TestServer:
     def test_another_address(self, served):
         with pytest.raises(ListenError):
             served.serve_metrics(str(served.addresses[0]))
-        old = served.metrics
+        old = served._running.metrics
         assert 200 == get(old.address, '/metrics')[0]           # it goes on
         served.serve_metrics(f'127.0.0.1:{old.address.port}')   # the same port, told otherwise
-        assert served.metrics is not old and 200 == get(old.address, '/metrics')[0]
-        old = served.metrics
+        assert served._running.metrics is not old and 200 == get(old.address, '/metrics')[0]
+        old = served._running.metrics
         served.serve_metrics(str(old.address))
-        assert served.metrics is old
+        assert served._running.metrics is old
         served.serve_metrics(None)
-        assert served.metrics is None
+        assert served._running.metrics is None
         with pytest.raises(ConnectionRefusedError):
             get(old.address, '/metrics')
         served.serve_metrics(None)
 
     def test_an_address_that_is_taken(self, served):
-        other = Console(listen=['127.0.0.1:0'], config={'metrics': {'address': str(served.metrics.address)}})
+        other = Console(listen=['127.0.0.1:0'], config={'metrics': {'address': str(served._running.metrics.address)}})
         with pytest.raises(ListenError, match='in use'):
             other.start()
         assert not other.addresses
@@ -500,7 +500,7 @@ class TestServer:
 
     def test_without_the_library(self, monkeypatch):
         monkeypatch.setitem(sys.modules, 'prometheus_client', None)
-        monkeypatch.delitem(sys.modules, 'boxsession.metrics', raising=False)
+        monkeypatch.delitem(sys.modules, 'boxsession.operations.metrics', raising=False)
         console = Console(listen=['127.0.0.1:0'], config=SETTINGS)
         with pytest.raises(ConfigError, match=re.escape("pip install 'boxsession[metrics]'")):
             console.start()
@@ -522,7 +522,7 @@ class TestServer:
 
 def test_many_users_have_a_bounded_number_of_labels():
     groups = [{'listener': 'l', 'type': 'console', 'user': f'u{number}', 'current': 2} for number in range(1000)]
-    shown = boxsession.metrics._groups(groups)
+    shown = boxsession.operations.metrics._groups(groups)
     assert 201 == len(shown) and 2000 == sum(shown.values())
     assert 1600 == shown['', 'console', '']
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 import pytest
 from iproto_client import EVAL, BinaryClient
 
-from boxsession.address import Address
-from boxsession.lua import interrupt, operations
-from boxsession.lua.operations import Operations
+from boxsession.base.address import Address
+from boxsession.lua import interrupt
+from boxsession.scheduler import overruns
+from boxsession.scheduler.overruns import Overruns
 
 # Numbers whose halves have the same sum, which is all that Lua 5.1's hash values are made of; strings that differ only in
 # places that these do not look at.
@@ -26,8 +27,8 @@ class TestOneOperation:
     ])
     def test_it(self, monkeypatch, seconds, busy, used, moved, is_too_long):
         clock = [100.0]
-        monkeypatch.setattr(operations.time, 'thread_time', lambda: clock[0])
-        watched = Operations()
+        monkeypatch.setattr(overruns.time, 'thread_time', lambda: clock[0])
+        watched = Overruns()
         watched.last = 10.0
         watched.is_too_long(10.0, used - moved)
         watched.meet(100.0)
@@ -36,7 +37,7 @@ class TestOneOperation:
         assert is_too_long == watched.is_too_long(10.0 + seconds, used)
 
     def test_what_the_monitor_has_not_met_is_unknown(self):
-        watched = Operations()
+        watched = Overruns()
         watched.last = 10.0
         assert not watched.is_too_long(11.0, 1000)
         watched.meet(1e-9)
@@ -94,7 +95,7 @@ def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monke
         lua.lua_sethook(task.address, lua.lua_gethook(task.address), interrupt._MASKCOUNT, count)
 
     def arm(count):
-        task = served._runtime.inside
+        task = served._running.runtime.dispatcher.running
         with interrupt.LOCK:
             task.is_interrupted = True
             look_in(task, int(count))
@@ -104,10 +105,10 @@ def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monke
         was, due[0] = due[0], False
         if was:
             with interrupt.LOCK:
-                task = served._runtime.inside
+                task = served._running.runtime.dispatcher.running
                 look_in(task, 1)
         return was
-    monkeypatch.setattr(operations.Operations, 'is_too_long', is_too_long)
+    monkeypatch.setattr(overruns.Overruns, 'is_too_long', is_too_long)
     served = console(expose={'arm': arm})
     client = connect(served)
     client.reply('function f(n) return pcall(arm, n) end')
@@ -123,7 +124,7 @@ def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monke
 
 
 def test_statements_that_were_sent_together_are_not_one_operation(console, connect, monkeypatch):
-    monkeypatch.setattr(operations, '_SECONDS', 0.0)        # whatever can be blamed is
+    monkeypatch.setattr(overruns, '_SECONDS', 0.0)        # whatever can be blamed is
     client = connect(console())
     client.send('x = 1\n' * 5000 + 'for i = 1, 1e4 do x = i end\n')
     for _ in range(5000):

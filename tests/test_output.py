@@ -8,16 +8,17 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from runtimes import new_runtime
 
-from boxsession.lua.exposed import pack, unpack
-from boxsession.lua.runtime import Runtime
-from boxsession.output import lua as lua_output
-from boxsession.output import push_pieces, reply_document, reply_pieces, scalars
-from boxsession.output import tagged as tagged_strings
-from boxsession.output import yaml as yaml_output
-from boxsession.output.tagged import is_printable, tokens
+from boxsession.base.session import Session
+from boxsession.lua.functions import pack, unpack
 from boxsession.scheduler.turns import Account
-from boxsession.session import Session
+from boxsession.values import lua_text as lua_output
+from boxsession.values import packed as tagged_strings
+from boxsession.values import scalars
+from boxsession.values import yaml as yaml_output
+from boxsession.values.documents import push_pieces, reply_document, reply_pieces
+from boxsession.values.packed import is_printable, tokens
 
 
 class Host:
@@ -49,7 +50,7 @@ def evaluate():
     def give(argument=None):
         return current['value']
 
-    runtime = Runtime({'settings': {}}, expose={'give': give})
+    runtime = new_runtime(expose={'give': give})
     host = Host()
     evaluator = None
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 import random
 import sys
 import time
-from importlib import resources
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lupa import lua51
+
+from boxsession.lua import loader
 
 # Every function on every pair of a pattern and a text, with each of the starts, replacements and limits in turn.
 HARNESS = rb'''
@@ -114,9 +115,7 @@ def make_lua(**options):
     lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
                            **options)
     internal = lua.table()
-    for name in ('raw', 'pattern'):
-        source = resources.files('boxsession.lua').joinpath(f'{name}.lua').read_bytes()
-        lua.execute(source, internal, name=f'=builtin/{name}.lua'.encode())
+    loader.load(lua, internal, {}, ['kernel/pattern'])
     lua.execute(HARNESS, internal, name=b'=harness')
     return lua, internal
 

@@ -5,7 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from boxsession.protocol.console import (
+from boxsession.protocol.foreign import foreign
+from boxsession.protocol.greeting import console_greeting
+from boxsession.protocol.text import (
     NEED_DATA,
     Cancelled,
     ConsoleProtocol,
@@ -17,8 +19,6 @@ from boxsession.protocol.console import (
     TooLong,
     Unfinished,
 )
-from boxsession.protocol.foreign import foreign
-from boxsession.protocol.greeting import console_greeting
 
 LIMIT = 20
 

@@ -7,7 +7,7 @@ import time
 import pytest
 from hypothesis import given, strategies
 
-from boxsession.redaction import may_hold_secret, redacted, redacted_arguments, redacted_error, redacted_text
+from boxsession.base.redaction import may_hold_secret, redacted, redacted_arguments, redacted_error, redacted_text
 
 SECRET, KEPT = 'geheim', 'visible'
 

@@ -233,7 +233,7 @@ class TestListeners:
 
     @pytest.mark.parametrize(('before', 'after'), [('0666', '0600'), ('0600', '0666'), ('0620', '0602')])
     def test_until_then_only_those_connect_whom_both_let(self, console, monkeypatch, tmp_path, sock, before, after):
-        from boxsession.listener import Listener
+        from boxsession.net.listener import Listener
         served, seen = console(), []
         served.reload({'listen': [{'address': sock, 'mode': before}]})
         take_over = Listener.take_over
@@ -494,7 +494,7 @@ class TestLibrary:
             served.reload({})
 
     def test_it_is_stopped_while_a_name_is_looked_up(self, console, monkeypatch):
-        from boxsession import listener
+        from boxsession.net import listener
         served = console()
         asked, go_on = gevent.event.Event(), gevent.event.Event()
         resolve = listener._resolve
@@ -522,7 +522,7 @@ class TestLibrary:
         assert [] == served.addresses
 
     def test_they_take_their_turn(self, console, monkeypatch, sock, connect):
-        from boxsession import listener
+        from boxsession.net import listener
         served = console()
         resolve = listener._resolve
 

@@ -220,8 +220,8 @@ class World:
         self.victim = None
 
     def login_works(self, user, password):
-        from boxsession.auth import password_matches
-        return password_matches(password, self.console.accounts.access.user(user).hash)
+        from boxsession.users.passwords import password_matches
+        return password_matches(password, self.console._running.accounts.access.user(user).hash)
 
     def prepare(self):
         admin = self.admin
@@ -338,7 +338,7 @@ def test_a_change_of_rights_opens_no_way(world):
     guest, other = (Client(world.console.addresses[1]) for _ in range(2))
     mole = Client(world.console.addresses[0])
     mole.reply("box.session.su('mole')")
-    before = world.console.accounts.access.user('mole').hash
+    before = world.console._running.accounts.access.user('mole').hash
     guest.reply("box.session.storage.trap = setmetatable({}, {__tostring = function() "
                 "box.schema.user.passwd('owned') return 'x' end})")
     mole.send("waits = true require('fiber').sleep(0.2) look()\n")
@@ -348,7 +348,7 @@ def test_a_change_of_rights_opens_no_way(world):
     other.reply("box.schema.user.passwd('x')")
     world.admin.reply("box.schema.role.create('mole') waits = nil")
     mole.document()
-    assert before == world.console.accounts.access.user('mole').hash
+    assert before == world.console._running.accounts.access.user('mole').hash
     for client in (guest, other, mole):
         client.close()
 

@@ -329,11 +329,10 @@ def test_who_was_not_preempted_for_a_second_stays_in_the_short_lane():
     loop = SimulatedLoop()
     turns = Turns(loop, SLICE, SHARE)
     account = Account()
-    assert turns.preempted(account) is turns.short
+    assert turns.preempted(account, loop.time) is turns.short
     account.preempted_at = loop.time
-    assert turns.preempted(account) is turns.long
-    loop.spend(1.1)
-    assert turns.preempted(account) is turns.short
+    assert turns.preempted(account, loop.time) is turns.long
+    assert turns.preempted(account, loop.time + 1.1) is turns.short
 
 
 def test_operations_that_cannot_be_interrupted_get_all_the_time_alone():

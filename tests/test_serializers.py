@@ -134,10 +134,10 @@ VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-2**53, 2**53), st.te
 @example(value={'\u06f0': 0.5})         # a digit, but not of a number
 @example(value={'\u0131nf': 1})
 def test_what_is_encoded_is_decoded(value):
-    from boxsession.lua.exposed import pack, unpack
-    from boxsession.output import yaml as writer
-    from boxsession.output.reader import read_documents
-    from boxsession.output.tagged import tokens
+    from boxsession.lua.functions import pack, unpack
+    from boxsession.values import yaml as writer
+    from boxsession.values.packed import tokens
+    from boxsession.values.reader import read_documents
     document = writer.document(tokens(pack(value)), as_list=True)
     answer = read_documents(document)
     assert answer[:1] == b'='

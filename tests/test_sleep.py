@@ -4,7 +4,8 @@ from __future__ import annotations
 import gevent
 import pytest
 
-from boxsession import current_session, server
+from boxsession import current_session
+from boxsession.sessions import registry
 
 
 def until(condition):
@@ -21,8 +22,8 @@ def asleep(running, number=1):
 @pytest.fixture
 def soon(monkeypatch):
     """A session sleeps as soon as it is looked at, and that is often."""
-    monkeypatch.setattr(server, '_SLEEP_SECONDS', 0)
-    monkeypatch.setattr(server, '_IDLE_LOOK_SECONDS', 0.02)
+    monkeypatch.setattr(registry, '_SLEEP_SECONDS', 0)
+    monkeypatch.setattr(registry, '_IDLE_LOOK_SECONDS', 0.02)
 
 
 def test_who_has_sent_nothing_sleeps(console, connect):

@@ -14,9 +14,9 @@ import pytest
 from client import Client
 from conftest import PROJECT
 
-from boxsession.access import ADMIN, Access
-from boxsession.errors import ClientError, StoreError
-from boxsession.store import Store
+from boxsession.base.errors import ClientError, StoreError
+from boxsession.users.access import ADMIN, Access
+from boxsession.users.store import Store
 
 ROUNDS = 100
 USERS_AT_A_TIME = 4

@@ -17,7 +17,7 @@ import pytest
 from conftest import PROJECT, need
 from gevent import socket
 
-from boxsession.systemd import Heart, Notifier, inherited_sockets, is_journal
+from boxsession.operations.systemd import Heart, Notifier, inherited_sockets, is_journal
 
 SECONDS = 20
 
@@ -127,7 +127,7 @@ class TestWatchdog:
         program = tmp_path / 'held.py'
         program.write_text('''
 import gevent, sys, time
-from boxsession.systemd import Heart, Notifier
+from boxsession.operations.systemd import Heart, Notifier
 notifier = Notifier()
 heart = Heart(notifier, lambda: 'held')
 heart.start()
@@ -151,7 +151,7 @@ gevent.sleep(20)
     def test_where_it_aborts_the_stack_is_told(self, serve, tmp_path):
         (tmp_path / 'holds.py').write_text('''
 import gevent, sys, time
-from boxsession.config import read
+from boxsession.settings.reader import read
 from boxsession.daemon import Daemon
 def hold():
     print('held', file=sys.stderr, flush=True)
@@ -187,7 +187,7 @@ daemon.run()
 
     def test_a_beat_waits_for_nobody(self, manager, tmp_path, serve):
         (tmp_path / 'beats.py').write_text('''
-from boxsession.systemd import Heart, Notifier
+from boxsession.operations.systemd import Heart, Notifier
 heart = Heart(Notifier(), lambda: 'busy')
 for _ in range(2000):           # more than a receiver's queue holds
     heart.beat()
@@ -381,6 +381,6 @@ class TestUnits:
         assert f'exposure level {level}' in (PROJECT / 'docs' / 'operations.rst').read_text()
 
     def test_the_addresses_are_of_the_shipped_settings(self):
-        from boxsession.config import load
+        from boxsession.settings.reader import load
         found = re.findall(r'^ListenStream=(\S+)$', Path(PROJECT / 'conf' / 'boxsession.socket').read_text(), re.MULTILINE)
         assert [str(listener.address) for listener in load(PROJECT / 'conf' / 'boxsession.yml').listen] == found

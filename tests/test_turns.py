@@ -6,9 +6,10 @@ from client import Client
 from iproto_client import EVAL, BinaryClient
 
 from boxsession import Console
-from boxsession.address import Address
-from boxsession.binary import BinaryConnection
-from boxsession.console import ConsoleConnection
+from boxsession.base.address import Address
+from boxsession.sessions.binary import BinaryConnection
+from boxsession.sessions.registry import Registry
+from boxsession.sessions.text import ConsoleConnection
 
 EXPRESSION, ARGUMENTS = 0x27, 0x21
 # A server of its own process: one that is held cannot end the test.
@@ -168,9 +169,9 @@ class TestWhatIsATurn:
                 found.setdefault(name, []).append(turns_of(self).is_running)
                 return original(self, *arguments, **named)
             monkeypatch.setattr(owner, name, noted)
-        note(ConsoleConnection, '_read', lambda connection: connection._runtime.turns)
-        note(BinaryConnection, '_read', lambda connection: connection._runtime.turns)
-        note(Console, 'accept', lambda console: console._runtime.turns)
+        note(ConsoleConnection, '_read', lambda connection: connection._runtime.dispatcher.turns)
+        note(BinaryConnection, '_read', lambda connection: connection._runtime.dispatcher.turns)
+        note(Registry, 'accept', lambda registry: registry._runtime.dispatcher.turns)
         return found
 
     def test_text(self, charged, console, connect):

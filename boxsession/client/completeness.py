@@ -1,6 +1,6 @@
 """Whether a statement is complete: the rule of `\\set continuation auto`, for the client. The second import of lupa.
 
-The rule itself is in boxsession/lua/evaluator.lua; a test holds the two together.
+The rule itself is in boxsession/lua/kernel/evaluator.lua; a test holds the two together.
 """
 from __future__ import annotations
 

@@ -66,22 +66,11 @@ class Notice:
 
 def document_of(value, as_list: bool = False) -> bytes:
     """A YAML document as a console writes it, of plain data (strings as str or bytes)."""
-    from boxsession.lua.packing import pack_values
-    from boxsession.output import yaml
-    from boxsession.output.tagged import tokens
+    from boxsession.values import yaml
+    from boxsession.values.packed import pack, tokens
 
-    packed = pack_values([_bytes(value)])
+    packed = pack([value])
     return yaml.document(tokens(packed[2:-2] if as_list else packed[1:-1]), as_list=as_list)
-
-
-def _bytes(value):
-    if isinstance(value, str):
-        return value.encode(errors='surrogateescape')
-    if isinstance(value, (list, tuple)):
-        return [_bytes(item) for item in value]
-    if isinstance(value, dict):
-        return {_bytes(key): _bytes(item) for key, item in value.items()}
-    return value
 
 
 def error_document(message: str) -> bytes:
@@ -220,7 +209,7 @@ class TextConversation:
 def _unwrapped(document: bytes) -> bytes:
     """The document that console.eval gave; the one that came, where it is an error of eval's own."""
     from boxsession.client.values import Unshowable, packed_value
-    from boxsession.output.tagged import tokens
+    from boxsession.values.packed import tokens
 
     try:
         found = list(islice(tokens(packed_value(document)), 4))
@@ -334,7 +323,7 @@ class BinaryConversation:
 
 
 def _document(packed: bytes, as_list: bool = False) -> bytes:
-    from boxsession.output import yaml
-    from boxsession.output.tagged import tokens
+    from boxsession.values import yaml
+    from boxsession.values.packed import tokens
 
     return yaml.document(tokens(packed), as_list=as_list)

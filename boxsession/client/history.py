@@ -10,7 +10,7 @@ import os
 import stat
 from pathlib import Path
 
-from boxsession.redaction import may_hold_secret
+from boxsession.base.redaction import may_hold_secret
 
 __all__ = ['History', 'default_path']
 

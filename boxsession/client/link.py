@@ -13,8 +13,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from boxsession.address import is_local_peer
-from boxsession.auth import login_password
+from boxsession.base.address import is_local_peer
+from boxsession.base.errors import BoxsessionError
+from boxsession.base.redaction import login_password
 from boxsession.client.conversation import (
     NEED_DATA,
     BadReply,
@@ -27,7 +28,6 @@ from boxsession.client.conversation import (
 )
 from boxsession.client.target import Target
 from boxsession.client.values import error_text, is_error
-from boxsession.errors import BoxsessionError
 from boxsession.protocol.greeting import GREETING_BYTES
 
 __all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'Refused', 'TimedOut']

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from boxsession.base.redaction import redacted
 from boxsession.client.completeness import is_complete
 from boxsession.client.conversation import Notice, Reply, document_of
 from boxsession.client.link import Link, LinkError, TimedOut
@@ -17,8 +18,7 @@ from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
 from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
-from boxsession.protocol.console import NEED_DATA, ConsoleProtocol, End, More, Statement
-from boxsession.redaction import redacted
+from boxsession.protocol.text import NEED_DATA, ConsoleProtocol, End, More, Statement
 
 __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
 

@@ -10,10 +10,10 @@ from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from boxsession.address import Address
+from boxsession.base.address import Address
+from boxsession.base.errors import BoxsessionError
 from boxsession.client.conversation import MAX_REPLY_BYTES
 from boxsession.client.values import visible
-from boxsession.errors import BoxsessionError
 
 __all__ = ['PASSWORD_VARIABLE', 'Target', 'WrongUsage', 'ask_password', 'password_line']
 

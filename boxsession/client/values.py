@@ -8,9 +8,9 @@ from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from typing import Any
 
-from boxsession.output import lua
-from boxsession.output.reader import read_documents
-from boxsession.output.tagged import tokens
+from boxsession.values import lua_text as lua
+from boxsession.values.packed import tokens, tree
+from boxsession.values.reader import read_documents
 
 __all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'packed_value', 'text_of_push', 'values',
            'visible', 'visible_pieces']
@@ -43,7 +43,7 @@ class Unshowable(Exception):
 
 
 def packed_value(document: bytes) -> bytes:
-    """The one value of a document, in the grammar of `boxsession.output.tagged`.
+    """The one value of a document, in the grammar of `boxsession.values.packed`.
 
     Raises:
         Unshowable: it cannot be read, or is too large.
@@ -91,40 +91,14 @@ def values(document: bytes) -> list[Any]:
 
 def _tree(document):
     try:
-        value = _value(tokens(packed_value(document)), {})
+        value = tree(tokens(packed_value(document)), _scalar, _key)
     except RecursionError:
         raise Unshowable(_TOO_DEEP) from None
     return value if isinstance(value, list) else [value]
 
 
-def _value(stream, anchors, token=None):
-    mark, data = token or next(stream)
-    name = None
-    if mark == '&':
-        name = data
-        mark, data = next(stream)
-    if mark == '*':
-        return anchors[data]
-    if mark == 'L':
-        items = []
-        anchors[name] = items
-        for token in stream:
-            if token[0] == ']':
-                break
-            items.append(_value(stream, anchors, token))
-        return items
-    if mark == 'M':
-        mapping = anchors[name] = {}
-        for token in stream:
-            if token[0] == '}':
-                break
-            key = _value(stream, anchors, token)
-            mapping[_key(key)] = _value(stream, anchors)
-        return mapping
-    value = data if mark == 's' else _number(data) if mark == 'n' else {'t': True, 'f': False}.get(mark)
-    if name is not None:
-        anchors[name] = value
-    return value
+def _scalar(mark, data):
+    return data if mark == 's' else _number(data) if mark == 'n' else {'t': True, 'f': False}.get(mark)
 
 
 def _number(data):

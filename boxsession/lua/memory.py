@@ -2,8 +2,8 @@
 
 The allocator refuses what is over the limit. Where Lua allocates for user code, that is an error like any other; where
 Python puts something into Lua it would end the process, and in trusted code it would leave things half done. So the limit
-is always in force, and lifted, for a moment, where there is no room for what must not fail. (boxsession/lua/task.lua is
-the other half: it asks for room, and puts the limit back before user code goes on.)
+is always in force, and lifted, for a moment, where there is no room for what must not fail. (kernel/task.lua is the other
+half: it asks for room, and puts the limit back before user code goes on.)
 
 What user code may fill between two looks at the clock is less than that. A string that is added to itself comes to the
 limit in some eighty instructions, and holds everybody for as long as the copying takes: it is refused in time.

@@ -335,7 +335,7 @@ def greeting(version: str, instance: str, salt: bytes) -> bytes:
 
 
 def scramble_matches(scramble: bytes, salt: bytes, kept: str) -> bool:
-    """Whether AUTH's chap-sha1 scramble was made with the password whose hash is kept; see `boxsession.auth`."""
+    """Whether AUTH's chap-sha1 scramble was made with the password whose hash is kept; see `boxsession.users.passwords`."""
     if len(scramble) != SCRAMBLE_BYTES:
         return False
     stored = base64.b64decode(kept) if kept else bytes(SCRAMBLE_BYTES)

@@ -261,9 +261,9 @@ class Turns:
         else:
             self.short.push(account, resume)
 
-    def preempted(self, account: Account) -> Lane:
-        """Where the task that runs now goes on, whose slice is over."""
-        return self.long if self.now() - account.preempted_at < _PREEMPTED else self.short
+    def preempted(self, account: Account, began: float) -> Lane:
+        """Where a task goes on whose slice is over. `began` is when its turn did, later by as long as it has yielded."""
+        return self.long if began - account.preempted_at < _PREEMPTED else self.short
 
     def note_long(self, account: Account, seconds: float, ended: float) -> None:
         """A turn took long: if that was not for other processes of the machine, its session has to wait."""

@@ -1,0 +1,336 @@
+-- The coroutines that Python drives: session_main, one for each session, and script_main for the init script. Each first
+-- gives its task's id. (A fiber's is fiber_main, in fiber.lua.)
+--
+-- session_main then takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
+-- one that waits for more lines. Nothing outside task.run() may raise here.
+-- Needs: kernel/compiler, library/commands, rights/access, rights/sandbox, wire/format
+local internal, REASON, STOPPED = ...
+local raw, task, output = internal.raw, internal.task, internal.output
+local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
+local byte, find, getfenv, next, setfenv, sub, type, yield = raw.byte, raw.find, raw.getfenv, raw.next, raw.setfenv, raw.sub,
+    raw.type, raw.co_yield
+local load_text, protected, raw_pcall = internal.load_text, task.protected, raw.pcall
+local globals = _G
+local STALE, FULL = internal.access.STALE, internal.access.FULL
+
+local contract = internal.contract
+local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT = contract.STATEMENT, contract.STATEMENT_OPEN, contract.CONNECT,
+    contract.DISCONNECT
+local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR = contract.FAIL, contract.CHECK, contract.LEFT_REMOTE, contract.LAST_ERROR
+local TIGHT = contract.TIGHT
+local BACKSLASH = 92
+
+-- Compiled chunks by statement text: scripts and dashboards send the same few again and again. By setfenv a statement can
+-- change the chunk that it is, so one that is left by a switch is taken out (task.lua), and so is one that was changed.
+local CACHED_LENGTH, CACHE_SIZE = 512, 1024
+local chunks, cached = task.chunks, 0
+
+local function keep_chunk(me, key, chunk)
+    if #key <= CACHED_LENGTH then
+        if cached >= CACHE_SIZE then
+            -- In one step: who had a turn in the middle would put in what `next` then does not know.
+            task.lock()
+            for known in next, chunks do
+                chunks[known] = nil
+            end
+            cached = 0
+            task.unlock()
+        end
+        cached = cached + 1
+        task.keep_chunk(me, key, chunk)
+    else
+        me.chunk, me.text = chunk, key
+    end
+    return chunk
+end
+internal.keep_chunk = keep_chunk
+
+local EARLY_END = " near '<eof>'"
+local function ends_too_early(message)
+    return sub(message, -#EARLY_END) == EARLY_END
+        -- A quoted string cannot go on on the next line.
+        and not find(message, 'unfinished string near', 1, true)
+end
+
+-- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
+-- them only ends too early.
+local function load_statement(text)
+    local chunk, message, as_expression
+    chunk, as_expression = load_text('return ' .. text)
+    if not chunk then
+        chunk, message = load_text(text)
+        if not chunk then
+            return nil, message, ends_too_early(message) or ends_too_early(as_expression)
+        end
+    end
+    return chunk
+end
+
+-- The same, to be run by `me`, and kept for the next who sends it.
+local function compile(me, text)
+    local chunk, message, unfinished = task.find_chunk(me, text), nil, nil
+    if chunk then
+        return chunk
+    end
+    chunk, message, unfinished = load_statement(text)
+    if not chunk then
+        return nil, message, unfinished
+    end
+    return keep_chunk(me, text, chunk)
+end
+
+-- How many statements and requests ended in an error, by its kind.
+local errors = {syntax = 0, runtime = 0, denied = 0, memory = 0, output = 0}
+internal.errors = errors
+
+local function show(me, ...)
+    me.showing = true
+    return output.reply(me.session, ...)
+end
+
+-- The error that a statement ends in is kept, for those who ask (LAST_ERROR).
+local function fail(me, message)
+    me.failed = message
+    return output.error_reply(me.session, message)
+end
+
+local reply_with_error
+
+-- `chunk` is the text's, if it is known.
+local function evaluate(me, text, open, chunk)
+    local message, unfinished
+    if not chunk then
+        local scope = me.session.scope
+        if scope == STALE then
+            scope = internal.access.apply(me.session)
+        end
+        if byte(text, 1) == BACKSLASH then
+            return show(me, internal.command(me.session, sub(text, 2)))
+        end
+        if scope then
+            chunk, message, unfinished = load_statement(text)
+            if chunk and me.session.level == FULL then
+                return show(me, setfenv(chunk, scope)())
+            elseif chunk then
+                return show(me, internal.revealed(setfenv(chunk, scope)()))
+            end
+        else
+            chunk, message, unfinished = compile(me, text)
+        end
+    end
+    if chunk then
+        return show(me, chunk())
+    end
+    if open and unfinished then
+        return ''
+    end
+    errors.syntax = errors.syntax + 1
+    return fail(me, message)
+end
+
+local CANCELLED = 'the statement was cancelled'
+local FORMATTING = {
+    yaml = 'console: an exception occurred when formatting the output: %s',
+    line = 'console: exception while formatting output: "%s"',
+    block = 'console: exception while formatting output: "%s"',
+}
+
+-- Which of runtime.py's ERROR_KINDS a value is that a run has raised; nil for what was stopped.
+local ACCESS_DENIED = 42
+local function kind_of(me, value)
+    if value == KILL then
+        return nil
+    elseif value == OUT_OF_MEMORY then
+        return 'memory'
+    elseif me.showing then
+        return 'output'
+    end
+    local told = type(value) == 'userdata' and internal.error_fields(value)
+    return told and told.code == ACCESS_DENIED and 'denied' or 'runtime'
+end
+
+-- Counts what a run has ended in. Python knows whether what was stopped was cancelled, or took too long.
+local function count_error(me, value)
+    local kind = kind_of(me, value)
+    if kind then
+        errors[kind] = errors[kind] + 1
+    else
+        local _ = STOPPED[0]
+    end
+end
+internal.count_error = count_error
+
+-- Tells Python the numbers so far, whenever it asks.
+function internal.count_errors()
+    while true do
+        local told = ''
+        for kind, number in next, errors do
+            told = told .. kind .. ':' .. number .. ' '
+        end
+        yield(told)
+    end
+end
+
+-- The error document for what a run raised. The value may be a table of the user's, which can raise again.
+local MESSAGE_MAX = 2^16
+function reply_with_error(me, value, counts)
+    local session = me.session
+    if value == OUT_OF_MEMORY then
+        task.make_room(false)           -- for the stack, which grows
+        task.collect()
+    end
+    task.make_room(value == OUT_OF_MEMORY)
+    if counts then
+        count_error(me, value)
+    end
+    if type(value) == 'string' and #value > MESSAGE_MAX then
+        value = sub(value, 1, MESSAGE_MAX) .. '...'
+    end
+    if value == KILL then
+        return fail(me, task.text(REASON, 0) or CANCELLED)
+    end
+    if me.showing and value ~= OUT_OF_MEMORY then
+        local message = (type(value) == 'string' or type(value) == 'number') and value or ''
+        value = raw.format(FORMATTING[session.output], message)
+    end
+    if type(value) == 'string' then
+        -- error(text, 2) of a statement points at us.
+        return fail(me, internal.strip_position(value))
+    end
+    local ok, reply = task.run(me, fail, me, value)
+    if ok then
+        return reply
+    end
+    if reply == KILL then
+        return fail(me, task.text(REASON, 0) or CANCELLED)
+    end
+    me.showing = true
+    return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
+end
+
+-- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
+function internal.reply_to(text)
+    local me = task.current()
+    local session = me.session
+    me.eval_error = ''
+    -- The error is kept for the audit.
+    local function failed(value)
+        local told = type(value) == 'userdata' and internal.error_fields(value)
+        value = told and told.message or value
+        me.eval_error = type(value) == 'string' and sub(value, 1, MESSAGE_MAX) or 'an error object'
+    end
+    local function reply(ok, ...)
+        if ok then
+            return output.text(output.reply(session, ...))
+        end
+        failed((...))
+        return output.text(output.error_reply(session, (...)))
+    end
+    if byte(text, 1) == BACKSLASH then
+        return reply(protected(internal.command, session, sub(text, 2)))
+    end
+    local chunk, message = load_statement(text)
+    if not chunk then
+        return reply(false, message)
+    end
+    if session.scope == STALE then
+        internal.access.apply(session)
+    end
+    if session.scope then
+        setfenv(chunk, session.scope)
+    end
+    return reply(protected(chunk))
+end
+
+local function perform(me, operation, text)
+    if operation >= TIGHT then
+        operation = task.make_ready(me, operation)
+        -- While there is room: so a statement that frees memory can still be run, and who is new can come in for that.
+        if me.keeps_limit and (operation == STATEMENT or operation == STATEMENT_OPEN) then
+            raw_pcall(compile, me, text)
+        end
+    end
+    if operation == LAST_ERROR then
+        local failed = me.failed
+        return failed == false and '' or type(failed) == 'table' and 'an error object' or raw.tostring(failed)
+    end
+    me.showing, me.failed = false, false
+    if me.cancelled then
+        -- By fiber.cancel(): that was for the statement before.
+        me.cancelled = false
+    end
+    local ok, out
+    if operation == STATEMENT or operation == STATEMENT_OPEN then
+        -- Not yet user code: nobody is let in before it is known who runs this chunk.
+        local chunk = not me.session.scope and chunks[text]
+        if chunk then
+            me.chunk, me.text = chunk, text
+        end
+        me.is_fresh = true
+        ok, out = task.run(me, evaluate, me, text, operation == STATEMENT_OPEN, chunk)
+        chunk = me.chunk
+        if chunk then
+            me.chunk = false
+            if getfenv(chunk) ~= globals then
+                chunks[text] = nil
+            end
+        end
+    elseif operation == CONNECT then
+        ok, out = task.run(me, internal.run_on_connect)
+        if ok then
+            ok, out = task.run(me, internal.run_on_start)
+        end
+        out = ok and '' or out
+    elseif operation == DISCONNECT then
+        raw.pcall(internal.run_on_disconnect, me)
+        internal.session_end(me.session)
+        internal.fiber_forget(me)
+        return ''
+    elseif operation == CHECK then
+        if byte(text, 1) == BACKSLASH then
+            return 'complete'
+        end
+        local chunk, _, unfinished = load_statement(text)
+        return chunk and 'complete' or unfinished and '' or 'wrong'
+    elseif operation == LEFT_REMOTE then
+        ok, out = task.run(me, internal.run_on_client_disconnect)
+        out = ok and '' or out
+    elseif operation == FAIL then
+        return fail(me, text)
+    end
+    if not ok then
+        out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
+    end
+    if type(out) == 'table' then
+        return raw.unpack(out)          -- a tagged string in several
+    end
+    return out
+end
+
+local function session_main(id, fd, peer, user, uid, dialect, kind)
+    local me = task.new_record({session = internal.session_new(id, fd, peer, user, uid, dialect, kind)})
+    task.adopt(me)
+    internal.fiber_of_session(me)
+    local operation, text = yield(me.fid .. '')
+    while true do
+        operation, text = yield(perform(me, operation, text))
+    end
+end
+
+-- Runs a file's text as admin, without a session; gives '' or the error's text.
+local function script_main(name)
+    local me = task.new_record({session = internal.background, name = 'init'})
+    task.adopt(me)
+    local text = yield(me.fid .. '')
+    local chunk, message = load_text(text, '@' .. name, true)
+    if not chunk then
+        return message
+    end
+    local ok, value = task.run(me, chunk)
+    if ok then
+        return ''
+    end
+    return task.text_of(me, value)
+end
+
+internal.session_main, internal.script_main = session_main, script_main

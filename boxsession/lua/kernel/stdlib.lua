@@ -1,0 +1,425 @@
+-- What LuaJIT and Tarantool 2.6 add to the standard library: string.split and its like, table.copy, bit, os.getenv.
+-- Needs: kernel/guard, kernel/task
+local internal, GETENV = ...
+local raw = internal.raw
+local byte, char, error, find, floor, format, getmetatable, gsub, max, next, rawget, rep, select, setmetatable, sub,
+    tonumber, type = raw.byte, raw.char, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
+    raw.gsub, raw.max, raw.next, raw.rawget, string.rep, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+local reverse = raw.reverse
+local raw_frexp = math.frexp
+local find_text = string.find          -- the one for users, which is interrupted
+local string, table, os = string, table, os
+
+-- string --------------------------------------------------------------------------------------------------------------
+
+local function expect(number, name, expected, got)
+    return error(format("bad argument #%d to 'string.%s' (%s expected, got %s)", number, name, expected, got), 3)
+end
+
+local function check_text(number, name, value)
+    if type(value) ~= 'string' then
+        return expect(number, name, 'string', type(value))
+    end
+end
+
+-- The pieces of a text between separators; between runs of white space where no separator is given.
+function string.split(text, separator, most)
+    if type(text) ~= 'string' then
+        return expect(1, 'split', 'string', type(text))
+    elseif separator ~= nil and type(separator) ~= 'string' then
+        return expect(2, 'split', 'string', type(separator))
+    elseif most ~= nil and (type(most) ~= 'number' or most < 0) then
+        return expect(3, 'split', 'positive integer', type(most))
+    elseif separator == '' then
+        return expect(2, 'split', 'non-empty string', 'empty string')
+    end
+    local pieces, count, from = {}, 0, 1
+    if separator == nil then
+        from = find_text(text, '%S') or #text + 1
+    end
+    while from <= #text or separator do
+        local start, stop
+        if not most or count < most then
+            if separator then
+                start, stop = find_text(text, separator, from, true)
+            else
+                start, stop = find_text(text, '%s+', from)
+            end
+        end
+        count = count + 1
+        pieces[count] = sub(text, from, (start or 0) - 1)
+        if not start then
+            break
+        end
+        from = stop + 1
+    end
+    return pieces
+end
+
+-- Cuts white space, or the bytes of `chars`, off the left and the right side.
+-- What is longer is looked through by C, in steps between which the clock is looked at.
+local STRIP_STEP = 2^16
+
+-- The pattern of a byte that is none of `members`; where the first and the last of these are.
+local function other_than(members)
+    local set = '[^'
+    for member in next, members do
+        local letter = char(member)
+        set = set .. (member == 0 and '%z' or find(letter, '%w') and letter or '%' .. letter)
+    end
+    return next(members) and set .. ']' or ''
+end
+local function first_other(text, pattern, first)
+    for from = first, #text, STRIP_STEP do
+        local at = find(sub(text, from, from + STRIP_STEP - 1), pattern)
+        if at then
+            return from + at - 1
+        end
+        internal.look()
+    end
+    return #text + 1
+end
+local function last_other(text, pattern, first, last)
+    for to = last, first, -STRIP_STEP do
+        local at = find(reverse(sub(text, max(first, to - STRIP_STEP + 1), to)), pattern)
+        if at then
+            return to - at + 1
+        end
+        internal.look()
+    end
+    return first - 1
+end
+
+local function stripper(name, left, right)
+    return function(text, chars)
+        check_text(1, name, text)
+        local first, last = 1, #text
+        local members
+        if chars ~= nil then
+            check_text(2, name, chars)
+            members = {}
+            for index = 1, #chars do
+                members[byte(chars, index)] = true
+            end
+        else
+            members = {[32] = true, [9] = true, [10] = true, [11] = true, [12] = true, [13] = true}
+        end
+        if last > STRIP_STEP then
+            local pattern = other_than(members)
+            first = left and first_other(text, pattern, first) or first
+            last = right and last_other(text, pattern, first, last) or last
+            return sub(text, first, last)
+        end
+        while left and first <= last and members[byte(text, first)] do
+            first = first + 1
+        end
+        while right and last >= first and members[byte(text, last)] do
+            last = last - 1
+        end
+        return sub(text, first, last)
+    end
+end
+string.strip, string.lstrip, string.rstrip = stripper('strip', true, true), stripper('lstrip', true, false),
+    stripper('rstrip', false, true)
+
+-- A part of a text by positions that may count from its end.
+local function part(name, text, from, to)
+    for number, value in next, {[3] = from, [4] = to} do
+        if type(value) ~= 'number' then
+            return expect(number, name, 'integer', type(value))
+        end
+    end
+    return sub(text, from, to)
+end
+
+function string.startswith(text, head, from, to)
+    check_text(1, 'startswith', text)
+    check_text(2, 'startswith', head)
+    return sub(part('startswith', text, from or 1, to or -1), 1, #head) == head
+end
+
+function string.endswith(text, tail, from, to)
+    check_text(1, 'endswith', text)
+    check_text(2, 'endswith', tail)
+    return tail == '' or sub(part('endswith', text, from or 1, to or -1), -#tail) == tail
+end
+
+local function to_hex(letter)
+    return format('%02x', byte(letter))
+end
+function string.hex(text)
+    check_text(1, 'hex', text)
+    return (gsub(text, '.', to_hex))
+end
+
+local function from_hex(pair)
+    return char(tonumber(pair, 16))
+end
+function string.fromhex(text)
+    check_text(1, 'fromhex', text)
+    if #text % 2 ~= 0 then
+        return expect(1, 'fromhex', 'even amount of chars', 'odd amount')
+    elseif find_text(text, '%X') then
+        return expect(1, 'fromhex', 'hex string', 'non hex chars')
+    end
+    return (gsub(text, '..', from_hex))
+end
+
+-- Fills a text up to a width: `share` is how much of what is missing goes in front of it.
+local function filler(name, share)
+    return function(text, width, letter)
+        check_text(1, name, text)
+        if type(width) ~= 'number' or width < 0 then
+            return expect(2, name, 'positive integer', type(width))
+        elseif letter ~= nil and (type(letter) ~= 'string' or #letter ~= 1) then
+            return expect(3, name, 'char', type(letter))
+        end
+        letter = letter or ' '
+        local missing = max(0, floor(width) - #text)
+        local front = floor(missing * share)
+        return rep(letter, front) .. text .. rep(letter, missing - front)
+    end
+end
+string.ljust, string.rjust, string.center = filler('ljust', 0), filler('rjust', 1), filler('center', 0.5)
+
+-- table ---------------------------------------------------------------------------------------------------------------
+
+local function copied_by(value, name)
+    local meta = getmetatable(value)
+    return type(meta) == 'table' and rawget(meta, name) or nil
+end
+
+-- A copy of a table whose values are the same; its metatable's __copy does it where there is one.
+function table.copy(value)
+    if type(value) ~= 'table' then
+        return value
+    end
+    local copy = copied_by(value, '__copy')
+    if copy then
+        return copy(value)
+    end
+    local made = {}
+    for key, item in next, value do
+        made[key] = item
+    end
+    return setmetatable(made, getmetatable(value))
+end
+
+local function deep_copy(value, known)
+    if type(value) ~= 'table' then
+        return value
+    elseif known[value] then
+        return known[value]
+    end
+    local copy = copied_by(value, '__copy')
+    if copy then
+        return copy(value)
+    end
+    local made = {}
+    known[value] = made
+    for key, item in next, value do
+        made[deep_copy(key, known)] = deep_copy(item, known)
+    end
+    return setmetatable(made, getmetatable(value))
+end
+
+-- A copy with copies of the tables in it, each made once.
+function table.deepcopy(value)
+    return deep_copy(value, {})
+end
+
+local function check_number(number, value, count)
+    local got = tonumber(value)
+    if not got or type(value) == 'boolean' then
+        return error("bad argument #" .. number .. " to '?' (number expected, got "
+                     .. (count and number > count and 'no value' or type(value)) .. ')', 3)
+    end
+    return got
+end
+
+-- An empty table; the sizes are a hint that PUC Lua has no use for.
+function table.new(...)
+    local count = select('#', ...)
+    local list, map = ...
+    check_number(1, list, count)
+    check_number(2, map, count)
+    return {}
+end
+
+-- Copies list[first..last] to target[at..]. From INDEX_MAX on, the next index is the same number.
+local MOVE_MAX, INDEX_MAX = 1e7, 2^53
+function table.move(list, first, last, at, target)
+    if type(list) ~= 'table' then
+        return error("bad argument #1 to '?' (table expected, got " .. type(list) .. ')', 2)
+    end
+    first, last, at = check_number(2, first), check_number(3, last), check_number(4, at)
+    target = target == nil and list or target
+    if type(target) ~= 'table' then
+        return error("bad argument #5 to '?' (table expected, got " .. type(target) .. ')', 2)
+    end
+    if last < first then
+        return target
+    end
+    if not (last - first <= MOVE_MAX and first > -INDEX_MAX and last < INDEX_MAX and at > -INDEX_MAX
+            and at + last - first < INDEX_MAX) then
+        return error('too many elements to move', 2)
+    end
+    local step = (target == list and at > first and at <= last) and -1 or 1
+    local from, to = step == 1 and first or last, step == 1 and last or first
+    for index = from, to, step do
+        target[at + index - first] = list[index]
+    end
+    return target
+end
+
+-- bit: 32-bit operations, on doubles ----------------------------------------------------------------------------------
+
+local bit = {}
+internal.bit = bit
+
+local WORD, SIGN = 2^32, 2^31
+
+-- The low 32 bits of a number as LuaJIT sees them: those of its double's mantissa once it was shifted there.
+local function unsigned(value)
+    if value % 1 == 0 and value > -2^51 and value < 2^51 then
+        return value % WORD
+    end
+    local mantissa = raw_frexp(value + 2^52 + 2^51)
+    if mantissa ~= mantissa or mantissa == raw.huge or mantissa == -raw.huge or value - value ~= 0 then
+        return 0
+    end
+    return (mantissa < 0 and -mantissa or mantissa) * 2^53 % WORD
+end
+
+local function signed(word)
+    return word >= SIGN and word - WORD or word
+end
+
+local function argument(number, count, value)
+    local got = (type(value) == 'number' or type(value) == 'string') and tonumber(value)
+    if not got then
+        return error("bad argument #" .. number .. " to '?' (number expected, got "
+                     .. (number > count and 'no value' or type(value)) .. ')', 0)
+    end
+    return unsigned(got)
+end
+
+-- Results for each pair of four bits, in one table: place 16 * a + b.
+local function by_nibbles(operation)
+    local results = {}
+    for a = 0, 15 do
+        for b = 0, 15 do
+            local result = 0
+            for power = 0, 3 do
+                local weight = 2^power
+                if operation(floor(a / weight) % 2, floor(b / weight) % 2) then
+                    result = result + weight
+                end
+            end
+            results[16 * a + b] = result
+        end
+    end
+    return results
+end
+
+local function folding(operation)
+    local results = by_nibbles(operation)
+    return function(...)
+        local count = select('#', ...)
+        local word = argument(1, count, (...))
+        for number = 2, count do
+            local other = argument(number, count, (select(number, ...)))
+            local made, weight = 0, 1
+            for _ = 1, 8 do
+                local a, b = word % 16, other % 16
+                made = made + results[16 * a + b] * weight
+                word, other, weight = (word - a) / 16, (other - b) / 16, weight * 16
+            end
+            word = made
+        end
+        return signed(word)
+    end
+end
+bit.band = folding(function(a, b) return a + b == 2 end)
+bit.bor = folding(function(a, b) return a + b > 0 end)
+bit.bxor = folding(function(a, b) return a ~= b end)
+
+local function shifting(shift)
+    return function(...)
+        local count = select('#', ...)
+        local word, by = argument(1, count, (...)), argument(2, count, (select(2, ...))) % 32
+        return signed(shift(word, by))
+    end
+end
+local function shift_left(word, by)
+    return word % 2^(32 - by) * 2^by
+end
+local function shift_right(word, by)
+    return floor(word / 2^by)
+end
+bit.lshift, bit.rshift = shifting(shift_left), shifting(shift_right)
+bit.arshift = shifting(function(word, by)
+    return floor(signed(word) / 2^by) % WORD
+end)
+local function rotate_left(word, by)
+    return shift_left(word, by) + shift_right(word, 32 - by)
+end
+bit.rol = shifting(rotate_left)
+bit.ror = shifting(function(word, by)
+    return by == 0 and word or rotate_left(word, 32 - by)
+end)
+
+function bit.tobit(...)
+    return signed(argument(1, select('#', ...), (...)))
+end
+
+function bit.bnot(...)
+    return signed(WORD - 1 - argument(1, select('#', ...), (...)))
+end
+
+function bit.bswap(...)
+    local word, made = argument(1, select('#', ...), (...)), 0
+    for _ = 1, 4 do
+        made = made * 256 + word % 256
+        word = floor(word / 256)
+    end
+    return signed(made)
+end
+
+-- The lowest digits of a number; a negative count asks for capitals.
+function bit.tohex(...)
+    local count = select('#', ...)
+    local word, digits = argument(1, count, (...)), 8
+    if count > 1 then
+        digits = signed(argument(2, count, (select(2, ...))))
+    end
+    local text = format(digits < 0 and '%08X' or '%08x', word)
+    digits = digits < 0 and -digits or digits
+    return digits > 254 and rep('0', 246) .. text or digits > 8 and rep('0', digits - 8) .. text
+        or digits == 0 and '' or sub(text, -digits)
+end
+_G.bit = bit
+
+-- os ------------------------------------------------------------------------------------------------------------------
+
+-- Of the environment, what names no secret.
+local VARIABLES = {'HOME', 'HOSTNAME', 'LANG', 'LC_ALL', 'LOGNAME', 'PATH', 'PWD', 'SHELL', 'TERM', 'TZ', 'USER'}
+
+-- The variables that are set and may be read.
+function os.environ()
+    local found = {}
+    for index = 1, #VARIABLES do
+        local name = VARIABLES[index]
+        found[name] = internal.task.text(GETENV, name) or nil
+    end
+    return found
+end
+
+function os.getenv(...)
+    local name = ...
+    if type(name) ~= 'string' and type(name) ~= 'number' then
+        return error("bad argument #1 to 'getenv' (string expected, got "
+                     .. (select('#', ...) == 0 and 'no value' or type(name)) .. ')', 2)
+    end
+    return os.environ()[name .. '']
+end

@@ -1,0 +1,408 @@
+-- box.session, its triggers, and the little of `box` that stands without them.
+--
+-- A session is a record made by session_new(); box.session reads the record of the task that runs, so it is right in
+-- statements, triggers and whatever they call, however the greenlets switch. Behaviour and messages: Tarantool 2.6;
+-- the `classic` dialect answers as the manual page of 1.6 has it.
+-- Needs: kernel/stdlib, library/expose, wire/format
+local internal, LOG, PUSH, INFO, packed_facts = ...
+local raw, task, output = internal.raw, internal.task, internal.output
+local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type = raw.error, raw.floor, raw.next,
+    raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
+local NULL = internal.NULL
+local current = task.current
+local facts = internal.unpack_value(packed_facts)
+internal.version = facts.version
+
+-- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
+-- raw, whatever metatable they give it.
+local sessions = {}
+local aggregate_storage = {}
+internal.sessions = sessions
+
+local function session_of_caller()
+    return current().session
+end
+
+-- Arguments as Tarantool checks them: a count over the limit is told by name, a wrong type in words.
+local function to_id(value)
+    local id = type(value) == 'number' and value or type(value) == 'string' and tonumber(value)
+    if not id then
+        return error('expected int64_t as -1 argument', 0)
+    end
+    return floor(id)
+end
+
+local function number_argument(name, value)
+    local id = type(value) == 'number' and value or type(value) == 'string' and tonumber(value)
+    if not id then
+        return error("bad argument #1 to '" .. name .. "' (number expected, got " .. type(value) .. ')', 0)
+    end
+    return floor(id)
+end
+
+local session = {}
+
+function session.id()
+    return session_of_caller().id
+end
+
+function session.exists(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.exists(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    local id = count == 0 and me.id or to_id((...))
+    local known = sessions[id] ~= nil
+    if me.dialect == 'classic' then
+        return known and 1 or 0
+    end
+    return known
+end
+
+function session.peer(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.peer(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    -- The own record is readable to the very end, also inside on_disconnect.
+    local found = me
+    if count == 1 then
+        local id = number_argument('peer', (...))
+        found = id == me.id and id ~= 0 and me or sessions[id]
+    end
+    if found == nil or found.id == 0 then
+        if me.dialect == 'classic' then
+            return '0.0.0.0:0'
+        end
+        if count == 0 then
+            return nil
+        end
+        return error('session.peer(): session does not exist', 0)
+    end
+    return found.peer
+end
+
+function session.fd(...)
+    local count = select('#', ...)
+    if count > 1 then
+        return error('session.fd(sid): bad arguments', 0)
+    end
+    local me = session_of_caller()
+    if count == 0 then
+        return me.fd
+    end
+    local id = to_id((...))
+    local found = id == me.id and me or sessions[id]
+    if not found then
+        return error('session.fd(): session does not exist', 0)
+    end
+    return found.fd
+end
+
+-- The number of the request that is being served, which only the binary protocol has.
+function session.sync()
+    local sync = current().sync
+    return sync and (internal.msgpack.decode(sync, 1, 0)) or 0
+end
+
+function session.type()
+    return session_of_caller().type
+end
+
+local function push(record, value)
+    task.block(PUSH, output.push(record, value))
+end
+internal.push = push
+
+-- Sends a document of its own to this session's client, in front of the statement's reply.
+function session.push(...)
+    if select('#', ...) ~= 1 then
+        return error('Usage: box.session.push(data)', 0)
+    end
+    local me = session_of_caller()
+    if me.type == 'binary' and current().sync then
+        local ok, packed = task.protected(internal.msgpack.encode_list, (...))
+        if not ok then
+            return nil, packed
+        end
+        task.block(PUSH, packed)
+        return true
+    end
+    if me.type ~= 'console' then
+        return nil, "Session '" .. me.type .. "' does not support push()"
+    end
+    if me.ended then
+        return nil, 'Session is closed'
+    end
+    push(me, (...))
+    return true
+end
+
+-- Triggers ------------------------------------------------------------------------------------------------------------
+
+-- Event name -> list of functions, newest first.
+local triggers = {on_connect = {}, on_disconnect = {}, on_auth = {}, on_access_denied = {}}
+
+local function is_callable_or_nil(value)
+    return value == nil or type(value) == 'function'
+end
+
+local function position_of(list, func)
+    for index = 1, #list do
+        if list[index] == func then
+            return index
+        end
+    end
+end
+
+local function changed_list(list, new, old)
+    local changed, at = {}, old and position_of(list, old)
+    if old and not at then
+        return error('trigger reset: Trigger is not found', 0)
+    end
+    if not at then
+        changed[1] = new
+    end
+    for index = 1, #list do
+        if index ~= at then
+            changed[#changed + 1] = list[index]
+        elseif new then
+            changed[#changed + 1] = new
+        end
+    end
+    return changed
+end
+
+-- Puts a list in the place of another; false where that is not there any more.
+local function replace(event, list, changed)
+    task.lock()
+    local is_there = triggers[event] == list
+    if is_there then
+        triggers[event] = changed
+    end
+    task.unlock()
+    return is_there
+end
+
+-- trigger() lists, trigger(new) adds, trigger(new, old) replaces, trigger(nil, old) deletes.
+local function trigger(event)
+    return function(...)
+        local new, old = ...
+        local list = triggers[event]
+        if not is_callable_or_nil(new) or not is_callable_or_nil(old) then
+            return error('trigger reset: incorrect arguments', 0)
+        end
+        if new == nil and old == nil then
+            local copy = {}
+            for index = 1, #list do
+                copy[index] = list[index]
+            end
+            return copy
+        end
+        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with. Where somebody
+        -- else was faster, it is done again.
+        while not replace(event, list, changed_list(list, new, old)) do
+            list = triggers[event]
+        end
+        if new then
+            return new
+        end
+    end
+end
+for event in next, triggers do
+    session[event] = trigger(event)
+end
+
+local none = {}
+function internal.triggers(event)
+    return facts.triggers == false and none or triggers[event]
+end
+
+-- on_connect: the first error ends it, and the session with it.
+function internal.run_on_connect()
+    internal.access.run_triggers('on_connect', true)
+end
+
+-- on_disconnect: each is run, whatever the others do; errors go to the log.
+function internal.run_on_disconnect(me)
+    local list = internal.triggers('on_disconnect')
+    for index = 1, #list do
+        local ok, message = task.run(me, internal.access.run_trigger, list[index])
+        if not ok then
+            local _ = LOG['report:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
+                          .. task.text_of(me, message)]
+        end
+    end
+end
+
+-- Storage -------------------------------------------------------------------------------------------------------------
+
+-- Who still runs for a session that has ended gets a table that nobody else can see, and that goes with it.
+local function known_storage(me)
+    return me.orphaned or rawget(aggregate_storage, me.id)
+end
+
+-- Gives the storage: `value`, or what there is already, unless that is replaced.
+local function set_storage(me, value, replaces)
+    task.lock()
+    local kept = not replaces and known_storage(me) or value
+    if me.ended then
+        me.orphaned = kept
+    else
+        rawset(aggregate_storage, me.id, kept)
+    end
+    task.unlock()
+    return kept
+end
+
+-- Two fibers of a session may be the first to ask.
+local function storage()
+    local me = session_of_caller()
+    return known_storage(me) or set_storage(me, {}, false)
+end
+
+setmetatable(session, {
+    aggregate_storage = aggregate_storage,
+    __index = function(_, key)
+        if key == 'storage' then
+            return storage()
+        end
+    end,
+    -- compat: in Tarantool this assignment replaces `storage` for everybody.
+    __newindex = function(self, key, value)
+        if key ~= 'storage' then
+            return rawset(self, key, value)
+        end
+        if type(value) ~= 'table' then
+            return error('box.session.storage must be a table, not a ' .. type(value), 2)
+        end
+        set_storage(session_of_caller(), value, true)
+    end,
+})
+
+-- box -----------------------------------------------------------------------------------------------------------------
+
+-- A table to be read, by two functions: one gives a field, one all of them. `call` is what calling it does.
+local function read_only(name, field, all, call)
+    return setmetatable({}, {
+        __call = call and function(_, ...)
+            return call(...)
+        end,
+        __index = function(_, key)
+            return field(key)
+        end,
+        __newindex = function()
+            return error('Attempt to modify a read-only table: ' .. name, 2)
+        end,
+        __serialize = all,
+    })
+end
+
+local started = raw.time()
+local information = {
+    version = facts.version, pid = facts.pid, status = 'running', ro = false, package = 'boxsession',
+    uptime = function() return raw.time() - started end,
+    listen = function() return internal.unpack_value(task.text(INFO, 'listen')) end,
+    sessions = function() return internal.unpack_value(task.text(INFO, 'sessions')) end,
+    memory = function() return {lua = internal.unpack_value(task.text(INFO, 'memory'))} end,
+    limits = function() return internal.unpack_value(task.text(INFO, 'limits')) end,
+    access = function() return internal.unpack_value(task.text(INFO, 'access')) end,
+}
+local function information_of(key)
+    local value = information[key]
+    if type(value) == 'function' then
+        return value()
+    end
+    return value
+end
+local function all_information()
+    local shown = {}
+    for key in next, information do
+        shown[key] = information_of(key)
+    end
+    return shown
+end
+
+-- The numbers of boxsession/operations/statistics.py; `net` is what Tarantool has under that name, but for rates.
+local function statistics()
+    return internal.unpack_value(task.text(INFO, 'statistics'))
+end
+local function total(counted)
+    return {total = counted.console + counted.binary}
+end
+local function net()
+    local all = statistics()
+    local connections = total(all.sessions.started)
+    connections.current = all.sessions.current
+    return {CONNECTIONS = connections, REQUESTS = total(all.statements), RECEIVED = total(all.bytes_in),
+            SENT = total(all.bytes_out)}
+end
+local net_statistics = read_only('box.stat.net', function(key) return net()[key] end, net, net)
+local function statistics_of(key)
+    if key == 'net' then
+        return net_statistics
+    end
+    return statistics()[key]
+end
+
+local settings, configure = internal.service('settings'), internal.service('configure')
+
+-- Changes settings of the running server, all or none: box.cfg{limits = {slice_ms = 10}}.
+local function change(changes)
+    if changes == nil then
+        return
+    end
+    internal.access.need_full('box.cfg')
+    if type(changes) ~= 'table' then
+        return error('box.cfg{}: expected a table of settings, as in box.cfg{limits = {slice_ms = 10}}', 0)
+    end
+    for key in next, changes do
+        if type(key) ~= 'string' then
+            return internal.raise('CFG', raw.tostring(key), 'unexpected option')
+        end
+    end
+    local problem = next(changes) ~= nil and configure(changes)
+    if problem and problem.reason == NULL then
+        return internal.raise('RELOAD_CFG', problem.name)
+    elseif problem then
+        return internal.raise('CFG', problem.name, problem.reason)
+    end
+end
+
+_G.box = {
+    NULL = NULL,
+    session = session,
+    info = read_only('box.info', information_of, all_information, all_information),
+    stat = read_only('box.stat', statistics_of, statistics, statistics),
+    cfg = read_only('box.cfg', function(key) return settings()[key] end, function() return settings() end, change),
+}
+
+-- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
+-- so it is a name that only the sessions of the one dialect find.
+local globals = _G
+local function classic_global(_, name)
+    if name == 'session' and session_of_caller().dialect == 'classic' then
+        return session
+    end
+end
+
+-- Life of a session ---------------------------------------------------------------------------------------------------
+
+function internal.session_new(id, fd, peer, user, uid, dialect, kind)
+    local record = {id = id, fd = fd, peer = peer, user = user, uid = uid, login = uid, dialect = dialect, type = kind,
+                    output = internal.default_output(), eos = ';', delimiter = '', chosen_scope = false}
+    internal.access.begin(record)
+    sessions[id] = record
+    if dialect == 'classic' and raw.getmetatable(globals) == nil then
+        setmetatable(globals, {__index = classic_global})
+    end
+    return record
+end
+
+function internal.session_end(record)
+    record.ended = true
+    sessions[record.id] = nil
+    rawset(aggregate_storage, record.id, nil)
+end

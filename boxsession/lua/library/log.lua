@@ -1,0 +1,120 @@
+-- The log module and print. Behaviour and messages: Tarantool 2.6, but that print may go to the session.
+-- Needs: library/expose, library/modules
+local internal, LOG = ...
+local raw, task = internal.raw, internal.task
+local error, format, next, select, setmetatable, tostring, type = raw.error, internal.format, raw.next, raw.select,
+    raw.setmetatable, raw.tostring, raw.type
+local configure, settings = internal.service('configure'), internal.service('settings')
+
+local log = {}
+internal.modules.log = log
+
+local function log_line(level)
+    return function(...)
+        local first = ...
+        local count = select('#', ...)
+        if count == 0 then
+            return
+        end
+        local text
+        if type(first) == 'string' and count > 1 then
+            text = format(...)
+        elseif type(first) == 'table' then
+            text = internal.json_text(first)
+        else
+            text = tostring(first)
+        end
+        local _ = LOG[level .. ':' .. text]
+    end
+end
+log.error, log.warn, log.info = log_line('error'), log_line('warning'), log_line('info')
+log.verbose, log.debug = log_line('info'), log_line('debug')
+
+-- Writes to the log or, after `\set print on`, to the session, as a push.
+function _G.print(...)
+    local pieces = {}
+    for index = 1, select('#', ...) do
+        local text = tostring((select(index, ...)))
+        if type(text) ~= 'string' and type(text) ~= 'number' then
+            return error("'tostring' must return a string to 'print'", 2)
+        end
+        pieces[index] = text
+    end
+    local text = raw.concat(pieces, '\t')
+    local session = task.current().session
+    if session.prints and not session.ended then
+        internal.push(session, text)
+        return
+    end
+    local _ = LOG['info:' .. text]
+end
+
+-- Levels by Tarantool's numbers and names, as our setting names them. What is finer than the setting is its next coarser.
+local LEVELS = {[0] = 'error', 'error', 'error', 'error', 'warning', 'info', 'info', 'debug'}
+local NUMBERS = {error = 2, warning = 4, info = 5, debug = 7}
+local NAMED = {fatal = 0, syserror = 1, error = 2, crit = 3, warn = 4, info = 5, verbose = 6, debug = 7}
+local EXPECTED = 'expected crit,warn,info,debug,syserror,verbose,fatal,error'
+
+-- Sets what is logged, for all sessions.
+function log.level(level)
+    if type(level) ~= 'number' and type(level) ~= 'string' then
+        return error('must be a number or a string', 0)
+    end
+    local name = LEVELS[NAMED[level] or level]
+    if not name then
+        return error(type(level) == 'string' and EXPECTED or 'must be a number from 0 to 7', 0)
+    end
+    configure({['log.level'] = name})
+end
+
+-- Sets how lines are written, for all sessions.
+function log.log_format(name)
+    if name ~= 'json' and name ~= 'plain' then
+        return error('expected json,plain', 0)
+    end
+    configure({['log.format'] = name == 'json' and 'json' or 'text'})
+end
+
+-- Opens the log file anew, after it was moved away.
+function log.rotate()
+    internal.service('reopen_log')()
+end
+
+-- There is no logger process.
+function log.pid()
+    return 0
+end
+
+-- The settings in Tarantool's terms; called, it changes them.
+log.cfg = setmetatable({}, {
+    __index = function(_, key)
+        local now = settings().log
+        if key == 'level' then
+            return NUMBERS[now.level]
+        elseif key == 'format' then
+            return now.format == 'json' and 'json' or 'plain'
+        elseif key == 'log' then
+            return now.file
+        end
+    end,
+    __newindex = function()
+        return error('log.cfg is read-only: call it to change what may change', 2)
+    end,
+    __serialize = function(self)
+        return {level = self.level, format = self.format, log = self.log}
+    end,
+    __call = function(_, changes)
+        if type(changes) ~= 'table' then
+            return error('log.cfg{}: expected a table of settings', 0)
+        end
+        for key, value in next, changes do
+            if key == 'level' then
+                log.level(value)
+            elseif key == 'format' then
+                log.log_format(value)
+            else
+                return internal.raise('RELOAD_CFG', tostring(key))
+            end
+        end
+    end,
+})

@@ -1,0 +1,67 @@
+-- box.schema: users, roles, functions and what is granted. The rules are users/access.py's; here is who asks.
+-- Needs: library/box, rights/access
+local internal = ...
+local raw, access = internal.raw, internal.access
+local error, select, type = raw.error, raw.select, raw.type
+local TEXT_MAX, ARGUMENTS = 2^16, 5
+local ask, hash = internal.service('access'), internal.service('password_hash')
+
+-- Names and texts only, and small tables of them.
+local OPTIONS_MAX = 16
+local function check(value, depth)
+    local kind = type(value)
+    if kind == 'table' and depth == 0 then
+        local count = 0
+        for key, item in raw.next, value do
+            check(key, 1)
+            check(item, 1)
+            count = count + 1
+            if count > OPTIONS_MAX then
+                return error('Illegal parameters, too many options', 0)
+            end
+        end
+    elseif kind == 'string' and #value > TEXT_MAX then
+        return error('Illegal parameters, a text is too long', 0)
+    elseif kind ~= 'nil' and kind ~= 'string' and kind ~= 'number' and kind ~= 'boolean' and value ~= internal.NULL then
+        return error('Illegal parameters, a ' .. kind .. ' is no name', 0)
+    end
+end
+
+local schema = {user = {}, role = {}, func = {}}
+
+-- A function of box.schema, `changes` for one that changes rights, which answers nothing.
+local function operation(kind, verb, changes)
+    local name = kind .. '_' .. verb
+    schema[kind][verb] = function(...)
+        local count = select('#', ...)
+        count = count < ARGUMENTS and count or ARGUMENTS
+        for index = 1, count do
+            check((select(index, ...)), 0)
+        end
+        local answer = ask(name, access.effective().uid, count, ...)
+        if not changes then
+            return answer
+        end
+    end
+end
+for kind, verbs in raw.next, {user = {'create', 'drop', 'passwd', 'grant', 'revoke', 'enable', 'disable'},
+                              role = {'create', 'drop', 'grant', 'revoke'}, func = {'create', 'drop'}} do
+    for index = 1, #verbs do
+        operation(kind, verbs[index], true)
+    end
+end
+for kind, verbs in raw.next, {user = {'exists', 'info'}, role = {'exists', 'info'}, func = {'exists'}} do
+    for index = 1, #verbs do
+        operation(kind, verbs[index], false)
+    end
+end
+
+-- What is kept of a password.
+function schema.user.password(text)
+    if type(text) ~= 'string' then
+        return error('Usage: box.schema.user.password(password)', 0)
+    end
+    return hash(text)
+end
+
+_G.box.schema = schema

@@ -1,0 +1,139 @@
+-- The uuid module: universally unique identifiers as objects that compare by value. Behaviour and messages: Tarantool 2.6.
+-- Needs: kernel/guard, kernel/objects, library/modules
+local internal, RANDOM = ...
+local raw = internal.raw
+local byte, char, error, format, match, reverse, rep, setmetatable, sub, tonumber, type = raw.byte, raw.char, raw.error,
+    raw.format, raw.match, raw.reverse, raw.rep, raw.setmetatable, raw.sub, raw.tonumber, raw.type
+
+local methods, meta, make, state_of = internal.class('uuid')
+local uuid = {}
+internal.modules.uuid = uuid
+
+-- An object from its 16 bytes in network order, which are its state.
+local function from_bytes(bytes)
+    local object = make(bytes)
+    internal.cdata[object] = true
+    return object
+end
+
+internal.uuid_of = from_bytes
+
+-- The bytes of an object that is a uuid, nil for others.
+function internal.uuid_bytes(object)
+    return raw.debug_getmetatable(object) == meta and state_of(object) or nil
+end
+
+local function text_of(bytes)
+    return (format(rep('%02x', 4) .. rep('-' .. rep('%02x', 2), 3) .. '-' .. rep('%02x', 6), byte(bytes, 1, 16)))
+end
+
+-- The other order, in which the first three fields are little-endian.
+local function swapped(bytes)
+    return reverse(sub(bytes, 1, 4)) .. reverse(sub(bytes, 5, 6)) .. reverse(sub(bytes, 7, 8)) .. sub(bytes, 9)
+end
+
+local IS_SWAPPED = {l = true, h = true, b = false, n = false}
+local function in_order(bytes, order)
+    if order == nil then
+        order = 'l'
+    end
+    local is_swapped = IS_SWAPPED[order]
+    if is_swapped == nil then
+        return error('invalid byteorder, valid is l, b, h, n', 0)
+    end
+    return is_swapped and swapped(bytes) or bytes
+end
+
+local function bytes_of(usage, ...)
+    local object = ...
+    if type(object) ~= 'userdata' or raw.debug_getmetatable(object) ~= meta then
+        return error('Usage: uuid:' .. usage, 0)
+    end
+    return state_of(object)
+end
+
+function methods.str(...)
+    return text_of(bytes_of('str()', ...))
+end
+
+function methods.bin(...)
+    local bytes = bytes_of('bin([byteorder])', ...)
+    return in_order(bytes, (raw.select(2, ...)))
+end
+
+local NIL = rep('\0', 16)
+function methods.isnil(...)
+    return bytes_of('isnil()', ...) == NIL
+end
+
+-- Fields of the structure, as numbers.
+local FIELDS = {time_low = {1, 4}, time_mid = {5, 6}, time_hi_and_version = {7, 8}, clock_seq_hi_and_reserved = {9, 9},
+                clock_seq_low = {10, 10}, node = {11, 16}}
+
+meta.__metatable = 'ffi'
+meta.__index = function(object, key)
+    local method, field = methods[key], FIELDS[key]
+    if method then
+        return method
+    elseif field then
+        local number = 0
+        for index = field[1], field[2] do
+            number = number * 256 + byte(state_of(object), index)
+        end
+        return number
+    end
+    return error(format("'struct tt_uuid' has no member named '%s'", raw.tostring(key)), 2)
+end
+meta.__newindex = function(_, key)
+    return error(format("'struct tt_uuid' has no member named '%s'", raw.tostring(key)), 2)
+end
+meta.__eq = function(one, other)
+    return state_of(one) == state_of(other)
+end
+local function shown(object)
+    return text_of(state_of(object))
+end
+meta.__tostring, meta.__serialize = shown, shown
+
+uuid.NULL = from_bytes(NIL)
+
+-- A random one (version 4 of RFC 4122).
+function uuid.new()
+    local bytes = internal.task.text(RANDOM, 16)
+    return from_bytes(sub(bytes, 1, 6) .. char(64 + byte(bytes, 7) % 16) .. sub(bytes, 8, 8)
+                      .. char(128 + byte(bytes, 9) % 64) .. sub(bytes, 10))
+end
+
+function uuid.str()
+    return uuid.new():str()
+end
+
+function uuid.bin(order)
+    return in_order(state_of(uuid.new()), order)
+end
+
+local TEXT = '^' .. rep('%x', 8) .. rep('%-' .. rep('%x', 4), 3) .. '%-' .. rep('%x', 12) .. '$'
+
+-- nil when the text is none.
+function uuid.fromstr(text)
+    if type(text) ~= 'string' then
+        return error('fromstr(str)', 0)
+    end
+    if not match(text, TEXT) then
+        return nil
+    end
+    return from_bytes((raw.gsub(raw.gsub(text, '-', ''), '..', function(pair)
+        return char(tonumber(pair, 16))
+    end)))
+end
+
+function uuid.frombin(bytes, order)
+    if type(bytes) ~= 'string' or #bytes ~= 16 then
+        return error('frombin(bin, [byteorder])', 0)
+    end
+    return from_bytes(in_order(bytes, order))
+end
+
+setmetatable(uuid, {__call = function()
+    return uuid.new()
+end})

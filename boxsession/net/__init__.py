@@ -1,0 +1,1 @@
+"""Listening addresses and TLS."""

@@ -1,0 +1,208 @@
+"""TLS in front of a connection: two greenlets carry bytes between the client and a socket pair, so that a connection sees
+a plain socket whatever its client speaks."""
+from __future__ import annotations
+
+import errno
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent import monkey, socket, ssl
+
+from boxsession.base.descriptors import is_kept
+from boxsession.base.errors import ListenError
+from boxsession.settings.table import TLSConfig
+
+__all__ = ['Handshakes', 'TLSTunnel', 'tls_context', 'tls_digest']
+
+_HANDSHAKE_SECONDS = 10
+# How long the last answer may take to reach a client after its session is over.
+_LINGER_SECONDS = 5
+_PIECE_BYTES = 1 << 16
+_plain_socketpair = monkey.get_original('socket', 'socketpair')
+
+
+def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
+    """The server's side of TLS, with client certificates where `ca` is set.
+
+    Raises:
+        ListenError: a file cannot be read, or holds something else.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    for name, path in _files(config):
+        try:
+            Path(path).read_bytes()
+        except OSError as error:
+            raise ListenError(address, f'tls: {name} {path} cannot be read: {error.strerror}') from error
+    asked = []          # OpenSSL itself would ask for an encrypted key's password on the terminal
+    try:
+        context.load_cert_chain(config.cert, config.key, password=lambda: asked.append(True) or '')
+    except (OSError, ValueError) as error:            # ssl.SSLError is an OSError
+        reason = 'the key is encrypted: give it without a password, in a file that only the server may read' \
+            if asked else _reason(error)
+        raise ListenError(address, f'tls: cert {config.cert} and key {config.key} cannot be used: {reason}') from None
+    if config.ca:
+        try:
+            context.load_verify_locations(config.ca)
+        except OSError as error:
+            raise ListenError(address, f'tls: ca {config.ca} cannot be used: {_reason(error)}') from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def _files(config):
+    return [(name, path) for name, path in (('cert', config.cert), ('key', config.key), ('ca', config.ca)) if path]
+
+
+def _reason(error):
+    reason = getattr(error, 'reason', None)
+    if reason == 'KEY_VALUES_MISMATCH':
+        return 'the key is not of this certificate'
+    return 'there is none in PEM' if reason in ('NO_START_LINE', 'NO_CERTIFICATE_OR_CRL_FOUND', 'PEM_LIB', None) \
+        else str(error)
+
+
+def tls_digest(config: TLSConfig) -> bytes:
+    """Tells whether the content of the files has changed; empty where they cannot be read."""
+    digest = hashlib.sha256()
+    try:
+        for _, path in _files(config):
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+    except OSError:
+        return b''
+    return digest.digest()
+
+
+class TLSTunnel:
+    """One client's TLS.
+
+    Attributes:
+        sock: what the connection uses: plain and non-blocking, ours to make and the connection's to close.
+        name: the common name of the client's certificate; None without a certificate, or where it has no such name.
+
+    Args:
+        client: a plain socket, which is taken over.
+        context: see `tls_context`.
+
+    Raises:
+        OSError: there was no handshake, or the certificate's name is none to go by; the client is disconnected.
+    """
+
+    def __init__(self, client, context: ssl.SSLContext):
+        client.settimeout(None)             # that is gevent's from now on
+        self._secure = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False,
+                                           suppress_ragged_eofs=False)
+        try:
+            with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
+                self._secure.do_handshake()
+            self.name = _common_name(self._secure.getpeercert())
+            self.sock, far = _plain_socketpair()
+        except BaseException:
+            self._secure.close()
+            raise
+        if is_kept(max(self.sock.fileno(), far.fileno())):
+            for sock in (self._secure, self.sock, far):
+                sock.close()
+            raise OSError(errno.EMFILE, 'the last file descriptors are kept for unix sockets')
+        self.sock.setblocking(False)
+        self._far = socket.socket(fileno=far.detach())
+        self._inward = gevent.spawn(self._carry, self._secure.recv, self._far.sendall, self._end_input)
+        self._outward = gevent.spawn(self._carry, self._far.recv, self._secure.sendall, self._end_output)
+
+    def _carry(self, receive, send, end):
+        try:
+            while True:
+                data = receive(_PIECE_BYTES)
+                if not data:
+                    break
+                send(data)
+        except (OSError, ValueError):   # one that leaves without TLS's goodbye, too, is gone: that is no half-close
+            self._break()
+        else:
+            end()
+
+    def _end_input(self):
+        try:
+            self._far.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def _end_output(self):
+        self._inward.kill()             # nobody else may use the socket while it says goodbye
+        try:
+            with gevent.Timeout(_LINGER_SECONDS, False):
+                self._secure.unwrap()
+        except (OSError, ValueError):
+            pass
+
+    def _break(self):
+        """The client is gone: the connection is to see that."""
+        try:
+            self._far.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
+
+    def close(self) -> None:
+        """The session is over, and its socket closed: what it sent last goes out, for a while, then all is given back."""
+        self._outward.join(_LINGER_SECONDS)
+        gevent.killall([self._inward, self._outward])
+        self._secure.close()
+        self._far.close()
+
+
+def _common_name(certificate) -> str | None:
+    """The one common name. Of several nobody could say which one counts; an odd one could be taken for another."""
+    names = [value for part in (certificate or {}).get('subject', ()) for key, value in part if key == 'commonName']
+    if len(names) > 1:
+        raise OSError(f'the certificate has {len(names)} common names')
+    if names and not (names[0] and names[0].isprintable()):
+        raise OSError("the certificate's common name is empty or has characters that cannot be printed")
+    return names[0] if names else None
+
+
+# Handshakes at a time: so many, and at most a fourth of limits.sessions.
+_HANDSHAKES, _HANDSHAKES_SHARE = 256, 4
+
+
+class Handshakes:
+    """The clients that are in TLS's handshake. They take a share of the places: for one more, the oldest is ended.
+
+    Args:
+        settings: those in force, by dotted name.
+    """
+
+    def __init__(self, settings: Mapping[str, Any]):
+        self._settings = settings
+        self._live: dict[Any, None] = {}        # greenlets, the oldest first
+        self._stalled: set[Any] = set()         # those that are to end
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def tunnel(self, sock: Any, context: ssl.SSLContext) -> TLSTunnel:
+        """TLS for a client.
+
+        Raises:
+            OSError: its handshake failed, or others have come.
+        """
+        limit = self._settings['limits.sessions']
+        most = min(_HANDSHAKES, max(1, limit // _HANDSHAKES_SHARE)) if limit else _HANDSHAKES
+        if len(self._live) >= most:
+            oldest = next(iter(self._live))
+            del self._live[oldest]
+            self._stalled.add(oldest)
+            gevent.get_hub().loop.run_callback(self._end, oldest)
+        greenlet = gevent.getcurrent()
+        self._live[greenlet] = None
+        try:
+            return TLSTunnel(sock, context)
+        finally:
+            self._live.pop(greenlet, None)
+            self._stalled.discard(greenlet)
+
+    def _end(self, greenlet):
+        if greenlet in self._stalled:               # it may just have succeeded
+            greenlet.throw(ConnectionAbortedError('too many others have come during its TLS handshake'))

@@ -1,0 +1,322 @@
+"""Log lines: to standard error or a file that can be opened anew, as text or as JSON, each with its session.
+
+Lines that clients cause are folded, so that none of them fills a disk: of those with one template and one origin (a
+client's machine), the first few within a window are written, and when it is over one line tells how many more there were.
+"""
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+
+from gevent import get_hub
+
+from boxsession.base.address import peer_text
+from boxsession.base.session import current_session
+from boxsession.operations.systemd import is_journal
+from boxsession.users.passwords import throttled_address
+
+__all__ = ['Folding', 'change', 'one_line', 'open_handler', 'origin', 'our_handlers', 'reopen', 'tell_repeated', 'use']
+
+# Of the same lines within a window, so many are written.
+_WINDOW_SECONDS, _BURST = 10.0, 5
+# So many templates and origins are told apart within a window; beyond, all origins of a template are one.
+_APART_MAX = 200
+_MESSAGE_SHOWN = 500
+_VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code != 9}
+
+# syslog's numbers, which the journal reads in front of a line.
+_PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
+
+
+def one_line(text: str) -> str:
+    """A text with escapes for what could begin a new line, or change the terminal that shows it."""
+    return text.translate(_VISIBLE)
+
+
+class _OneLine(logging.Filter):
+    """Nothing that a client has chosen makes a second line: also where an embedding program writes the log."""
+
+    def filter(self, record):
+        message = record.getMessage()
+        if not message.isprintable():
+            record.template = record.msg
+            record.msg, record.args = one_line(message), ()
+        return True
+
+
+logging.getLogger('boxsession').addFilter(_OneLine())
+
+
+class _SessionFilter(logging.Filter):
+    """Adds the session whose greenlet writes the line; 0 where there is none."""
+
+    def filter(self, record):
+        if not hasattr(record, 'session'):
+            session = current_session()
+            record.session = session.id if session is not None else 0
+        return True
+
+
+def origin(peer) -> dict[str, str]:
+    """`extra` of a line that a client without a session causes; `peer` is what accept() gave."""
+    return {'origin': throttled_address(peer_text(peer))}
+
+
+class _Repeats:
+    """The lines of one template and origin within a window."""
+
+    __slots__ = ('began', 'count', 'record')
+
+    def __init__(self, began):
+        self.began = began
+        self.count = 0
+        self.record = None          # the last one that was not written
+
+
+class Folding(logging.Filter):
+    """Folds lines that clients cause. For a handler of an embedding program: `handler.addFilter(Folding(handler))`.
+
+    Lines of the server itself (no session, no origin), and what statements write by print() and the log module, are never
+    folded. Used in the event loop's thread; lines of other threads pass.
+    """
+
+    def __init__(self, handler: logging.Handler):
+        super().__init__()
+        self._handler = handler
+        self._seen: dict[tuple, _Repeats] = {}      # the oldest window first
+        self._timer = None
+
+    def filter(self, record):
+        if record.name != 'boxsession' or hasattr(record, 'repeated'):
+            return True
+        where = getattr(record, 'origin', None)
+        if where is None:
+            session = current_session()
+            if session is None:
+                return True
+            where = throttled_address(session.peer)
+        now = time.monotonic()
+        self._tell(now)
+        template = getattr(record, 'template', record.msg)
+        key = record.levelno, template, where
+        if key not in self._seen and len(self._seen) >= _APART_MAX:
+            key = record.levelno, template, None
+        repeats = self._seen.get(key)
+        if repeats is None:
+            repeats = self._seen[key] = _Repeats(now)
+        repeats.count += 1
+        if repeats.count <= _BURST:
+            return True
+        repeats.record = record
+        # What it refers to may be large; the line is not told in full either.
+        record.msg, record.args, record.exc_info = record.getMessage()[:_MESSAGE_SHOWN], (), None
+        if self._timer is None:
+            self._timer = get_hub().loop.timer(_WINDOW_SECONDS, ref=False)
+        if not self._timer.active:
+            self._timer.start(self._on_time)
+        return False
+
+    def _on_time(self):
+        now = time.monotonic()
+        self._tell(now)
+        left = [repeats.began for repeats in self._seen.values() if repeats.record is not None]
+        if left:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = get_hub().loop.timer(max(0.1, left[0] + _WINDOW_SECONDS - now), ref=False)
+            self._timer.start(self._on_time)
+
+    def _tell(self, now):
+        """Tells of the windows that are over."""
+        while self._seen:
+            key = next(iter(self._seen))
+            if now - self._seen[key].began < _WINDOW_SECONDS:
+                break
+            self._tell_one(self._seen.pop(key), now)
+
+    def _tell_one(self, repeats, now):
+        last = repeats.record
+        if last is None:
+            return
+        count, seconds = repeats.count - _BURST, now - repeats.began
+        told = logging.makeLogRecord({
+            'name': last.name, 'levelno': last.levelno, 'levelname': last.levelname, 'session': getattr(last, 'session', 0),
+            'msg': '... repeated %d times in %.1f s, at last: %s', 'args': (count, seconds, last.getMessage()),
+            'repeated': count, 'seconds': round(seconds, 1)})
+        self._handler.handle(told)
+
+    def tell_all(self) -> None:
+        """Tells of all that was not written yet."""
+        now, seen, self._seen = time.monotonic(), self._seen, {}
+        for repeats in seen.values():
+            self._tell_one(repeats, now)
+
+    def close(self) -> None:
+        """The same, at the end."""
+        self.tell_all()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.close()
+            self._timer = None
+
+
+class _JsonFormatter(logging.Formatter):
+    def format(self, record):
+        entry = {'time': self.formatTime(record), 'level': record.levelname.lower(), 'logger': record.name,
+                 'session': record.session, 'message': record.getMessage()}
+        if record.exc_info:
+            entry['exception'] = self.formatException(record.exc_info)
+        if hasattr(record, 'repeated'):
+            entry['repeated'], entry['seconds'] = record.repeated, record.seconds
+        return json.dumps(entry, ensure_ascii=False)
+
+
+class _TextFormatter(logging.Formatter):
+    """Lines of a traceback, which may have any text, begin like no line of the log."""
+
+    def formatException(self, exc_info):
+        return '\n'.join('    ' + line for line in super().formatException(exc_info).splitlines())
+
+
+class _JournalFormatter(logging.Formatter):
+    """Puts the priority in front of each line that another formatter makes."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self._inner = inner
+
+    def format(self, record):
+        prefix = f'<{_PRIORITIES.get(record.levelno, 6)}>'
+        return prefix + self._inner.format(record).replace('\n', '\n' + prefix)
+
+
+class _Handler(logging.StreamHandler):
+    """Writes to standard error, or to a file. A line that cannot be written never hurts who logs it.
+
+    Args:
+        path: of the file, which is appended to; None for standard error.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+
+    def __init__(self, path: str | None):
+        self._path = path
+        self._failing = False
+        super().__init__(sys.stderr if path is None else self._open())
+        self.addFilter(_SessionFilter())
+        self.folding = Folding(self)
+        self.addFilter(self.folding)
+
+    def _open(self):
+        return open(self._path, 'a', encoding='utf-8', errors='backslashreplace')
+
+    @property
+    def is_journal(self) -> bool:
+        return self._path is None and is_journal(self.stream)
+
+    def flush(self):
+        super().flush()
+        self._failing = False
+
+    def handleError(self, record):
+        if not self._failing:
+            self._failing = True
+            self._complain('cannot be written', sys.exc_info()[1])
+
+    def _complain(self, what, error):
+        if self._path is not None:
+            try:
+                print(f'boxsession: log.file {self._path} {what}: {getattr(error, "strerror", None) or error}',
+                      file=sys.stderr, flush=True)
+            except OSError:
+                pass
+
+    def reopen(self) -> None:
+        """Opens the file anew, after it was rotated; keeps the old one where that fails."""
+        if self._path is None:
+            return
+        try:
+            new = self._open()
+        except OSError as error:
+            self._complain('cannot be opened anew, the old one stays in use', error)
+            return
+        self.acquire()
+        try:
+            old, self.stream = self.stream, new
+        finally:
+            self.release()
+        _close(old)
+
+    def close(self):
+        self.folding.close()
+        super().close()
+        if self._path is not None:
+            _close(self.stream)
+
+
+def _close(stream):
+    try:
+        stream.close()
+    except OSError:                     # what it still held cannot be written
+        pass
+
+
+def open_handler(target: str) -> logging.Handler:
+    """Opens what `log.file` names; '-' is standard error. See `use`.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    return _Handler(None if target == '-' else os.path.abspath(target))
+
+
+def our_handlers() -> list[logging.Handler]:
+    """What use() has set up: none in a program that does its logging itself."""
+    return [handler for handler in logging.getLogger('boxsession').handlers if isinstance(handler, _Handler)]
+
+
+def use(handler: logging.Handler, level: str, format_name: str) -> None:
+    """Sends what the package logs to this handler alone, from now on."""
+    logger = logging.getLogger('boxsession')
+    old = list(logger.handlers)
+    logger.addHandler(handler)
+    change(level, format_name)
+    for other in old:
+        logger.removeHandler(other)
+        other.close()
+    logger.propagate = False
+
+
+def _formatter(name, in_journal):
+    if name == 'json':
+        formatter = _JsonFormatter()
+    else:
+        # The journal has time and level already.
+        formatter = _TextFormatter('[%(session)d] %(message)s' if in_journal else
+                                      '%(asctime)s %(levelname)s [%(session)d] %(message)s')
+    formatter.converter = time.gmtime
+    formatter.default_time_format, formatter.default_msec_format = '%Y-%m-%dT%H:%M:%S', '%s.%03dZ'
+    return _JournalFormatter(formatter) if in_journal else formatter
+
+
+def change(level: str, format_name: str) -> None:
+    """Sets the level, and how lines are written by what use() has set up; an embedding program's handlers stay."""
+    logging.getLogger('boxsession').setLevel(level.upper())
+    for handler in our_handlers():
+        handler.setFormatter(_formatter(format_name, handler.is_journal))
+
+
+def tell_repeated() -> None:
+    """Tells of all lines that were folded so far."""
+    for handler in our_handlers():
+        handler.folding.tell_all()
+
+
+def reopen() -> None:
+    """Opens log files anew, after they were rotated."""
+    for handler in our_handlers():
+        handler.reopen()

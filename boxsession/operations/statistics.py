@@ -1,0 +1,100 @@
+"""What the server has done since its start, as plain values: box.stat() shows them, metrics are made of them.
+
+Whoever does something counts it where it is done: connections their statements and bytes, the runtime errors and limits.
+Here it is summed up when somebody asks. What an ended session had counted is kept, so that no sum ever falls.
+"""
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from boxsession.base.histogram import Histogram
+from boxsession.base.session import TYPES, Session
+from boxsession.lua.bridge import Runtime
+from boxsession.operations.audit import Audit
+
+__all__ = ['Statistics']
+
+_REFUSALS = ('limit', 'tls', 'user', 'on_connect', 'foreign')
+
+
+class Counted(Protocol):
+    """What a session's connection tells."""
+
+    @property
+    def session(self) -> Session: ...
+    def counters(self) -> tuple[int, int, int]: ...         # statements, bytes in, bytes out
+
+
+class Statistics:
+    """The sums of one console.
+
+    Args:
+        connections: the live ones, by whatever key.
+        runtime: which counts errors, limits and durations.
+        settings: those in force, by dotted name.
+        limits: the settings whose limits are counted.
+        audit: which counts what it could not write.
+        loop_lag: how late the event loop was.
+    """
+
+    def __init__(self, connections: Mapping[int, Counted], runtime: Runtime, settings: Mapping[str, Any],
+                 limits: tuple[str, ...], audit: Audit, loop_lag: Histogram):
+        self._connections = connections
+        self._runtime = runtime
+        self._settings = settings
+        self._limits = limits
+        self._audit = audit
+        self._loop_lag = loop_lag
+        self._started = dict.fromkeys(TYPES, 0)
+        self._ended = {kind: (0, 0, 0) for kind in TYPES}       # statements, bytes in and out of sessions that are over
+
+    def begin(self, session: Session) -> None:
+        """A session has begun."""
+        self._started[session.type] += 1
+
+    def end(self, connection: Counted) -> None:
+        """A session is over, and its connection one of the live ones no more."""
+        kind = connection.session.type
+        self._ended[kind] = tuple(map(sum, zip(self._ended[kind], connection.counters(), strict=True)))
+
+    def snapshot(self) -> dict[str, Any]:
+        """All numbers, at one moment: it lets nobody else run. docs/metrics.rst tells what they are."""
+        groups: dict[tuple[str, str, str], list[int]] = {}
+        for connection in self._connections.values():
+            session = connection.session
+            key = session.listener, session.type, session.user
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = [0, 0, 0, 0]
+            statements, bytes_in, bytes_out = connection.counters()
+            group[0] += 1
+            group[1] += statements
+            group[2] += bytes_in
+            group[3] += bytes_out
+        sums = {kind: list(ended) for kind, ended in self._ended.items()}
+        for (_, kind, _), group in groups.items():
+            sums[kind] = list(map(sum, zip(sums[kind], group[1:], strict=True)))
+        runtime, settings = self._runtime, self._settings
+        hits = runtime.counters.hits
+        return {
+            'sessions': {
+                'current': len(self._connections), 'limit': settings['limits.sessions'],
+                'started': dict(self._started),
+                'refused': {reason: hits[f'refused.{reason}'] for reason in _REFUSALS},
+                'groups': [{'listener': listener, 'type': kind, 'user': user, 'current': number}
+                           for (listener, kind, user), (number, *_) in
+                           sorted(groups.items(), key=lambda item: -item[1][0])]},
+            'statements': {kind: counted[0] for kind, counted in sums.items()},
+            'seconds': {kind: runtime.counters.seconds_taken[kind].snapshot() for kind in TYPES},
+            'errors': runtime.errors(),
+            'bytes_in': {kind: counted[1] for kind, counted in sums.items()},
+            'bytes_out': {kind: counted[2] for kind, counted in sums.items()},
+            'cancels': hits['cancels'], 'kills': hits['kills'],
+            'denied': hits['denied'], 'failed_logins': hits['failed_logins'],
+            'audit_failures': self._audit.failures,
+            'limits': {name.partition('.')[2]: hits[name] for name in self._limits},
+            'memory': {'lua': runtime.memory.used(), 'limit': settings['limits.lua_memory_bytes']},
+            'fibers': len(runtime.fibers),
+            'loop_lag': self._loop_lag.snapshot(),
+        }

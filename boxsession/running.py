@@ -1,0 +1,288 @@
+"""What exists of a console between its start and its stop: every attribute is there from the first to the last moment."""
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from boxsession.base.address import Address, socket_text
+from boxsession.base.counters import Counters
+from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, ScriptError
+from boxsession.base.histogram import Histogram
+from boxsession.base.version import __version__
+from boxsession.lua.bridge import Runtime
+from boxsession.net.listener import Listener, is_at
+from boxsession.operations import logs
+from boxsession.operations.audit import Audit
+from boxsession.operations.monitor import Monitor
+from boxsession.operations.statistics import Statistics
+from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.sessions.registry import Registry
+from boxsession.sessions.services import Services
+from boxsession.settings import live, reader, table
+from boxsession.users.access import Level
+from boxsession.users.accounts import Accounts
+
+if TYPE_CHECKING:
+    from boxsession.operations.metrics import MetricsServer
+
+__all__ = ['Running']
+
+log = logging.getLogger('boxsession')
+
+# How long what is left may take to end, in seconds.
+_END_SECONDS = 1.0
+_RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
+# What is a limit and never refuses anything.
+_UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
+_COUNTED = tuple(setting.name for setting in table.SETTINGS
+                 if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
+
+
+class Running:
+    """A console that runs.
+
+    Args:
+        config: its settings as they were loaded.
+        settings: those in force, by dotted name; changed by configure().
+        expose, triggers, sockets: as `boxsession.Console` takes them.
+
+    Attributes:
+        listeners: those that listen.
+        metrics: the server of metrics, where there is one.
+
+    Raises:
+        BoxsessionError: as Console.start(). Nothing is left open then.
+    """
+
+    def __init__(self, config: reader.Config, settings: dict[str, Any], expose: Mapping[str, Any], triggers: bool,
+                 sockets: Iterable[Any]):
+        self.settings = settings
+        self.listeners: list[Listener] = []
+        self.metrics: MetricsServer | None = None
+        self._sockets = list(sockets)
+        self.accounts = Accounts(config['store'])
+        try:
+            self.audit = _audit(config)
+            try:
+                self.counters = Counters()
+                self.dispatcher = Dispatcher(self.counters.hits)
+                self.runtime = Runtime(self.dispatcher, self.counters, self._facts(triggers), expose,
+                                       Services(self).table())
+            except BaseException:           # what is exposed is wrong
+                self.audit.close()
+                raise
+        except BaseException:
+            self.accounts.close()
+            raise
+        self.accounts.on_change = self.runtime.rights_changed
+        self.registry = Registry(self.runtime, self.accounts, self.audit, settings,
+                                 lambda: any(listener.address.path for listener in self.listeners))
+        loop_lag = Histogram()
+        self.statistics = self.registry.statistics = Statistics(
+            self.registry.connections, self.runtime, settings, _COUNTED, self.audit, loop_lag)
+        self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
+        self.configure({})
+        try:
+            if config['init'] is not None:
+                self._run_init(config['init'])
+            self.check_users(config)
+            self._check_sockets(config)
+            for listener_config in config.listen:
+                self.listeners.append(self.bound_listener(listener_config))
+            self.serve_metrics(config['metrics.address'])
+        except BaseException:
+            self._release()
+            raise
+        self.registry.start()
+        self._monitor.start()
+        for listener in self.listeners:
+            listener.start()
+            log.debug('listening: %s %s', listener.config.protocol, listener.address)
+
+    def _facts(self, triggers) -> dict[str, Any]:
+        """What box.info tells."""
+        hits = self.counters.hits
+        return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
+                'listen': lambda: [str(listener.address) for listener in self.listeners], 'triggers': triggers,
+                'memory': lambda: self.runtime.memory.used(),
+                'limits': lambda: {name.partition('.')[2]: hits[name] for name in _COUNTED},
+                'statistics': lambda: self.statistics.snapshot(),
+                'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
+                                   'denied': hits['denied'], 'failed_logins': hits['failed_logins']}}
+
+    def _run_init(self, path):
+        try:
+            text = Path(path).read_bytes()
+        except OSError as error:
+            raise ScriptError(f'{path}: cannot be read: {error.strerror}') from None
+        self.runtime.run_script(text, str(path))
+
+    def stop(self) -> None:
+        """Ends all sessions, as Console.stop()."""
+        self.registry.is_accepting = False
+        for listener in self.listeners:
+            listener.stop()
+        self.registry.drain()
+        self._release()
+
+    def _release(self):
+        for listener in self.listeners:
+            listener.stop()
+        self.listeners.clear()
+        self.registry.close()
+        self._monitor.stop()
+        if self.metrics is not None:
+            self.metrics.stop()
+            self.metrics = None
+        self.runtime.stop(_END_SECONDS)
+        self.dispatcher.close()
+        self.accounts.close()
+        self.audit.close()
+
+    # Listeners
+
+    def new_listener(self, config: table.ListenerConfig) -> Listener:
+        """A listener that has no address yet.
+
+        Raises:
+            ListenError: what `tls` names cannot be used.
+        """
+        return Listener(config, self.registry.accept, self.dispatcher.turns)
+
+    def bound_listener(self, config: table.ListenerConfig, shares_port: bool = False) -> Listener:
+        """A listener that has its address, and does not accept yet.
+
+        Raises:
+            ListenError: it cannot be had.
+        """
+        listener = self.new_listener(config)
+        for sock in self._sockets:
+            if is_at(sock, config.address):
+                listener.inherit(sock)
+                return listener
+        listener.bind(shares_port)
+        return listener
+
+    def _check_sockets(self, config):
+        wanted = [listener.address for listener in config.listen]
+        for sock in self._sockets:
+            if not any(is_at(sock, address) for address in wanted):
+                place = socket_text(sock.getsockname())
+                raise BoxsessionError(f'a socket was passed that listens on {place}, and no listener has that address '
+                                      f'({", ".join(map(str, wanted))}): let `listen` and the socket unit name the same')
+
+    def check_users(self, config: reader.Config) -> None:
+        """Sessions begin as somebody who is there, and nobody runs code whom nobody knows.
+
+        Raises:
+            ConfigError: it would not be so.
+        """
+        problems = []
+        access = self.accounts.access
+        for listener in config.listen:
+            for name in set(listener.peers.values()) if listener.peers else {listener.user}:
+                if access.user(name) is None:
+                    problems.append(f'{listener.address}: there is no user {name!r}: create it in the init script, or with '
+                                    f'box.schema.user.create({name!r}) and a `store`')
+            user = access.user(listener.user)
+            if user and listener.is_open and access.level(user.id) == Level.FULL:
+                problems.append(table.open_listener_problem(listener))
+        if problems:
+            raise ConfigError(problems)
+
+    def listen(self, config: table.ListenerConfig) -> Listener:
+        """Listens on one more address.
+
+        Raises:
+            ListenError: it cannot be had.
+        """
+        listener = self.bound_listener(config)
+        listener.is_temporary = True
+        self.listeners.append(listener)
+        listener.start()
+        return listener
+
+    def unlisten(self, listener: Listener) -> None:
+        """Gives one address back; the sessions that came by it stay."""
+        listener.stop()
+        if listener in self.listeners:
+            self.listeners.remove(listener)
+
+    def replace_listeners(self, listeners: list[Listener]) -> None:
+        """Accepts by these, which have their sockets, and by the temporary ones. The others give their addresses back."""
+        listeners = [*listeners, *[listener for listener in self.listeners if listener.is_temporary]]
+        for listener in self.listeners:
+            if listener not in listeners:
+                listener.stop()
+        self.listeners[:] = listeners
+        for listener in listeners:
+            listener.start()
+
+    # Settings
+
+    def check(self, changes: Mapping[str, Any]) -> None:
+        """Looks whether changes, each of which is right, can be made now.
+
+        Raises:
+            Refused: one cannot.
+        """
+        limit, used = changes.get('limits.lua_memory_bytes'), self.runtime.memory.used()
+        if limit and limit < 2 * used:
+            raise live.Refused('limits.lua_memory_bytes', f'should be twice what is used now or more: {used} bytes')
+
+    def configure(self, changes: Mapping[str, Any]) -> None:
+        """Changes settings, which were checked."""
+        self.settings.update(changes)
+        in_force = self.settings
+        self.dispatcher.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
+        self.dispatcher.seconds = {name: in_force[name] for name in _RUN_SECONDS}
+        self.runtime.output_bytes = in_force['limits.output_bytes']
+        self.runtime.fibers.most = in_force['limits.fibers']
+        self.runtime.limit_memory(in_force['limits.lua_memory_bytes'])
+        self.registry.configure()
+        if 'log.level' in changes or 'log.format' in changes:
+            logs.change(in_force['log.level'], in_force['log.format'])
+
+    def serve_metrics(self, address: str | None) -> None:
+        """Serves metrics at an address, no more at the one before; nowhere with None.
+
+        Raises:
+            ConfigError: prometheus-client is not installed. Nothing has changed then.
+            ListenError: the address cannot be had. Nothing has changed then.
+        """
+        if address == (self.metrics and str(self.metrics.config_address)):
+            return
+        new = None if address is None else self._metrics_server(address)
+        old, self.metrics = self.metrics, None
+        if old is not None:
+            old.stop()              # first: the two may want the same port
+        try:
+            if new is not None:
+                new.start()
+            self.metrics = new
+        except ListenError:
+            if old is not None:
+                old.start()
+                self.metrics = old
+            raise
+
+    def _metrics_server(self, address):
+        try:
+            # Only who asks for it pays for it.
+            from boxsession.operations.metrics import MetricsServer
+        except ModuleNotFoundError as error:
+            if error.name != 'prometheus_client':
+                raise
+            raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
+                               "pip install 'boxsession[metrics]'"]) from None
+        return MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self.registry.is_accepting)
+
+
+def _audit(config) -> Audit:
+    try:
+        return Audit(config['audit.file'], config['audit.required'])
+    except OSError as error:
+        raise BoxsessionError(f'cannot open audit.file {config["audit.file"]}: {error.strerror}') from None

@@ -1,0 +1,235 @@
+"""Where the statements of a text session go: each evaluator here stands in front of another one, or in its place.
+
+All have `statement(text, may_continue)`, which gives a reply as `boxsession.lua.evaluator.Evaluator` does: what leaves the
+language, final text, or b'' where the statement waits for more lines; and SENT where the reply has gone out already.
+"""
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from boxsession.base.errors import StatementError
+from boxsession.base.redaction import redacted
+from boxsession.base.session import Session
+from boxsession.operations.audit import Audit
+from boxsession.protocol.text import ConsoleProtocol
+from boxsession.sessions.remote import RemoteClosed, RemoteConsole
+from boxsession.values.packed import Tagged
+
+__all__ = ['SENT', 'Evaluates', 'Judge', 'Language', 'Recorder', 'Relay']
+
+log = logging.getLogger('boxsession')
+
+SENT: Tagged = ()
+
+_UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
+# How another console's error begins, and how much of one is recorded.
+_ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
+
+# Behind so many statements that failed a session is judged no more: another protocol shows itself sooner.
+_JUDGED_MAX = 100
+# What a name that nothing has is answered with, and names that are commands of other protocols, too.
+_NOTHING = (b'---\n- null\n...\n', b'nil;')
+_WORD = re.compile(
+    rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|ruok|'
+    rb'shutdown|srst|srvr|starttls|stat|stats|stls|sync|time|verbosity|version|wchs)|[A-Z][A-Z0-9_]+)\s*')
+# The same with an argument: the call of a function that is none.
+_COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
+# What was sent before the answer to such a line is not run, until the client has been silent for so long.
+_DOUBT_SECONDS = 0.5
+_DOUBTED = ('not run: it was sent before the answer to a line that is no Lua, or is a command of another protocol. '
+            'Correct that line, and send this again')
+
+
+class Evaluates(Protocol):
+    """What runs statements, or has them run."""
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
+
+
+class Language(Evaluates, Protocol):
+    """What runs the statements of a session in a language, here."""
+
+    def is_incomplete(self, text: bytes) -> bool: ...
+    def is_wrong(self, text: bytes) -> bool: ...
+    def last_error(self) -> bytes: ...
+    def error(self, message: str) -> bytes: ...
+
+
+class Recorder:
+    """Records each statement before its reply can leave.
+
+    Args:
+        pause: lets the others in while a long statement is looked through for secrets.
+    """
+
+    __slots__ = ('_inner', '_session', '_audit', '_pause')
+
+    def __init__(self, inner: Language, session: Session, audit: Audit, pause: Callable[[], None]):
+        self._inner = inner
+        self._session = session
+        self._audit = audit
+        self._pause = pause
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+        audit, inner, user = self._audit, self._inner, self._session.user
+        if audit.refuses:
+            return inner.error(_UNRECORDED)
+        began = time.monotonic()
+        try:
+            reply = inner.statement(text, may_continue)
+        except BaseException as error:          # the client is gone, or the server ends
+            problem = f'{type(error).__name__}: {error}'.encode()
+            audit.statement(self._session, user, text, problem, time.monotonic() - began)
+            raise
+        if reply and not audit.statement(self._session, user, text, inner.last_error(), time.monotonic() - began,
+                                         self._pause):
+            return inner.error('the statement ran, but the audit file cannot be written (audit.required)')
+        return reply
+
+
+class Judge:
+    """Looks at what the first statements of a session come to: see docs/design.rst, "Lines of other protocols".
+
+    Behind a statement that is no Lua, or another protocol's command (a name that nothing has), no Lua is run that came
+    before the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
+
+    Args:
+        inner: where statements go.
+        language: what knows whether they are any.
+        read: reads what has come meanwhile.
+        refused: called with the text of a statement that is not run.
+    """
+
+    __slots__ = ('inner', '_language', '_session', '_protocol', '_read', '_refused', '_count', '_doubts', '_has_refused')
+
+    def __init__(self, inner: Evaluates, language: Language, session: Session, protocol: ConsoleProtocol,
+                 read: Callable[[], None], refused: Callable[[bytes], None]):
+        self.inner = inner
+        self._language = language
+        self._session = session
+        self._protocol = protocol
+        self._read = read
+        self._refused = refused
+        self._count = 0
+        self._doubts = False            # of what has come no Lua is to be run
+        self._has_refused = False       # nor has been
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the session is judged no more."""
+        return not self._protocol.is_judging and not self._doubts
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+        is_any = bool(text.strip())
+        if self._doubts and is_any and not self._language.is_wrong(text):
+            return self._doubted(text, may_continue)
+        reply = self.inner.statement(text, may_continue)
+        if reply and is_any and self._protocol.is_judging:
+            self._judge(text, reply)
+        return reply
+
+    def was_silent(self, seconds: float) -> None:
+        """The client has sent something, behind a silence."""
+        if seconds > _DOUBT_SECONDS:
+            self._doubts = self._has_refused = False
+
+    def was_cancelled(self, text: bytes) -> None:
+        """A statement was cancelled before it was run."""
+        if self._protocol.is_judging and (_WORD.fullmatch(text) or self._language.is_wrong(text)):
+            self._doubts = self._doubts or self._protocol.has_more
+
+    def _doubted(self, text, may_continue) -> Tagged:
+        if may_continue and self._language.is_incomplete(text):
+            return b''
+        if not self._has_refused:
+            self._has_refused = True
+            log.info('session %d from %s sent more behind a line that is no Lua, and did not wait for the answer: not run',
+                     self._session.id, self._session.peer)
+        self._refused(text)
+        return self._language.error(_DOUBTED)
+
+    def _judge(self, statement, reply) -> None:
+        failed = self._language.last_error()
+        if self._has_refused:
+            return
+        self._count += 1
+        if self._count >= _JUDGED_MAX:
+            self._protocol.trust()
+            return
+        if failed:
+            is_doubtful = self._language.is_wrong(statement) or _COMMAND.match(statement) and _NO_FUNCTION in failed
+        else:
+            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement)
+        if is_doubtful:
+            self._read()                    # what has come meanwhile
+            self._doubts = self._protocol.has_more
+        elif not failed:
+            self._protocol.trust()
+
+
+class Relay:
+    """Has statements run by another console (console.connect).
+
+    Args:
+        language: knows whether a statement is complete, and writes errors as the session shows them.
+        audit: the recorder while it is on, or None.
+        put: sends a piece of a reply on, at once.
+        closed: called when the other console is gone.
+    """
+
+    def __init__(self, remote: RemoteConsole, language: Language, session: Session, audit: Audit | None,
+                 put: Callable[[bytes], None], closed: Callable[[], None], pause: Callable[[], None]):
+        self.remote = remote
+        self.audit = audit
+        self._language = language
+        self._session = session
+        self._put = put
+        self._closed = closed
+        self._pause = pause
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+        if may_continue and self._language.is_incomplete(text):
+            return b''
+        try:
+            if self.audit is None:
+                self._relay(text)
+            elif not self._relay_recorded(text):
+                return self._language.error(_UNRECORDED)
+            return SENT
+        except StatementError as error:
+            return self._language.error(str(error))
+        except RemoteClosed as error:
+            reply = self._language.error(str(error))
+            self._closed()
+            return reply
+
+    def _relay(self, statement) -> bytes:
+        """Passes a statement and its reply on; gives the reply's beginning."""
+        reply = b''
+        for piece in self.remote.ask(statement):
+            if len(reply) < _REMOTE_ERROR_BYTES and not piece.startswith(b'%TAG'):      # that is a push
+                reply += piece[:_REMOTE_ERROR_BYTES]
+            self._put(piece)
+        return reply
+
+    def _relay_recorded(self, statement) -> bool:
+        """The same, recorded: what was sent before its reply comes, and how that ended. False where it cannot be."""
+        audit, session, remote = self.audit, self._session, str(self.remote.address)
+        assert audit is not None
+        if audit.refuses or not audit.event('remote', session, remote=remote,
+                                            statement=redacted(statement, pause=self._pause)):
+            return False
+        problem, began = b'the reply did not come', time.monotonic()
+        try:
+            reply = self._relay(statement)
+            problem = reply[len(_ERROR):].partition(b'\n...')[0] if reply.startswith(_ERROR) else b''
+            return True
+        except BaseException as error:
+            problem = f'{type(error).__name__}: {error}'.encode()
+            raise
+        finally:
+            audit.statement(session, session.user, statement, problem, time.monotonic() - began, remote=remote)

@@ -1,0 +1,422 @@
+"""A client of the text console: the read-eval-print loop between its socket and the evaluator.
+
+Data flows one way: socket, protocol, evaluator, output, socket. The greenlet reads only while nothing runs; while a
+statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-C is seen.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from boxsession.base.errors import StatementCancelled
+from boxsession.base.session import Session
+from boxsession.lua.bridge import Runtime
+from boxsession.operations.audit import Audit
+from boxsession.protocol.text import (
+    NEED_DATA,
+    Cancelled,
+    ConsoleProtocol,
+    End,
+    Foreign,
+    More,
+    Quit,
+    Statement,
+    TooLong,
+    Unfinished,
+)
+from boxsession.sessions.backlog import Backlog
+from boxsession.sessions.evaluators import SENT, Evaluates, Judge, Recorder, Relay
+from boxsession.sessions.remote import RemoteConsole
+from boxsession.sessions.state import ENDS_NOW, IDLE, LIVES, Step
+from boxsession.sessions.stream import BATCH_BYTES, MAKING, Connection
+from boxsession.values.documents import push_pieces, reply_document, reply_pieces
+from boxsession.values.packed import Tagged
+
+__all__ = ['ConsoleConnection']
+
+log = logging.getLogger('boxsession')
+
+_READ_BYTES = 16384
+# The same where telnet's commands are looked for: each of two bytes costs as much as a short statement.
+_TELNET_READ_BYTES = 2048
+# While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
+_READ_AHEAD_BYTES = 1 << 18
+
+_PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
+# What the greenlet of an idle session is switched to with when it is to end.
+_SLEEP = object()
+
+
+class ConsoleConnection(Connection):
+    """Serves one client of a text console."""
+
+    __slots__ = ('_protocol', '_greeting', '_relay', '_judge', '_evaluate', '_prompt', '_early', '_lingers')
+
+    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
+                 is_private: bool, greeting: bytes):
+        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, unread=unread, is_private=is_private)
+        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
+        self._greeting = greeting
+        self._relay: Relay | None = None        # where statements go, when not here
+        self._judge: Judge | None = None        # looks at the first ones
+        self._evaluate: Any = None              # runs a statement: see _choose()
+        self._prompt = False
+        self._lingers = False                   # what still comes is read before the socket is closed
+        self._early: list[bytes] | None = []    # what is pushed before the greeting is out
+
+    def _choose(self) -> None:
+        """Chooses where the next statement goes."""
+        chosen: Evaluates = self._evaluator
+        if self._relay is not None:
+            chosen = self._relay
+            self._relay.audit = self._audit
+        elif self._audit is not None:
+            chosen = Recorder(self._evaluator, self.session, self._audit, self._dispatcher.let_others_in)
+        if self._judge is not None:
+            self._judge.inner = chosen
+            chosen = self._judge
+        self._evaluate = chosen.statement
+
+    def _open(self) -> bool:
+        self._judge = Judge(self._evaluator, self._evaluator, self.session, self._protocol, self._read, self._not_run)
+        self._choose()
+        if self._audit is not None:
+            self._audit.event('start', self.session)
+        refusal = self._evaluator.connect()
+        if refusal:
+            self._ending = 'refused by on_connect'
+            refusal = reply_document(refusal)
+            self._put(refusal)
+            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
+                        refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
+        else:
+            early, self._early = self._early, None
+            self._made_bytes = 0
+            self._count_unsent()
+            self._put(self._greeting)
+            for document in early:
+                self._put(document)
+        self._flush()
+        return not refusal
+
+    def _serve(self, hub) -> bool:
+        protocol, out, dispatcher = self._protocol, self._out, self._dispatcher
+        next_event, monotonic = protocol.next_event, time.monotonic
+        seconds_taken = self._counters.seconds_taken['console']
+        run = 0                     # statements since the event loop was last visited
+        timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
+        is_over = self._ends is ENDS_NOW or self._waits and not self._read_on()    # it may have slept
+        while not is_over:
+            if dispatcher.has_ticked:
+                # The last statement was no quick one, or waited.
+                if run > timed:
+                    now = monotonic()
+                    seconds_taken.observe_last(now - began, run - timed)
+                    began, timed = now, run
+                if protocol.buffered_bytes and dispatcher.turn_is_over():
+                    self._running = None
+                    dispatcher.take_turn(self._evaluator.task)
+                    run = timed = 0
+                    began = monotonic()
+                if self._ends is ENDS_NOW:      # since it waited, for its turn or for its client
+                    break
+            event = next_event()
+            if type(event) is Statement:
+                run += 1
+                self._running = event.text
+                reply = self._evaluate(event.text, event.may_continue)
+                if self._ends is ENDS_NOW:
+                    self._statements += 1
+                    break
+                if reply:
+                    self._statements += 1
+                    # Final text opens with a printable byte, a tagged string with a control character.
+                    if type(reply) is not bytes or reply[0] < 32:
+                        reply = self._formatted(reply)
+                        dispatcher.has_ticked = True
+                        if self._ends is ENDS_NOW:          # killed meanwhile
+                            break
+                    out.append(reply)
+                    self._out_bytes += len(reply)
+                    if self._out_bytes > BATCH_BYTES:
+                        self._running = None
+                        # The time that a client takes to read is not the statement's.
+                        seconds_taken.observe_last(monotonic() - began, run - timed)
+                        self._flush()
+                        began, timed = monotonic(), run
+                elif reply is SENT:
+                    self._statements += 1
+                    dispatcher.has_ticked = True
+                else:
+                    run -= 1
+                    dispatcher.has_ticked = True
+                    protocol.hold(event)
+                if self._prompt:
+                    self._put_prompt()
+            elif event is NEED_DATA:
+                self._running = None
+                if run > timed:
+                    # Those that came together, and were quick, took the same.
+                    seconds_taken.observe(monotonic() - began, run - timed)
+                    timed = run
+                if out:
+                    self._flush()
+                if self._ends is not LIVES:
+                    break
+                if not self._reading:
+                    self._end_probe()
+                    self._watch(True)
+                self._count_unread(protocol.kept_bytes)
+                self._enter(Step.WAIT)
+                dispatcher.running = None
+                if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
+                    self._enter(Step.SLEEP)
+                    return False
+                run = timed = 0
+                if not self._read_on():
+                    break
+                began = self._active
+            elif type(event) is More:
+                if self._prompt:
+                    self._put(_PROMPT_MORE)
+            elif not self._answer(event):
+                break
+            elif self._prompt:
+                self._put_prompt()
+        if run > timed:
+            seconds_taken.observe(monotonic() - began, run - timed)
+        if self._farewell:
+            self._say_farewell(reply_document(self._evaluator.error(self._farewell)))
+        else:
+            self._flush()
+        if self._lingers:
+            self._linger()
+        return True
+
+    def _read_on(self) -> bool:
+        """The client has sent something, or the session is to end; False where it does."""
+        self._enter(Step.INPUT)
+        if self._ends is not LIVES:
+            return False
+        now = self._dispatcher.begin_turn()
+        if self._judge is not None:
+            self._judge.was_silent(now - self._active)
+            if self._judge.is_done:
+                self._judge = None
+                self._choose()
+        self._active = now
+        self._read(idle=True)
+        return True
+
+    @property
+    def _can_sleep(self) -> bool:
+        return self._wake_up is not None and self._relay is None
+
+    def sleep(self) -> None:
+        """In the hub: what only statements need is given up until the client sends the next one."""
+        if self._state is IDLE and self._can_sleep:
+            self.greenlet.switch(_SLEEP)
+
+    def _not_run(self, text: bytes, problem: str = 'behind a line that is no Lua') -> None:
+        """Records a statement that was not run."""
+        if self._audit is not None:
+            self._audit.statement(self.session, self.session.user, text, f'not run: {problem}'.encode(), 0.0,
+                                  self._dispatcher.let_others_in)
+
+    def _formatted(self, tagged: Tagged) -> bytes:
+        """Puts the document of a tagged reply, but for its last piece, and gives that.
+
+        Others have their turns meanwhile, and it can be cancelled.
+        """
+        limits = self._runtime.output_limits
+        cuts = limits.cuts
+        size = MAKING * (len(tagged) if isinstance(tagged, bytes) else sum(map(len, tagged)))
+        self._make(size)
+        try:
+            pieces = reply_pieces(tagged, limits)
+        except StatementCancelled:
+            self._counters.count_error(self._evaluator.task.ending)
+            return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
+        finally:
+            self._make(-size)
+        if limits.cuts > cuts:
+            self._counters.hits['limits.output_bytes'] += 1
+        document = pieces.pop()
+        self._out.extend(pieces)
+        self._out_bytes += sum(map(len, pieces))
+        return document
+
+    def _put_prompt(self) -> None:
+        if self._protocol.holds_statement:
+            self._put(_PROMPT_MORE)
+        elif self._relay is not None:
+            self._put(f'{self._relay.remote.address}> '.encode())
+        else:
+            self._put(_PROMPT)
+
+    def _answer(self, event) -> bool:
+        """Answers an event that is no statement to run; False when it ends the session."""
+        if isinstance(event, Quit) and self._relay is not None:
+            self._leave_remote()
+            return True
+        if isinstance(event, (End, Quit)):
+            return False
+        if isinstance(event, Foreign):
+            self._refuse(event)
+            return False
+        if isinstance(event, (TooLong, Unfinished)):
+            self._counters.count_error('input')
+        if isinstance(event, TooLong):
+            self._counters.hits['limits.statement_bytes'] += 1
+            message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
+        elif isinstance(event, Unfinished):
+            text = event.text[:80].decode(errors='backslashreplace')
+            message = f'the input ended inside a statement, which was not run: {text}'
+        else:
+            assert isinstance(event, Cancelled)
+            if event.may_continue and self._evaluator.is_incomplete(event.text):
+                self._protocol.hold(event)
+                return True
+            message = 'the statement was cancelled'
+            if self._judge is not None:
+                self._judge.was_cancelled(event.text)
+        self._not_run(b'' if isinstance(event, TooLong) else event.text, message.partition(':')[0])
+        self._put(reply_document(self._evaluator.error(message)))
+        return True
+
+    def _refuse(self, event: Foreign) -> None:
+        """Ends a session that another program may have been made to open: what comes next may be an attacker's."""
+        self._counters.count_error('input')
+        if event.limit:
+            self._counters.hits['limits.statement_bytes'] += 1
+            what = f'a first line of more than {event.limit} bytes (limits.statement_bytes)'
+            told = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); ' \
+                   'as the first one it ends the session'
+        else:
+            what = event.protocol or 'a line of another protocol'
+            told = f'this is no {event.protocol} server' if event.protocol else \
+                'this is a console: no other protocol is spoken'
+            self._counters.hits['refused.foreign'] += 1
+        log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
+        self._farewell = self._farewell or told
+        self._lingers = True
+
+    # Another console (console.connect)
+
+    def go_remote(self, remote: RemoteConsole) -> None:
+        """From the next statement on, this session's statements are run by `remote`."""
+        if self._relay is not None:
+            self._relay.remote.close()
+        self._relay = Relay(remote, self._evaluator, self.session, self._audit, self._relayed, self._leave_remote,
+                            self._dispatcher.let_others_in)
+        self._choose()
+
+    def _relayed(self, piece: bytes) -> None:
+        self._put(piece)
+        self._flush()
+
+    def _leave_remote(self) -> None:
+        assert self._relay is not None
+        remote, self._relay = self._relay.remote, None
+        self._choose()
+        remote.close()
+        self._evaluator.left_remote()
+
+    def _close(self) -> None:
+        if self._relay is not None:
+            self._relay.remote.close()
+        super()._close()
+
+    # Input
+
+    def _lost(self) -> None:
+        super()._lost()
+        if self._relay is not None:
+            self._relay.remote.abort()
+
+    def _read(self, idle: bool = False) -> None:
+        protocol = self._protocol
+        try:
+            data = self._sock.recv(_READ_BYTES if protocol.is_plain else _TELNET_READ_BYTES)
+        except BlockingIOError:
+            return
+        self._bytes_in += len(data)
+        if not data:
+            protocol.receive_eof()
+            self._stop_reading()
+            return
+        if protocol.receive_data(data):
+            if idle and self._prompt:
+                self._put(b'\n')                # the line that was dropped ends here
+                self._put_prompt()
+            if not idle:
+                self.cancel()
+        answers = protocol.data_to_send()
+        if answers:
+            self._put_early(answers)
+            if not idle:
+                self.switching_out()            # nobody else sends it before the statement ends
+        # What makes answers waits, too, where the client does not take them.
+        if not idle:
+            self._count_unread(protocol.kept_bytes)
+        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes + self._made_bytes > BATCH_BYTES):
+            self._stop_reading()
+
+    def _writable(self) -> None:
+        super()._writable()
+        if self._writer is None and not self._reading and self._ends is not ENDS_NOW:
+            self._end_probe()
+            self._watch(True)                   # it may have been the answers that were too many
+
+    # The evaluator's host
+
+    def push(self, tagged: bytes) -> None:
+        self._wait_for_room()
+        if self._ends is ENDS_NOW:
+            return
+        self._make(MAKING * len(tagged))
+        try:
+            pieces = push_pieces(tagged, self._runtime.output_limits)
+        finally:
+            self._make(-MAKING * len(tagged))
+        self._put_early(*pieces)
+
+    def _put_early(self, *pieces: bytes) -> None:
+        """Puts what may come while on_connect runs: the greeting comes first."""
+        if self._early is None:
+            self._put(*pieces)
+        else:
+            self._early.extend(pieces)
+            self._make(sum(map(len, pieces)))
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        self._protocol.delimiter = delimiter
+
+    def control(self, command: str) -> None:
+        name, _, value = command.partition('=')
+        if name == 'quit':
+            self._ends = ENDS_NOW
+        elif name == 'continuation':
+            self._protocol.continuation = value
+        elif name == 'prompt':
+            self._prompt = value == 'on'
+
+    # The server's side
+
+    def _cancel_running(self, reason: str) -> None:
+        if self._relay is None:
+            super()._cancel_running(reason)
+        elif self._ends is ENDS_NOW:
+            self._relay.remote.abort()
+        elif self._running is not None:
+            # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
+            self._relay.remote.cancel()
+
+    def configure(self, settings: Mapping[str, Any]) -> None:
+        """Takes the settings in force, by dotted name."""
+        super().configure(settings)
+        self._protocol.max_statement_bytes = settings['limits.statement_bytes']
+        if self._evaluator is not None:         # there may be an audit file now, or none any more
+            self._choose()

@@ -1,0 +1,272 @@
+"""Reads settings from a file or a mapping: whole, or refused whole with every problem and its line."""
+from __future__ import annotations
+
+import difflib
+import os
+import pwd
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from boxsession.base.address import Address
+from boxsession.base.errors import ConfigError
+from boxsession.settings.table import (
+    DEFAULT_ADDRESS,
+    FOR_UNIX_SOCKETS,
+    LISTENER_SETTINGS,
+    SETTINGS,
+    ListenerConfig,
+    open_listener_problem,
+)
+
+__all__ = ['Config', 'load', 'read']
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, checked.
+
+    Attributes:
+        values: those of SETTINGS, by dotted name.
+        lines: where what is set stands in the file, by dotted name, and for listeners by number and key (`listen.0.tls`).
+    """
+
+    listen: tuple[ListenerConfig, ...]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+
+    def __getitem__(self, name: str):
+        return self.values[name]
+
+
+class _Node:
+    """A value with the line it came from (None where there is no file)."""
+
+    __slots__ = ('value', 'line', 'text')
+
+    def __init__(self, value, line=None, text=None):
+        self.value = value
+        self.line = line
+        self.text = repr(value) if text is None else text       # as it stands in the file
+
+
+def _from_yaml(node, loader, problems):
+    line = node.start_mark.line + 1
+    if isinstance(node, yaml.MappingNode):
+        mapping = {}
+        for key_node, value_node in node.value:
+            key = loader.construct_object(key_node, deep=True)
+            if isinstance(key, int) and not isinstance(key, bool):
+                key = str(key)              # a uid
+            if not isinstance(key, str):
+                problems.append((key_node.start_mark.line + 1, f'{key!r} is no name of a setting'))
+                continue
+            if key in mapping:
+                problems.append((key_node.start_mark.line + 1, f'`{key}` stands here twice'))
+            mapping[key] = _from_yaml(value_node, loader, problems)
+            mapping[key].line = key_node.start_mark.line + 1
+        return _Node(mapping, line)
+    if isinstance(node, yaml.SequenceNode):
+        return _Node([_from_yaml(item, loader, problems) for item in node.value], line)
+    quote = node.style or ''
+    return _Node(loader.construct_object(node, deep=True), line, quote + node.value + quote)
+
+
+def _from_data(value):
+    if isinstance(value, Mapping):
+        return _Node({str(key) if isinstance(key, int) else key: _from_data(item) for key, item in value.items()})
+    if isinstance(value, (list, tuple)):
+        return _Node([_from_data(item) for item in value])
+    return _Node(value)
+
+
+def _plain(node):
+    if isinstance(node.value, dict):
+        return {key: _plain(inner) for key, inner in node.value.items()}
+    if isinstance(node.value, list):
+        return [_plain(inner) for inner in node.value]
+    return node.value
+
+
+class _Reader:
+    """Collects settings and problems from a tree of _Node."""
+
+    def __init__(self):
+        self.problems: list[tuple[int | None, str]] = []
+
+    def complain(self, node, message):
+        self.problems.append((node.line, message))
+
+    def unknown(self, node, name, known):
+        key, prefix = name.rpartition('.')[2], name.rpartition('.')[0]
+        near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
+        place = f' in `{prefix}`' if prefix else ''
+        names = sorted(k.rpartition('.')[2] for k in known)
+        hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(names)}'
+        self.complain(node, f'unknown key `{key}`{place}{hint}')
+
+    def checked(self, setting, node):
+        try:
+            return setting.check(_plain(node))
+        except ValueError as error:
+            got = 'a mapping' if isinstance(node.value, dict) else 'a list' if isinstance(node.value, list) \
+                else node.text
+            expected = str(error)
+            if 'expected' in expected or 'address' in expected:
+                self.complain(node, f'`{setting.name}`: {expected}')
+            else:
+                self.complain(node, f'`{setting.name}` is {got}: expected {expected}')
+            return setting.default
+
+    def values(self, root):
+        found = {setting.name: setting.default for setting in SETTINGS}
+        by_name = {setting.name: setting for setting in SETTINGS}
+        sections = {name.partition('.')[0] for name in by_name if '.' in name}
+        top = sections | {name for name in by_name if '.' not in name} | {'listen'}
+        for key, node in root.items():
+            if key == 'listen':
+                continue
+            if key in by_name:
+                found[key] = self.checked(by_name[key], node)
+            elif key not in sections:
+                self.unknown(node, key, top)
+            elif not isinstance(node.value, dict):
+                if node.value is not None:
+                    self.complain(node, f'`{key}` is {node.text}: expected settings below it, as in '
+                                        f'`{next(name for name in by_name if name.startswith(key + "."))}`')
+            else:
+                names = [name for name in by_name if name.startswith(key + '.')]
+                for inner, inner_node in node.value.items():
+                    name = f'{key}.{inner}'
+                    if name in by_name:
+                        found[name] = self.checked(by_name[name], inner_node)
+                    else:
+                        self.unknown(inner_node, name, names)
+        return found
+
+    def listeners(self, root):
+        node = root.get('listen')
+        if node is None:
+            return (ListenerConfig(Address.parse(DEFAULT_ADDRESS)),)
+        if not isinstance(node.value, list) or not node.value:
+            self.complain(node, '`listen` must be a list of listeners, each with an `address`')
+            return ()
+        found = [self.listener(item) for item in node.value]
+        seen = set()
+        for item, listener in zip(node.value, found, strict=True):
+            if listener is not None and listener.address in seen:
+                self.complain(item, f'`listen` has {listener.address} twice')
+            elif listener is not None and (listener.address.path or listener.address.port):
+                seen.add(listener.address)
+        return tuple(filter(None, found))
+
+    def listener(self, node):
+        if isinstance(node.value, str):
+            node = _Node({'address': node}, node.line)
+        if not isinstance(node.value, dict):
+            self.complain(node, 'a listener needs an `address`')
+            return None
+        known = {setting.name: setting for setting in LISTENER_SETTINGS}
+        found = {}
+        for key, inner in node.value.items():
+            if key in known:
+                found[key] = self.checked(known[key], inner)
+            else:
+                self.unknown(inner, key, known)
+        address = found.get('address')
+        if 'address' not in node.value:
+            self.complain(node, 'a listener needs an `address`')
+        if address is None:
+            return None
+        if not address.path:
+            for key in FOR_UNIX_SOCKETS:
+                if key in node.value:
+                    self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
+        if found.get('protocol') == 'binary':
+            found.setdefault('user', 'guest')
+        if found.get('peers') and address.path:
+            found['peers'] = self.uids(node.value['peers'], found['peers'])
+        listener = ListenerConfig(**found)
+        if listener.peers and not address.path and not (listener.tls and listener.tls.ca):
+            self.complain(node.value['peers'], '`peers` is for unix sockets, and for tls with a `ca`: '
+                                               f'{address} knows nobody')
+        if address.path and listener.tls:
+            self.complain(node.value['tls'], f'`tls` is for addresses with a port: {address} is a unix socket')
+        if listener.is_open and (listener.user == 'admin'):
+            self.complain(node, open_listener_problem(listener))
+        return listener
+
+    def uids(self, node, peers):
+        found = {}
+        for name, user in peers.items():
+            try:
+                found[int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid] = user
+            except KeyError:
+                self.complain(node, f'`peers`: {name!r} is no uid and no user of this machine')
+        return found
+
+
+def _finish(root, problems, source):
+    reader = _Reader()
+    reader.problems = problems
+    if root.value is None:
+        root = _Node({}, root.line)
+    if not isinstance(root.value, dict):
+        reader.complain(root, 'a config file is a mapping of settings')
+        values, listen = {}, ()
+    else:
+        values, listen = reader.values(root.value), reader.listeners(root.value)
+    if reader.problems:
+        ordered = sorted(reader.problems, key=lambda problem: problem[0] or 0)
+        raise ConfigError([f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered])
+    return Config(listen, values, _lines(root) if root.line else {})
+
+
+def _lines(node, prefix=''):
+    found = {}
+    children = node.value if isinstance(node.value, dict) else dict(enumerate(node.value)) \
+        if isinstance(node.value, list) else {}
+    for key, inner in children.items():
+        found[f'{prefix}{key}'] = inner.line
+        found.update(_lines(inner, f'{prefix}{key}.'))
+    return found
+
+
+def load(path: str | os.PathLike) -> Config:
+    """Reads a config file.
+
+    Raises:
+        ConfigError: it cannot be read, is no YAML, or something in it is wrong.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError([f'{path}: cannot be read: {error.strerror}']) from None
+    problems: list[tuple[int | None, str]] = []
+    try:
+        loader = yaml.SafeLoader(text)
+        try:
+            node = loader.get_single_node()
+            root = _Node(None, 1) if node is None else _from_yaml(node, loader, problems)
+        finally:
+            loader.dispose()
+    except RecursionError:
+        raise ConfigError([f'{path}: not a config file: it contains itself, or is nested too deep']) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, 'problem_mark', None)
+        line = f':{mark.line + 1}' if mark else ''
+        problem = getattr(error, 'problem', None) or str(error).partition('\n')[0]
+        raise ConfigError([f'{path}{line}: not YAML: {problem}']) from None
+    return _finish(root, problems, path)
+
+
+def read(data: Mapping[str, Any], source: str = 'config') -> Config:
+    """Checks settings that a program gives: the same keys as in the file.
+
+    Raises:
+        ConfigError: something in them is wrong.
+    """
+    return _finish(_from_data(data), [], source)

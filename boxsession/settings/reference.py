@@ -1,0 +1,53 @@
+"""The settings for people: the commented config file, and the list in the documentation."""
+from __future__ import annotations
+
+from boxsession.settings.table import FOR_UNIX_SOCKETS, LISTENER_SETTINGS, SETTINGS
+
+__all__ = ['default_file', 'reference']
+
+
+def _shown(setting) -> str:
+    if setting.example:
+        return setting.example
+    if setting.default is None:
+        return ''
+    return str(setting.default).lower() if isinstance(setting.default, bool) else str(setting.default)
+
+
+def default_file() -> str:
+    """conf/boxsession.yml: every setting with its default, commented."""
+    lines = ['# Settings of boxsession, each with its default. Check a changed file with: boxsession check-config FILE', '',
+             'listen:']
+    for number, setting in enumerate(LISTENER_SETTINGS):
+        if number == 0:
+            lines += [f'  # {setting.help}', f'  - {setting.name}: {_shown(setting)}']
+        else:
+            lines += _commented(setting, setting.name, '    ',
+                                off=setting.default is None or setting.name in FOR_UNIX_SOCKETS)
+    section = ''
+    for setting in SETTINGS:
+        prefix, _, key = setting.name.rpartition('.')
+        if prefix != section:
+            lines += ['', f'{prefix}:']
+            section = prefix
+        elif not prefix:
+            lines.append('')
+        lines += _commented(setting, key, '  ' if prefix else '', off=setting.default is None)
+    return '\n'.join(lines) + '\n'
+
+
+def reference() -> str:
+    """The settings as docs/configuration.rst lists them."""
+    def entries(table):
+        for setting in table:
+            default = f' ({_shown(setting)})' if setting.default is not None else ''
+            live = ' *' if setting.is_live else ' +' if setting.is_reloaded else ''
+            yield f'``{setting.name}``{default}{live}\n    {setting.help}\n'
+
+    return '\n'.join([*entries(SETTINGS), 'Each entry of ``listen`` is an address, or a mapping of these:\n',
+                      *entries(LISTENER_SETTINGS)])
+
+
+def _commented(setting, key, indent, off) -> list[str]:
+    """A setting's help and its line; `off` where the line shows an example that is not in force."""
+    return [f'{indent}# {setting.help}', f'{indent}{"# " if off else ""}{key}: {_shown(setting)}']

@@ -1,0 +1,1 @@
+"""Values that leave Lua, and what they become for clients."""

@@ -1,0 +1,144 @@
+"""YAML text to values for Lua, packed (values/packed.py has the grammar): what yaml.decode() reads.
+
+Scalars are what Tarantool 2.6 takes them for: plain `null`, `~` and nothing are nil, plain `true`, `false`, `yes`, `no`
+booleans, what strtod() reads is a number, all else, and what is quoted, a string.
+"""
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+
+import yaml
+from yaml import events
+
+from boxsession.values.packed import text
+
+__all__ = ['read_documents']
+
+_WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
+# No two parts of these can match the same digits: the time would grow with the square of their number.
+_DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
+_HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
+_BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
+_NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
+_STEP = 256         # events between two pauses
+_DEEPEST = 1000
+# libyaml compares each tag with all of them.
+_TAG_LINES_MAX = 100
+_BRACKETS = re.compile(rb'[\[\]{}]')
+_STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
+
+
+def _number(plain: str) -> str | None:
+    """The digits that Lua's tonumber() reads, for a plain scalar that is a number."""
+    plain = plain.strip(' \t\n\r\v\f')
+    if _DECIMAL.fullmatch(plain) or _NAMED.fullmatch(plain):
+        return plain
+    if _HEX.fullmatch(plain) or _BITS.fullmatch(plain):
+        return str(int(plain, 0))
+    return None
+
+
+def _scalar(event: events.ScalarEvent, empty: bytes) -> bytes:
+    if event.tag == _BINARY_TAG:
+        return text(b's', base64.b64decode(event.value))
+    if event.tag != _STRING_TAG and event.implicit[0]:
+        word = _WORDS.get(event.value) if event.value else empty
+        if word is not None:
+            return word
+        number = _number(event.value)
+        if number is not None:
+            return text(b'n', number.encode())
+    return text(b's', event.value.encode(errors='surrogatepass'))
+
+
+def _packed(parsed, empty) -> bytes:
+    out = [b'L']
+    anchors: set[str] = set()
+    for event in parsed:
+        anchor = getattr(event, 'anchor', None)
+        if isinstance(event, events.AliasEvent):
+            if anchor not in anchors:
+                raise ValueError(f'found undefined alias {anchor!r}')
+            out.append(text(b'*', anchor.encode()))
+            continue
+        if anchor is not None:
+            anchors.add(anchor)
+            out.append(text(b'&', anchor.encode()))
+        if isinstance(event, events.ScalarEvent):
+            out.append(_scalar(event, empty))
+        elif isinstance(event, events.SequenceStartEvent):
+            out.append(b'L')
+        elif isinstance(event, events.MappingStartEvent):
+            out.append(b'M')
+        elif isinstance(event, events.SequenceEndEvent):
+            out.append(b']')
+        elif isinstance(event, events.MappingEndEvent):
+            out.append(b'}')
+        elif isinstance(event, events.DocumentStartEvent):
+            anchors.clear()
+    out.append(b']')
+    return b''.join(out)
+
+
+def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
+    """Whether a text is nested so deep that libyaml's time for it grows with the square of the depth."""
+    if data.count(b'[') + data.count(b'{') > _DEEPEST:
+        depth = 0
+        for number, match in enumerate(_BRACKETS.finditer(data)):
+            depth += 1 if match.group() in b'[{' else -1
+            if depth > _DEEPEST:
+                return True
+            if number % _STEP == 0:
+                pause()
+    if data.count(b'- ') + data.count(b'? ') <= _DEEPEST:
+        return False
+    data = data.replace(b'\r', b'\n')
+    start = number = 0
+    while start < len(data):
+        stop = data.find(b'\n', start)
+        stop = len(data) if stop < 0 else stop
+        if data.count(b'- ', start, stop) + data.count(b'? ', start, stop) > _DEEPEST:
+            return True
+        start, number = stop + 1, number + 1
+        if number % _STEP == 0:
+            pause()
+    return False
+
+
+def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:
+    """The values of all documents: a packed list behind '=', or a packed message behind '!'. Raises only what `pause`,
+    which is called now and then, raises.
+
+    `empty` is what nothing stands for: nil in YAML, but an empty string (b's0:') where Tarantool's serializer wrote it.
+    """
+    if _is_too_deep(data, pause):
+        return b'!' + text(b's', b'Too high nest level')
+    if data.count(b'%TAG') > _TAG_LINES_MAX:
+        return b'!' + text(b's', b'Too many tags are declared: more than %d' % _TAG_LINES_MAX)
+    document = 0
+
+    def parsed():
+        nonlocal document
+        for number, event in enumerate(yaml.parse(data, Loader=yaml.CSafeLoader)):
+            if number % _STEP == 0:
+                pause()
+            document += isinstance(event, events.DocumentStartEvent)
+            yield event
+
+    try:
+        return b'=' + _packed(parsed(), empty)
+    except yaml.MarkedYAMLError as error:
+        message = error.problem or 'invalid YAML'
+        mark = error.problem_mark
+        if mark is not None:
+            place = f', line: {mark.line + 1}, column: {mark.column + 1}' if mark.line or mark.column else ''
+            message += f' at document: {document}{place}\n'
+        if error.context is not None and error.context_mark is not None:
+            mark = error.context_mark
+            message += f'{error.context} at line: {mark.line + 1}, column: {mark.column + 1}\n'
+    except (yaml.YAMLError, ValueError, binascii.Error) as error:
+        message = str(error)
+    return b'!' + text(b's', message.encode(errors='replace'))

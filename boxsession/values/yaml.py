@@ -1,0 +1,205 @@
+"""Values as YAML documents, written by PyYAML's libyaml emitter with the choices of Tarantool 2.6's serializer."""
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Iterable
+
+from yaml import events
+from yaml.cyaml import CEmitter
+
+from boxsession.values import scalars
+from boxsession.values.limits import UNLIMITED, Limits
+from boxsession.values.packed import Token, is_printable
+from boxsession.values.scalars import LongScalar, Placeholders
+
+__all__ = ['document', 'document_pieces']
+
+_BINARY_TAG = 'tag:yaml.org,2002:binary'
+_QUOTED_WORDS = frozenset([b'true', b'false', b'null', b'~', b'yes', b'no'])
+# A text that is looked at for itself, whether there is room for it.
+_LONG = 1 << 10
+_PRINTABLE = bytes(range(32, 127)) + b'\t\n'
+_PLAIN_WORDS = {'N': 'null', 'Z': 'null', 't': 'true', 'f': 'false'}
+
+
+class _FlowState:
+    """Whether libyaml's emitter knows itself to be in flow style when the next event comes.
+
+    Tarantool quotes all strings in flow style, and asks its emitter whether it is there; but the emitter looks ahead some
+    events before it enters a collection, so at a few places the answer is wrong, and a string stays plain. To write the
+    same bytes, this follows the emitter's queue (yaml_emitter_need_more_events): each collection's start waits for as
+    many events as it needs, and flow style begins with a collection's first item.
+    """
+
+    _LOOK_AHEAD = {'L': 2, 'M': 3}
+
+    def __init__(self):
+        self._queue = []            # (mark, is flow) of events that wait
+        self._open = []             # collections that were entered: 'first' (flow, before its first item), 'flow', 'block'
+        self._level = 0             # of flow style, as the emitter counts it
+
+    def __bool__(self):
+        return self._level > 0 or any(is_flow for _, is_flow in self._queue)
+
+    def add(self, mark: str, is_flow: bool = False) -> None:
+        """An event goes to the emitter: 'L' or 'M' starts a collection, 'E' ends one, 's' is anything else."""
+        self._queue.append((mark, is_flow))
+        while self._queue and not self._waits():
+            self._process(*self._queue.pop(0))
+
+    def _waits(self) -> bool:
+        needed = self._LOOK_AHEAD.get(self._queue[0][0])
+        if needed is None or len(self._queue) > needed:
+            return False
+        depth = 0
+        for mark, _ in self._queue:
+            depth += (mark in 'LM') - (mark == 'E')
+            if depth == 0:
+                return False
+        return True
+
+    def _process(self, mark, is_flow):
+        if self._open and self._open[-1] == 'first':
+            self._open[-1] = 'flow'
+            self._level += 1
+        if mark in 'LM':
+            is_empty = bool(self._queue) and self._queue[0][0] == 'E'
+            self._open.append('first' if self._level or is_flow or is_empty else 'block')
+        elif mark == 'E':
+            self._level -= self._open.pop() == 'flow'
+
+
+def _plain(text: str) -> events.ScalarEvent:
+    return events.ScalarEvent(None, None, (True, True), text)
+
+
+def _string(data: bytes, looks_numeric: bool, in_flow: bool) -> events.ScalarEvent:
+    if not is_printable(data):
+        text = base64.b64encode(data).decode()
+        return events.ScalarEvent(None, _BINARY_TAG, (False, False), text, style='')
+    text = data.decode()
+    if looks_numeric or data in _QUOTED_WORDS or in_flow:
+        return events.ScalarEvent(None, None, (True, True), text, style="'")
+    # Tarantool looks for the empty line with strstr(), which sees a string up to its first zero byte.
+    if b'\n\n' in data.partition(b'\0')[0]:
+        return events.ScalarEvent(None, None, (True, True), text, style='|')
+    return events.ScalarEvent(None, None, (True, True), text)
+
+
+def _long_string(scalar: LongScalar, placeholders: Placeholders) -> events.ScalarEvent:
+    text, style = placeholders.add(scalar)
+    if scalar.style == 'binary':
+        return events.ScalarEvent(None, _BINARY_TAG, (False, False), text, style='')
+    return events.ScalarEvent(None, None, (True, True), text, style=style)
+
+
+# Between two pauses this many tokens are written.
+_STEP = 256
+
+
+def _written_bytes(data: bytes) -> int:
+    """About how long a string is in YAML: a control character takes four bytes."""
+    return len(data) + 3 * len(data.translate(None, _PRINTABLE)) if data.isascii() else len(data)
+
+
+def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int],
+            placeholders: Placeholders):
+    """Emitter events for the tokens of one value, or of several that follow one another."""
+    anchor = None
+    nesting: list[list] = []        # open collections: [is a map, how many tokens of its own came]
+    for number, (mark, data) in enumerate(tokens):
+        scalar = None
+        if number % _STEP == 0 or len(data) > _LONG:
+            limits.pause()
+            if len(data) > scalars.LONG and mark in 'sq':
+                scalar = LongScalar(data, mark == 'q' or bool(flow), limits.pause)
+            if limits.is_over(size() + (scalar.size if scalar else _written_bytes(data))):
+                yield from _cut(nesting, limits)
+                return
+        if nesting and mark not in ']}&':
+            nesting[-1][1] += 1
+        if mark == 'X':
+            yield from _cut(nesting, limits)
+            return
+        if mark == '&':
+            anchor = data.decode()
+        elif mark in 'LlMm':
+            is_flow = mark in 'lm'
+            start = events.SequenceStartEvent if mark in 'Ll' else events.MappingStartEvent
+            yield start(anchor, None, True, flow_style=is_flow)
+            anchor = None
+            flow.add(mark.upper(), is_flow)
+            nesting.append([mark in 'Mm', 0])
+        elif mark in ']}':
+            nesting.pop()
+            yield events.SequenceEndEvent() if mark == ']' else events.MappingEndEvent()
+            flow.add('E')
+        else:
+            if scalar is not None:
+                yield _long_string(scalar, placeholders)
+            elif mark == 's' or mark == 'q':
+                yield _string(data, mark == 'q', bool(flow))
+            elif mark in 'nI':
+                yield _plain(data.decode())
+            elif mark == '*':
+                yield events.AliasEvent(data.decode())
+            else:
+                yield _plain(_PLAIN_WORDS[mark])
+            flow.add('s')
+
+
+def _cut(nesting, limits):
+    """Ends what is open, each value whole, and says in a last item that the rest is missing."""
+    while nesting:
+        is_map, count = nesting.pop()
+        if is_map and count % 2:
+            yield _plain('null')
+        yield events.MappingEndEvent() if is_map else events.SequenceEndEvent()
+    limits.cut()
+    yield events.MappingStartEvent(None, None, True, flow_style=False)
+    yield _plain('error')
+    yield _plain(limits.message)
+    yield events.MappingEndEvent()
+
+
+def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
+    """document_pieces() in one."""
+    return b''.join(document_pieces(tokens, as_list=as_list))
+
+
+def document_pieces(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMITED) -> list[bytes]:
+    """One YAML document, from `---` to `...`, in pieces: to join what is long would hold everybody.
+
+    Args:
+        tokens: one value, or with `as_list` any number of values that become a list.
+        limits: where to cut a list that is too long, and when to let others in.
+
+    Raises:
+        ValueError: a single value is too long.
+    """
+    stream = io.BytesIO()
+    emitter = CEmitter(stream, indent=2, width=80, allow_unicode=True, line_break='\n')
+    flow = _FlowState()
+    emitter.emit(events.StreamStartEvent(encoding='utf-8'))
+    emitter.emit(events.DocumentStartEvent(explicit=True))
+    if as_list:
+        emitter.emit(events.SequenceStartEvent(None, None, True, flow_style=False))
+        flow.add('L')
+    cuts = limits.cuts
+    placeholders = Placeholders()
+    for event in _events(tokens, flow, limits, lambda: stream.tell() + placeholders.size, placeholders):
+        emitter.emit(event)
+        if limits.cuts > cuts and not as_list:
+            raise ValueError(limits.message)
+    if as_list:
+        emitter.emit(events.SequenceEndEvent())
+    emitter.emit(events.DocumentEndEvent(explicit=True))
+    emitter.emit(events.StreamEndEvent())
+
+    def check(size):
+        # Deep in a table, line breaks may take more than the rest.
+        if limits.is_over(size // 2):
+            limits.cut()
+            raise ValueError(limits.message)
+    return placeholders.replaced(stream.getvalue(), check)
