@@ -430,13 +430,21 @@ class TestServer:
             get(address, '/healthz')
 
     @pytest.mark.parametrize(('request_', 'status'), [
-        (b'GET / HTTP/1.1\r\n\r\n', 404), (b'POST /metrics HTTP/1.1\r\n\r\n', 400), (b'nonsense\n\n', 400),
-        (b'\x16\x03\x01' + b'\0' * 10000, 400), (b'GET /metrics HTTP/1.1\r\n' + b'a: b\r\n' * 5000, 200),
+        (b'GET / HTTP/1.1\r\n\r\n', 404), (b'POST /metrics HTTP/1.1\r\n\r\n', 405), (b'nonsense\n\n', 400),
+        (b'OPTIONS /metrics HTTP/1.1\r\n\r\n', 405), (b'GET /metrics HTTP/1\r\n\r\n', 400),
+        (b'GET /metrics HTTP/1.x\r\n\r\n', 400), (b'GET /metrics HTTP/1.1\r\nContent-Length: x\r\n\r\n', 400),
+        (b'\x16\x03\x01' + b'\0' * 10000, 414), (b'GET /' + b'x' * 10000 + b' HTTP/1.1\r\n\r\n', 414),
+        (b'GET /metrics HTTP/1.1\r\n' + b'a: b\r\n' * 1000, 400), (b'GET /metrics HTTP/1.1\r\n' + b'a: b\r\n' * 5000, 400),
+        (b'GET /metrics HTTP/1.1\r\na: ' + b'b' * 100_000, 400),
+        (b'POST /metrics HTTP/1.1\r\nContent-Length: 100000\r\n\r\n' + b'x' * 100_000, 405),
+        (b'POST /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nz\r\n', 405),
         (b'GET http://here/healthz HTTP/1.1\r\n\r\n', 200), (b'GET /metrics?name[]=x HTTP/1.0\n\n', 200),
         # A page of another host that has its name lead here.
         (b'GET /metrics HTTP/1.1\r\nHost: rebound.example:9000\r\n\r\n', 403),
         (b'GET /healthz HTTP/1.1\r\nA: b\r\nhOST:rebound.example\r\n\r\n', 403),
         (b'GET /metrics HTTP/1.1\r\nHost: localhost.example\r\n\r\n', 403),
+        (b'GET /metrics HTTP/1.1\r\nHost: localhost\r\nHost: rebound.example\r\n\r\n', 403),
+        (b'GET /metrics HTTP/1.1\r\na: ' + b'b' * 9000 + b'\r\nHost: rebound.example\r\n\r\n', 400),
         (b'GET /metrics HTTP/1.1\r\nHost: localhost:9000\r\n\r\n', 200),
         (b'GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n', 200),
         (b'GET /metrics HTTP/1.1\r\nHost: [::1]:9000\r\n\r\n', 200)])
@@ -451,8 +459,24 @@ class TestServer:
     def test_head(self, served):
         answer = ask(served._running.metrics.address, b'HEAD /metrics HTTP/1.1\r\n\r\n')
         assert answer.startswith(b'HTTP/1.1 200 ') and answer.endswith(b'\r\n\r\n')
+        assert int(re.search(rb'\r\nContent-Length: (\d+)\r\n', answer)[1]) > 1000
 
-    def test_who_says_nothing_is_closed_in_favour_of_others(self, served, monkeypatch):
+    def test_nothing_of_a_request_is_printed(self, served, capfd, caplog):
+        address = served._running.metrics.address
+        with caplog.at_level('DEBUG', 'boxsession'):
+            ask(address, b'GET /healthz\x1b HTTP/1.1\r\n\r\n')
+            ask(address, b'\x1b\n\n')
+            ask(address, b'GET / HTTP/1.1\r\n' + b'a: b\r\n' * 200 + b'\r\n')
+        assert '' == ''.join(capfd.readouterr())
+        assert 3 == sum('\\x1b' in record.getMessage() for record in caplog.records if record.levelname == 'DEBUG')
+        assert '\x1b' not in caplog.text
+
+    @pytest.mark.parametrize('connection', [b'keep-alive', b'close', b'Upgrade'])
+    def test_a_connection_gets_one_answer(self, served, connection):
+        request = b'GET /healthz HTTP/1.1\r\nConnection: %s\r\n\r\n' % connection
+        assert 1 == ask(served._running.metrics.address, request * 3).count(b'HTTP/1.1 200 OK\r\n')
+
+    def test_who_says_nothing_is_closed_in_favour_of_others(self, served, monkeypatch, capfd):
         monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 1000.0)
         address = served._running.metrics.address
         silent = [socket.create_connection((address.host, address.port)) for _ in range(30)]
@@ -463,10 +487,40 @@ class TestServer:
         finally:
             for sock in silent:
                 sock.close()
+        assert '' == ''.join(capfd.readouterr())
 
-    def test_who_is_slow_is_closed_in_the_end(self, served, monkeypatch):
+    @pytest.mark.parametrize('request_', [b'', b'GET /metrics', b'GET /metrics HTTP/1.1\r\n',
+                                          b'POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n'])
+    def test_who_is_slow_is_closed_in_the_end(self, served, monkeypatch, request_):
         monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 0.05)
-        assert b'' == ask(served._running.metrics.address, b'GET /metrics HTTP/1.1\r\n')
+        answer = ask(served._running.metrics.address, request_)
+        assert b'' == answer or request_.startswith(b'POST') and answer.startswith(b'HTTP/1.1 405 ')
+
+    @pytest.mark.parametrize('is_endless', [False, True])
+    def test_who_sends_on_and_on_is_closed_in_the_end(self, served, monkeypatch, is_endless):
+        monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 1000.0 if is_endless else 0.1)
+        address = served._running.metrics.address
+        with socket.create_connection((address.host, address.port)) as sock, gevent.Timeout(10):
+            sock.sendall(b'GET /metrics HTTP/1.1\r\na: ')
+            with pytest.raises((ConnectionResetError, BrokenPipeError)):
+                while True:
+                    sock.sendall(b'b' * 10000 if is_endless else b'b')
+                    gevent.sleep(0.01)
+
+    def test_who_does_not_read_is_closed_in_the_end(self, served, monkeypatch, capfd):
+        metrics = served._running.metrics
+        monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 0.1)
+        monkeypatch.setattr(boxsession.operations.metrics, 'generate_latest', lambda registry: b'x' * (50 << 20))
+        with socket.create_connection((metrics.address.host, metrics.address.port)) as sock:
+            sock.sendall(b'GET /metrics HTTP/1.1\r\n\r\n')
+            until(lambda: metrics._greenlets)
+            until(lambda: not metrics._greenlets)
+            with gevent.Timeout(10):
+                received = 0
+                while data := sock.recv(1 << 20):
+                    received += len(data)
+        assert 0 < received < 50 << 20
+        assert '' == ''.join(capfd.readouterr())
 
     def test_a_unix_socket(self, served, tmp_path):
         served.serve_metrics(f'unix:{tmp_path}/m.sock')

@@ -1,17 +1,20 @@
-"""Numbers for Prometheus at /metrics, and /healthz for whoever asks whether the server lives: on an address of their own.
+"""Numbers for Prometheus at /metrics, and /healthz, which tells whether the server lives: on an address of their own.
 
-It answers GET and nothing else, one request for each connection, with no thread. It shows numbers and names of users and
-listeners, runs nothing, and asks nobody for a password.
+It answers GET and HEAD, one request for each connection. It shows numbers and names of users and listeners, runs nothing,
+and asks for no password. gevent's WSGI server reads the requests, but accepts no clients: the package's own listener does.
 """
 from __future__ import annotations
 
+import io
 import logging
 import platform
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
 from typing import Any
 
 from gevent import Timeout, get_hub, getcurrent, socket
+from gevent.pywsgi import WSGIHandler, WSGIServer
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -25,19 +28,20 @@ __all__ = ['MetricsServer', 'families']
 
 log = logging.getLogger('boxsession')
 
-# A request is read and answered in so long, or its connection is closed.
+# Deadline for reading a request and sending its answer. The connection is closed then.
 _SECONDS = 5.0
 # Connections at a time: for one more, the oldest is closed.
 _CONNECTIONS = 8
+# The longest request, with its headers.
 _REQUEST_BYTES = 8192
 # Labels that users make, in one scrape: the largest groups have their own, the others are summed up without a name.
 _GROUPS = 200
 
-_REQUEST = re.compile(rb'(GET|HEAD) (?:http://[^/ ]*)?(/[^ ?]*)(?:\?[^ ]*)? HTTP/1\.[01]\r?\n')
-_HOST = re.compile(rb'\nhost:[ \t]*(\[[0-9a-f:.]*\]|[^:\r\n \t]*)', re.IGNORECASE)
-# What a client on this machine may call it: a name without a dot, or a number. A browser that a page led here by a name of
-# its own domain (DNS rebinding) sends that.
-_LOCAL_HOST = re.compile(rb'[^.]*|(.*\.)?localhost\.?|[0-9.]+|\[.*\]', re.IGNORECASE)
+# Host headers of clients on this machine: a name without a dot, a subdomain of localhost, or a number. A browser that was
+# led here by another name of an attacker's domain (DNS rebinding) sends that name.
+_LOCAL_HOST = re.compile(r'([^.:]*|(.*\.)?localhost\.?|[0-9.]+|\[[0-9a-f:.]*\])(:[0-9]*)?', re.IGNORECASE)
+# A proxy sends the whole URL.
+_ORIGIN = re.compile(r'http://[^/]*')
 _TEXT = 'text/plain; charset=utf-8'
 
 
@@ -108,16 +112,72 @@ def _groups(groups):
 
 
 class _Sessions(Collector):
-    """What generate_latest() asks."""
+    """The console's numbers, as prometheus_client asks for them."""
 
     def __init__(self, statistics: Callable[[], dict[str, Any]]):
         self._statistics = statistics
 
-    def collect(self):
+    def collect(self) -> Iterable[Metric]:
         return families(self._statistics())
 
-    def describe(self):
+    def describe(self) -> Iterable[Metric]:
         return []
+
+
+class _Process(Collector):
+    """The process' numbers. To count its files takes the kernel milliseconds where there are thousands, so that is done in
+    a thread, which sees nothing of the console."""
+
+    def __init__(self) -> None:
+        self._collector = ProcessCollector(registry=None)
+
+    def collect(self) -> Iterable[Metric]:
+        return get_hub().threadpool.apply(self._collector.collect)
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+
+class _Request(io.RawIOBase):
+    """The file that a request is read from. It ends in an error at the limit: a request of which only a part was looked at,
+    and its Host maybe not, is not answered."""
+
+    def __init__(self, sock: Any):
+        self._sock = sock
+        self._left = _REQUEST_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._left:
+            raise OSError(f'the request is longer than {_REQUEST_BYTES} bytes')
+        received = self._sock.recv_into(buffer, min(self._left, len(buffer)))
+        self._left -= received
+        return received
+
+
+class _Handler(WSGIHandler):
+    """gevent's handler of a connection, for clients that nobody trusts."""
+
+    def __init__(self, sock: Any, address: Any, server: Any):
+        super().__init__(sock, address, server, rfile=io.BufferedReader(_Request(sock), _REQUEST_BYTES))
+
+    def read_request(self, raw_requestline: str) -> bool:
+        try:
+            return super().read_request(raw_requestline)
+        except Exception as error:          # gevent prints the traceback of anything but a ValueError
+            raise ValueError(repr(error)) from error
+
+    def handle_error(self, t: Any, v: BaseException, tb: TracebackType | None) -> None:
+        raise v                             # gevent would go on after a timeout, or after it was killed
+
+
+class _Log:
+    """Where gevent's server logs requests and what was wrong with them."""
+
+    def write(self, line: str) -> None:
+        log.debug('metrics: %r', line.rstrip())     # it holds what the client sent
 
 
 class MetricsServer:
@@ -136,8 +196,9 @@ class MetricsServer:
         self._is_serving = is_serving
         self._registry = CollectorRegistry()
         self._registry.register(_Sessions(statistics))
-        self._process = CollectorRegistry()
-        ProcessCollector(registry=self._process)
+        self._registry.register(_Process())
+        # It is never started.
+        self._server = WSGIServer(('', 0), self._application, log=_Log(), error_log=_Log(), handler_class=_Handler)
         self._greenlets: dict[Any, None] = {}       # the oldest first
 
     @property
@@ -171,47 +232,33 @@ class MetricsServer:
         sock = socket.socket(sock.family, sock.type, fileno=sock.detach())
         try:
             with Timeout(_SECONDS, False):
-                sock.sendall(self._answer(_read_request(sock)))
+                self._server.handle(sock, peer)
         except OSError as error:
             log.debug('metrics: %s', error)
         finally:
             self._greenlets.pop(greenlet, None)
             sock.close()
 
-    def _answer(self, request: bytes) -> bytes:
-        found = _REQUEST.match(request)
-        if found is None:
-            return _response('400 Bad Request', 'expected GET /metrics or GET /healthz\n', False)
-        only_head = found[1] == b'HEAD'
-        host = _HOST.search(request)
-        if host and self._is_loopback and not _LOCAL_HOST.fullmatch(host[1]):
-            return _response('403 Forbidden', 'a local address: ask for it as localhost, or by its number\n', only_head)
-        if found[2] == b'/metrics':
-            # To count its files takes the kernel milliseconds, where a process has thousands: that is done in a thread,
-            # which sees nothing of the console.
-            process = get_hub().threadpool.apply(generate_latest, (self._process,))
-            return _response('200 OK', generate_latest(self._registry) + process, only_head, CONTENT_TYPE_LATEST)
-        if found[2] == b'/healthz':
+    def _application(self, environ: dict[str, Any], start_response: Callable) -> list[bytes]:
+        """The WSGI application. It answers HEAD itself: prometheus_client's own application cannot."""
+        status, body = self._answer(environ)
+        content_type = _TEXT if isinstance(body, str) else CONTENT_TYPE_LATEST
+        data = body.encode() if isinstance(body, str) else body
+        start_response(status, [('Content-Type', content_type), ('Content-Length', str(len(data))), ('Connection', 'close'),
+                                *([('Allow', 'GET, HEAD')] if status.startswith('405') else [])])
+        return [] if environ['REQUEST_METHOD'] == 'HEAD' else [data]
+
+    def _answer(self, environ: dict[str, Any]) -> tuple[str, str | bytes]:
+        """A request's status, and its text or the metrics."""
+        if environ['REQUEST_METHOD'] not in ('GET', 'HEAD'):
+            return '405 Method Not Allowed', 'expected GET or HEAD\n'
+        if self._is_loopback and not _LOCAL_HOST.fullmatch(environ.get('HTTP_HOST', '')):
+            return '403 Forbidden', 'a local address: ask for it as localhost, or by its number\n'
+        path = _ORIGIN.sub('', environ['PATH_INFO'], count=1)
+        if path == '/metrics':
+            return '200 OK', generate_latest(self._registry)
+        if path == '/healthz':
             if self._is_serving():
-                return _response('200 OK', 'ok\n', only_head)
-            return _response('503 Service Unavailable', 'no new sessions: starting, or draining\n', only_head)
-        return _response('404 Not Found', 'here are /metrics and /healthz\n', only_head)
-
-
-def _read_request(sock) -> bytes:
-    """A request's line and headers, or as much as is wanted of what is none."""
-    request = b''
-    while b'\n\r\n' not in request and b'\n\n' not in request and len(request) < _REQUEST_BYTES:
-        data = sock.recv(_REQUEST_BYTES)
-        if not data:
-            break
-        request += data
-    return request
-
-
-def _response(status: str, body: str | bytes, only_head: bool, content_type: str = _TEXT) -> bytes:
-    if isinstance(body, str):
-        body = body.encode()
-    head = (f'HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\n'
-            'Connection: close\r\n\r\n').encode()
-    return head if only_head else head + body
+                return '200 OK', 'ok\n'
+            return '503 Service Unavailable', 'no new sessions: starting, or draining\n'
+        return '404 Not Found', 'here are /metrics and /healthz\n'
