@@ -12,21 +12,12 @@ import pytest
 
 from boxsession.base.redaction import login_password
 from boxsession.client.completeness import is_complete
-from boxsession.client.conversation import (
-    NEED_DATA,
-    BadReply,
-    BinaryConversation,
-    Notice,
-    Push,
-    Reply,
-    TextConversation,
-    document_of,
-)
 from boxsession.client.history import History, default_path
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.target import Target, WrongUsage
 from boxsession.client.values import (
     Unshowable,
+    document_of,
     error_text,
     is_error,
     shown,
@@ -36,7 +27,21 @@ from boxsession.client.values import (
     visible_pieces,
 )
 from boxsession.protocol import iproto
-from boxsession.protocol.greeting import console_greeting
+from boxsession.protocol.answers import BinaryConversation
+from boxsession.protocol.client import (
+    DONE,
+    NEED_DATA,
+    BadReply,
+    Documents,
+    Notice,
+    Piece,
+    Push,
+    RelayedConversation,
+    Reply,
+    Send,
+    TextConversation,
+)
+from boxsession.protocol.greeting import console_greeting, protocol_of
 
 OURS = console_greeting('0.1.0')
 TARANTOOL = f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"type help for interactive help":<63}\n'.encode()
@@ -106,6 +111,115 @@ class TestText:
         text.receive_data(b'1;')
         with pytest.raises(BadReply, match="b'1;'"):
             text.next_event()
+
+
+class TestDocuments:
+    DOCUMENTS = (PUSH, b"---\n- 'a\n\n    ...\n\n    b'\n...\n", EMPTY,
+                 b'--- half\n...\n', b'---\n- %s\n...\n' % (b'x' * 99))
+
+    @pytest.mark.parametrize('piece_bytes', [0, 8, 20])
+    def test_in_any_split(self, piece_bytes):
+        chance = random.Random(7)
+        for _ in range(100):
+            documents, rest, found = Documents(piece_bytes), b''.join(self.DOCUMENTS), [b'']
+            while rest:
+                count = chance.randint(1, 40)
+                documents.receive_data(rest[:count])
+                rest = rest[count:]
+                while (piece := documents.next_piece()) is not NEED_DATA:
+                    assert piece.is_push == (len(found) == 1)
+                    assert piece_bytes or piece.is_last
+                    found[-1] += piece.data
+                    found += [b''] * piece.is_last
+                assert not piece_bytes or documents.buffered_bytes <= piece_bytes
+            assert [*self.DOCUMENTS, b''] == found
+
+    @pytest.mark.parametrize('data', [b'1', b'--x', b'---x', b'%TAX', b';'])
+    def test_what_is_none(self, data):
+        documents = Documents()
+        documents.receive_data(data)
+        with pytest.raises(BadReply, match='no YAML document'):
+            documents.next_piece()
+        assert data == documents.rest() and documents.next_piece() is NEED_DATA
+
+
+class TestRelayed:
+    @pytest.fixture
+    def relayed(self):
+        conversation = RelayedConversation(TARANTOOL)
+        assert Send(b'\\set continuation off\n') == conversation.next_event()
+        conversation.receive_data(PUSH + TRUE)
+        assert conversation.next_event() is DONE
+        return conversation
+
+    @staticmethod
+    def passed_on(conversation, stream):
+        """What is passed on of a stream that comes byte by byte, up to what is to be sent next, or the end."""
+        data = b''
+        for byte in stream:
+            conversation.receive_data(bytes([byte]))
+            while isinstance(event := conversation.next_event(), Piece):
+                data += event.data
+            if event is not NEED_DATA:
+                return data, event
+        return data, NEED_DATA
+
+    def test_a_statement_and_its_reply(self, relayed):
+        relayed.ask(b'1')
+        assert Send(b'1\n') == relayed.next_event()
+        assert (PUSH + TRUE, DONE) == self.passed_on(relayed, PUSH + TRUE)
+
+    def test_several_lines_are_one_statement(self, relayed):
+        relayed.ask(b'do\nend')
+        assert Send(b'require("console").delimiter("$EOF$")\n') == relayed.next_event()
+        assert (b'', Send(b'do\nend$EOF$\n')) == self.passed_on(relayed, EMPTY)
+        assert (TRUE, Send(b'require("console").delimiter("")$EOF$\n')) == self.passed_on(relayed, TRUE)
+        assert (b'', DONE) == self.passed_on(relayed, EMPTY)
+
+    def test_a_push_is_passed_on_before_the_reply(self, relayed):
+        relayed.ask(b'1')
+        relayed.next_event()
+        assert (PUSH, NEED_DATA) == self.passed_on(relayed, PUSH + b'---\n- ')
+
+    def test_a_long_reply_is_passed_on_in_pieces(self, relayed):
+        relayed.ask(b'1')
+        relayed.next_event()
+        relayed.receive_data(b'---\n- ' + b'x' * 100_000)
+        piece = relayed.next_event()
+        assert len(piece.data) > 100_000 and not piece.is_last
+        assert relayed.next_event() is NEED_DATA
+
+    def test_lua_output_ends_when_nothing_follows(self, relayed):
+        relayed.ask(b'1')
+        relayed.next_event()
+        assert relayed.patience is None
+        relayed.receive_data(b'{1,')
+        assert Piece(b'{1,', False, False) == relayed.next_event()
+        patience = relayed.patience
+        relayed.receive_data(b'---\n2};')
+        assert Piece(b'---\n2};', False, False) == relayed.next_event() and relayed.next_event() is NEED_DATA
+        assert 0 < relayed.patience < patience
+        relayed.receive_silence()
+        assert relayed.next_event() is DONE and relayed.patience is None
+
+    @pytest.mark.parametrize('endless', [b'---\n- ' + b'x' * 70000, PUSH * 5000])
+    def test_its_own_statements_have_short_replies(self, endless):
+        conversation = RelayedConversation(TARANTOOL)
+        conversation.next_event()
+        conversation.receive_data(endless)
+        with pytest.raises(BadReply):
+            conversation.next_event()
+
+    def test_who_can_cancel(self, relayed):
+        assert b'' == relayed.cancel()
+        assert b'\x03' == RelayedConversation(OURS).cancel()
+
+
+@pytest.mark.parametrize(('greeting', 'protocol'), [
+    (OURS, 'text'), (TARANTOOL, 'text'), (iproto.greeting('2.6.0', 'x', bytes(32)), 'binary'), (OURS[:-1], None),
+    (b'SSH-2.0'.ljust(128), None), (b'', None)])
+def test_a_greeting_tells_the_protocol(greeting, protocol):
+    assert protocol == protocol_of(greeting)
 
 
 class TestBinary:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'histogram', 'redaction', 'session', 'greenlets', 'counters'],
     'values': ['packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
-    'protocol': ['greeting', 'answers', 'telnet', 'foreign', 'text', 'iproto'],
+    'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'dispatcher'],
     'lua': ['contract', 'loader', 'ports', 'functions', 'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests',
             'fibers', 'bridge'],
@@ -24,7 +24,7 @@ ROOMS = {
     'net': ['tls', 'listener'],
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
     'sessions': ['state', 'backlog', 'remote', 'evaluators', 'stream', 'text', 'binary', 'registry', 'services'],
-    'client': ['completeness', 'values', 'history', 'conversation', 'streams', 'target', 'settings', 'screen', 'plain',
+    'client': ['completeness', 'values', 'history', 'streams', 'target', 'settings', 'screen', 'plain',
                'fancy', 'link', 'script', 'terminal', 'command'],
     '': ['check', 'running', 'reload', 'embed', '', 'daemon', 'cli', '__main__'],
 }
@@ -47,10 +47,10 @@ DOORS = {
                 'sessions.services', 'operations.logs', 'daemon', 'reload', 'operations.systemd', 'operations.metrics'},
 }
 PURE = {'sessions.state', 'users.access', 'users.passwords', 'scheduler.turns',
-        'protocol.iproto', 'protocol.answers', 'protocol.text',
+        'protocol.iproto', 'protocol.answers', 'protocol.client', 'protocol.text',
         'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'values.documents', 'values.limits', 'values.scalars',
         'values.yaml', 'values.lua_text', 'values.packed', 'values.msgpack', 'lua.functions', 'lua.memory', 'base.address',
-        'base.histogram', 'base.redaction', 'client.conversation', 'client.values', 'client.settings'}
+        'base.histogram', 'base.redaction', 'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

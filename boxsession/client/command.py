@@ -4,10 +4,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from boxsession.client.conversation import MAX_REPLY_BYTES
 from boxsession.client.script import NO_SERVER, WRONG_USAGE, Source, run_script
 from boxsession.client.streams import CannotWrite, Ended, end, say, set_up, signals
 from boxsession.client.target import PASSWORD_VARIABLE, Target, WrongUsage
+from boxsession.protocol.client import MAX_REPLY_BYTES
 
 __all__ = ['WRONG_USAGE', 'add_parser', 'run_connect', 'say', 'wrong_usage']
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import select
 import socket
 import ssl
@@ -12,23 +11,15 @@ import struct
 import threading
 import time
 from collections.abc import Iterator
+from typing import Protocol
 
 from boxsession.base.address import is_local_peer
 from boxsession.base.errors import BoxsessionError
 from boxsession.base.redaction import login_password
-from boxsession.client.conversation import (
-    NEED_DATA,
-    BadReply,
-    BinaryConversation,
-    Notice,
-    Push,
-    Reply,
-    TextConversation,
-    error_document,
-)
 from boxsession.client.target import Target
-from boxsession.client.values import error_text, is_error
-from boxsession.protocol.greeting import GREETING_BYTES
+from boxsession.client.values import error_document, error_text, is_error
+from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
+from boxsession.protocol.greeting import GREETING_BYTES, protocol_of
 
 __all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'Refused', 'TimedOut']
 
@@ -40,10 +31,28 @@ _OWN_REPLY_BYTES = 1 << 20
 _POLL_READS = 16
 # How long a statement that was cancelled may take to say so.
 _CANCEL_SECONDS = 1.0
-_GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \((Lua console|Binary)\)')
 _IN_THE_CLEAR = ('the password could be read on its way: use --tls, a unix socket, or a connection from this machine '
                  '(--insecure sends it all the same)')
 _LINGER_RESET = struct.pack('ii', 1, 0)
+
+
+class Conversation(Protocol):
+    """What a link asks of the protocol (`TextConversation`, `BinaryConversation`)."""
+
+    @property
+    def can_cancel(self) -> bool: ...
+    @property
+    def shows_password(self) -> bool: ...
+    def opening(self) -> bytes: ...
+    def login(self, user: str, password: str) -> tuple[int, bytes]: ...
+    def login_problem(self, user: str, password: str) -> str: ...
+    def problem(self, statement: bytes) -> str: ...
+    def is_logged_in(self, document: bytes) -> bool: ...
+    def ask(self, statement: bytes) -> tuple[int, bytes]: ...
+    def completion(self, text: bytes) -> bytes: ...
+    def cancel(self) -> bytes: ...
+    def receive_data(self, data: bytes) -> None: ...
+    def next_event(self) -> Push | Reply | Notice | None: ...
 
 
 class LinkError(BoxsessionError):
@@ -95,7 +104,7 @@ class Link:
         self._kept: list[Push | Notice] = []        # what came while nobody asked for it
         self._kept_bytes = 0
         self._is_private = False                    # whether nobody on the way can read what is sent
-        self._conversation: TextConversation | BinaryConversation | None = None
+        self._conversation: Conversation | None = None
         try:
             self._wake_out, self._wake_in = os.pipe()
         except OSError as error:
@@ -163,9 +172,9 @@ class Link:
                 break
             if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
                 break
-        match = _GREETING.match(data)
+        protocol = protocol_of(data)
         address = self.target.address
-        if match is None or len(data) < GREETING_BYTES:
+        if protocol is None:
             if is_error(data):
                 raise LinkError(f'{address} refused: {error_text(data)}')
             if not data:
@@ -173,8 +182,7 @@ class Link:
                 raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
             raise LinkError(f'{address} is no console: it says {data[:40]!r}')
         self.greeting = data
-        kind = BinaryConversation if match[1] == b'Binary' else TextConversation
-        self._conversation = kind(data, self.target.max_reply)
+        self._conversation = _conversation(protocol, data, self.target.max_reply)
         if self.target.user is not None:
             problem = self._conversation.login_problem(self.target.user, self.target.password or '')
             if not problem and self._conversation.shows_password and not self._may_send_password:
@@ -418,6 +426,13 @@ class Link:
         os.close(self._wake_out)
         os.close(self._wake_in)
         self._wake_out = -1
+
+
+def _conversation(protocol: str, greeting: bytes, max_reply: int) -> Conversation:
+    if protocol == 'text':
+        return TextConversation(greeting, max_reply)
+    from boxsession.protocol.answers import BinaryConversation  # msgpack and hashlib, which the other does not need
+    return BinaryConversation(greeting, max_reply)
 
 
 def _reason(error: Exception) -> str:

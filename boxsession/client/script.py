@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 from boxsession.base.redaction import redacted
 from boxsession.client.completeness import is_complete
-from boxsession.client.conversation import Notice, Reply, document_of
 from boxsession.client.link import Link, LinkError, TimedOut
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
-from boxsession.client.values import Unshowable, error_text, is_error, shown, text_of_push
+from boxsession.client.values import Unshowable, error_document, error_text, is_error, shown, text_of_push
+from boxsession.protocol.client import Notice, Reply
 from boxsession.protocol.text import NEED_DATA, ConsoleProtocol, End, More, Statement
 
 __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
@@ -158,11 +158,11 @@ class _Script:
     def _fail(self, place, message, document=None) -> bool:
         self._code = FAILED
         if document is None:
-            document = document_of([{'error': message}], as_list=True)
+            document = error_document(message)
         try:
             data = shown(document, self._form)
         except Unshowable as error:
-            data = shown(document_of([{'error': str(error)}], as_list=True), self._form)
+            data = shown(error_document(str(error)), self._form)
         write(sys.stdout, data)
         _say(place, message)
         return False

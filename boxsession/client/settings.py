@@ -9,8 +9,7 @@ import re
 from dataclasses import dataclass
 
 from boxsession.client.completeness import is_complete
-from boxsession.client.conversation import document_of
-from boxsession.client.values import FORMATS
+from boxsession.client.values import FORMATS, error_document
 
 __all__ = ['Settings', 'is_quit']
 
@@ -48,11 +47,11 @@ class Settings:
             return _NOTHING
         if name == 'output':
             if value is None or value.decode(errors='replace') not in FORMATS:
-                return _error(f'Specify output format: {", ".join(FORMATS)}.')
+                return error_document(f'Specify output format: {", ".join(FORMATS)}.')
             self.output = value.decode()
         elif name == 'continuation':
             if value not in _CONTINUATIONS:
-                return _error('Specify continuation: auto, on, off.')
+                return error_document('Specify continuation: auto, on, off.')
             self.continuation = value.decode()
         return _TRUE                            # a prompt is there when somebody types
 
@@ -66,7 +65,3 @@ class Settings:
         if self.continuation == 'auto' and not is_complete(text):
             return None
         return text
-
-
-def _error(message: str) -> bytes:
-    return document_of([{'error': message}], as_list=True)

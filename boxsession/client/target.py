@@ -12,8 +12,8 @@ from typing import BinaryIO
 
 from boxsession.base.address import Address
 from boxsession.base.errors import BoxsessionError
-from boxsession.client.conversation import MAX_REPLY_BYTES
 from boxsession.client.values import visible
+from boxsession.protocol.client import MAX_REPLY_BYTES
 
 __all__ = ['PASSWORD_VARIABLE', 'Target', 'WrongUsage', 'ask_password', 'password_line']
 

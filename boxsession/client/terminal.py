@@ -6,7 +6,6 @@ import re
 import signal
 import time
 
-from boxsession.client.conversation import Notice, Reply
 from boxsession.client.history import History, default_path
 from boxsession.client.link import Abandoned, Link, LinkError, Lost, Refused
 from boxsession.client.plain import PlainEditor
@@ -16,6 +15,7 @@ from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, signals
 from boxsession.client.target import Target
 from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
+from boxsession.protocol.client import Notice, Reply
 
 __all__ = ['run_terminal']
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from boxsession.values import lua_text as lua
-from boxsession.values.packed import tokens, tree
-from boxsession.values.reader import read_documents
+from boxsession.values import yaml
+from boxsession.values.packed import pack, tokens, tree
+from boxsession.values.reader import VALUES_MAX, Unshowable, packed_value
 
-__all__ = ['FORMATS', 'Unshowable', 'error_text', 'is_error', 'shown', 'packed_value', 'text_of_push', 'values',
-           'visible', 'visible_pieces']
+__all__ = ['FORMATS', 'Unshowable', 'document_of', 'error_document', 'error_text', 'is_error', 'shown', 'text_of_push',
+           'values', 'visible', 'visible_pieces']
 
 FORMATS = ('yaml', 'json', 'lua', 'lua,line', 'lua,block')
 _NO_VALUES = b'---\n...\n'
@@ -32,36 +33,19 @@ _DECEIVES = re.compile(
     f'|(?<![^\\x00-\\x7f{_JOINERS}])[{_JOINERS}]|(?<![^\\x00-\\x7f{_JOINERS}{_SELECTORS}])[{_SELECTORS}]')
 _PIECE_BYTES = 1 << 16
 # Where values refer to others, what is shown can be longer than any memory: so many are written out, in a key fewer.
-_VALUES_MAX, _KEY_VALUES_MAX, _KEY_LENGTH_MAX = 2_000_000, 1000, 100_000
-# The reader pauses each 256 events, of which a value has two at most.
-_PAUSES_MAX = 2 * _VALUES_MAX // 256
+_KEY_VALUES_MAX, _KEY_LENGTH_MAX = 1000, 100_000
 _TOO_DEEP = 'the result is nested too deep'
 
 
-class Unshowable(Exception):
-    """A document cannot be shown in this format. The text says why."""
+def document_of(value: Any, as_list: bool = False) -> bytes:
+    """A YAML document as a console writes it, of plain data (strings as str or bytes)."""
+    packed = pack([value])
+    return yaml.document(tokens(packed[2:-2] if as_list else packed[1:-1]), as_list=as_list)
 
 
-def packed_value(document: bytes) -> bytes:
-    """The one value of a document, in the grammar of `boxsession.values.packed`.
-
-    Raises:
-        Unshowable: it cannot be read, or is too large.
-    """
-    pauses = 0
-
-    def pause():
-        nonlocal pauses
-        pauses += 1
-        if pauses > _PAUSES_MAX:
-            raise Unshowable('the result is too large: only yaml can show it')
-
-    packed = read_documents(document, pause, empty=b's0:')
-    if packed == b'=L]':
-        raise Unshowable('the reply holds nothing')
-    if packed[:1] != b'=':
-        raise Unshowable(f'the reply cannot be read: {packed.partition(b":")[2].decode(errors="replace").strip()}')
-    return packed[2:-1]
+def error_document(message: str) -> bytes:
+    """A reply that is an error."""
+    return document_of([{'error': message}], as_list=True)
 
 
 def is_error(document: bytes) -> bool:
@@ -117,7 +101,7 @@ def _key(key):
     return text
 
 
-def _plain(value, most=_VALUES_MAX):
+def _plain(value, most=VALUES_MAX):
     try:
         return _written_out(value, (), [most])
     except RecursionError:

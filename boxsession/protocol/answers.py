@@ -1,4 +1,4 @@
-"""What a server of the binary protocol answers: bytes in, answers out. Pure.
+"""The client's end of the binary protocol: statements to requests, answers to replies and pushes. Pure.
 
 Values do not become Python objects: they go straight from msgpack to the grammar of `boxsession.values.packed`.
 """
@@ -6,16 +6,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from boxsession.protocol import iproto
+from boxsession.protocol.client import COMPLETION, MAX_REPLY_BYTES, NEED_DATA, NO_VALUES, BadReply, Notice, Push, Reply
+from boxsession.values import yaml
 from boxsession.values.msgpack import BadValue, Reader
+from boxsession.values.packed import tokens
 
-__all__ = ['NEED_DATA', 'Answer', 'Answers', 'BadAnswer']
+__all__ = ['Answer', 'Answers', 'BinaryConversation']
 
-NEED_DATA = None
 _TYPE, _SYNC, _DATA, _MESSAGE = 0, 1, 0x30, 0x31
 _PUSH, _ERROR_BIT = 128, 0x8000
-
-class BadAnswer(ValueError):
-    """What came is no answer of the binary protocol, or one over the limits."""
 
 
 @dataclass(slots=True)
@@ -32,6 +32,10 @@ class Answer:
     values: list[bytes]
 
 
+def _bad_answer(reason: object) -> BadReply:
+    return BadReply(f'this is no answer of the binary protocol: {reason}')
+
+
 def _number(packed: bytes) -> int:
     mark, _, digits = packed.partition(b':')
     try:
@@ -39,7 +43,7 @@ def _number(packed: bytes) -> int:
             return int(digits)
     except ValueError:
         pass
-    raise BadAnswer('its header has no numbers')
+    raise _bad_answer('its header has no numbers')
 
 
 class Answers:
@@ -61,7 +65,7 @@ class Answers:
         """The next answer, or NEED_DATA.
 
         Raises:
-            BadAnswer: this is no answer, or one over the limits; nothing may be read any more.
+            BadReply: this is no answer, or one over the limits; nothing may be read any more.
         """
         buffer = self._buffer
         if not buffer:
@@ -69,12 +73,12 @@ class Answers:
         first = buffer[0]
         width = 1 << first - 0xcc if 0xcc <= first <= 0xcf else 0
         if not width and first >= 0x80:
-            raise BadAnswer('it does not begin with a length')
+            raise _bad_answer('it does not begin with a length')
         if len(buffer) <= width:
             return NEED_DATA
         length = int.from_bytes(buffer[1:1 + width], 'big') if width else first
         if self._max_bytes and length > self._max_bytes:
-            raise BadAnswer(f'it is {length} bytes long, and --max-reply is {self._max_bytes}')
+            raise _bad_answer(f'it is {length} bytes long, and --max-reply is {self._max_bytes}')
         if len(buffer) < 1 + width + length:
             return NEED_DATA
         frame = bytes(memoryview(buffer)[1 + width:1 + width + length])
@@ -82,15 +86,116 @@ class Answers:
         try:
             return self._answer(Reader(frame))
         except BadValue as error:
-            raise BadAnswer(str(error)) from None
+            raise _bad_answer(error) from None
 
     @staticmethod
-    def _answer(reader):
+    def _answer(reader: Reader) -> Answer:
         header = reader.fields({_TYPE: Reader.value, _SYNC: Reader.value})
         kind, sync = _number(header.get(_TYPE, b'n1:0')), _number(header.get(_SYNC, b'n1:0'))
         body = {} if reader.is_done else reader.fields({_DATA: Reader.values, _MESSAGE: Reader.value})
         if kind & _ERROR_BIT:
             return Answer('error', sync, [body.get(_MESSAGE, b's10:no message')])
         if kind not in (0, _PUSH):
-            raise BadAnswer(f'it is of type {kind}')
+            raise _bad_answer(f'it is of type {kind}')
         return Answer('push' if kind == _PUSH else 'ok', sync, body.get(_DATA, []))
+
+
+class BinaryConversation:
+    """One connection's binary protocol, behind the greeting: statements go by console.eval, as Tarantool's own client
+    sends them."""
+
+    _EVAL = "return require('console').eval(...)"
+    _CANCEL = 'return box.session.cancel(box.session.id())'
+
+    # AUTH sends a scramble: SHA-1 of the password and of what the server has chosen.
+    shows_password = False
+
+    def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
+        self._greeting = greeting
+        self._answers = Answers(max_reply)
+        self._sync = 0
+        self._asked: set[int] = set()       # requests without an answer
+        self._cancels: set[int] = set()
+        self.can_cancel = True              # until the server says that it cannot
+
+    def opening(self) -> bytes:
+        """What to send first."""
+        return b''
+
+    def _next(self) -> int:
+        self._sync += 1
+        self._asked.add(self._sync)
+        return self._sync
+
+    def login(self, user: str, password: str) -> tuple[int, bytes]:
+        """As ask(): goes on as another user."""
+        sync = self._next()
+        return sync, iproto.auth_request(sync, user, password, self._greeting)
+
+    @staticmethod
+    def login_problem(user: str, password: str) -> str:
+        """Why login() cannot be; empty where it can."""
+        return ''
+
+    @staticmethod
+    def problem(statement: bytes) -> str:
+        """Why a statement is not to be sent; empty where it is."""
+        return ''
+
+    @staticmethod
+    def is_logged_in(document: bytes) -> bool:
+        """Whether the reply to login() is that of a login."""
+        return document == NO_VALUES
+
+    def ask(self, statement: bytes) -> tuple[int, bytes]:
+        """A statement: its ticket, and the bytes that ask it."""
+        sync = self._next()
+        text = statement.decode(errors='surrogateescape')
+        return sync, iproto.eval_request(sync, self._EVAL, [text])
+
+    def completion(self, text: bytes) -> bytes:
+        """The statement that asks what a text may become."""
+        return COMPLETION % (text, len(text))
+
+    def cancel(self) -> bytes:
+        """What stops the running statement."""
+        sync = self._next()
+        self._cancels.add(sync)
+        return iproto.eval_request(sync, self._CANCEL, [])
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what came from the server."""
+        self._answers.receive_data(data)
+
+    def next_event(self) -> Push | Reply | Notice | None:
+        """The next Push, Reply or Notice, or NEED_DATA.
+
+        Raises:
+            BadReply: what came is none of these.
+        """
+        while True:
+            answer = self._answers.next_event()
+            if answer is NEED_DATA:
+                return NEED_DATA
+            first = answer.values[0] if answer.values else None
+            if answer.kind == 'push':
+                return Push(_document(first or b'Z'))
+            if answer.sync not in self._asked and (answer.sync or answer.kind == 'ok'):
+                raise BadReply(f'this answers no request: its number is {answer.sync}')
+            self._asked.discard(answer.sync)
+            if answer.sync in self._cancels:
+                self._cancels.discard(answer.sync)
+                if answer.kind == 'error' and b'nil value' in first:
+                    self.can_cancel = False
+                continue
+            if answer.kind == 'error':
+                document = _document(b'Ms5:error%s}' % first, as_list=True)
+                return Reply(answer.sync, document) if answer.sync else Notice(document)
+            if first is None:
+                return Reply(answer.sync, NO_VALUES)
+            text = first.partition(b':')[2] if first[:1] == b's' else b''
+            return Reply(answer.sync, text if text.startswith(b'---') else _document(b''.join(answer.values), as_list=True))
+
+
+def _document(packed: bytes, as_list: bool = False) -> bytes:
+    return yaml.document(tokens(packed), as_list=as_list)

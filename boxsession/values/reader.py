@@ -15,7 +15,7 @@ from yaml import events
 
 from boxsession.values.packed import text
 
-__all__ = ['read_documents']
+__all__ = ['VALUES_MAX', 'Unshowable', 'packed_value', 'read_documents']
 
 _WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
 # No two parts of these can match the same digits: the time would grow with the square of their number.
@@ -25,10 +25,17 @@ _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _STEP = 256         # events between two pauses
 _DEEPEST = 1000
+# So many values of one document are looked at. A value has two events at most.
+VALUES_MAX = 2_000_000
+_PAUSES_MAX = 2 * VALUES_MAX // _STEP
 # libyaml compares each tag with all of them.
 _TAG_LINES_MAX = 100
 _BRACKETS = re.compile(rb'[\[\]{}]')
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
+
+
+class Unshowable(Exception):
+    """A document cannot be shown in this format. The text says why."""
 
 
 def _number(plain: str) -> str | None:
@@ -142,3 +149,25 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty:
     except (yaml.YAMLError, ValueError, binascii.Error) as error:
         message = str(error)
     return b'!' + text(b's', message.encode(errors='replace'))
+
+
+def packed_value(document: bytes) -> bytes:
+    """The one value of a document, in the grammar of `boxsession.values.packed`.
+
+    Raises:
+        Unshowable: it cannot be read, or is too large.
+    """
+    pauses = 0
+
+    def pause() -> None:
+        nonlocal pauses
+        pauses += 1
+        if pauses > _PAUSES_MAX:
+            raise Unshowable('the result is too large: only yaml can show it')
+
+    packed = read_documents(document, pause, empty=b's0:')
+    if packed == b'=L]':
+        raise Unshowable('the reply holds nothing')
+    if packed[:1] != b'=':
+        raise Unshowable(f'the reply cannot be read: {packed.partition(b":")[2].decode(errors="replace").strip()}')
+    return packed[2:-1]

@@ -1,0 +1,388 @@
+"""The client's end of the text protocol: statements to bytes, bytes to replies and pushes. Pure: no sockets, no clock.
+
+Theory of operation
+-------------------
+`Documents` cuts what a server sends into YAML documents. There are two conversations on top of it.
+
+`TextConversation` is for a client of its own. The wire stays in one state for as long as the connection lives: output is
+YAML, whose documents have a certain end, and a delimiter is set, so that a statement of any number of lines goes as it is
+and gets one reply. What a person sets of these things is the client's own business (`boxsession.client.settings`). Some
+statements cannot go as they are: those with the delimiter in them, with a line that ends the session, with the byte that
+cancels, or that change the delimiter. They go as a Lua string to console.eval, whose result is the reply.
+
+`RelayedConversation` is for a session whose statements another console runs (console.connect). The other console's settings
+are the user's, so its output may be Lua, which has no certain end. A reply is passed on in pieces, as it comes: it may be
+larger than what memory should hold.
+"""
+from __future__ import annotations
+
+import re
+from collections import deque
+from dataclasses import dataclass
+from itertools import islice
+
+from boxsession.protocol.greeting import is_ours
+from boxsession.values.packed import tokens
+from boxsession.values.reader import Unshowable, packed_value
+
+__all__ = ['COMPLETION', 'DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'BadReply', 'Done', 'Documents',
+           'Notice', 'Piece', 'Push', 'RelayedConversation', 'Reply', 'Send', 'TextConversation']
+
+# Four times what a server of ours sends unless its limits.output_bytes says otherwise.
+MAX_REPLY_BYTES = 256 << 20
+
+NEED_DATA = None
+INTERRUPT = b'\x03'
+NO_VALUES = b'---\n...\n'
+# Asks a server for what a text may become.
+COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
+
+# A comment: where a server has lost it, a statement of one line still means the same.
+_DELIMITER = b'--~boxsession~'
+# Ends a relayed statement of several lines.
+_RELAYED_DELIMITER = b'$EOF$'
+_HEADS = (b'---\n', b'--- ')
+_PUSH_HEAD = b'%TAG '
+_END = b'\n...\n'
+_TRUE = b'---\n- true\n...\n'
+_GOODBYE = re.compile(rb'^(~\.|\x04)\r?$', re.MULTILINE)
+_LOGIN = re.compile(rb'\\\s*login\b')
+_SETS_DELIMITER = re.compile(rb'\bdelimiter\s*[("\'\[]')
+_UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
+_NOT_IN_A_LINE = re.compile(rb'[\x00-\x1f\x7f]')
+_WRAPPED, _PLAIN, _HIDDEN = range(3)
+
+# A relayed document is passed on once so much of it is there.
+_PIECE_BYTES = 65536
+# The longest reply to a statement of the relay's own.
+_HIDDEN_BYTES = 65536
+# Lua output is over when nothing follows a `;` for so long, or nothing follows anything else for longer.
+_QUIET_SECONDS, _SILENT_SECONDS = 0.02, 0.5
+
+
+class BadReply(Exception):
+    """What came is no reply, or one that is too long: the two sides have lost each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Push:
+    """A document that a statement sends in front of its reply."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The reply to the statement that got this ticket."""
+
+    ticket: int
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A document that nobody asked for: the server says why it ends the session, say."""
+
+    document: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a document, or of Lua output.
+
+    Attributes:
+        is_push: it belongs to a push.
+        is_last: the document ends with it. Lua output has no last piece.
+    """
+
+    data: bytes
+    is_push: bool
+    is_last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """What is to be sent now."""
+
+    data: bytes
+
+
+class Done:
+    """The reply to the statement is complete."""
+
+
+DONE = Done()
+
+
+class Documents:
+    """Cuts what a text console sends into YAML documents.
+
+    Args:
+        piece_bytes: a document is given in pieces of more than this; 0 for whole documents only.
+    """
+
+    def __init__(self, piece_bytes: int = 0):
+        self._piece_bytes = piece_bytes
+        self._buffer = bytearray()
+        self._scanned = 0               # no end begins and ends in front of this
+        self._is_inside = False         # a piece of the document was given already
+        self._is_push = False
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How much has come that was not given yet."""
+        return len(self._buffer)
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what came."""
+        self._buffer += data
+
+    def next_piece(self) -> Piece | None:
+        """The next piece of a document, or NEED_DATA.
+
+        Raises:
+            BadReply: what came is no document.
+        """
+        buffer = self._buffer
+        if not self._is_inside and not self._begins():
+            return NEED_DATA
+        end = buffer.find(_END, max(0, self._scanned - len(_END)))
+        if end >= 0:
+            length = end + len(_END)
+        elif self._piece_bytes and len(buffer) > self._piece_bytes:
+            length = len(buffer) - len(_END) + 1
+        else:
+            self._scanned = len(buffer)
+            return NEED_DATA
+        self._scanned = 0
+        self._is_inside = end < 0
+        return Piece(self._taken(length), self._is_push, not self._is_inside)
+
+    def _begins(self) -> bool:
+        """Whether a document begins. False where more bytes are needed to know."""
+        head = bytes(self._buffer[:len(_PUSH_HEAD)])
+        self._is_push = head == _PUSH_HEAD
+        if self._is_push or head.startswith(_HEADS):
+            return True
+        if _PUSH_HEAD.startswith(head) or any(start.startswith(head) for start in _HEADS):
+            return False
+        raise BadReply(f'this is no YAML document: {bytes(self._buffer[:60])!r}')
+
+    def rest(self) -> bytes:
+        """All that has come: it is no document."""
+        self._scanned = 0
+        return self._taken(len(self._buffer))
+
+    def _taken(self, length: int) -> bytes:
+        data = bytes(memoryview(self._buffer)[:length])
+        del self._buffer[:length]
+        return data
+
+
+def _login_line(user: str, password: str) -> bytes:
+    return f'\\login {user} {password}'.encode(errors='surrogateescape')
+
+
+def _lua_string(data: bytes) -> bytes:
+    return b'"%s"' % _UNSAFE.sub(lambda match: b'\\%03d' % match.group()[0], data)
+
+
+class TextConversation:
+    """One connection's text protocol, behind the greeting.
+
+    Args:
+        greeting: the server's 128 bytes, which tell whether it is one of ours.
+        max_reply: how many bytes a reply or a push may have; 0 for no limit.
+
+    Attributes:
+        can_cancel: whether the server can stop a statement.
+        shows_password: whether a login sends the password as it is.
+    """
+
+    shows_password = True
+
+    def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
+        self._max_reply = max_reply
+        self._is_ours = is_ours(greeting)
+        self.can_cancel = self._is_ours
+        self._documents = Documents()
+        self._asked: deque[tuple[int, int]] = deque()       # ticket, and what to make of its reply
+        self._last_ticket = 0
+
+    def opening(self) -> bytes:
+        """What to send first."""
+        data = b'\\set output yaml\n\\set delimiter %s\n' % _DELIMITER
+        self._expect(_HIDDEN)
+        self._expect(_HIDDEN)
+        if self._is_ours:
+            data += b'\\set print on%s\n' % _DELIMITER
+            self._expect(_HIDDEN)
+        return data
+
+    def _expect(self, kind: int) -> int:
+        self._last_ticket += 1
+        self._asked.append((self._last_ticket, kind))
+        return self._last_ticket
+
+    def login(self, user: str, password: str) -> tuple[int, bytes]:
+        """As ask(): goes on as another user."""
+        return self.ask(_login_line(user, password))
+
+    def login_problem(self, user: str, password: str) -> str:
+        """Why login() cannot be; empty where it can."""
+        if user.split() != [user]:
+            return 'a user with white space in its name cannot log in to a text console'
+        return self.problem(_login_line(user, password))
+
+    def problem(self, statement: bytes) -> str:
+        """Why a statement is not to be sent; empty where it is."""
+        if not _LOGIN.match(statement):
+            return ''
+        if not self._is_ours:           # it would show the whole line in its error, the password included
+            return 'the server has no \\login'
+        if _NOT_IN_A_LINE.search(statement) or _DELIMITER in statement:
+            return '\\login takes no control characters: its user and password are one line of text'
+        return ''
+
+    @staticmethod
+    def is_logged_in(document: bytes) -> bool:
+        """Whether the reply to login() is that of a login."""
+        return document == _TRUE
+
+    def ask(self, statement: bytes) -> tuple[int, bytes]:
+        """A statement: its ticket, and the bytes that ask it."""
+        kind = _PLAIN
+        is_command = statement.startswith(b'\\')
+        if _SETS_DELIMITER.search(statement) and not is_command:
+            # In one line, so that it is one statement whatever became of the delimiter.
+            statement = b'(function(...) require("console").delimiter("%s") return ... end)(require("console").eval(%s))' \
+                % (_DELIMITER, _lua_string(statement))
+            kind = _WRAPPED
+        elif (_DELIMITER in statement or INTERRUPT in statement or _GOODBYE.search(statement)) and not is_command:
+            statement = b'require("console").eval(%s)' % _lua_string(statement)
+            kind = _WRAPPED
+        if self._is_ours and b'\xff' in statement:
+            statement = statement.replace(b'\xff', b'\xff\xff')
+        return self._expect(kind), statement + _DELIMITER + b'\n'
+
+    def completion(self, text: bytes) -> bytes:
+        """The statement that asks what a text may become: a list of the names behind their longest common beginning."""
+        return b'\\complete ' + text if self._is_ours else COMPLETION % (text, len(text))
+
+    def cancel(self) -> bytes:
+        """What stops the running statement; nothing where the server cannot do that."""
+        return INTERRUPT if self.can_cancel else b''
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what came from the server."""
+        self._documents.receive_data(data)
+
+    def next_event(self) -> Push | Reply | Notice | None:
+        """The next Push, Reply or Notice, or NEED_DATA.
+
+        Raises:
+            BadReply: what came is none of these.
+        """
+        while True:
+            piece = self._documents.next_piece()
+            length = self._documents.buffered_bytes if piece is None else len(piece.data) - len(_END)
+            if self._max_reply and length > self._max_reply:
+                raise BadReply(f'the reply is too long: more than {self._max_reply} bytes (--max-reply)')
+            if piece is None:
+                return NEED_DATA
+            if piece.is_push:
+                return Push(piece.data)
+            if not self._asked:
+                return Notice(piece.data)
+            ticket, kind = self._asked.popleft()
+            if kind != _HIDDEN:
+                return Reply(ticket, _unwrapped(piece.data) if kind == _WRAPPED else piece.data)
+
+
+def _unwrapped(document: bytes) -> bytes:
+    """The document that console.eval gave; the one that came, where it is an error of eval's own."""
+    try:
+        found = list(islice(tokens(packed_value(document)), 4))
+    except Unshowable:
+        return document
+    [_, (mark, text), *more] = found if len(found) > 1 else [*found, ('', b'')]
+    return text if mark == 's' and text.startswith(b'---') and len(more) == 1 else document
+
+
+class RelayedConversation:
+    """A connection to another console that runs a session's statements.
+
+    Args:
+        greeting: the server's 128 bytes.
+
+    Attributes:
+        can_cancel: whether the server can stop a statement.
+        patience: after how many seconds without data to call receive_silence(); None for never.
+    """
+
+    def __init__(self, greeting: bytes):
+        self.can_cancel = is_ours(greeting)
+        self.patience: float | None = None
+        self._documents = Documents(_PIECE_BYTES)
+        # What is to be sent, each after the reply to the one in front of it, and whether nobody sees its reply.
+        self._steps: deque[tuple[bytes, bool]] = deque([(b'\\set continuation off\n', True)])
+        self._is_answered = True        # the reply to what was sent last is complete
+        self._is_hidden = False
+        self._hidden_bytes = 0
+        self._is_lua = False            # the reply is Lua output
+
+    def ask(self, statement: bytes) -> None:
+        """Has a statement sent, once the events of the one in front of it have ended in Done."""
+        if b'\n' not in statement:
+            self._steps.append((statement + b'\n', False))
+            return
+        self._steps += [(b'require("console").delimiter("%s")\n' % _RELAYED_DELIMITER, True),
+                        (statement + _RELAYED_DELIMITER + b'\n', False),
+                        (b'require("console").delimiter("")%s\n' % _RELAYED_DELIMITER, True)]
+
+    def cancel(self) -> bytes:
+        """What stops the running statement; nothing where the server cannot do that."""
+        return INTERRUPT if self.can_cancel else b''
+
+    def receive_data(self, data: bytes) -> None:
+        """Takes what came from the server."""
+        self._documents.receive_data(data)
+
+    def receive_silence(self) -> None:
+        """Nothing came for `patience` seconds: the Lua output is over."""
+        self._is_lua, self.patience, self._is_answered = False, None, True
+
+    def next_event(self) -> Piece | Send | Done | None:
+        """What to send, a piece to pass on, DONE behind the last one, or NEED_DATA.
+
+        Raises:
+            BadReply: a statement of the relay's own has an endless reply.
+        """
+        while True:
+            if self._is_answered:
+                if not self._steps:
+                    return DONE
+                self._is_answered, self._hidden_bytes = False, 0
+                data, self._is_hidden = self._steps.popleft()
+                return Send(data)
+            piece = self._next_piece()
+            if piece is None:
+                return NEED_DATA
+            self._is_answered = piece.is_last and not piece.is_push
+            if not self._is_hidden:
+                return piece
+            self._hidden_bytes += len(piece.data)
+            if self._hidden_bytes > _HIDDEN_BYTES:
+                raise BadReply(f'a reply of more than {_HIDDEN_BYTES} bytes that nobody asked for')
+
+    def _next_piece(self) -> Piece | None:
+        if not self._is_lua:
+            try:
+                return self._documents.next_piece()
+            except BadReply:
+                self._is_lua = True
+        data = self._documents.rest()
+        if not data:
+            return NEED_DATA
+        self.patience = _QUIET_SECONDS if data.endswith(b';') else _SILENT_SECONDS
+        return Piece(data, is_push=False, is_last=False)
