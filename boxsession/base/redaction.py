@@ -194,6 +194,7 @@ def _secrets(text, is_cut, all_literals, pause) -> list[tuple[int, int]]:
     if is_cut:
         # The host that would tell a password may be behind the cut.
         last = re.search(rb'[^\s"\']*\Z', text[-_RUN_AT_CUT:])
+        assert last is not None
         start = len(text) - len(last.group())
         colon = text.find(b':', start)
         if colon >= 0:
@@ -274,13 +275,15 @@ class _Token:
 
 def _tokens(text, depth, pause):
     """The tokens of a text, and what is secret in its command lines."""
-    tokens, spans = [], []
+    tokens: list[_Token] = []
+    spans: list[tuple[int, int]] = []
     at, end, is_first = 0, len(text), True
     match_at = _TOKEN.match
     while at < end:
         if not len(tokens) % _STEP:
             pause()
         match = match_at(text, at)
+        assert match is not None            # any byte is a token
         kind, start, at = match.lastgroup, at, match.end()
         if kind == 'blank':
             is_first = is_first or b'\n' in match.group()
@@ -303,7 +306,7 @@ def _tokens(text, depth, pause):
             piece = text[inside[0]:at]
         else:
             piece = match.group()
-        if kind == _OP and piece == b'\\' and (is_first or _LOGIN_WORD.fullmatch(_COMMAND.match(text, start)[1])):
+        if kind == _OP and piece == b'\\' and (is_first or _LOGIN_WORD.fullmatch(_command_at(text, start)[1])):
             at, found = _command(text, start, not tokens and depth == 0)
             spans += found
             is_first = False
@@ -321,9 +324,15 @@ def _long_bracket(text, start, at):
     return len(text), (at, len(text))
 
 
+def _command_at(text, start) -> re.Match[bytes]:
+    match = _COMMAND.match(text, start)
+    assert match is not None
+    return match
+
+
 def _command(text, start, takes_all):
     """Where a command line goes on to be looked at, and its secrets."""
-    match = _COMMAND.match(text, start)
+    match = _command_at(text, start)
     if match[1].lower() in _COMMANDS:
         return match.end(), []
     stop = len(text) if takes_all else _line_end(text, start)
@@ -580,6 +589,7 @@ class _Reader:
 
     def _look_behind_quote(self, token):
         """A literal has no end, so the line's quotes may all be taken wrongly, as in `don't password = '...'`."""
+        assert self._first_on_line is not None
         start = self._first_on_line.inside[0]
         self._stop_of_line = _line_end(self._text, token.start)
         if self._depth < _DEEPEST:
@@ -700,7 +710,8 @@ def _unescaped(content):
     """The value of a literal's content, and what gives the place in the content for one in the value."""
     if b'\\' not in content:
         return content, lambda place: place
-    pieces, at, size = [], 0, 0
+    pieces: list[bytes] = []
+    at, size = 0, 0
     values, sources = [0], [0]          # from here on, the distance between the two is the same
     for match in _ESCAPE.finditer(content):
         piece = content[at:match.start()]

@@ -47,7 +47,7 @@ class FancyEditor:
 
     def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
         self._is_whole = is_whole
-        self._session = PromptSession(
+        self._session: PromptSession[str] = PromptSession(
             history=_History(history), lexer=PygmentsLexer(LuaLexer), completer=ThreadedCompleter(_Completer(complete)),
             complete_while_typing=False, multiline=True, key_bindings=self._bindings(), enable_history_search=False,
             prompt_continuation=lambda width, number, wrapped: ' ' * (width - 2) + '> ', enable_suspend=True)

@@ -64,7 +64,7 @@ class History:
                 self.entries.append(entry)
         del self.entries[:-_ENTRIES_MAX]
         if size > _FILE_BYTES:
-            self._write_anew()
+            self._write_anew(path)
 
     def add(self, entry: str) -> None:
         """Adds an entry, unless it repeats the last."""
@@ -109,9 +109,9 @@ class History:
         finally:
             os.close(fd)
 
-    def _write_anew(self):
+    def _write_anew(self, path: Path) -> None:
         try:
-            path = self._path.resolve()             # where a link leads
+            path = path.resolve()                   # where a link leads
             new = path.with_name(f'{path.name}.{os.getpid()}')
             if self._append(self.entries, new, os.O_EXCL):
                 os.replace(new, path)

@@ -104,7 +104,6 @@ class Link:
         self._kept: list[Push | Notice] = []        # what came while nobody asked for it
         self._kept_bytes = 0
         self._is_private = False                    # whether nobody on the way can read what is sent
-        self._conversation: Conversation | None = None
         try:
             self._wake_out, self._wake_in = os.pipe()
         except OSError as error:
@@ -114,14 +113,18 @@ class Link:
         self._interrupts = 0
         self._interrupted = 0.0
         self.patience: float | None = None
-        self._sock = None
         limit = time.monotonic() + CONNECT_SECONDS
         deadline = limit if deadline is None else min(limit, deadline)
         try:
-            self._sock = self._connected(deadline)
-            self._greet(deadline)
+            self._sock: socket.socket = self._connected(deadline)
+        except BaseException:
+            self._close_wakeup()
+            raise
+        try:
+            self._conversation: Conversation = self._greeted(deadline)
+            self._begin(deadline)
             if target.user is not None:
-                self._log_in(deadline)
+                self._log_in(target.user, deadline)
         except Lost as error:
             self.close()
             raise LinkError(f'cannot connect to {target.address}: {error}') from None
@@ -133,10 +136,10 @@ class Link:
             self.close()
             raise
 
-    def _connected(self, deadline):
+    def _connected(self, deadline: float) -> socket.socket:
         address, tls = self.target.address, self.target.tls
         seconds = max(0.001, deadline - time.monotonic())
-        sock = None
+        sock: socket.socket | None = None
         try:
             if address.path:
                 sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -162,7 +165,7 @@ class Link:
                 sock.close()
             raise
 
-    def _greet(self, deadline):
+    def _greeted(self, deadline: float) -> Conversation:
         data = b''
         # A server that refuses sends an error document instead, of any length.
         while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
@@ -182,7 +185,9 @@ class Link:
                 raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
             raise LinkError(f'{address} is no console: it says {data[:40]!r}')
         self.greeting = data
-        self._conversation = _conversation(protocol, data, self.target.max_reply)
+        return _conversation(protocol, data, self.target.max_reply)
+
+    def _begin(self, deadline: float) -> None:
         if self.target.user is not None:
             problem = self._conversation.login_problem(self.target.user, self.target.password or '')
             if not problem and self._conversation.shows_password and not self._may_send_password:
@@ -193,9 +198,9 @@ class Link:
         if opening:
             self._send(opening, deadline)
 
-    def _log_in(self, deadline):
+    def _log_in(self, user: str, deadline: float) -> None:
         password = self.target.password or ''
-        ticket, data = self._conversation.login(self.target.user, password)
+        ticket, data = self._conversation.login(user, password)
         self._send(data, deadline)
         for event in self._events(ticket, deadline):
             if isinstance(event, Push) or isinstance(event, Reply) and self._conversation.is_logged_in(event.document):
@@ -267,9 +272,10 @@ class Link:
                     return event.document if len(event.document) <= _OWN_REPLY_BYTES else None
                 self._keep(event)
         except LinkError:
-            return None
+            pass
         finally:
             self._lock.release()
+        return None
 
     @property
     def wakeup_fd(self) -> int:
@@ -416,13 +422,15 @@ class Link:
         """Ends the connection."""
         if self._wake_out < 0:
             return
-        if self._sock is not None:
-            try:
-                if isinstance(self._sock, ssl.SSLSocket):
-                    self._sock.unwrap()         # TLS's goodbye; whether it is answered is nothing to wait for
-            except (OSError, ValueError):
-                pass
-            self._sock.close()
+        try:
+            if isinstance(self._sock, ssl.SSLSocket):
+                self._sock.unwrap()             # TLS's goodbye; whether it is answered is nothing to wait for
+        except (OSError, ValueError):
+            pass
+        self._sock.close()
+        self._close_wakeup()
+
+    def _close_wakeup(self) -> None:
         os.close(self._wake_out)
         os.close(self._wake_in)
         self._wake_out = -1

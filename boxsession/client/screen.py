@@ -10,9 +10,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from boxsession.client.streams import write, write_text
 from boxsession.client.values import visible_pieces
+
+if TYPE_CHECKING:
+    from pygments.formatter import Formatter
 
 __all__ = ['Screen']
 
@@ -28,7 +32,7 @@ class Screen:
     """
 
     def __init__(self, plain: bool = False):
-        self._formatter = None
+        self._formatter: Formatter[str] | None = None
         if not plain and not os.environ.get('NO_COLOR') and (os.environ.get('TERM') or 'dumb') != 'dumb':
             try:
                 from pygments.formatters import TerminalFormatter
@@ -49,11 +53,12 @@ class Screen:
         is_short = len(data) <= _COLOURED_BYTES
         # The line behind the last is the prompt's.
         is_long = not is_short or self._rows(data, size) > size.lines
-        if not is_short or self._formatter is None:
+        formatter = self._formatter
+        if not is_short or formatter is None:
             if not is_long or not self._paged(visible_pieces(data)):
                 write(sys.stdout, data)
             return
-        text = self._coloured(''.join(visible_pieces(data)), form)
+        text = self._coloured(''.join(visible_pieces(data)), form, formatter)
         if not is_long or not self._paged([text]):
             write_text(sys.stdout, [text])
 
@@ -62,12 +67,13 @@ class Screen:
         lines = ''.join(visible_pieces(data)).split('\n', size.lines + 1)
         return sum(1 + max(0, len(line) - 1) // size.columns for line in lines)
 
-    def _coloured(self, text, form):
+    @staticmethod
+    def _coloured(text: str, form: str, formatter: Formatter[str]) -> str:
         from pygments import highlight
         from pygments.lexers import JsonLexer, LuaLexer, YamlLexer
 
         lexer = {'yaml': YamlLexer, 'json': JsonLexer}.get(form, LuaLexer)
-        return highlight(text, lexer(stripnl=False, ensurenl=False), self._formatter)
+        return highlight(text, lexer(stripnl=False, ensurenl=False), formatter)
 
     @staticmethod
     def _paged(pieces: Iterable[str]) -> bool:
@@ -78,11 +84,12 @@ class Screen:
             pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={'LESS': 'FRX', **os.environ})
         except (OSError, ValueError):           # no program; a quotation without an end
             return False
+        assert pager.stdin is not None
         encoding = sys.stdout.encoding or 'utf-8'
         try:
-            with pager.stdin:
+            with pager.stdin as stdin:
                 for piece in pieces:
-                    pager.stdin.write(piece.encode(encoding, errors='backslashreplace'))
+                    stdin.write(piece.encode(encoding, errors='backslashreplace'))
         except (BrokenPipeError, KeyboardInterrupt):    # who has seen enough leaves it; the pager has its own use of Ctrl-C
             pass
         while True:

@@ -81,19 +81,19 @@ class _Script:
         for source in sources:
             if source.statement is None and source.path != '-':
                 _close_again(source.path)
-        self._link = Link(self._target, self._deadline)
-        self._link.patience = _PATIENCE_SECONDS
-        signal.set_wakeup_fd(self._link.wakeup_fd, warn_on_full_buffer=False)
+        self._link = link = Link(self._target, self._deadline)
+        link.patience = _PATIENCE_SECONDS
+        signal.set_wakeup_fd(link.wakeup_fd, warn_on_full_buffer=False)
         for source in sources:
             for place, statement in self._statements(source):
                 if is_quit(statement):
                     return
-                if not self._perform(place, statement) and not self._keep_going:
+                if not self._perform(link, place, statement) and not self._keep_going:
                     return
 
     def _stop(self, number, _):
         self._signal = number
-        if not self._is_busy or self._link.interrupt() > 1:
+        if not self._is_busy or self._link is None or self._link.interrupt() > 1:
             raise Ended(number)
 
     # Statements
@@ -130,14 +130,14 @@ class _Script:
                        'the input ended inside a statement, which was not run: '
                        + redacted(text, _SHOWN_BYTES, brief=True)[:_SHOWN])
 
-    def _perform(self, place: str, statement: bytes) -> bool:
+    def _perform(self, link: Link, place: str, statement: bytes) -> bool:
         """Runs a statement and shows what it gives; False when it ends in an error."""
         document = self._settings.take(statement)
         if document is not None:
             self._form = self._settings.output if self._form != 'raw' else 'raw'
         else:
             self._is_busy = True
-            for event in self._link.ask(statement, self._deadline):
+            for event in link.ask(statement, self._deadline):
                 if isinstance(event, Reply):
                     document = event.document
                 elif isinstance(event, Notice):
@@ -147,6 +147,7 @@ class _Script:
             self._is_busy = False
             if self._signal:
                 raise Ended(self._signal)
+        assert document is not None         # a reply comes last
         if is_error(document):
             return self._fail(place, error_text(document), document)
         try:

@@ -38,9 +38,9 @@ class Settings:
     def take(self, statement: bytes) -> bytes | None:
         """The reply to a command that is the client's; None for what the server is to answer."""
         match = _SET.fullmatch(statement)
-        name = _NAMES.get(match[1]) if match else None
-        if name is None:
+        if match is None or match[1] not in _NAMES:
             return None
+        name = _NAMES[match[1]]
         value = match[2]
         if name == 'delimiter':
             self.delimiter = value or b''

@@ -16,6 +16,7 @@ from boxsession.client.streams import CannotWrite, Ended, signals
 from boxsession.client.target import Target
 from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
 from boxsession.protocol.client import Notice, Reply
+from boxsession.protocol.greeting import is_ours
 
 __all__ = ['run_terminal']
 
@@ -73,12 +74,11 @@ class _Terminal:
 
     def run(self) -> int:
         try:
-            self._connect()
+            greeting = self._connect().greeting
         except LinkError as error:
             self._screen.say(f'boxsession: {error}')
             return NO_SERVER
-        version = self._link.greeting[64:].split(b',')[0].strip() if b'\nboxsession' in self._link.greeting else \
-            self._link.greeting[:64].partition(b' (')[0]
+        version = greeting[64:].split(b',')[0].strip() if is_ours(greeting) else greeting[:64].partition(b' (')[0]
         self._screen.say(f'{version.decode(errors="replace")} at {self._target.address}, session {self._session}; '
                          '\\help for help, Ctrl-D leaves')
         try:
@@ -118,10 +118,11 @@ class _Terminal:
         if statement.strip() in (b'\\help', b'\\h', b'\\'):
             self._screen.say(_HELP)
         try:
-            if self._link is None:
-                self._connect()
+            link = self._link
+            if link is None:
+                link = self._connect()
                 self._screen.say(f'connected: session {self._session}')
-            return self._ask(statement)
+            return self._ask(link, statement)
         except Lost as error:
             self._kept = text
             self._come_back(error)
@@ -148,10 +149,9 @@ class _Terminal:
 
     # Asking
 
-    def _ask(self, statement: bytes) -> bool:
+    def _ask(self, link: Link, statement: bytes) -> bool:
         """Runs a statement and shows its reply; False when it was a word that leaves."""
-        link, began = self._link, time.monotonic()
-
+        began = time.monotonic()
         ending = 0
 
         def interrupted(number, _):
@@ -187,16 +187,16 @@ class _Terminal:
             return False
         if word == _ASKING:
             self._screen.say(_HELP)
-            return self._ask(b'\\help')
+            return self._ask(link, b'\\help')
         self._show(document)
         if seconds > _SLOW_SECONDS:
             self._screen.say(f'({seconds:.1f} s)')
         if _CHANGES_USER.search(statement):
-            self._identify()
+            self._identify(link)
         return True
 
-    def _identify(self) -> None:
-        document = self._link.query(_IDENTITY, _IDENTITY_SECONDS)
+    def _identify(self, link: Link) -> None:
+        document = link.query(_IDENTITY, _IDENTITY_SECONDS)
         try:
             session, user = values(document or b'')
             self._session, self._user = _word(session), _word(user)
@@ -205,15 +205,17 @@ class _Terminal:
 
     # Connecting
 
-    def _connect(self) -> None:
+    def _connect(self) -> Link:
         self._link = None
-        self._link = Link(self._target)
-        self._identify()
+        self._link = link = Link(self._target)
+        self._identify(link)
+        return link
 
     def _come_back(self, lost: Lost) -> None:
         session, user = self._session, self._user
-        self._link.close()
-        self._link = None
+        if self._link is not None:
+            self._link.close()
+            self._link = None
         self._screen.say(f'boxsession: {lost}')
         self._screen.say('the statement may have run, or a part of it' if lost.was_sent else 'the statement was not sent')
         delay, problem = _FIRST_DELAY, LinkError('not connected')

@@ -46,7 +46,9 @@ class _Server(StreamServer):
     max_accept = 10         # at a time: a new session costs some tenths of a millisecond
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
-    def __init__(self, sock, listener):
+    _watcher: Any
+
+    def __init__(self, sock: Any, listener: Listener):
         super().__init__(sock, spawn=self._spawn_in_turn)
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
@@ -196,9 +198,14 @@ class Listener:
         self.address = Address(host=address.host, port=sock.getsockname()[1])
         return sock
 
+    @property
+    def _bound(self) -> _Server:
+        assert self._server is not None, 'bind() or inherit() comes first'
+        return self._server
+
     def lend_port(self, lends: bool) -> None:
         """Whether another socket of this process may have the same port meanwhile, at another address."""
-        self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))
+        self._bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))
 
     def _bind_unix(self, path):
         with _locked_folder(path):
@@ -226,8 +233,8 @@ class Listener:
 
     def start(self) -> None:
         """Begins to accept. Starting twice is no error."""
-        if not self._server.started:
-            self._server.start()
+        if not self._bound.started:
+            self._bound.start()
 
     def stop(self) -> None:
         """Accepts no more and gives the address back. Live clients stay. Stopping twice is no error."""
@@ -288,7 +295,7 @@ class Listener:
             if not is_same_owner:
                 os.chown(path, os.geteuid() if config.owner is None else config.owner,
                          os.getegid() if config.group is None else config.group)
-            self._server.accept_waiting()
+            self._bound.accept_waiting()
         except OSError as error:
             put_back()
             raise ListenError(config.address, error.strerror or str(error)) from None
@@ -296,7 +303,7 @@ class Listener:
 
     def take_over(self, old: Listener) -> None:
         """Goes on with the socket of `old`, for the same address. Who was accepted before keeps the old settings."""
-        self._server, old._server = old._server, None
+        self._server, old._server = old._bound, None
         self._inode, self.address, self.is_inherited = old._inode, old.address, old.is_inherited
         self._server.listener = self
         if self._file_is_ours():

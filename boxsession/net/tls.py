@@ -37,12 +37,18 @@ def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
             Path(path).read_bytes()
         except OSError as error:
             raise ListenError(address, f'tls: {name} {path} cannot be read: {error.strerror}') from error
-    asked = []          # OpenSSL itself would ask for an encrypted key's password on the terminal
+    is_encrypted = False
+
+    def password() -> str:              # OpenSSL itself would ask for it on the terminal
+        nonlocal is_encrypted
+        is_encrypted = True
+        return ''
+
     try:
-        context.load_cert_chain(config.cert, config.key, password=lambda: asked.append(True) or '')
+        context.load_cert_chain(config.cert, config.key, password=password)
     except (OSError, ValueError) as error:            # ssl.SSLError is an OSError
         reason = 'the key is encrypted: give it without a password, in a file that only the server may read' \
-            if asked else _reason(error)
+            if is_encrypted else _reason(error)
         raise ListenError(address, f'tls: cert {config.cert} and key {config.key} cannot be used: {reason}') from None
     if config.ca:
         try:

@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import time
+from typing import Any, TextIO
 
 from gevent import get_hub
 
@@ -87,7 +88,7 @@ class Folding(logging.Filter):
         super().__init__()
         self._handler = handler
         self._seen: dict[tuple, _Repeats] = {}      # the oldest window first
-        self._timer = None
+        self._timer: Any = None
 
     def filter(self, record):
         if record.name != 'boxsession' or hasattr(record, 'repeated'):
@@ -206,13 +207,10 @@ class _Handler(logging.StreamHandler):
     def __init__(self, path: str | None):
         self._path = path
         self._failing = False
-        super().__init__(sys.stderr if path is None else self._open())
+        super().__init__(sys.stderr if path is None else _opened(path))
         self.addFilter(_SessionFilter())
         self.folding = Folding(self)
         self.addFilter(self.folding)
-
-    def _open(self):
-        return open(self._path, 'a', encoding='utf-8', errors='backslashreplace')
 
     @property
     def is_journal(self) -> bool:
@@ -258,6 +256,10 @@ class _Handler(logging.StreamHandler):
             _close(self.stream)
 
 
+def _opened(path: str) -> TextIO:
+    return open(path, 'a', encoding='utf-8', errors='backslashreplace')
+
+
 def _close(stream):
     try:
         stream.close()
@@ -274,7 +276,7 @@ def open_handler(target: str) -> logging.Handler:
     return _Handler(None if target == '-' else os.path.abspath(target))
 
 
-def our_handlers() -> list[logging.Handler]:
+def our_handlers() -> list[_Handler]:
     """What use() has set up: none in a program that does its logging itself."""
     return [handler for handler in logging.getLogger('boxsession').handlers if isinstance(handler, _Handler)]
 
@@ -292,6 +294,7 @@ def use(handler: logging.Handler, level: str, format_name: str) -> None:
 
 
 def _formatter(name, in_journal):
+    formatter: logging.Formatter
     if name == 'json':
         formatter = _JsonFormatter()
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
 
 from gevent import get_hub, monkey
 
@@ -45,7 +46,7 @@ class Monitor:
         self._interrupt = interrupt
         self._beat_at = time.monotonic()
         self._stopped = False
-        self._timer = None
+        self._timer: Any = None
         self._clock: int | None = None      # of the processor's time that the loop's thread uses
 
     def start(self) -> None:

@@ -56,7 +56,9 @@ class Statistics:
     def end(self, connection: Counted) -> None:
         """A session is over, and its connection one of the live ones no more."""
         kind = connection.session.type
-        self._ended[kind] = tuple(map(sum, zip(self._ended[kind], connection.counters(), strict=True)))
+        statements, received, sent = connection.counters()
+        ended = self._ended[kind]
+        self._ended[kind] = ended[0] + statements, ended[1] + received, ended[2] + sent
 
     def snapshot(self) -> dict[str, Any]:
         """All numbers, at one moment: it lets nobody else run. docs/metrics.rst tells what they are."""

@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
+from typing import Any
 
 from gevent import get_hub
 
@@ -75,7 +76,7 @@ class Heart:
         self._notifier = notifier
         self._status = status
         self._told = ''
-        self._timer = None
+        self._timer: Any = None
 
     def start(self) -> None:
         if self._notifier.is_on:

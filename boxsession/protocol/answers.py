@@ -177,7 +177,7 @@ class BinaryConversation:
             answer = self._answers.next_event()
             if answer is NEED_DATA:
                 return NEED_DATA
-            first = answer.values[0] if answer.values else None
+            first = answer.values[0] if answer.values else b''
             if answer.kind == 'push':
                 return Push(_document(first or b'Z'))
             if answer.sync not in self._asked and (answer.sync or answer.kind == 'ok'):
@@ -191,7 +191,7 @@ class BinaryConversation:
             if answer.kind == 'error':
                 document = _document(b'Ms5:error%s}' % first, as_list=True)
                 return Reply(answer.sync, document) if answer.sync else Notice(document)
-            if first is None:
+            if not first:
                 return Reply(answer.sync, NO_VALUES)
             text = first.partition(b':')[2] if first[:1] == b's' else b''
             return Reply(answer.sync, text if text.startswith(b'---') else _document(b''.join(answer.values), as_list=True))

@@ -165,14 +165,13 @@ class IprotoProtocol:
                 return Request(frame[2], first if end == 5 else int.from_bytes(frame[5:end], 'big'))
         unpacker = msgpack.Unpacker(max_buffer_size=len(frame) or 1)
         unpacker.feed(frame)
-        sync, kind = 0, None
         try:
-            kind = 0
-            header = {}
-            for key, value in _pairs(unpacker, frame):
-                if _integer(key) is None:
+            header: dict[int, bytes] = {}
+            for raw, value in _pairs(unpacker, frame):
+                number = _integer(raw)
+                if number is None:
                     return self._break('Invalid MsgPack - packet header')
-                header[_integer(key)] = value
+                header[number] = value
             kind, sync = (_integer(header.get(key, b'\0')) for key in (_TYPE, _SYNC))
             if kind is None or sync is None or not 0 <= sync < 1 << 64:
                 return self._break('Invalid MsgPack - packet header')

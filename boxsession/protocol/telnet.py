@@ -25,17 +25,17 @@ class TelnetFilter:
 
     __slots__ = ('_held', '_suboption', 'answers')
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._held = b''            # the beginning of a command that the last packet cut
         self._suboption = -1        # bytes seen of the suboption we are inside, -1 outside
         self.answers = bytearray()  # what is to be sent; the caller takes and clears it
 
-    def feed(self, data: bytes) -> list:
+    def feed(self, data: bytes) -> list[bytes | None]:
         """The text in `data`, as bytes objects in order, with INTERRUPT where one stood."""
         if self._held:
             data = self._held + data
             self._held = b''
-        parts = []
+        parts: list[bytes | None] = []
         at, end = 0, len(data)
         text_from = 0
         while at < end:

@@ -296,7 +296,7 @@ class Access:
                 return user
         return None
 
-    def _find(self, name, kind):
+    def _find(self, name: Any, kind: str) -> User | None:
         if isinstance(name, (int, float)) and not isinstance(name, bool):
             user = self.users.get(name)
         else:
@@ -401,7 +401,8 @@ class Access:
         if user.id == actor:
             raise ClientError('DROP_USER', user.name, 'the user is active in the current session')
         self._need(actor, 'drop', kind, user.id, user.name, user.owner)
-        if any(other.owner == user.id for other in (*self.users.values(), *self.functions.values())):
+        if any(other.owner == user.id for other in self.users.values()) \
+                or any(function.owner == user.id for function in self.functions.values()):
             raise ClientError('DROP_USER', user.name, 'the user has objects')
         del self.users[user.id]
         for key in [key for key in self.grants if key[0] == user.id]:

@@ -35,6 +35,7 @@ def reply_pieces(data: Tagged, limits: Limits = UNLIMITED) -> list[bytes]:
     """
     kind = data[0] if isinstance(data, bytes) else data[0][0]
     if kind > _LUA_BLOCK_ONE:
+        assert isinstance(data, bytes)          # only a tagged string may be in several
         return [data]
     try:
         return _format(kind, data, limits)

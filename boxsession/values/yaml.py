@@ -6,7 +6,7 @@ import io
 from collections.abc import Callable, Iterable
 
 from yaml import events
-from yaml.cyaml import CEmitter
+from yaml.cyaml import CEmitter  # type: ignore[attr-defined]     # the stubs do not export it
 
 from boxsession.values import scalars
 from boxsession.values.limits import UNLIMITED, Limits
