@@ -8,7 +8,7 @@ from boxsession.client.history import History
 try:
     import readline
 except ImportError:                     # a Python that was built without it
-    readline = None
+    readline = None  # type: ignore[assignment]     # a module, or None
 
 __all__ = ['PlainEditor']
 

@@ -31,6 +31,8 @@ class CannotWrite(Exception):
 class Ended(SystemExit):
     """A signal ends the client. One of those exceptions that an event loop lets through."""
 
+    code: int
+
     def __init__(self, number: int):
         super().__init__(128 + number)
 

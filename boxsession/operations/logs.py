@@ -238,7 +238,7 @@ class _Handler(logging.StreamHandler):
         if self._path is None:
             return
         try:
-            new = self._open()
+            new = _opened(self._path)
         except OSError as error:
             self._complain('cannot be opened anew, the old one stays in use', error)
             return

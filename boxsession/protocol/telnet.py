@@ -4,7 +4,10 @@ A client that is not telnet may send the byte 0xff too; what follows it then is 
 """
 from __future__ import annotations
 
-__all__ = ['INTERRUPT', 'TelnetFilter']
+from enum import Enum
+from typing import Final
+
+__all__ = ['INTERRUPT', 'Part', 'TelnetFilter']
 
 IAC, DONT, DO, WONT, WILL, SB = 255, 254, 253, 252, 251, 250
 AYT, IP, BRK, SE = 246, 244, 243, 240
@@ -13,8 +16,14 @@ _FIRST_COMMAND = EOF
 TIMING_MARK = 6
 ETX = 3             # Ctrl-C of a client that does not speak telnet
 
+
+class _Request(Enum):
+    INTERRUPT = 'interrupt'
+
+
 # Stands in the output of TelnetFilter for a request to stop what runs.
-INTERRUPT = object()
+INTERRUPT: Final = _Request.INTERRUPT
+Part = bytes | _Request
 
 # What a suboption may at most hold before it is given up for garbage.
 _SUBOPTION_MAX = 1024
@@ -30,12 +39,12 @@ class TelnetFilter:
         self._suboption = -1        # bytes seen of the suboption we are inside, -1 outside
         self.answers = bytearray()  # what is to be sent; the caller takes and clears it
 
-    def feed(self, data: bytes) -> list[bytes | None]:
+    def feed(self, data: bytes) -> list[Part]:
         """The text in `data`, as bytes objects in order, with INTERRUPT where one stood."""
         if self._held:
             data = self._held + data
             self._held = b''
-        parts: list[bytes | None] = []
+        parts: list[Part] = []
         at, end = 0, len(data)
         text_from = 0
         while at < end:
@@ -79,11 +88,11 @@ class TelnetFilter:
         return held
 
     @staticmethod
-    def _cut(parts, data, start, stop):
+    def _cut(parts: list[Part], data: bytes, start: int, stop: int) -> None:
         if stop > start:
             parts.append(data[start:stop])
 
-    def _command(self, parts, data, at, command) -> int:
+    def _command(self, parts: list[Part], data: bytes, at: int, command: int) -> int:
         """Obeys the command at `at`; returns the position behind it."""
         if command in (DO, WILL):
             option = data[at + 2]
@@ -103,7 +112,7 @@ class TelnetFilter:
             self.answers += b'\r\n[boxsession is here]\r\n'
         return at + 2
 
-    def _skip_suboption(self, data, at) -> int:
+    def _skip_suboption(self, data: bytes, at: int) -> int:
         """Passes over a suboption, to its IAC SE, another command, or the end of `data`; an IAC that ends it is kept."""
         end = len(data)
         start = at
@@ -124,7 +133,7 @@ class TelnetFilter:
         return end
 
 
-def _next_special(data, at) -> int:
+def _next_special(data: bytes, at: int) -> int:
     """The position of the next byte that may not be text, or the end."""
     iac, etx = data.find(b'\xff', at), data.find(b'\x03', at)
     if iac < 0:

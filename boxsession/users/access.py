@@ -297,7 +297,8 @@ class Access:
         return None
 
     def _find(self, name: Any, kind: str) -> User | None:
-        if isinstance(name, (int, float)) and not isinstance(name, bool):
+        is_id = isinstance(name, (int, float)) and not isinstance(name, bool)
+        if is_id:
             user = self.users.get(name)
         else:
             user = self._by_name(name)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 from boxsession.values.packed import text
 
@@ -17,14 +18,19 @@ _VALUES_MAX, _DEEPEST = 2_000_000, 400
 
 # Kinds of values.
 NIL, FALSE, TRUE, INTEGER, FLOAT, TEXT, EXTENSION, LIST, MAP = range(9)
-# What a first byte from 0xc0 on means: kind, how many bytes of length or number follow, a fixed length or a format.
+# What a first byte from 0xc0 on means. Of a number: its kind and format.
+_NUMBERS = {
+    0xca: (FLOAT, struct.Struct('>f')), 0xcb: (FLOAT, struct.Struct('>d')),
+    0xcc: (INTEGER, struct.Struct('>B')), 0xcd: (INTEGER, struct.Struct('>H')),
+    0xce: (INTEGER, struct.Struct('>I')), 0xcf: (INTEGER, struct.Struct('>Q')),
+    0xd0: (INTEGER, struct.Struct('>b')), 0xd1: (INTEGER, struct.Struct('>h')),
+    0xd2: (INTEGER, struct.Struct('>i')), 0xd3: (INTEGER, struct.Struct('>q')),
+}
+# Of all others: kind, how many bytes of length follow, and the length where none do.
 _KINDS = {
     0xc0: (NIL, 0, 0), 0xc2: (FALSE, 0, 0), 0xc3: (TRUE, 0, 0),
     0xc4: (TEXT, 1, 0), 0xc5: (TEXT, 2, 0), 0xc6: (TEXT, 4, 0),
     0xc7: (EXTENSION, 1, 0), 0xc8: (EXTENSION, 2, 0), 0xc9: (EXTENSION, 4, 0),
-    0xca: (FLOAT, 4, '>f'), 0xcb: (FLOAT, 8, '>d'),
-    0xcc: (INTEGER, 1, '>B'), 0xcd: (INTEGER, 2, '>H'), 0xce: (INTEGER, 4, '>I'), 0xcf: (INTEGER, 8, '>Q'),
-    0xd0: (INTEGER, 1, '>b'), 0xd1: (INTEGER, 2, '>h'), 0xd2: (INTEGER, 4, '>i'), 0xd3: (INTEGER, 8, '>q'),
     0xd4: (EXTENSION, 0, 1), 0xd5: (EXTENSION, 0, 2), 0xd6: (EXTENSION, 0, 4), 0xd7: (EXTENSION, 0, 8),
     0xd8: (EXTENSION, 0, 16),
     0xd9: (TEXT, 1, 0), 0xda: (TEXT, 2, 0), 0xdb: (TEXT, 4, 0),
@@ -52,14 +58,14 @@ class Reader:
     def is_done(self) -> bool:
         return self._at >= len(self._data)
 
-    def _take(self, count):
+    def _take(self, count: int) -> bytes:
         start = self._at
         self._at += count
         if self._at > len(self._data):
             raise BadValue('a value is cut off')
         return self._data[start:self._at]
 
-    def head(self):
+    def head(self) -> tuple[int, Any]:
         """The next value's kind, and its content: a number, a text, how many values a collection has."""
         self._left -= 1
         if self._left < 0:
@@ -75,13 +81,14 @@ class Reader:
             return TEXT, self._take(first & 31)
         if first >= 0xe0:
             return INTEGER, first - 256
-        kind, width, more = _KINDS.get(first) or (None, 0, 0)
-        if kind is None:
+        if first in _NUMBERS:
+            kind, number = _NUMBERS[first]
+            return kind, number.unpack(self._take(number.size))[0]
+        if first not in _KINDS:
             raise BadValue('a value of no known kind')
-        number = self._take(width)
-        if kind == INTEGER or kind == FLOAT:
-            return kind, struct.unpack(more, number)[0]
-        length = int.from_bytes(number, 'big') if width else more
+        kind, width, length = _KINDS[first]
+        if width:
+            length = int.from_bytes(self._take(width), 'big')
         if kind == TEXT:
             return kind, self._take(length)
         if kind == EXTENSION:
@@ -91,14 +98,16 @@ class Reader:
     def value(self) -> bytes:
         """The next value, packed."""
         out = bytearray()
-        open_ = []              # of each collection that is open: how many values are to come, and what ends it
+        counts: list[int] = []          # of each collection that is open: how many values are to come
+        ends: list[bytes] = []          # and what ends it
         while True:
             kind, content = self.head()
             if kind in (LIST, MAP):
-                if len(open_) == _DEEPEST:
+                if len(ends) == _DEEPEST:
                     raise BadValue(f'it is nested deeper than {_DEEPEST} levels')
                 out += b'L' if kind == LIST else b'M'
-                open_.append([content, b']'] if kind == LIST else [2 * content, b'}'])
+                counts.append(content if kind == LIST else 2 * content)
+                ends.append(b']' if kind == LIST else b'}')
             else:
                 if kind == INTEGER or kind == FLOAT:
                     out += text(b'n', repr(content).encode())
@@ -106,13 +115,14 @@ class Reader:
                     out += text(b's', content)
                 else:
                     out += {NIL: b'Z', FALSE: b'f', TRUE: b't'}[kind]
-                if open_:
-                    open_[-1][0] -= 1
-            while open_ and open_[-1][0] == 0:
-                out += open_.pop()[1]
-                if open_:
-                    open_[-1][0] -= 1
-            if not open_:
+                if ends:
+                    counts[-1] -= 1
+            while ends and counts[-1] == 0:
+                counts.pop()
+                out += ends.pop()
+                if ends:
+                    counts[-1] -= 1
+            if not ends:
                 return bytes(out)
 
     def values(self) -> list[bytes]:
@@ -122,13 +132,13 @@ class Reader:
             raise BadValue('it holds no list of values')
         return [self.value() for _ in range(count)]
 
-    def fields(self, wanted: dict[int, Callable]) -> dict:
+    def fields(self, wanted: dict[int, Callable[[Reader], Any]]) -> dict[int | None, Any]:
         """The map that comes next: of the keys in `wanted`, what their methods read. All others are passed over."""
         kind, count = self.head()
         if kind != MAP:
             raise BadValue('there is no map')
         methods = {text(b'n', b'%d' % key): (key, method) for key, method in wanted.items()}
-        found = {}
+        found: dict[int | None, Any] = {}
         for _ in range(count):
             key, method = methods.get(self.value(), (None, Reader.value))
             found[key] = method(self)
