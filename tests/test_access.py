@@ -353,6 +353,20 @@ def test_no_privilege_but_execute_leads_to_all_of_them(operator):
         assert access.level(uid) < Level.FULL and not access.is_super(uid) and not access.executable(uid)
 
 
+@pytest.mark.parametrize('name', ['admin', 'chief', 'evaluator', 'web'])
+def test_who_is_there_already_keeps_the_password(operator, name):
+    access, before = operator, operator.rows()
+    for actor in (32, ADMIN):
+        access.user_create(actor, name, {'if_not_exists': True, 'password': 'mine'})
+    assert before == access.rows()
+
+
+def test_a_number_is_a_name_too():
+    access = Access()
+    access.user_create(ADMIN, 5, {'password': 'x'})
+    assert access.user('5').hash == password_hash('x')
+
+
 def test_who_may_alter_needs_to_write_and_no_more_than_a_level(operator):
     access = operator
     access.user_create(ADMIN, 'helper')

@@ -17,7 +17,8 @@ from boxsession.base.errors import ClientError
 from boxsession.lua import contract
 from boxsession.users.passwords import password_hash
 
-__all__ = ['ADMIN', 'GUEST', 'OPERATIONS', 'PUBLIC', 'SUPER', 'Access', 'Function', 'Grant', 'Level', 'User']
+__all__ = ['ADMIN', 'GUEST', 'OPERATIONS', 'PUBLIC', 'SUPER', 'Access', 'Function', 'Grant', 'Level', 'Rows',
+           'User']
 
 GUEST, ADMIN, PUBLIC, SUPER = 0, 1, 2, 31
 _SYSTEM = (GUEST, ADMIN, PUBLIC, SUPER)
@@ -29,7 +30,7 @@ _BITS = {name: 1 << number for number, name in enumerate(_PRIVILEGES)}
 _ALL = (1 << len(_PRIVILEGES)) - 1
 
 
-def _bits(*names):
+def _bits(*names: str) -> int:
     return sum(_BITS[name] for name in names)
 
 
@@ -87,10 +88,14 @@ class Grant:
     grantor: int
 
 
+# The rows of each table.
+Rows = dict[str, set[tuple[Any, ...]]]
+
+
 class Access:
     """All users, roles, functions and grants. A new one has admin, guest, and the roles public and super."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.users = {user.id: user for user in (
             User(GUEST, 'guest', 'user', ADMIN), User(ADMIN, 'admin', 'user', ADMIN),
             User(PUBLIC, 'public', 'role', ADMIN), User(SUPER, 'super', 'role', ADMIN))}
@@ -137,7 +142,7 @@ class Access:
         """Whether it is admin, or holds the role super."""
         return uid == ADMIN or SUPER in self._grantees(uid)
 
-    def rows(self) -> dict[str, set[tuple]]:
+    def rows(self) -> Rows:
         """All of it as rows of tables."""
         return {
             'users': {(u.id, u.name, u.kind, u.owner, u.hash) for u in self.users.values()},
@@ -166,9 +171,9 @@ class Access:
 
     def user_create(self, actor: int, name: object = None, options: object = None) -> None:
         options = _options(options, password=str, if_not_exists=bool)
-        self._create('user', actor, name, options)
-        if 'password' in options:
-            self._set_password(self._by_name(name), options['password'])
+        user = self._create('user', actor, name, options)
+        if user is not None and 'password' in options:
+            self._set_password(user, options['password'])
 
     def user_drop(self, actor: int, name: object = None, options: object = None) -> None:
         self._drop('user', actor, name, options)
@@ -272,25 +277,25 @@ class Access:
 
     # Inside
 
-    def _welcome(self, uid, creator):
+    def _welcome(self, uid: int, creator: int) -> None:
         """What everybody new has."""
         self._put(uid, 'role', PUBLIC, _bits('execute'), ADMIN)
         self._put(uid, 'universe', _UNIVERSE, _bits('session', 'usage'), ADMIN)
         if uid != GUEST:
             self._put(uid, 'user', uid, _bits('alter'), creator)
 
-    def _put(self, grantee, kind, object_id, privileges, grantor):
+    def _put(self, grantee: int, kind: str, object_id: int, privileges: int, grantor: int) -> None:
         key = grantee, kind, object_id
         if privileges:
             self.grants[key] = Grant(*key, privileges, grantor)
         else:
             self.grants.pop(key, None)
 
-    def _granted(self, grantee, kind, object_id):
+    def _granted(self, grantee: int, kind: str, object_id: int) -> int:
         grant = self.grants.get((grantee, kind, object_id))
         return grant.privileges if grant else 0
 
-    def _by_name(self, name):
+    def _by_name(self, name: Any) -> User | None:
         for user in self.users.values():
             if user.name == name:
                 return user
@@ -304,19 +309,19 @@ class Access:
             user = self._by_name(name)
         return user if user is not None and user.kind == kind else None
 
-    def _function(self, name):
+    def _function(self, name: Any) -> Function | None:
         for function in self.functions.values():
             if name in (function.name, function.id) and not isinstance(name, bool):
                 return function
         return None
 
-    def _roles_of(self, grantee) -> Iterator[int]:
+    def _roles_of(self, grantee: int) -> Iterator[int]:
         bit = _bits('execute')
         for grant in self.grants.values():
             if grant.grantee == grantee and grant.type == 'role' and grant.privileges & bit and grant.object != _EVERY:
                 yield grant.object
 
-    def _grantees(self, uid) -> set[int]:
+    def _grantees(self, uid: int) -> set[int]:
         """A user and all roles that it has, directly or by another role."""
         found, new = set(), [uid]
         while new:
@@ -326,14 +331,14 @@ class Access:
                 new += self._roles_of(grantee)
         return found
 
-    def _has(self, uid, privilege, kind, object_id):
+    def _has(self, uid: int, privilege: str, kind: str, object_id: int) -> bool:
         if uid == ADMIN:
             return True
         bit = _BITS[privilege]
         objects = [('universe', _UNIVERSE), (kind, _EVERY), (kind, object_id)]
         return any(self._granted(grantee, *where) & bit for grantee in self._grantees(uid) for where in objects)
 
-    def _name(self, uid):
+    def _name(self, uid: int) -> str:
         user = self.users.get(uid)
         return user.name if user else str(uid)
 
@@ -341,56 +346,58 @@ class Access:
         """The error for what a user may not do."""
         return ClientError('ACCESS_DENIED', privilege.capitalize(), kind, name, self._name(uid))
 
-    def _need(self, actor, privilege, kind, object_id, name, owner=None):
+    def _need(self, actor: int, privilege: str, kind: str, object_id: int, name: str, owner: int | None = None) -> None:
         if actor != owner and not self._has(actor, privilege, kind, object_id):
             raise self.denied(actor, privilege, kind, name)
 
-    def _need_to_write(self, actor, space):
+    def _need_to_write(self, actor: int, space: str) -> None:
         """Tarantool keeps these things in spaces, and says so."""
         for privilege in ('read', 'write'):
             if not self._has(actor, privilege, 'universe', _UNIVERSE):
                 raise self.denied(actor, privilege, 'space', space)
 
-    def _sees(self, actor, kind, thing):
+    def _sees(self, actor: int, kind: str, thing: User | Function) -> bool:
         if actor in (thing.id if kind != 'function' else None, thing.owner) or thing.id == PUBLIC and kind == 'role':
             return True
         if self._has(actor, 'read', 'universe', _UNIVERSE):
             return True
         return any(self._granted(grantee, kind, where) for grantee in self._grantees(actor) for where in (thing.id, _EVERY))
 
-    def _visible(self, actor, name, kind):
+    def _visible(self, actor: int, name: Any, kind: str) -> User | None:
         user = self._find(name, kind)
         return user if user is not None and self._sees(actor, kind, user) else None
 
-    def _visible_function(self, actor, name):
+    def _visible_function(self, actor: int, name: Any) -> Function | None:
         function = self._function(name)
         return function if function is not None and self._sees(actor, 'function', function) else None
 
-    def _known(self, actor, name, kind):
+    def _known(self, actor: int, name: Any, kind: str) -> User:
         user = self._visible(actor, name, kind)
         if user is None:
             raise ClientError('NO_SUCH_USER' if kind == 'user' else 'NO_SUCH_ROLE', _text(name))
         return user
 
-    def _create(self, kind, actor, name, options):
+    def _create(self, kind: str, actor: int, name: Any, options: dict[str, Any]) -> User | None:
+        """The new user or role; None for one that is there already, of which nothing changes."""
         if isinstance(name, (int, float)) and not isinstance(name, bool):
             name = f'{name:g}'
         name = _identifier(name)
         self._need_to_write(actor, '_user')
         if self._by_name(name) is not None:
             if options.get('if_not_exists'):
-                return
+                return None
             raise ClientError('USER_EXISTS' if kind == 'user' else 'ROLE_EXISTS', name)
         self._need(actor, 'create', kind, _EVERY, name)
         if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
             raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'who logs in needs a name without blanks, `:` and '
                               f'`@`, of up to {_USER_NAME_LENGTH} characters')
         self.last_id += 1
-        self.users[self.last_id] = User(self.last_id, name, kind, actor)
+        user = self.users[self.last_id] = User(self.last_id, name, kind, actor)
         if kind == 'user':
-            self._welcome(self.last_id, actor)
+            self._welcome(user.id, actor)
+        return user
 
-    def _drop(self, kind, actor, name, options):
+    def _drop(self, kind: str, actor: int, name: Any, options: Any) -> None:
         options = _options(options, if_exists=bool)
         user = self._visible(actor, name, kind)
         if user is None:
@@ -410,11 +417,11 @@ class Access:
             del self.grants[key]
         self._forget_grants(kind, user.id)
 
-    def _forget_grants(self, kind, object_id):
+    def _forget_grants(self, kind: str, object_id: int) -> None:
         for key in [key for key in self.grants if key[1:] == (kind, object_id)]:
             del self.grants[key]
 
-    def _set_password(self, user, password):
+    def _set_password(self, user: User, password: str | bytes) -> None:
         if user.id == GUEST and password not in ('', b''):
             raise ClientError('GUEST_USER_PASSWORD')
         self.users[user.id] = replace(user, hash=password_hash(password))
@@ -429,7 +436,7 @@ class Access:
 
     # Grants
 
-    def _object(self, actor, kind, name):
+    def _object(self, actor: int, kind: str, name: Any) -> int:
         """The id of what a privilege is on."""
         if kind == 'universe':
             return _UNIVERSE
@@ -442,7 +449,7 @@ class Access:
             return function.id
         return self._known(actor, name, kind).id
 
-    def _privileges(self, privileges, kind):
+    def _privileges(self, privileges: Any, kind: Any) -> int:
         if not isinstance(kind, str) or kind not in _GRANTABLE:
             raise ClientError('UNKNOWN_SCHEMA_OBJECT', _text(kind))
         bits = 0
@@ -452,7 +459,7 @@ class Access:
             bits |= _BITS[name]
         return bits
 
-    def _arguments(self, arguments, flag):
+    def _arguments(self, arguments: tuple[Any, ...], flag: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         privileges, kind, name, options = (*arguments, None, None, None, None)[:4]
         if kind is None:
             # A role alone.
@@ -461,7 +468,7 @@ class Access:
             return 'execute', 'role', privileges, _options(name, **{flag: bool})
         return privileges, kind, name, _options(options, **{flag: bool})
 
-    def _need_to_grant(self, actor, grantee, kind, object_id, name):
+    def _need_to_grant(self, actor: int, grantee: User, kind: str, object_id: int, name: Any) -> None:
         if not self._has(actor, 'write', 'universe', _UNIVERSE):
             raise self.denied(actor, 'write', 'space', '_priv')
         if grantee.id == ADMIN:
@@ -475,7 +482,7 @@ class Access:
         if actor not in (ADMIN, owner):
             raise self.denied(actor, 'grant', kind, _text('' if name is None else name))
 
-    def _grant(self, grantee, actor, *arguments):
+    def _grant(self, grantee: User, actor: int, *arguments: Any) -> None:
         privileges, kind, name, options = self._arguments(arguments, 'if_not_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
@@ -491,7 +498,7 @@ class Access:
             raise ClientError('ROLE_LOOP', _text(name), grantee.name)
         self._put(grantee.id, kind, object_id, had | bits, actor)
 
-    def _revoke(self, grantee, actor, *arguments):
+    def _revoke(self, grantee: User, actor: int, *arguments: Any) -> None:
         privileges, kind, name, options = self._arguments(arguments, 'if_exists')
         bits = self._privileges(privileges, kind)
         object_id = self._object(actor, kind, name)
@@ -505,7 +512,7 @@ class Access:
         self._need_to_grant(actor, grantee, kind, object_id, name)
         self._put(grantee.id, kind, object_id, had & ~bits, actor)
 
-    def _info(self, user) -> list[list[str]]:
+    def _info(self, user: User | None) -> list[list[str]]:
         if user is None:
             return []
         shown = []
@@ -526,7 +533,7 @@ OPERATIONS = {f'{kind}_{verb}': verb not in ('exists', 'info')
               for verb in verbs}
 
 
-def _text(value) -> str:
+def _text(value: Any) -> str:
     """A name as errors tell it."""
     if value is None:
         return 'nil'
@@ -537,7 +544,7 @@ def _text(value) -> str:
     return value.decode(errors='replace') if isinstance(value, bytes) else str(value)
 
 
-def _identifier(name) -> str:
+def _identifier(name: Any) -> str:
     if name is None:
         raise ClientError('ILLEGAL_PARAMS', 'a name is expected')
     if not isinstance(name, str) or not name or not name.replace(' ', 'x').isprintable() or len(name) > _NAME_BYTES:
@@ -545,7 +552,7 @@ def _identifier(name) -> str:
     return name
 
 
-def _options(options, **types) -> dict[str, Any]:
+def _options(options: Any, **types: type) -> dict[str, Any]:
     if options is None or options == []:        # an empty table
         return {}
     if not isinstance(options, dict):
