@@ -4,6 +4,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = ['Address', 'is_local_peer', 'peer_text', 'socket_text']
 
@@ -80,25 +81,25 @@ class Address:
         # Python before 3.13 does not know ::ffff:127.0.0.1 as a loopback address.
         return (getattr(ip, 'ipv4_mapped', None) or ip).is_loopback
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.path:
             return f'unix:{self.path}'
         return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
 
 
-def peer_text(address) -> str:
+def peer_text(address: Any) -> str:
     """The other end of a connection as box.session.peer() tells it; `address` is what accept() gave."""
     if isinstance(address, tuple):
         return str(Address(host=address[0], port=address[1]))
     return 'unix/:(socket)'
 
 
-def is_local_peer(name) -> bool:
+def is_local_peer(name: Any) -> bool:
     """Whether a connection stays on this machine; `name` is what getpeername() or accept() gave."""
     return not isinstance(name, tuple) or Address(host=name[0]).is_local
 
 
-def socket_text(name) -> str:
+def socket_text(name: Any) -> str:
     """Where a socket listens, as users write it; `name` is what getsockname() gave."""
     if isinstance(name, tuple):
         return str(Address(host=name[0], port=name[1]))

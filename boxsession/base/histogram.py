@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from typing import Any
 
 __all__ = ['BOUNDS', 'Histogram']
 
@@ -23,7 +24,7 @@ class Histogram:
 
     __slots__ = ('counts', 'seconds')
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)
         self.seconds = 0.0
 
@@ -42,7 +43,7 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
-    def snapshot(self) -> dict:
+    def snapshot(self) -> dict[str, Any]:
         """How many there were, their sum in seconds, and how many were at most so long: [bound, number] by bound."""
         buckets, so_far = [], 0
         for bound, count in zip(BOUNDS, self.counts, strict=False):

@@ -97,6 +97,10 @@ _NAME, _KEYWORD, _STRING, _NUMBER, _COMMENT, _OP, _OTHER = 'name', 'keyword', 's
 _OPERANDS = {_NAME, _STRING, _NUMBER}
 
 
+# Where something starts and stops in a text.
+Span = tuple[int, int]
+
+
 def _go_on() -> None:
     pass
 
@@ -176,10 +180,11 @@ def _told(data: bytes) -> str:
     return f'{len(data)} bytes, {tag}'
 
 
-def _without(text, spans, brief) -> str:
+def _without(text: bytes, spans: list[Span], brief: bool) -> str:
     if not spans:
         return text.decode(errors='backslashreplace')
-    pieces, at = [], 0
+    pieces: list[str] = []
+    at = 0
     for start, stop in spans:
         pieces.append(text[at:start].decode(errors='backslashreplace'))
         pieces.append('***' if brief else f'*** ({_told(text[start:stop])})')
@@ -188,7 +193,7 @@ def _without(text, spans, brief) -> str:
     return ''.join(pieces)
 
 
-def _secrets(text, is_cut, all_literals, pause) -> list[tuple[int, int]]:
+def _secrets(text: bytes, is_cut: bool, all_literals: bool, pause: Callable[[], None]) -> list[Span]:
     """Where the secrets of a statement are, in order, without overlaps."""
     spans = _scan(text, 0, pause, all_literals)
     if is_cut:
@@ -205,8 +210,8 @@ def _secrets(text, is_cut, all_literals, pause) -> list[tuple[int, int]]:
 _RUN_AT_CUT = 1024
 
 
-def _joined(spans):
-    found: list[tuple[int, int]] = []
+def _joined(spans: list[Span]) -> list[Span]:
+    found: list[Span] = []
     for start, stop in sorted(spans):
         if start >= stop:
             continue
@@ -217,7 +222,7 @@ def _joined(spans):
     return found
 
 
-def _scan(text, depth, pause, all_literals=False):
+def _scan(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool = False) -> list[Span]:
     """The secrets of a text; at depth 0 of a statement, below that of what stands in a literal or a comment."""
     if not all_literals and not _HINT.search(text):
         return []
@@ -238,9 +243,9 @@ def _scan(text, depth, pause, all_literals=False):
     return _joined(spans + found)
 
 
-def _userinfo(text, run):
+def _userinfo(text: bytes, run: re.Pattern[bytes]) -> list[Span]:
     """Passwords of URLs, and of `user:password@host`."""
-    spans = []
+    spans: list[Span] = []
     if b'@' in text:
         for match in run.finditer(text):
             start, stop = match.span()
@@ -264,19 +269,19 @@ class _Token:
 
     __slots__ = ('kind', 'start', 'stop', 'text', 'is_first', 'inside')
 
-    def __init__(self, kind, start, stop, text, is_first, inside=None):
+    def __init__(self, kind: str, start: int, stop: int, text: bytes, is_first: bool, inside: Span | None = None):
         self.kind = kind
         self.start = start
         self.stop = stop
         self.text = text
         self.is_first = is_first
-        self.inside = inside
+        self.inside = inside or (start, stop)
 
 
-def _tokens(text, depth, pause):
+def _tokens(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[_Token], list[Span]]:
     """The tokens of a text, and what is secret in its command lines."""
     tokens: list[_Token] = []
-    spans: list[tuple[int, int]] = []
+    spans: list[Span] = []
     at, end, is_first = 0, len(text), True
     match_at = _TOKEN.match
     while at < end:
@@ -284,7 +289,7 @@ def _tokens(text, depth, pause):
             pause()
         match = match_at(text, at)
         assert match is not None            # any byte is a token
-        kind, start, at = match.lastgroup, at, match.end()
+        kind, start, at = match.lastgroup or _OTHER, at, match.end()
         if kind == 'blank':
             is_first = is_first or b'\n' in match.group()
             continue
@@ -316,7 +321,7 @@ def _tokens(text, depth, pause):
     return tokens, spans
 
 
-def _long_bracket(text, start, at):
+def _long_bracket(text: bytes, start: int, at: int) -> tuple[int, Span]:
     level = at - start - 2 - (2 if text[start] == 45 else 0)
     for match in _CLOSING.finditer(text, at):
         if match.end() - match.start() - 1 == level:
@@ -324,13 +329,13 @@ def _long_bracket(text, start, at):
     return len(text), (at, len(text))
 
 
-def _command_at(text, start) -> re.Match[bytes]:
+def _command_at(text: bytes, start: int) -> re.Match[bytes]:
     match = _COMMAND.match(text, start)
     assert match is not None
     return match
 
 
-def _command(text, start, takes_all):
+def _command(text: bytes, start: int, takes_all: bool) -> tuple[int, list[Span]]:
     """Where a command line goes on to be looked at, and its secrets."""
     match = _command_at(text, start)
     if match[1].lower() in _COMMANDS:
@@ -339,12 +344,12 @@ def _command(text, start, takes_all):
     return stop, _behind_user(text, min(match.end(), stop), stop)
 
 
-def _line_end(text, at):
+def _line_end(text: bytes, at: int) -> int:
     stop = text.find(b'\n', at)
     return len(text) if stop < 0 else stop
 
 
-def _behind_user(text, start, stop):
+def _behind_user(text: bytes, start: int, stop: int) -> list[Span]:
     """What follows the first word; that word itself, if it is alone."""
     match = _ARGUMENTS.match(text, start, stop)
     if match is None:
@@ -355,7 +360,7 @@ def _behind_user(text, start, stop):
 
 # What the tokens say ----------------------------------------------------------------------------------------------------
 
-def _is_sensitive(name):
+def _is_sensitive(name: bytes) -> bool:
     return len(name) <= _NAME_LENGTH and (_SENSITIVE.search(name) is not None
                                           or _SENSITIVE_CAMEL.search(name) is not None)
 
@@ -372,7 +377,8 @@ class _Reader:
         is_evasive: a password's function may be reached by another way than its name.
     """
 
-    def __init__(self, text, tokens, depth, known, calls, all_literals, all_rights, pause):
+    def __init__(self, text: bytes, tokens: list[_Token], depth: int, known: set[bytes], calls: set[bytes],
+                 all_literals: bool, all_rights: bool, pause: Callable[[], None]):
         self._text = text
         self._tokens = [token for token in tokens if token.kind != _COMMENT]
         self._comments = [token for token in tokens if token.kind == _COMMENT]
@@ -385,12 +391,13 @@ class _Reader:
         self._pause = pause
         self.is_evasive = False
         self._is_schema = b'schema' in text
-        self._spans: list[tuple[int, int]] = []
+        self._spans: list[Span] = []
         # opener, is secret inside, pending before, function, makes a key
         self._stack: list[tuple[bytes, bool, bool, bytes, bool]] = []
         self._making = 0                # how many of these make a key
         self._inside = 0                # how many of these are secret inside
-        self._target = None             # the name that an assignment gives a value, and how deep that is
+        # The name that an assignment gives a value, and how deep that is.
+        self._target: tuple[bytes, int] | None = None
         self._has_value = False         # what is pending would be a secret itself; else it only takes one
         self._armed = -1                # how deep the expression is whose literals are secrets
         self._is_list = False           # it goes on behind a comma
@@ -401,7 +408,7 @@ class _Reader:
         self._stop_of_line = 0          # up to here it was looked at again
         self._chain: list[_Token] = []  # literals and names joined by `..` so far
 
-    def read(self):
+    def read(self) -> list[Span]:
         for number, token in enumerate(self._comments):
             if not number % _STEP:
                 self._pause()
@@ -435,12 +442,12 @@ class _Reader:
         return self._spans
 
     @property
-    def _is_secret(self):
+    def _is_secret(self) -> bool:
         return self._inside > 0 or self._armed >= 0
 
     # Lines that somebody took for \login
 
-    def _bare_login(self, tokens):
+    def _bare_login(self, tokens: list[_Token]) -> int:
         """Two names at the beginning are no Lua: cuts what stands behind them on their line; gives the token behind it."""
         if tokens and tokens[0].text == b'/':           # as other programs want it
             tokens = tokens[1:]
@@ -450,7 +457,7 @@ class _Reader:
             return 0
         return self._cut_line(tokens, 0)
 
-    def _cut_line(self, tokens, index):
+    def _cut_line(self, tokens: list[_Token], index: int) -> int:
         start = tokens[index].stop
         stop = _line_end(self._text, start)
         self._spans += _behind_user(self._text, start, stop)
@@ -460,7 +467,7 @@ class _Reader:
 
     # Names
 
-    def _name(self, token, previous, index):
+    def _name(self, token: _Token, previous: _Token | None, index: int) -> None:
         text = token.text
         if previous is not None and _ends_operand(previous):        # a statement begins
             self._target = None
@@ -482,7 +489,8 @@ class _Reader:
             self._note_target()
             if previous is not None and previous.text in (b'==', b'~=') and index > 1:
                 self._cut(self._tokens[index - 2])
-            if text in _TAKEN and self._is_path(previous) and previous.text != b',' and self._is_value(index):
+            if text in _TAKEN and previous is not None and self._is_path(previous) and previous.text != b',' \
+                    and self._is_value(index):
                 self.is_evasive = True
         elif text in self._known:
             self._pending = self._has_value = True
@@ -490,7 +498,7 @@ class _Reader:
             self._chain = []
         self._chain.append(token)
 
-    def _is_value(self, index):
+    def _is_value(self, index: int) -> bool:
         """Whether the name at `index` is neither called nor set, nor handed to a function that is to call it."""
         if index + 1 == len(self._tokens):
             return False
@@ -498,18 +506,18 @@ class _Reader:
         return not (after.kind == _STRING or after.text in (b'(', b'{', b'=', b'==', b'~=')
                     or after.text == b',' and self._stack and self._stack[-1][0] == b'(')
 
-    def _note_target(self):
+    def _note_target(self) -> None:
         """f = box.schema.user.passwd: f takes a secret, too."""
         if self._target is not None and self._target[1] == len(self._stack):
             self._calls.add(self._target[0])
 
-    def _is_path(self, previous):
+    def _is_path(self, previous: _Token | None) -> bool:
         return previous is not None and previous.kind == _OP and previous.text in (b'.', b':', b',')
 
-    def _joins(self, previous):
+    def _joins(self, previous: _Token | None) -> bool:
         return previous is not None and previous.kind == _OP and previous.text in _LINKS
 
-    def _keyword(self, token, index):
+    def _keyword(self, token: _Token, index: int) -> None:
         text = token.text
         if text == b'in' and self._pending:
             self._arm(True)
@@ -520,7 +528,7 @@ class _Reader:
         self._pending = self._is_key = False
         self._chain = []
 
-    def _function(self, index):
+    def _function(self, index: int) -> None:
         """A function with a parameter that is a secret takes a secret."""
         tokens, name, at = self._tokens, None, index + 1
         while at < len(tokens) and (tokens[at].kind == _NAME or tokens[at].text in (b'.', b':')):
@@ -541,13 +549,13 @@ class _Reader:
 
     # Literals
 
-    def _cut(self, token):
+    def _cut(self, token: _Token) -> None:
         if token.kind == _STRING:
             self._spans.append(token.inside)
         elif token.kind == _NUMBER:
             self._spans.append((token.start, token.stop))
 
-    def _string(self, token, previous, index):
+    def _string(self, token: _Token, previous: _Token | None, index: int) -> None:
         if self._first_on_line is None:
             self._first_on_line = token
         if not self._joins(previous):
@@ -570,10 +578,10 @@ class _Reader:
         if not self._stack or self._stack[-1][0] != b'[':
             self._pending = False
 
-    def _is_in_brackets(self, index):
+    def _is_in_brackets(self, index: int) -> bool:
         return index > 0 and self._tokens[index - 1].text == b'[' and self._is_plain_key(index - 1)
 
-    def _look_inside(self, token):
+    def _look_inside(self, token: _Token) -> None:
         start, stop = token.inside
         content = self._text[start:stop]
         if not _HINT.search(content):
@@ -587,7 +595,7 @@ class _Reader:
                 first, last = places(first), places(last)
             self._spans.append((start + first, start + last))
 
-    def _look_behind_quote(self, token):
+    def _look_behind_quote(self, token: _Token) -> None:
         """A literal has no end, so the line's quotes may all be taken wrongly, as in `don't password = '...'`."""
         assert self._first_on_line is not None
         start = self._first_on_line.inside[0]
@@ -596,7 +604,7 @@ class _Reader:
             for first, last in _scan(self._text[start:self._stop_of_line], self._depth + 1, self._pause):
                 self._spans.append((start + first, start + last))
 
-    def _userinfo_by_pieces(self, token):
+    def _userinfo_by_pieces(self, token: _Token) -> None:
         """'ann:' .. password .. '@host'."""
         match = _HOST_FOLLOWS.match(token.text)
         if match is None or not self._chain:
@@ -618,7 +626,7 @@ class _Reader:
 
     # Operators
 
-    def _operator(self, token, previous, index):
+    def _operator(self, token: _Token, previous: _Token | None, index: int) -> None:
         text = token.text
         pending, is_key = self._pending, self._is_key
         if text in _PAIRS:
@@ -650,8 +658,9 @@ class _Reader:
         elif text == b'=' or text in (b'==', b'~='):
             if pending and self._has_value or is_key and self._is_text:
                 self._arm(text == b'=' and not (self._stack and self._stack[-1][0] == b'{'), token)
-            is_name = text == b'=' and previous is not None and previous.kind == _NAME
-            self._target = (previous.text, len(self._stack)) if is_name else None
+            self._target = None
+            if text == b'=' and previous is not None and previous.kind == _NAME:
+                self._target = previous.text, len(self._stack)
             self._pending = self._is_key = False
         elif text == b':':
             if self._is_text and (pending or is_key):
@@ -663,7 +672,7 @@ class _Reader:
             if self._armed == len(self._stack) and (not self._is_list or in_brackets):
                 self._disarm()
             self._pending = pending and not in_brackets
-            if pending and in_brackets and not self._stack[-1][1] and previous.kind == _NAME \
+            if pending and in_brackets and not self._stack[-1][1] and previous is not None and previous.kind == _NAME \
                     and self._stack[-1][3] not in _RIGHTS and (_TAKES_SECRET.search(previous.text[:_NAME_LENGTH])
                                                                or previous.text in self._calls):
                 self._stack[-1] = (self._stack[-1][0], True, *self._stack[-1][2:])      # pcall(passwd, '...')
@@ -680,12 +689,12 @@ class _Reader:
         if text not in _LINKS:
             self._chain = []
 
-    def _is_plain_key(self, index):
+    def _is_plain_key(self, index: int) -> bool:
         """Whether the bracket at `index` holds one literal, and nothing else."""
         inside = self._tokens[index + 1:index + 3]
         return len(inside) == 2 and inside[0].kind in (_STRING, _NUMBER) and inside[1].text == b']'
 
-    def _arm(self, is_list, token=None):
+    def _arm(self, is_list: bool, token: _Token | None = None) -> None:
         if self._armed < 0:
             self._armed, self._is_list = len(self._stack), is_list
         if self._is_text and token is not None:
@@ -693,20 +702,20 @@ class _Reader:
             if match is not None and match[1] not in _KEYWORDS:
                 self._spans.append(match.span(1))
 
-    def _disarm(self):
+    def _disarm(self) -> None:
         self._armed = -1
 
 
-def _ends_operand(token):
+def _ends_operand(token: _Token) -> bool:
     return token.kind in _OPERANDS or token.text in (b')', b']', b'}', b'nil', b'true', b'false', b'end')
 
 
-def _value(pieces):
+def _value(pieces: list[bytes]) -> bytes:
     """What literals are, joined; empty where that is too long for a name."""
     return b'' if sum(map(len, pieces)) > _NAME_LENGTH else b''.join(_unescaped(piece)[0] for piece in pieces)
 
 
-def _unescaped(content):
+def _unescaped(content: bytes) -> tuple[bytes, Callable[[int], int]]:
     """The value of a literal's content, and what gives the place in the content for one in the value."""
     if b'\\' not in content:
         return content, lambda place: place
@@ -730,7 +739,7 @@ def _unescaped(content):
         sources.append(at)
     pieces.append(content[at:])
 
-    def place(where):
+    def place(where: int) -> int:
         index = bisect_right(values, where) - 1
         return sources[index] + where - values[index]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,12 +38,8 @@ SCRAMBLE_BYTES = 20
 Extension = msgpack.ExtType
 
 
-class _NeedData:
-    __slots__ = ()
-
-
 # What next_event() gives when it has nothing until more bytes come.
-NEED_DATA = _NeedData()
+NEED_DATA = None
 
 
 @dataclass(slots=True)
@@ -73,6 +70,8 @@ class BadFrame:
     message: str
     is_too_long: bool = False
 
+
+Event = Request | BadRequest | BadFrame
 
 # How many bytes follow the first of an unsigned integer.
 _WIDTHS = {0xcc: 1, 0xcd: 2, 0xce: 4, 0xcf: 8}
@@ -118,7 +117,7 @@ class IprotoProtocol:
         if self._at == len(self._buffer):
             self._buffer, self._at = b'', 0
 
-    def next_event(self):
+    def next_event(self) -> Event | None:
         """The next Request or BadRequest, a BadFrame (and nothing behind it), or NEED_DATA."""
         if self._broken:
             return NEED_DATA
@@ -151,12 +150,12 @@ class IprotoProtocol:
             self._buffer, self._at = b'', 0
         return self._request(data[start:stop])
 
-    def _break(self, message, is_too_long=False):
+    def _break(self, message: str, is_too_long: bool = False) -> BadFrame:
         self._broken = True
         self._buffer, self._at = b'', 0
         return BadFrame(_INVALID_MSGPACK, message, is_too_long)
 
-    def _request(self, frame):
+    def _request(self, frame: bytes) -> Event:
         # A header as all connectors write it, {type, sync}, of a request whose body is not looked at.
         if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1 and frame[2] not in _FIELDS:
             first = frame[4]
@@ -195,7 +194,7 @@ class IprotoProtocol:
         return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
 
 
-def _pairs(unpacker, frame):
+def _pairs(unpacker: msgpack.Unpacker, frame: bytes) -> Iterator[tuple[bytes, bytes]]:
     """The keys and values of the map that comes next, as they came; nothing is made of them."""
     count = unpacker.read_map_header()
     if count > _PAIRS_MAX:
@@ -235,7 +234,8 @@ def _is_list(raw: bytes) -> bool:
     return 0x90 <= raw[0] < 0xa0 or raw[0] in (0xdc, 0xdd)
 
 
-def _checked(kind, sync, body, key, of_kind, told):
+def _checked(kind: int, sync: int, body: dict[int, bytes], key: int,
+             of_kind: Callable[[bytes], Any], told: str) -> Request | BadRequest:
     """The request that a body of a kind makes."""
     raw, arguments = body.get(key, _NIL), body.get(_TUPLE, b'\x90')
     if raw == _NIL:
@@ -267,7 +267,7 @@ _NIL = b'\xc0'
 # By the first byte: how many bytes stand before a string's own.
 _STRING_HEADS = {0xc4: 2, 0xc5: 3, 0xc6: 5, 0xd9: 2, 0xda: 3, 0xdb: 5}
 
-_FIELDS = {
+_FIELDS: dict[int, tuple[int, Callable[[bytes], Any], str]] = {
     EVAL: (_EXPRESSION, _bytes, 'expression'), CALL: (_FUNCTION, _bytes, 'function name'),
     CALL_16: (_FUNCTION, _bytes, 'function name'), AUTH: (_USER, _bytes, 'user name'),
     SELECT: (_SPACE_ID, _integer, 'space id'), WATCH: (_EVENT_KEY, _bytes, 'event key'),
@@ -279,7 +279,7 @@ _FIELDS = {
 _pack = msgpack.Packer(use_bin_type=True, unicode_errors='surrogateescape', autoreset=True).pack
 
 
-def _frame(kind, sync, body) -> bytes:
+def _frame(kind: int, sync: int, body: Any) -> bytes:
     # {type, sync, schema version}
     payload = b'\x83\x00%s\x01%s\x05\x01%s' % (_pack(kind), _pack(sync), body)
     return b'\xce%s%s' % (len(payload).to_bytes(4, 'big'), payload)
@@ -319,7 +319,7 @@ def event(key: bytes) -> bytes:
     return _frame(_EVENT, 0, _pack({_EVENT_KEY: key.decode(errors='surrogateescape')}))
 
 
-def error(sync: int, code: int, message: str, kind: str = 'ClientError', fields: dict | None = None) -> bytes:
+def error(sync: int, code: int, message: str, kind: str = 'ClientError', fields: dict[int, Any] | None = None) -> bytes:
     """The answer to a request that failed: in the old form and as the map of 2.4 and later."""
     detail = {0: kind, 2: 0, 1: 'boxsession', 3: message, 4: 0, 5: code}
     if fields:
@@ -345,12 +345,12 @@ def scramble_matches(scramble: bytes, salt: bytes, kept: str) -> bool:
 
 # The client's side ----------------------------------------------------------------------------------------------------
 
-def _request(kind, sync, body) -> bytes:
+def _request(kind: int, sync: int, body: Any) -> bytes:
     payload = _pack({_TYPE: kind, _SYNC: sync}) + _pack(body)
     return b'\xce%s%s' % (len(payload).to_bytes(4, 'big'), payload)
 
 
-def eval_request(sync: int, expression: str, arguments: list) -> bytes:
+def eval_request(sync: int, expression: str, arguments: list[Any]) -> bytes:
     """EVAL; strings of any bytes have surrogates for those that are no UTF-8."""
     return _request(EVAL, sync, {_EXPRESSION: expression, _TUPLE: arguments})
 

@@ -34,15 +34,8 @@ _ENDINGS = b'\r\\.\x04'
 _GOODBYES = (b'~.', b'\x04')
 
 
-class _NeedData:
-    __slots__ = ()
-
-    def __repr__(self):
-        return 'NEED_DATA'
-
-
 # What next_event() gives when it has nothing until more bytes come.
-NEED_DATA = _NeedData()
+NEED_DATA = None
 
 
 @dataclass(slots=True)       # not frozen: one is made for each statement, and freezing doubles its price
@@ -96,6 +89,9 @@ class Quit:
 @dataclass(frozen=True, slots=True)
 class End:
     """The input has ended and everything in it has been handed out."""
+
+
+Event = Statement | Cancelled | More | TooLong | Foreign | Unfinished | Quit | End
 
 
 class ConsoleProtocol:
@@ -216,7 +212,7 @@ class ConsoleProtocol:
         if isinstance(statement, Statement) or self._doomed:
             self._held = statement.text + b'\n'
 
-    def next_event(self):
+    def next_event(self) -> Event | None:
         """The next event, or NEED_DATA."""
         if self._doomed:
             event = self._take_doomed()
@@ -248,7 +244,7 @@ class ConsoleProtocol:
         self._skipping = False
         self._scanned = 0
 
-    def _take_doomed(self):
+    def _take_doomed(self) -> Event | None:
         """The next event in front of the last interrupt, or None when there is no more."""
         buffer = self._buffer
         while True:
@@ -269,7 +265,7 @@ class ConsoleProtocol:
             if event is not None:
                 return event
 
-    def _take(self):
+    def _take(self) -> Event | None:
         buffer = self._buffer
         while True:
             newline = buffer.find(b'\n', self._scanned)
@@ -279,7 +275,7 @@ class ConsoleProtocol:
             if event is not None:
                 return event
 
-    def _cut_line(self, newline: int):
+    def _cut_line(self, newline: int) -> Event | None:
         """Takes the line that ends at `newline` off the buffer: the event that it completes, or None."""
         buffer = self._buffer
         stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
@@ -344,7 +340,7 @@ class ConsoleProtocol:
     def _is_over(self, count: int) -> bool:
         return bool(self.max_statement_bytes) and count > self.max_statement_bytes
 
-    def _take_partial(self):
+    def _take_partial(self) -> Event | None:
         """What to do with a line whose end is not there."""
         buffer = self._buffer
         if self.is_judging:

@@ -50,9 +50,9 @@ def changes(data: Mapping[str, Any]) -> dict[str, Any]:
     return checked
 
 
-def nested(values: Mapping[str, Any]) -> dict:
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings by dotted name as a mapping for each section; what is not set is left out."""
-    shown: dict = {}
+    shown: dict[str, Any] = {}
     for name, value in values.items():
         section, _, key = name.rpartition('.')
         if value is not None:

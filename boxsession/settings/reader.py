@@ -4,7 +4,7 @@ from __future__ import annotations
 import difflib
 import os
 import pwd
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,15 @@ from boxsession.settings.table import (
     LISTENER_SETTINGS,
     SETTINGS,
     ListenerConfig,
+    Setting,
     open_listener_problem,
 )
 
 __all__ = ['Config', 'load', 'read']
+
+
+# What is wrong, and in which line.
+Problem = tuple[int | None, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +43,7 @@ class Config:
     values: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False)
 
-    def __getitem__(self, name: str):
+    def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
 
@@ -47,16 +52,16 @@ class _Node:
 
     __slots__ = ('value', 'line', 'text')
 
-    def __init__(self, value, line=None, text=None):
+    def __init__(self, value: Any, line: int | None = None, text: str | None = None):
         self.value = value
         self.line = line
         self.text = repr(value) if text is None else text       # as it stands in the file
 
 
-def _from_yaml(node, loader, problems):
+def _from_yaml(node: yaml.Node, loader: yaml.SafeLoader, problems: list[Problem]) -> _Node:
     line = node.start_mark.line + 1
     if isinstance(node, yaml.MappingNode):
-        mapping = {}
+        mapping: dict[str, _Node] = {}
         for key_node, value_node in node.value:
             key = loader.construct_object(key_node, deep=True)
             if isinstance(key, int) and not isinstance(key, bool):
@@ -71,11 +76,12 @@ def _from_yaml(node, loader, problems):
         return _Node(mapping, line)
     if isinstance(node, yaml.SequenceNode):
         return _Node([_from_yaml(item, loader, problems) for item in node.value], line)
+    assert isinstance(node, yaml.ScalarNode)
     quote = node.style or ''
     return _Node(loader.construct_object(node, deep=True), line, quote + node.value + quote)
 
 
-def _from_data(value):
+def _from_data(value: Any) -> _Node:
     if isinstance(value, Mapping):
         return _Node({str(key) if isinstance(key, int) else key: _from_data(item) for key, item in value.items()})
     if isinstance(value, (list, tuple)):
@@ -83,7 +89,7 @@ def _from_data(value):
     return _Node(value)
 
 
-def _plain(node):
+def _plain(node: _Node) -> Any:
     if isinstance(node.value, dict):
         return {key: _plain(inner) for key, inner in node.value.items()}
     if isinstance(node.value, list):
@@ -94,13 +100,13 @@ def _plain(node):
 class _Reader:
     """Collects settings and problems from a tree of _Node."""
 
-    def __init__(self):
-        self.problems: list[tuple[int | None, str]] = []
+    def __init__(self, problems: list[Problem]):
+        self.problems = problems
 
-    def complain(self, node, message):
+    def complain(self, node: _Node, message: str) -> None:
         self.problems.append((node.line, message))
 
-    def unknown(self, node, name, known):
+    def unknown(self, node: _Node, name: str, known: Iterable[str]) -> None:
         key, prefix = name.rpartition('.')[2], name.rpartition('.')[0]
         near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
         place = f' in `{prefix}`' if prefix else ''
@@ -108,7 +114,7 @@ class _Reader:
         hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(names)}'
         self.complain(node, f'unknown key `{key}`{place}{hint}')
 
-    def checked(self, setting, node):
+    def checked(self, setting: Setting, node: _Node) -> Any:
         try:
             return setting.check(_plain(node))
         except ValueError as error:
@@ -121,7 +127,7 @@ class _Reader:
                 self.complain(node, f'`{setting.name}` is {got}: expected {expected}')
             return setting.default
 
-    def values(self, root):
+    def values(self, root: dict[str, _Node]) -> dict[str, Any]:
         found = {setting.name: setting.default for setting in SETTINGS}
         by_name = {setting.name: setting for setting in SETTINGS}
         sections = {name.partition('.')[0] for name in by_name if '.' in name}
@@ -147,7 +153,7 @@ class _Reader:
                         self.unknown(inner_node, name, names)
         return found
 
-    def listeners(self, root):
+    def listeners(self, root: dict[str, _Node]) -> tuple[ListenerConfig, ...]:
         node = root.get('listen')
         if node is None:
             return (ListenerConfig(Address.parse(DEFAULT_ADDRESS)),)
@@ -155,7 +161,7 @@ class _Reader:
             self.complain(node, '`listen` must be a list of listeners, each with an `address`')
             return ()
         found = [self.listener(item) for item in node.value]
-        seen = set()
+        seen: set[Address] = set()
         for item, listener in zip(node.value, found, strict=True):
             if listener is not None and listener.address in seen:
                 self.complain(item, f'`listen` has {listener.address} twice')
@@ -163,7 +169,7 @@ class _Reader:
                 seen.add(listener.address)
         return tuple(filter(None, found))
 
-    def listener(self, node):
+    def listener(self, node: _Node) -> ListenerConfig | None:
         if isinstance(node.value, str):
             node = _Node({'address': node}, node.line)
         if not isinstance(node.value, dict):
@@ -199,7 +205,7 @@ class _Reader:
             self.complain(node, open_listener_problem(listener))
         return listener
 
-    def uids(self, node, peers):
+    def uids(self, node: _Node, peers: dict[str, str]) -> dict[int, str]:
         found = {}
         for name, user in peers.items():
             try:
@@ -209,14 +215,14 @@ class _Reader:
         return found
 
 
-def _finish(root, problems, source):
-    reader = _Reader()
-    reader.problems = problems
+def _finish(root: _Node, problems: list[Problem], source: object) -> Config:
+    reader = _Reader(problems)
     if root.value is None:
         root = _Node({}, root.line)
     if not isinstance(root.value, dict):
         reader.complain(root, 'a config file is a mapping of settings')
-        values, listen = {}, ()
+        values: dict[str, Any] = {}
+        listen: tuple[ListenerConfig, ...] = ()
     else:
         values, listen = reader.values(root.value), reader.listeners(root.value)
     if reader.problems:
@@ -225,8 +231,8 @@ def _finish(root, problems, source):
     return Config(listen, values, _lines(root) if root.line else {})
 
 
-def _lines(node, prefix=''):
-    found = {}
+def _lines(node: _Node, prefix: str = '') -> dict[str, int]:
+    found: dict[str, int] = {}
     children = node.value if isinstance(node.value, dict) else dict(enumerate(node.value)) \
         if isinstance(node.value, list) else {}
     for key, inner in children.items():
@@ -235,7 +241,7 @@ def _lines(node, prefix=''):
     return found
 
 
-def load(path: str | os.PathLike) -> Config:
+def load(path: str | os.PathLike[str]) -> Config:
     """Reads a config file.
 
     Raises:
@@ -245,7 +251,7 @@ def load(path: str | os.PathLike) -> Config:
         text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError([f'{path}: cannot be read: {error.strerror}']) from None
-    problems: list[tuple[int | None, str]] = []
+    problems: list[Problem] = []
     try:
         loader = yaml.SafeLoader(text)
         try:

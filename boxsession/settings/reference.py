@@ -1,12 +1,14 @@
 """The settings for people: the commented config file, and the list in the documentation."""
 from __future__ import annotations
 
-from boxsession.settings.table import FOR_UNIX_SOCKETS, LISTENER_SETTINGS, SETTINGS
+from collections.abc import Iterable, Iterator
+
+from boxsession.settings.table import FOR_UNIX_SOCKETS, LISTENER_SETTINGS, SETTINGS, Setting
 
 __all__ = ['default_file', 'reference']
 
 
-def _shown(setting) -> str:
+def _shown(setting: Setting) -> str:
     if setting.example:
         return setting.example
     if setting.default is None:
@@ -38,7 +40,7 @@ def default_file() -> str:
 
 def reference() -> str:
     """The settings as docs/configuration.rst lists them."""
-    def entries(table):
+    def entries(table: Iterable[Setting]) -> Iterator[str]:
         for setting in table:
             default = f' ({_shown(setting)})' if setting.default is not None else ''
             live = ' *' if setting.is_live else ' +' if setting.is_reloaded else ''
@@ -48,6 +50,6 @@ def reference() -> str:
                       *entries(LISTENER_SETTINGS)])
 
 
-def _commented(setting, key, indent, off) -> list[str]:
+def _commented(setting: Setting, key: str, indent: str, off: bool) -> list[str]:
     """A setting's help and its line; `off` where the line shows an example that is not in force."""
     return [f'{indent}# {setting.help}', f'{indent}{"# " if off else ""}{key}: {_shown(setting)}']

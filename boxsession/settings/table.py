@@ -14,13 +14,16 @@ __all__ = ['DEFAULT_ADDRESS', 'FOR_UNIX_SOCKETS', 'LISTENER_SETTINGS', 'SETTINGS
            'open_listener_problem']
 
 
+Check = Callable[[Any], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One row of the table."""
 
     name: str                               # dotted path in the file
     default: Any
-    check: Callable[[Any], Any]             # the value for the program, or ValueError with what was expected
+    check: Check                            # the value for the program, or ValueError with what was expected
     help: str                               # what it is for, in one sentence
     example: str = ''                       # what the commented file shows instead of the default
     is_live: bool = False                   # whether a running server can change it (box.cfg, and a reload of the file)
@@ -33,59 +36,59 @@ class Setting:
 _MOST = 1 << 46
 
 
-def _whole(expected='a whole number, 0 or more', least=1, most=_MOST):
+def _whole(expected: str = 'a whole number, 0 or more', least: int = 1, most: int = _MOST) -> Check:
     """A check for 0 or a whole number in a range, which `expected` tells."""
-    def check(value):
+    def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or least <= value <= most):
             raise ValueError(expected)
         return value
     return check
 
 
-def _seconds(value):
+def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
         raise ValueError('a number of seconds, 0 or more')
     return value
 
 
-def _text(value):
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError('text')
     return value
 
 
-def _flag(value):
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError('true or false')
     return value
 
 
-def _one_of(*known):
-    def check(value):
+def _one_of(*known: str) -> Check:
+    def check(value: Any) -> str:
         # YAML 1.1 reads some words as booleans: `off` is meant as text where a word is expected.
         if isinstance(value, bool):
             value = 'on' if value else 'off'
         if value not in known:
             raise ValueError(' or '.join(known))
-        return value
+        return str(value)
     return check
 
 
-def _address(value):
+def _address(value: Any) -> Address:
     return Address.parse(_text(value))
 
 
-def _address_text(value):
+def _address_text(value: Any) -> str:
     return str(_address(value))
 
 
-def _mode(value):
+def _mode(value: Any) -> int:
     if isinstance(value, str) and re.fullmatch('0?[0-7]{3}', value):
         return int(value, 8)
     raise ValueError('four octal digits in quotes, as in "0660"')
 
 
-def _owner(value):
+def _owner(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     try:
@@ -94,7 +97,7 @@ def _owner(value):
         raise ValueError('a user of this machine') from None
 
 
-def _group(value):
+def _group(value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
         return value
     try:
@@ -112,7 +115,7 @@ class TLSConfig:
     ca: str | None = None
 
 
-def _tls(value):
+def _tls(value: Any) -> TLSConfig:
     expected = 'the files of a certificate, as in {cert: FILE, key: FILE, ca: FILE}; with ca, clients must have one, too'
     if not isinstance(value, dict) or not {'cert', 'key'} <= value.keys() <= {'cert', 'key', 'ca'} or not all(
             isinstance(path, str) and path for path in value.values()):
@@ -120,7 +123,7 @@ def _tls(value):
     return TLSConfig(**value)
 
 
-def _peers(value):
+def _peers(value: Any) -> dict[str, str]:
     if not isinstance(value, dict) or not value or not all(
             isinstance(name, str) and name and isinstance(user, str) and user for name, user in value.items()):
         raise ValueError('users by uid or certificate name, as in {0: admin, 1000: ops}')

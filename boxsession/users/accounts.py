@@ -6,7 +6,7 @@ it is cancelled or gone meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gevent
@@ -46,7 +46,7 @@ class Accounts:
         """What is in force now. Not to be changed."""
         return self._store.access
 
-    def perform(self, operation: str, actor: int, arguments: list,
+    def perform(self, operation: str, actor: int, arguments: Sequence[Any],
                 tell: Callable[[], None] = lambda: None) -> tuple[Any, bool]:
         """Does what `users.access.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
         changed, when it is stored. `tell` is called when something has, also where the caller does not wait for that.
@@ -59,7 +59,7 @@ class Accounts:
             return getattr(self.access, operation)(actor, *arguments), False
         return self._do(self._transact, lambda access: getattr(access, operation)(actor, *arguments), tell)
 
-    def _do(self, function: Callable, *arguments):
+    def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs a function that calls the store, in its turn. It goes on when its caller is torn away."""
         if self._in_memory:
             return function(*arguments)
@@ -68,11 +68,11 @@ class Accounts:
             raise result
         return result
 
-    def _in_turn(self, function, arguments):
+    def _in_turn(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
         with self._lock:
             return _outcome(function, arguments)
 
-    def _ask_store(self, function, *arguments):
+    def _ask_store(self, function: Callable[..., Any], *arguments: Any) -> Any:
         if self._in_memory:
             return function(*arguments)
         ok, result = get_hub().threadpool.apply(_outcome, (function, arguments))
@@ -80,14 +80,14 @@ class Accounts:
             raise result
         return result
 
-    def _transact(self, operation, tell):
+    def _transact(self, operation: Callable[[Access], Any], tell: Callable[[], None]) -> tuple[Any, bool]:
         result, has_changed = self._ask_store(self._store.transact, operation)
         if has_changed:
             self.on_change()
             tell()
         return result, has_changed
 
-    def _refresh(self):
+    def _refresh(self) -> None:
         if self._ask_store(self._store.refresh):
             self.on_change()
 
@@ -144,7 +144,7 @@ class Accounts:
                 self._store.close()
 
 
-def _outcome(function, arguments):
+def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
     """(True, result) or (False, error), since the pool would report what a thread raises."""
     try:
         return True, function(*arguments)

@@ -66,7 +66,7 @@ class Throttle:
             return whole
         return max(whole, self._wait_of((user, address), 0, now))
 
-    def _wait_of(self, key, free, now):
+    def _wait_of(self, key: tuple[str, str], free: int, now: float) -> float:
         count, not_before = self._failures.get(key, (0, now))
         if now - not_before > self._forget:
             count, not_before = 0, now

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from boxsession.base.errors import StoreError
-from boxsession.users.access import Access
+from boxsession.users.access import Access, Rows
 
 __all__ = ['MemoryStore', 'Store']
 
@@ -39,7 +39,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 class MemoryStore:
     """Keeps nothing: what is changed is gone with the process."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.access = Access()
 
     def refresh(self) -> bool:
@@ -71,7 +71,7 @@ class Store:
         StoreError: the file cannot be had, is damaged, no store, or of a newer version.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike[str]):
         self._path = os.fspath(path)
         try:
             # The file, and what SQLite keeps beside it with the same rights, is readable by its owner alone from the start.
@@ -90,11 +90,11 @@ class Store:
             self._db.close()
             raise
 
-    def _damaged(self, problem):
+    def _damaged(self, problem: object) -> StoreError:
         return StoreError(f'{self._path}: is damaged, or no store of users: {problem}. Restore it from a backup; moved out '
                           'of the way, it is begun anew with admin alone')
 
-    def _open(self):
+    def _open(self) -> None:
         db = self._db
         # Until the first page is read it is not known whether this is a database at all.
         version = db.execute('PRAGMA user_version').fetchone()[0]
@@ -115,7 +115,7 @@ class Store:
             raise self._damaged(problem)
         self._load()
 
-    def _create(self):
+    def _create(self) -> None:
         db = self._db
         db.execute('BEGIN IMMEDIATE')
         try:
@@ -130,10 +130,10 @@ class Store:
             db.execute('ROLLBACK')
             raise
 
-    def _data_version(self):
+    def _data_version(self) -> int:
         return self._db.execute('PRAGMA data_version').fetchone()[0]
 
-    def _load(self):
+    def _load(self) -> None:
         rows = {table: self._db.execute(f'SELECT {", ".join(columns)} FROM {table}').fetchall()
                 for table, columns in _TABLES.items()}
         try:
@@ -142,7 +142,7 @@ class Store:
             raise self._damaged(error) from None
         self._seen = self._data_version()
 
-    def _write(self, before, after):
+    def _write(self, before: Rows, after: Rows) -> None:
         for table, columns in _TABLES.items():
             where = ' AND '.join(f'{column} = ?' for column in columns)
             self._db.executemany(f'DELETE FROM {table} WHERE {where}', before[table] - after[table])

@@ -151,7 +151,7 @@ def _check(size: int, limits: Limits) -> None:
         raise ValueError(limits.message)
 
 
-def _paused(tokens, limits):
+def _paused(tokens: Iterator[Token], limits: Limits) -> Iterator[Token]:
     for number, token in enumerate(tokens):
         if number % _STEP == 0:
             limits.pause()

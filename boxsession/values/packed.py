@@ -67,7 +67,7 @@ def _go_on() -> None:
     pass
 
 
-def pack(value, pause: Callable[[], None] = _go_on) -> bytes:
+def pack(value: Any, pause: Callable[[], None] = _go_on) -> bytes:
     """A Python value for Lua. Bytes and str become strings, lists and tuples lists, mappings maps.
 
     Others may change the value whenever `pause` lets them in: what is packed of each collection is what it held when its
@@ -86,7 +86,7 @@ def pack(value, pause: Callable[[], None] = _go_on) -> bytes:
     return b''.join(done)
 
 
-def _pack(out, value, depth, done, pause):
+def _pack(out: list[bytes], value: Any, depth: int, done: list[bytes], pause: Callable[[], None]) -> None:
     if depth > _DEEPEST:
         raise ValueError(f'value is nested deeper than {_DEEPEST}')
     if len(out) > _STEP:
@@ -142,14 +142,14 @@ def unpack(packed: bytes, start: int = 0, pause: Callable[[], None] = _go_on) ->
     return tree(stream, _scalar, _key)
 
 
-def _pausing(stream, pause):
+def _pausing(stream: Iterator[Token], pause: Callable[[], None]) -> Iterator[Token]:
     for number, token in enumerate(stream):
         if not number % _STEP:
             pause()
         yield token
 
 
-def _scalar(mark, data):
+def _scalar(mark: str, data: bytes) -> Any:
     if mark == 's':
         try:
             return data.decode()
@@ -161,7 +161,7 @@ def _scalar(mark, data):
     return _WORDS[mark]
 
 
-def _key(key):
+def _key(key: Any) -> Any:
     if isinstance(key, (list, dict)):
         raise ValueError('a table cannot be a key in Python')
     return key
@@ -180,14 +180,15 @@ def tree(stream: Iterator[Token], scalar: Callable[[str, bytes], Any], key: Call
     return _tree(next(stream), stream, scalar, key, {})
 
 
-def _tree(token, stream, scalar, key, anchors):
+def _tree(token: Token, stream: Iterator[Token], scalar: Callable[[str, bytes], Any], key: Callable[[Any], Any],
+          anchors: dict[bytes, Any]) -> Any:
     mark, data = token
     name = None
     if mark == '&':
         name = data
         mark, data = next(stream)
     if mark == 'L':
-        items: list = []
+        items: list[Any] = []
         if name is not None:
             anchors[name] = items
         for inner in stream:
@@ -196,7 +197,7 @@ def _tree(token, stream, scalar, key, anchors):
             items.append(_tree(inner, stream, scalar, key, anchors))
         return items
     if mark == 'M':
-        mapping: dict = {}
+        mapping: dict[Any, Any] = {}
         if name is not None:
             anchors[name] = mapping
         for inner in stream:

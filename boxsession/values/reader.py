@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import yaml
 from yaml import events
@@ -61,7 +61,7 @@ def _scalar(event: events.ScalarEvent, empty: bytes) -> bytes:
     return text(b's', event.value.encode(errors='surrogatepass'))
 
 
-def _packed(parsed, empty) -> bytes:
+def _packed(parsed: Iterable[events.Event], empty: bytes) -> bytes:
     out = [b'L']
     anchors: set[str] = set()
     for event in parsed:
@@ -127,7 +127,7 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty:
         return b'!' + text(b's', b'Too many tags are declared: more than %d' % _TAG_LINES_MAX)
     document = 0
 
-    def parsed():
+    def parsed() -> Iterator[events.Event]:
         nonlocal document
         for number, event in enumerate(yaml.parse(data, Loader=yaml.CSafeLoader)):
             if number % _STEP == 0:

@@ -74,7 +74,7 @@ class LongScalar:
         self.has_flow_indicators = False
         self.style = self._chosen_style(quoted)
 
-    def _chosen_style(self, quoted):
+    def _chosen_style(self, quoted: bool) -> str:
         data = self._data
         special = breaks = break_space = space_break = indicators = empty_line = False
         may_be_number, seen_zero = _NUMBER.match(data) is not None, False
@@ -123,17 +123,17 @@ class LongScalar:
             for text in self._folded(style, column, indent):
                 yield text.encode()
 
-    def _texts(self):
+    def _texts(self) -> Iterator[tuple[str, str]]:
         """Pairs of a piece and the first character behind it, which is '' behind the last."""
-        last = None
+        last = ''
         for piece in pieces(self._data, self._pause):
             text = piece.decode()
-            if last is not None:
+            if last:
                 yield last, text[0]
             last = text
         yield last, ''
 
-    def _folded(self, style, column, indent):
+    def _folded(self, style: str, column: int, indent: int) -> Iterator[str]:
         margin = ' ' * indent
         place = _FIRST_SPACE if style == '"' else _SINGLE_SPACE
         before, in_breaks = ' ', False
@@ -171,7 +171,7 @@ class LongScalar:
         if in_breaks:
             yield margin
 
-    def _literal(self, indent):
+    def _literal(self, indent: int) -> Iterator[bytes]:
         data, margin = self._data, ' ' * indent
         chomping = b'-'
         for mark in _BREAKS:
@@ -188,7 +188,7 @@ class LongScalar:
         return style == '|' and self._data.endswith(_BREAKS)
 
 
-def _escaped(match: re.Match) -> str:
+def _escaped(match: re.Match[str]) -> str:
     return ''.join([f'\\U{ord(char):08X}' for char in match.group()])
 
 
@@ -203,7 +203,7 @@ def _lines(text: str, column: int, indent: int) -> list[str]:
     return _LINE_BREAKS.split(text)
 
 
-def _fold(out, part, before, behind, place, column, margin) -> int:
+def _fold(out: list[str], part: str, before: str, behind: str, place: re.Pattern[str], column: int, margin: str) -> int:
     """Appends a text, with line breaks where it is too long; gives the column behind it."""
     text = before + part + behind
     start, limit = 1, 1 + len(part)
@@ -226,7 +226,7 @@ def _fold(out, part, before, behind, place, column, margin) -> int:
 class Placeholders:
     """The long strings of one document."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._scalars: list[LongScalar] = []
         self._mark = secrets.token_hex(16)      # no text can have it by chance
         self.size = 0                           # of all of them, in bytes

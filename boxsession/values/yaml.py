@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from yaml import events
 from yaml.cyaml import CEmitter  # type: ignore[attr-defined]     # the stubs do not export it
@@ -34,12 +34,13 @@ class _FlowState:
 
     _LOOK_AHEAD = {'L': 2, 'M': 3}
 
-    def __init__(self):
-        self._queue = []            # (mark, is flow) of events that wait
-        self._open = []             # collections that were entered: 'first' (flow, before its first item), 'flow', 'block'
+    def __init__(self) -> None:
+        self._queue: list[tuple[str, bool]] = []        # (mark, is flow) of events that wait
+        # Collections that were entered: 'first' (flow, before its first item), 'flow', 'block'.
+        self._open: list[str] = []
         self._level = 0             # of flow style, as the emitter counts it
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self._level > 0 or any(is_flow for _, is_flow in self._queue)
 
     def add(self, mark: str, is_flow: bool = False) -> None:
@@ -59,7 +60,7 @@ class _FlowState:
                 return False
         return True
 
-    def _process(self, mark, is_flow):
+    def _process(self, mark: str, is_flow: bool) -> None:
         if self._open and self._open[-1] == 'first':
             self._open[-1] = 'flow'
             self._level += 1
@@ -103,11 +104,25 @@ def _written_bytes(data: bytes) -> int:
     return len(data) + 3 * len(data.translate(None, _PRINTABLE)) if data.isascii() else len(data)
 
 
+class _Open:
+    """A collection that is open.
+
+    Attributes:
+        count: how many tokens of its own came.
+    """
+
+    __slots__ = ('is_map', 'count')
+
+    def __init__(self, is_map: bool):
+        self.is_map = is_map
+        self.count = 0
+
+
 def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int],
-            placeholders: Placeholders):
+            placeholders: Placeholders) -> Iterator[events.Event]:
     """Emitter events for the tokens of one value, or of several that follow one another."""
     anchor = None
-    nesting: list[list] = []        # open collections: [is a map, how many tokens of its own came]
+    nesting: list[_Open] = []
     for number, (mark, data) in enumerate(tokens):
         scalar = None
         if number % _STEP == 0 or len(data) > _LONG:
@@ -118,7 +133,7 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
                 yield from _cut(nesting, limits)
                 return
         if nesting and mark not in ']}&':
-            nesting[-1][1] += 1
+            nesting[-1].count += 1
         if mark == 'X':
             yield from _cut(nesting, limits)
             return
@@ -130,7 +145,7 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
             yield start(anchor, None, True, flow_style=is_flow)
             anchor = None
             flow.add(mark.upper(), is_flow)
-            nesting.append([mark in 'Mm', 0])
+            nesting.append(_Open(mark in 'Mm'))
         elif mark in ']}':
             nesting.pop()
             yield events.SequenceEndEvent() if mark == ']' else events.MappingEndEvent()
@@ -149,13 +164,13 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
             flow.add('s')
 
 
-def _cut(nesting, limits):
+def _cut(nesting: list[_Open], limits: Limits) -> Iterator[events.Event]:
     """Ends what is open, each value whole, and says in a last item that the rest is missing."""
     while nesting:
-        is_map, count = nesting.pop()
-        if is_map and count % 2:
+        last = nesting.pop()
+        if last.is_map and last.count % 2:
             yield _plain('null')
-        yield events.MappingEndEvent() if is_map else events.SequenceEndEvent()
+        yield events.MappingEndEvent() if last.is_map else events.SequenceEndEvent()
     limits.cut()
     yield events.MappingStartEvent(None, None, True, flow_style=False)
     yield _plain('error')
@@ -197,7 +212,7 @@ def document_pieces(tokens: Iterable[Token], *, as_list: bool, limits: Limits = 
     emitter.emit(events.DocumentEndEvent(explicit=True))
     emitter.emit(events.StreamEndEvent())
 
-    def check(size):
+    def check(size: int) -> None:
         # Deep in a table, line breaks may take more than the rest.
         if limits.is_over(size // 2):
             limits.cut()
