@@ -18,7 +18,7 @@ from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
 from boxsession.client.values import Unshowable, error_document, error_text, is_error, shown, text_of_push
 from boxsession.protocol.client import Notice, Reply
-from boxsession.protocol.text import NEED_DATA, ConsoleProtocol, End, More, Statement
+from boxsession.protocol.text import NEED_DATA, ConsoleProtocol, End, More, Statement, Unfinished
 
 __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_script']
 
@@ -125,6 +125,7 @@ class _Script:
         protocol.receive_eof()
         event = protocol.next_event()
         if not isinstance(event, End):
+            assert isinstance(event, Unfinished)
             text = event.text.strip()
             self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
                        'the input ended inside a statement, which was not run: '
