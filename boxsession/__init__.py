@@ -7,6 +7,7 @@
 
 Importing it patches nothing and starts nothing.
 """
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, ScriptError, StoreError
@@ -19,17 +20,15 @@ if TYPE_CHECKING:
 __all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
            '__version__', 'current_session']
 
+# Where names are that are imported late. (Of `logs`, the filters: see docs/operations.rst.)
+_LATE = {'Console': 'embed', 'Session': 'base.session', 'current_session': 'base.session', 'logs': 'operations.logs'}
+
 
 def __getattr__(name: str) -> Any:
     # When first asked for: the client does not pay for the server's imports.
-    if name == 'Console':
-        from boxsession import embed as module
-    elif name in ('Session', 'current_session'):
-        from boxsession.base import session as module
-    elif name == 'logs':            # for its filters: see docs/operations.rst
-        from boxsession.operations import logs
-        return logs
-    else:
+    place = _LATE.get(name)
+    if place is None:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    value = globals()[name] = getattr(module, name)
+    module = import_module(f'boxsession.{place}')
+    value = globals()[name] = getattr(module, name, module)
     return value

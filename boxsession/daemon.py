@@ -111,13 +111,13 @@ class Daemon:
             self._reload_wanted.clear()
             self._console.reopen_logs()
             if self._load is not None and not self._stopping.is_set():
-                self._reload()
+                self._reload(self._load)
 
-    def _reload(self):
+    def _reload(self, load: Callable[[], Config]) -> None:
         before, metrics = self._console.addresses, self._console.metrics_address
         self._notifier.tell_reloading()
         try:
-            self._console.reload(self._load())
+            self._console.reload(load())
         except BoxsessionError as error:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 log.error('%s', problem)

@@ -17,7 +17,6 @@ from boxsession.net.listener import Listener, is_at
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
-from boxsession.operations.statistics import Statistics
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.services import Services
@@ -78,11 +77,10 @@ class Running:
             self.accounts.close()
             raise
         self.accounts.on_change = self.runtime.rights_changed
-        self.registry = Registry(self.runtime, self.accounts, self.audit, settings,
-                                 lambda: any(listener.address.path for listener in self.listeners))
         loop_lag = Histogram()
-        self.statistics = self.registry.statistics = Statistics(
-            self.registry.connections, self.runtime, settings, _COUNTED, self.audit, loop_lag)
+        self.registry = Registry(self.runtime, self.accounts, self.audit, settings, _COUNTED, loop_lag,
+                                 lambda: any(listener.address.path for listener in self.listeners))
+        self.statistics = self.registry.statistics
         self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
         try:

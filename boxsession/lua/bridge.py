@@ -125,13 +125,13 @@ class Runtime:
         def formatting_port(answer, helper):
             return Port(lambda key: self._format(answer, key, helper))
 
-        dispatcher, memory, fibers = self.dispatcher, self.memory, self.fibers
+        dispatcher, fibers = self.dispatcher, self.fibers
         return {
             'PARK': Port(lambda seconds: dispatcher.park(current_task(), seconds)),
             'TICK': Port(self._tick), 'TURN': Port(self._turn), 'LET_IN': Port(self._let_in),
             'COLLECTED': Port(self._collected), 'CALL': text_port(self._call),
-            'MAKE_ROOM': Port(self._make_room), 'KEEP_LIMIT': Port(lambda _: memory.keep(current_task().is_tight) or True),
-            'GIVE_ALL': Port(lambda _: memory.give_all() or True), 'HAS_ROOM': Port(memory.has_room),
+            'MAKE_ROOM': Port(self._make_room), 'KEEP_LIMIT': Port(self._keep_limit), 'GIVE_ALL': Port(self._give_all),
+            'HAS_ROOM': Port(self.memory.has_room),
             'SPAWN': Port(fibers.spawn), 'START': Port(fibers.start), 'WAKE': Port(fibers.wake),
             'REASON': text_port(self._reason), 'STOPPED': Port(self._stopped), 'GIVE_BACK': Port(self._give_back),
             'PUSH': Port(self._push), 'DELIMITER': Port(self._delimiter), 'CONTROL': Port(self._control),
@@ -219,6 +219,14 @@ class Runtime:
         """Lifts the memory limit for trusted code."""
         self.counters.hits['limits.lua_memory_bytes'] += bool(for_want_of_it)
         self.memory.lift()
+        return True
+
+    def _keep_limit(self, _):
+        self.memory.keep(current_task().is_tight)
+        return True
+
+    def _give_all(self, _):
+        self.memory.give_all()
         return True
 
     def _if_there_is_room(self, answer):

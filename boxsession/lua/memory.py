@@ -42,17 +42,18 @@ class Memory:
 
     def __init__(self, lua):
         self.used = lua.get_memory_used     # () -> bytes, garbage included
-        self.ample = UNLIMITED              # up to here there is room for whatever trusted code does with a statement
-        self.large = _LARGE                 # from here on tasks are watched closely; never more than `ample`
-        self.collect_at = UNLIMITED         # from here on the garbage is collected out of turn
+        self.ample: float = UNLIMITED       # up to here there is room for whatever trusted code does with a statement
+        self.large: float = _LARGE          # from here on tasks are watched closely; never more than `ample`
+        self.collect_at: float = UNLIMITED  # from here on the garbage is collected out of turn
         self.lifted = False                 # whether more than the limit is in force
-        self.look_at = UNLIMITED            # from here on what may be filled is looked at now and then: 0 when it is wide
+        self.look_at: float = UNLIMITED     # from here on what may be filled is looked at now and then: 0 when it is wide
         self._set = lua.set_max_memory
         self._limit = 0
         self._room = _ROOM                  # what trusted code may need
         self._ceiling = UNLIMITED           # what user code may fill in the end
         self._stride = UNLIMITED            # and at once
-        self._from, self._to = 0, UNLIMITED     # as long as so much is used that need not be told again
+        self._from: float = 0                   # between these
+        self._to: float = UNLIMITED             # as long as so much is used that need not be told again
         self.in_force = UNLIMITED
         self._collected = False             # has just been
 

@@ -61,7 +61,7 @@ class _Worker:
 
     def __init__(self, connection: BinaryConnection):
         self.connection = connection
-        self.greenlet = None
+        self.greenlet: Any = None
         self.requests: Requests | None = None
         self.sync = 0
         self.name: bytes | None = None          # of the request under way
@@ -388,9 +388,10 @@ class BinaryConnection(Connection):
             self._sender = None
             self._sent.set()
 
-    def _put(self, data: bytes) -> None:
-        self._out.append(data)
-        self._out_bytes += len(data)
+    def _put(self, *pieces: bytes) -> None:
+        for data in pieces:
+            self._out.append(data)
+            self._out_bytes += len(data)
         if self._sending:
             self._count_unsent()
 

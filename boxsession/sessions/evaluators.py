@@ -161,9 +161,10 @@ class Judge:
             self._protocol.trust()
             return
         if failed:
-            is_doubtful = self._language.is_wrong(statement) or _COMMAND.match(statement) and _NO_FUNCTION in failed
+            is_command = _NO_FUNCTION in failed and _COMMAND.match(statement) is not None
+            is_doubtful = is_command or self._language.is_wrong(statement)
         else:
-            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement)
+            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement) is not None
         if is_doubtful:
             self._read()                    # what has come meanwhile
             self._doubts = self._protocol.has_more

@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from gevent import get_hub, getcurrent
 from boxsession.base.address import Address, peer_text
 from boxsession.base.counters import Counters
 from boxsession.base.greenlets import SessionEnded, UserGreenlet
+from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
 from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
@@ -50,6 +51,8 @@ class Registry:
 
     Args:
         settings: those in force, by dotted name.
+        limits: the settings whose limits are counted.
+        loop_lag: how late the event loop was.
         listens_on_unix: whether one of the listeners is a unix socket, for whose clients the last places are kept.
 
     Attributes:
@@ -59,7 +62,8 @@ class Registry:
         handshakes: the clients that are in TLS's.
     """
 
-    def __init__(self, runtime: Runtime, accounts: Accounts, audit: Audit, settings: Mapping[str, Any], listens_on_unix):
+    def __init__(self, runtime: Runtime, accounts: Accounts, audit: Audit, settings: Mapping[str, Any],
+                 limits: tuple[str, ...], loop_lag: Histogram, listens_on_unix: Callable[[], bool]):
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
         self.unsent = Backlog(partial(
@@ -67,7 +71,7 @@ class Registry:
         self.unread = Backlog(partial(
             self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
         self.handshakes = Handshakes(settings)
-        self.statistics: Statistics | None = None
+        self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters: Counters = runtime.counters
         self._runtime = runtime
         self._accounts = accounts
@@ -155,7 +159,7 @@ class Registry:
             problem = f'there is no user {name} any more'
         elif user and not access.may_log_in(user.id):
             problem = f"Session access to universe '''' is denied for user ''{name}''"
-        if problem:
+        if user is None or problem:
             self._counters.hits['refused.user'] += 1
             log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem, extra=logs.origin(peer))
             _refuse(sock, listener, f"'{problem}'")
@@ -167,8 +171,7 @@ class Registry:
         connection = self._connection(sock, session, is_private)
         connection.configure(self._settings)
         self.connections[session.id] = connection
-        connection.statistics = self.statistics     # it outlives a stop that did not wait for this session
-        connection.statistics.begin(session)
+        self.statistics.begin(session)
         if session.type == 'console' and tunnel is None:
             connection.may_sleep(lambda connection: UserGreenlet(self._run, connection))
         self._run(connection)
@@ -187,7 +190,7 @@ class Registry:
         finally:
             if is_over:
                 del self.connections[connection.session.id]
-                connection.statistics.end(connection)
+                self.statistics.end(connection)
                 connection.note_end()
 
     # How they end
@@ -200,8 +203,8 @@ class Registry:
             hub.wait(hub.loop.timer(min(_IDLE_LOOK_SECONDS, limit / 4) if limit else _IDLE_LOOK_SECONDS, priority=PRIORITY))
             now = time.monotonic()
             to_sleep = [connection.sleep for connection in self.connections.values()
-                        if connection.greenlet is not None and connection.idle_seconds(now) >= _SLEEP_SECONDS
-                        and connection.session.type == 'console']
+                        if isinstance(connection, ConsoleConnection) and connection.greenlet is not None
+                        and connection.idle_seconds(now) >= _SLEEP_SECONDS]
             for sleep in to_sleep[:_SLEEPERS]:
                 hub.loop.run_callback(sleep)
             if limit:

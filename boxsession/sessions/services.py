@@ -16,13 +16,15 @@ from gevent import getcurrent
 from boxsession.base.address import Address
 from boxsession.base.counters import Counters
 from boxsession.base.errors import ClientError, ConfigError, ListenError, StatementError, StoreError
-from boxsession.base.session import current_session
+from boxsession.base.session import Session, current_session
 from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
+from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.remote import RemoteConsole
+from boxsession.sessions.text import ConsoleConnection
 from boxsession.settings import live, reader
 from boxsession.settings.table import ListenerConfig
 from boxsession.users.access import GUEST
@@ -144,7 +146,7 @@ class Services:
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
         tell = partial(self._tell_change, operation, arguments, current_session(), _caller_id())
         try:
-            result, has_changed = self._running.accounts.perform(operation, uid, arguments, tell)
+            result, has_changed = self._running.accounts.perform(operation, uid, list(arguments), tell)
         except StoreError as error:
             raise StatementError(str(error)) from None
         return result if result is not None else has_changed
@@ -194,7 +196,9 @@ class Services:
             return {'uid': GUEST, 'user': 'guest'}
         if method != 'chap-sha1' or len(scramble) != SCRAMBLE_BYTES:
             raise ClientError('INVALID_MSGPACK', 'invalid scramble size')
-        salt = self._running.registry.of_session(session).salt
+        connection = self._running.registry.of_session(session)
+        assert isinstance(connection, BinaryConnection)
+        salt = connection.salt
         return self._log_in(name, session, lambda kept: scramble_matches(scramble, salt, kept))
 
     def _log_in(self, name, session, matches):
@@ -218,7 +222,7 @@ class Services:
 
     def become(self, uid: int, has_logged_in: bool) -> None:
         """The calling session is another user's from now on."""
-        session = current_session()
+        session = _caller()
         user = self._running.accounts.access.users[uid]
         log.info('session %d of %s is now of %s', session.id, session.user, user.name)
         session.user, session.uid = user.name, uid
@@ -248,7 +252,7 @@ class Services:
 
     def rename(self, name: str | bytes) -> str:
         """Names the calling session; gives the name as it is kept."""
-        session = current_session()
+        session = _caller()
         session.name = (name if isinstance(name, str) else name.decode(errors='replace'))[:_NAME_LENGTH]
         return session.name
 
@@ -298,6 +302,7 @@ class Services:
         except StatementError as error:
             log.info('console.connect to %s: %s', address, error.__cause__ or error)
             raise
+        assert isinstance(connection, ConsoleConnection)
         connection.go_remote(remote)
         return True
 
@@ -308,6 +313,12 @@ def _told(operation, arguments) -> list:
         return []
     return [{key: option for key, option in value.items() if key in _OPTIONS_TOLD} if isinstance(value, dict) else
             str(value)[:_NAME_LENGTH] if value is not None else None for value in arguments[1:]]
+
+
+def _caller() -> Session:
+    session = current_session()
+    assert session is not None, 'only sessions call this'
+    return session
 
 
 def _caller_id() -> int:

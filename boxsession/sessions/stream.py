@@ -60,6 +60,8 @@ _LITTLE_INPUT = 1 << 12
 # How often a fiber whose pushes have filled the output looks whether there is room.
 _ROOM_SECONDS = 0.02
 
+_NOTHING = memoryview(b'')
+
 # How much of a running statement the list of sessions shows, and how much of it is looked at for that.
 _STATEMENT_SHOWN, _STATEMENT_LOOKED_AT = 120, 256
 
@@ -75,8 +77,7 @@ class Connection:
                  '_watcher', '_state', '_ends', '_out', '_out_bytes', '_reading', '_sending',
                  '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
                  '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
-                 '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up',
-                 'statistics')
+                 '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up')
 
     def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
                  is_private: bool):
@@ -86,17 +87,16 @@ class Connection:
         self._dispatcher = runtime.dispatcher
         self._counters = runtime.counters
         self._account = Account()
-        self._evaluator = None                  # made by the greenlet itself
+        self._evaluator: Any = None             # a language's; made by the greenlet itself
         self._send_seconds = 0.0
         self._recorder = audit
-        self._audit = None                      # the recorder, while it is on: see configure()
+        self._audit: Audit | None = None        # the recorder, while it is on: see configure()
         self.is_private = is_private            # whether nobody on the way can read what is sent
         self._ending = 'the client left'        # why the session is over
-        self.greenlet = None                    # the one that run() is the body of; None while the session sleeps
+        self.greenlet: Any = None               # the one that run() is the body of; None while the session sleeps
         self._wake_up: Callable[[Connection], gevent.Greenlet] | None = None    # makes one; None for who never sleeps
         self._over_event: Event | None = None
-        self.statistics = None                  # where its counters go in the end
-        self._watcher = None                    # tells when the socket can be read, all the time
+        self._watcher: Any = None               # tells when the socket can be read, all the time
         self._reading = False                   # whether the watcher is on
         self._state = OPENING
         self._ends = LIVES
@@ -107,8 +107,8 @@ class Connection:
         self._backlog = unsent                  # counts all of these, where they could not go out at once
         self._unread = unread                   # counts what has come and cannot be run yet, where it is not little
         self._holds_input = False               # whether it counts some of this session's
-        self._writer = None                     # tells when the client takes more, while nobody waits for that
-        self._probe = None                      # the timer that looks for a hangup while nothing is read
+        self._writer: Any = None                # tells when the client takes more, while nobody waits for that
+        self._probe: Any = None                 # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
         self._farewell = ''                     # why the session is ended from outside
         self._cancels = True                    # whether a client that vanished has its statement cancelled
@@ -117,6 +117,33 @@ class Connection:
         self._bytes_in = 0
         self._bytes_out = 0
         self._active = time.monotonic()         # when the client last sent something
+
+    # What a kind of connection says
+
+    def _open(self) -> bool:
+        """Runs on_connect and greets the client; False where the session is refused."""
+        raise NotImplementedError
+
+    def _serve(self, hub: Any) -> bool:
+        """Serves the client until the session is over; False where it falls asleep."""
+        raise NotImplementedError
+
+    def _read(self) -> None:
+        """Reads what has come, while the session's greenlet does something else."""
+        raise NotImplementedError
+
+    def push(self, tagged: bytes) -> None:
+        """Sends what a statement pushes."""
+        raise NotImplementedError
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        """Statements end with this from now on."""
+
+    def control(self, command: str) -> None:
+        """Does what a backslash command asks for."""
+
+    def give_back(self, what: int | bytes) -> None:
+        """See boxsession.scheduler.task.Host."""
 
     # The greenlet
 
@@ -207,6 +234,7 @@ class Connection:
     def _go_on(self) -> None:
         """In the hub: lets the session's greenlet run."""
         if self.greenlet is None:
+            assert self._wake_up is not None
             self.greenlet = self._wake_up(self)
         self.greenlet.switch()
 
@@ -397,10 +425,10 @@ class Connection:
                 return
             gevent.sleep(_ROOM_SECONDS)
 
-    def _send_now(self) -> memoryview | None:
-        """Sends a batch, as far as the socket takes it at once; gives what is left of it, or None if there was nothing."""
+    def _send_now(self) -> memoryview:
+        """Sends a batch, as far as the socket takes it at once; gives what is left of it."""
         if not self._out:
-            return None
+            return _NOTHING
         data = self._next_batch()
         return memoryview(data)[self._send(data):]
 

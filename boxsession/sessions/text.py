@@ -92,7 +92,7 @@ class ConsoleConnection(Connection):
             log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
-            early, self._early = self._early, None
+            early, self._early = self._early or [], None
             self._made_bytes = 0
             self._count_unsent()
             self._put(self._greeting)
