@@ -81,6 +81,7 @@ class Registry:
         self._last_id = 0
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
+        self._wake_up = self._greenlet          # one object for all sessions
 
     def __len__(self) -> int:
         return len(self.connections)
@@ -173,8 +174,11 @@ class Registry:
         self.connections[session.id] = connection
         self.statistics.begin(session)
         if session.type == 'console' and tunnel is None:
-            connection.may_sleep(lambda connection: UserGreenlet(self._run, connection))
+            connection.may_sleep(self._wake_up)
         self._run(connection)
+
+    def _greenlet(self, connection: Connection) -> UserGreenlet:
+        return UserGreenlet(self._run, connection)
 
     def _connection(self, sock, session, is_private) -> Connection:
         common = {'audit': self._audit, 'unsent': self.unsent, 'unread': self.unread, 'is_private': is_private}

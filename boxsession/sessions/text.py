@@ -80,8 +80,6 @@ class ConsoleConnection(Connection):
         self._evaluate = chosen.statement
 
     def _open(self) -> bool:
-        self._judge = Judge(self._evaluator, self._evaluator, self.session, self._protocol, self._read, self._not_run)
-        self._choose()
         if self._audit is not None:
             self._audit.event('start', self.session)
         refusal = self._evaluator.connect()
@@ -107,6 +105,9 @@ class ConsoleConnection(Connection):
         seconds_taken = self._counters.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
+        if self._judge is None and protocol.is_judging:
+            self._judge = Judge(self._evaluator, self._evaluator, self.session, protocol, self._read, self._not_run)
+        self._choose()
         is_over = self._ends is ENDS_NOW or self._waits and not self._read_on()    # it may have slept
         while not is_over:
             if dispatcher.has_ticked:
@@ -172,7 +173,7 @@ class ConsoleConnection(Connection):
                 self._enter(Step.WAIT)
                 dispatcher.running = None
                 if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
-                    self._enter(Step.SLEEP)
+                    self._fall_asleep()
                     return False
                 run = timed = 0
                 if not self._read_on():
@@ -209,6 +210,13 @@ class ConsoleConnection(Connection):
         self._active = now
         self._read(idle=True)
         return True
+
+    def _fall_asleep(self) -> None:
+        """Gives up what only statements need."""
+        self._enter(Step.SLEEP)
+        self._evaluate = None
+        if not self._bytes_in:
+            self._judge = None          # it has judged nothing
 
     @property
     def _can_sleep(self) -> bool:
@@ -418,5 +426,5 @@ class ConsoleConnection(Connection):
         """Takes the settings in force, by dotted name."""
         super().configure(settings)
         self._protocol.max_statement_bytes = settings['limits.statement_bytes']
-        if self._evaluator is not None:         # there may be an audit file now, or none any more
+        if self._evaluate is not None:          # there may be an audit file now, or none any more
             self._choose()
