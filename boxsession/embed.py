@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from gevent.lock import BoundedSemaphore
 from boxsession.base.address import Address
 from boxsession.base.errors import BoxsessionError
 from boxsession.base.session import Session
+from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.reload import reload
@@ -58,6 +59,7 @@ class Console:
         self._expose = dict(expose or {})
         self._triggers = triggers
         self._sockets = list(sockets)
+        self._commands = Commands()
         self._reloads = BoundedSemaphore()          # one at a time
         self._running: Running | None = None
         self._stopped = Event()
@@ -69,6 +71,34 @@ class Console:
         elif not isinstance(config, reader.Config):
             config = reader.load(config)
         return config if self._listen is None else replace(config, listen=self._listen)
+
+    def command(self, function: Callable | None = None, name: str | None = None, access: str = 'execute') -> Callable:
+        r"""Makes a function a backslash command of the text console: `\name ARGUMENT...`. Also a decorator, with or without
+        arguments. Before the start or behind it.
+
+        Its parameters' annotations say what is typed: str, int, float, bool (on, off), `typing.Literal` of such, or one of
+        these or None; without one it is str. Those with a default are optional, `*args` takes what is left. Words are split
+        as a shell does. The docstring is the command's help. The function runs, and its result is shown, as an exposed
+        function's.
+
+        Args:
+            function: what the command calls. Without it, a decorator is returned.
+            name: what is typed behind the backslash: letters, digits, - and _; without it the function's name.
+            access: who may call it besides admin, holders of `execute` on universe, and who was granted `execute` on the
+                command: 'execute' for nobody else, 'read' for who has `read` on universe.
+
+        Returns:
+            The function.
+
+        Raises:
+            ValueError: the name is none, or taken, or the function takes what cannot be typed into a console.
+        """
+        if function is None:
+            return lambda function: self.command(function, name, access)
+        self._commands.add(function, name, access)
+        if self._running is not None:
+            self._running.runtime.commands_changed()
+        return function
 
     def start(self) -> None:
         """Runs the init script, then listens. Returns at once; sessions are served by greenlets.
@@ -84,7 +114,8 @@ class Console:
             raise RuntimeError('the console is already started')
         # What only a restart changes.
         self.settings.update({setting.name: self.config[setting.name] for setting in table.SETTINGS if not setting.is_live})
-        self._running = Running(self.config, self.settings, self._expose, self._triggers, self._sockets)
+        self._running = Running(self.config, self.settings, self._expose, self._triggers, self._sockets,
+                                self._commands)
         self._stopped.clear()
 
     def stop(self) -> None:

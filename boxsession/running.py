@@ -13,6 +13,7 @@ from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, Sc
 from boxsession.base.histogram import Histogram
 from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
+from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener, is_at
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
@@ -47,6 +48,7 @@ class Running:
         config: its settings as they were loaded.
         settings: those in force, by dotted name; changed by configure().
         expose, triggers, sockets: as `boxsession.Console` takes them.
+        commands: the backslash commands that the program adds.
 
     Attributes:
         listeners: those that listen.
@@ -57,19 +59,19 @@ class Running:
     """
 
     def __init__(self, config: reader.Config, settings: dict[str, Any], expose: Mapping[str, Any], triggers: bool,
-                 sockets: Iterable[Any]):
+                 sockets: Iterable[Any], commands: Commands):
         self.settings = settings
         self.listeners: list[Listener] = []
         self.metrics: MetricsServer | None = None
         self._sockets = list(sockets)
-        self.accounts = Accounts(config['store'])
+        self.accounts = Accounts(config['store'], commands.names)
         try:
             self.audit = _audit(config)
             try:
                 self.counters = Counters()
                 self.dispatcher = Dispatcher(self.counters.hits)
                 self.runtime = Runtime(self.dispatcher, self.counters, self._facts(triggers), expose,
-                                       Services(self).table())
+                                       Services(self).table(), commands)
             except BaseException:           # what is exposed is wrong
                 self.audit.close()
                 raise

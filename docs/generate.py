@@ -1,4 +1,5 @@
-"""Writes what is generated: docs/commands.rst, the settings of docs/configuration.rst, and conf/boxsession.yml.
+"""Writes what is generated: docs/commands.rst, the settings of docs/configuration.rst, the backslash commands of
+docs/console.rst, and conf/boxsession.yml.
 
     python docs/generate.py
 
@@ -16,14 +17,19 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from boxsession.cli import parser
+from boxsession.lua.commands import BUILT_IN
 from boxsession.settings import reference
 
 PROJECT = Path(__file__).resolve().parent.parent
 _WIDTH = 120
 _COMMANDS = PROJECT / 'docs' / 'commands.rst'
 _CONFIGURATION = PROJECT / 'docs' / 'configuration.rst'
+_CONSOLE = PROJECT / 'docs' / 'console.rst'
 # What stands in front of the settings and behind them.
 _SETTINGS = re.compile(r'(?<=\n)``init``\n.*?(?=Who may reach it\n)', re.DOTALL)
+# The commands stand between these.
+_CONSOLE_COMMANDS = re.compile(
+    r'(?<=\.\. The table of commands, made by docs/generate.py\n\n).*?(?=\.\. End of the table\n)', re.DOTALL)
 
 
 def commands(grammar: argparse.ArgumentParser) -> str:
@@ -45,6 +51,19 @@ def commands(grammar: argparse.ArgumentParser) -> str:
         if command.epilog:
             lines += [*_text(command.epilog), '']
     return '\n'.join(lines).rstrip() + '\n'
+
+
+def console_commands() -> str:
+    """The commands of the text console, as rst."""
+    lines = []
+    for command in BUILT_IN:
+        for number, (usage, purpose) in enumerate(command.forms, 1):
+            forms = [f'\\{command.name} {usage}'.rstrip(), *(f'\\{alias}' for alias in command.aliases if number == 1)]
+            lines += [', '.join(f'``{form}``' for form in forms), *_text(purpose, '    '), '']
+        needs = 'Needs a right (see :doc:`security`).' if command.access else ''
+        more = textwrap.wrap(' '.join(filter(None, [command.details, needs])), _WIDTH - 4)
+        lines += [*(f'    {line}' for line in more), ''] if more else []
+    return '\n'.join(lines) + '\n'
 
 
 def _title(text, line) -> list[str]:
@@ -91,6 +110,7 @@ def files() -> dict[Path, str]:
     return {
         _COMMANDS: commands(parser()),
         _CONFIGURATION: _SETTINGS.sub(lambda _: f'{reference.reference()}\n', _CONFIGURATION.read_text()),
+        _CONSOLE: _CONSOLE_COMMANDS.sub(lambda _: console_commands(), _CONSOLE.read_text()),
         PROJECT / 'conf' / 'boxsession.yml': reference.default_file(),
     }
 

@@ -17,8 +17,8 @@ ROOMS = {
     'values': ['packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'dispatcher'],
-    'lua': ['contract', 'loader', 'ports', 'functions', 'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests',
-            'fibers', 'bridge'],
+    'lua': ['contract', 'loader', 'ports', 'functions', 'arguments', 'commands', 'memory', 'interrupt', 'task', 'state',
+            'evaluator', 'requests', 'fibers', 'bridge'],
     'settings': ['table', 'live', 'reader', 'reference'],
     'users': ['passwords', 'access', 'store', 'accounts'],
     'net': ['tls', 'listener'],
@@ -49,8 +49,9 @@ DOORS = {
 PURE = {'sessions.state', 'users.access', 'users.passwords', 'scheduler.turns',
         'protocol.iproto', 'protocol.answers', 'protocol.client', 'protocol.text',
         'protocol.telnet', 'protocol.foreign', 'protocol.greeting', 'values.documents', 'values.limits', 'values.scalars',
-        'values.yaml', 'values.lua_text', 'values.packed', 'values.msgpack', 'lua.functions', 'lua.memory', 'base.address',
-        'base.histogram', 'base.redaction', 'client.values', 'client.settings'}
+        'values.yaml', 'values.lua_text', 'values.packed', 'values.msgpack', 'lua.functions', 'lua.arguments',
+        'lua.commands', 'lua.memory', 'base.address', 'base.histogram', 'base.redaction', 'client.values',
+        'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 

@@ -116,7 +116,7 @@ def execute(statement):
     (execute('DELETE FROM users WHERE id = 1'),
      'is damaged, or no store of users: admin, guest, public or super is missing'),
     (execute('DROP TABLE grants'), 'is damaged'),
-    (execute('PRAGMA user_version = 2'), 'was written by a newer boxsession (format 2, this one knows 1): run that one'),
+    (execute('PRAGMA user_version = 3'), 'was written by a newer boxsession (format 3, this one knows 2): run that one'),
     (execute('PRAGMA application_id = 5'), 'is a database of another program: name another file in `store`')])
 def test_what_cannot_be_read_is_an_error(path, change, told):
     store = Store(path)

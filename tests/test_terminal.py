@@ -28,6 +28,18 @@ TAKE_TERMINAL = 'import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, ter
 SOCKET = 'unix:a.sock'
 ESCAPES = re.compile(r'\x1b(?:\[[0-9;?]*[A-Za-z]|[=>])')
 
+PROGRAM = """
+import sys
+from boxsession import Console
+console = Console(listen=['127.0.0.1:0'])
+@console.command
+def restart(workers: int):
+    return 2 * workers
+console.start()
+print('listening: console', console.addresses[0], file=sys.stderr, flush=True)
+console.serve_forever()
+"""
+
 
 class Terminal:
     """The client in a pseudo-terminal. What is read is looked at once: expect() goes on behind what it found."""
@@ -211,6 +223,18 @@ class TestBoth:
         terminal.expect('_heap')
         terminal.type('')
         terminal.expect('---\n- 7\n...\n')
+
+    def test_completion_of_commands(self, open_terminal, serve, tmp_path, plain):
+        program = tmp_path / 'program.py'
+        program.write_text(PROGRAM)
+        address = serve(program=str(program)).addresses()[0]
+        terminal = open_terminal(address, *plain)
+        terminal.expect(f'admin@{address}>')
+        terminal.prompted()
+        terminal.send('\\resta\t')
+        terminal.expect('rt')
+        terminal.type(' 7')
+        terminal.expect('---\n- 14\n...\n')
 
     def test_completion_sees_what_the_user_sees(self, terminal):
         terminal.type('mysterious = 1')

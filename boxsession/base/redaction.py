@@ -6,7 +6,7 @@ A statement is cut into the tokens of Lua: names, literals, comments, operators.
   `..` or kept in a variable first (`local p = '...' passwd(p)`);
 * the userinfo's password of a URL or of `user:password@host`;
 * what follows the user's name in `\login USER PASSWORD`, in a command that does not exist, and in the same without `\`,
-  which is no Lua and never runs;
+  which is no Lua and never runs; what follows a program's command that takes a secret;
 * all literals, but those of grant() and revoke(), where a statement may reach a password's function by another way than its
   name: it takes `x.passwd` as a value, passes `...` on to it, makes a key of such a name (`t[('passwd')]`), or deals with
   `box.schema` and makes any key, or has such a name as a literal.
@@ -23,10 +23,10 @@ import hashlib
 import re
 import secrets
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-__all__ = ['STATEMENT_BYTES', 'login_password', 'may_hold_secret', 'redacted', 'redacted_arguments', 'redacted_error',
-           'redacted_text']
+__all__ = ['STATEMENT_BYTES', 'know_command', 'login_password', 'may_hold_secret', 'redacted', 'redacted_arguments',
+           'redacted_error', 'redacted_text']
 
 # So much of a statement is kept, and looked at.
 STATEMENT_BYTES = 1 << 16
@@ -55,8 +55,12 @@ _LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|\w*(?:login|passw)\w*', re.IGNORECAS
 _TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are no secrets.
 _COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete'}
+# Those of the program whose arguments are all cut out, since one of them says that it is a secret.
+_SECRET_COMMANDS: set[bytes] = set()
 # A longer word is none of them.
 _COMMAND = re.compile(rb'\\[\\ \t]{0,64}(\S{0,64})')
+# What lies inside of quotes, or between blanks and quotes.
+_SHELL_WORD = re.compile(rb'''"([^"]+)"|'([^']+)'|[^\s'"]+''')
 _ARGUMENTS = re.compile(rb'[ \t]*(\S+)(?:[ \t]+(?=\S))?')
 
 # No alternative ever goes back to where it began: an unfinished literal ends with its line or the text.
@@ -338,9 +342,14 @@ def _command_at(text: bytes, start: int) -> re.Match[bytes]:
 def _command(text: bytes, start: int, takes_all: bool) -> tuple[int, list[Span]]:
     """Where a command line goes on to be looked at, and its secrets."""
     match = _command_at(text, start)
-    if match[1].lower() in _COMMANDS:
+    name = match[1].lower()
+    # An error of a command begins with its name and a colon.
+    if name in _COMMANDS or name[-1:] == b':' and name[:-1] in _COMMANDS:
         return match.end(), []
     stop = len(text) if takes_all else _line_end(text, start)
+    if name in _SECRET_COMMANDS:
+        # Word by word, since an error may quote one of them.
+        return stop, [word.span(word.lastindex or 0) for word in _SHELL_WORD.finditer(text, min(match.end(), stop), stop)]
     return stop, _behind_user(text, min(match.end(), stop), stop)
 
 
@@ -744,6 +753,17 @@ def _unescaped(content: bytes) -> tuple[bytes, Callable[[int], int]]:
         return sources[index] + where - values[index]
 
     return b''.join(pieces), place
+
+
+def know_command(name: str, parameters: Iterable[str]) -> None:
+    r"""Says that a program has a command: what follows it is told from now on, as what follows `\set` is. Where the name of
+    a parameter says that it is a secret, nothing of that is told."""
+    known = name.lower().encode()
+    if any(_is_sensitive(parameter.encode()) for parameter in parameters):
+        _SECRET_COMMANDS.add(known)
+        _COMMANDS.discard(known)
+    elif known not in _SECRET_COMMANDS:
+        _COMMANDS.add(known)
 
 
 # A command, or one in a string that goes to console.eval.

@@ -37,6 +37,7 @@ _IDENTITY = b'box.session.id(), box.session.user()'
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
 _NAME = re.compile(r'(?<![\w.:])[\d.:]*([A-Za-z_][\w.:]*)$', re.ASCII)
 _NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
+_COMMAND = re.compile(r'\\[\w-]*', re.ASCII)
 _WORD_MAX = 64
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
              'set continuation ', 'set scope ', 'set print ')
@@ -253,20 +254,29 @@ class _Terminal:
                 if typed.startswith(command):
                     typed = typed[len(command):]
                     return len(typed), [choice for choice in choices if choice.startswith(typed)]
-            return len(typed), [command for command in _COMMANDS if command.startswith(typed)]
+            known = [command for command in _COMMANDS if command.startswith(typed)]
+            if _COMMAND.fullmatch(line):
+                words = {command.partition(' ')[0] for command in known}
+                known += [name[1:] for name in self._ask_names(line, _COMMAND) if name[1:] not in words]
+            return len(typed), known
         match = _NAME.search(line)
-        if match is None or self._link is None:
+        if match is None:
             return 0, []
-        text = match[1]
+        names = self._ask_names(match[1], _NAMED)
+        return (len(match[1]), names) if names else (0, [])
+
+    def _ask_names(self, text, form) -> list[str]:
+        """What the server says a text may become."""
+        if self._link is None:
+            return []
         document = self._link.completions(text, _COMPLETION_SECONDS)
         try:
             [names] = values(document or b'')
             # Only what a name can be gets into the line, whatever the server says.
-            return len(text), [name for name in dict.fromkeys(name for name in names[1:1 + _NAMES_MAX]
-                                                              if isinstance(name, str))
-                               if name.startswith(text) and len(name) < _NAME_MAX and _NAMED.fullmatch(name)]
+            return [name for name in dict.fromkeys(name for name in names[1:1 + _NAMES_MAX] if isinstance(name, str))
+                    if name.startswith(text) and len(name) < _NAME_MAX and form.fullmatch(name)]
         except (Unshowable, ValueError, TypeError):
-            return 0, []
+            return []
 
 
 def _word(value) -> str:

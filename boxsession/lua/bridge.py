@@ -32,6 +32,7 @@ from boxsession.base.greenlets import TASK, UserGreenlet
 from boxsession.base.redaction import redacted_text
 from boxsession.base.session import Session
 from boxsession.lua import functions, loader
+from boxsession.lua.commands import BUILT_IN, Commands, described
 from boxsession.lua.contract import ASKED, FIRST_LOOK, LATE, MANY, NO_ROOM, OVER
 from boxsession.lua.evaluator import Evaluator
 from boxsession.lua.fibers import Fibers
@@ -72,6 +73,7 @@ class Runtime:
         facts: what box.info tells, e.g. version and pid (what is callable is called when it is read).
         expose: names to Python functions, objects or plain values for Lua (see `boxsession.Console`).
         services: what trusted Lua can ask of the program, by name: functions of plain values.
+        commands: the backslash commands that the program adds.
 
     Attributes:
         memory: its memory limit.
@@ -82,11 +84,14 @@ class Runtime:
     """
 
     def __init__(self, dispatcher: Dispatcher, counters: Counters, facts: Mapping[str, Any],
-                 expose: Mapping[str, Any] | None = None, services: Mapping[str, Callable] | None = None):
+                 expose: Mapping[str, Any] | None = None, services: Mapping[str, Callable] | None = None,
+                 commands: Commands | None = None):
         self.dispatcher = dispatcher
         self.counters = counters
         self._facts = facts
         self._calls = functions.Calls()
+        self._commands = commands or Commands()
+        self._command_numbers: dict[str, int] = {}      # by the command's name
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
             attribute_handlers=(reader(dispatcher.overruns), deny), max_memory=0)
@@ -114,6 +119,8 @@ class Runtime:
         self._tell_ample = _started(internal[b'take_ample'])
         self._count_errors = _started(internal[b'count_errors'])
         self._take_rights_changes = _started(internal[b'take_rights_changes'])
+        self._take_commands = _started(internal[b'take_commands'])
+        self.commands_changed()
         # The first release of a reference makes an entry in the registry: now, while there is no limit.
         state.fiber_main.coroutine(0)
 
@@ -141,6 +148,7 @@ class Runtime:
             'FORMAT': formatting_port(reply_document, self._patience),
             'DECODE': formatting_port(read_documents, dispatcher.pause),
             'packed_services': self._calls.services(services),
+            'packed_commands': pack(described(BUILT_IN, {})),
             'packed_facts': pack({name: fact for name, fact in self._facts.items() if not callable(fact)}),
         }
 
@@ -174,10 +182,17 @@ class Runtime:
         """Makes all sessions find their users' rights anew. Callable from any greenlet."""
         self._ask(self._take_rights_changes)
 
-    def _ask(self, coroutine):
+    def commands_changed(self) -> None:
+        """Gives Lua the program's commands. Callable from any greenlet."""
+        for command in self._commands.added:
+            if command.name not in self._command_numbers and command.function is not None:
+                self._command_numbers[command.name] = self._calls.number(command.function)
+        self._ask(self._take_commands, pack(described(self._commands.added, self._command_numbers)))
+
+    def _ask(self, coroutine, told=None):
         """Resumes one of the coroutines that are no task's."""
-        self.memory.lift()
-        answer = coroutine.send(None)
+        self.memory.lift(len(told) if told else 0)
+        answer = coroutine.send(told)
         running = self.dispatcher.running
         self.memory.keep(isinstance(running, LuaTask) and running.is_tight)
         return answer

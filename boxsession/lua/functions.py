@@ -35,7 +35,7 @@ class Calls:
 
     def _spec(self, value, name):
         if isinstance(value, type) or callable(value) and not _public_methods(value):
-            return {'call': self._number(value)}
+            return {'call': self.number(value)}
         if isinstance(value, Mapping) and any(callable(inner) for inner in value.values()):
             return {'names': {key: self._spec(inner, f'{name}.{key}') for key, inner in value.items()}}
         try:
@@ -44,13 +44,14 @@ class Calls:
             methods = _public_methods(value)
             if not methods:
                 raise ValueError(f'cannot expose {name!r}: {type(value).__name__} has no public methods') from None
-            return {'names': {key: {'call': self._number(method)} for key, method in methods.items()}}
+            return {'names': {key: {'call': self.number(method)} for key, method in methods.items()}}
 
     def services(self, table: Mapping[str, Callable]) -> bytes:
         """The numbers of the program's own functions by name, packed."""
-        return pack({name: self._number(function) for name, function in table.items()})
+        return pack({name: self.number(function) for name, function in table.items()})
 
-    def _number(self, function):
+    def number(self, function: Callable) -> int:
+        """The number by which Lua calls a function from now on."""
         self._functions.append(function)
         return len(self._functions) - 1
 

@@ -7,7 +7,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from boxsession.protocol import iproto
-from boxsession.protocol.client import COMPLETION, MAX_REPLY_BYTES, NEED_DATA, NO_VALUES, BadReply, Notice, Push, Reply
+from boxsession.protocol.client import (
+    MAX_REPLY_BYTES,
+    NEED_DATA,
+    NO_VALUES,
+    BadReply,
+    Notice,
+    Push,
+    Reply,
+    completion_request,
+)
 from boxsession.values import yaml
 from boxsession.values.msgpack import BadValue, Reader
 from boxsession.values.packed import tokens
@@ -155,7 +164,7 @@ class BinaryConversation:
 
     def completion(self, text: bytes) -> bytes:
         """The statement that asks what a text may become."""
-        return COMPLETION % (text, len(text))
+        return completion_request(text)
 
     def cancel(self) -> bytes:
         """What stops the running statement."""

@@ -25,7 +25,7 @@ from boxsession.protocol.greeting import is_ours
 from boxsession.values.packed import tokens
 from boxsession.values.reader import Unshowable, packed_value
 
-__all__ = ['COMPLETION', 'DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'BadReply', 'Done', 'Documents',
+__all__ = ['DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'BadReply', 'Done', 'Documents',
            'Notice', 'Piece', 'Push', 'RelayedConversation', 'Reply', 'Send', 'TextConversation']
 
 # Four times what a server of ours sends unless its limits.output_bytes says otherwise.
@@ -35,7 +35,7 @@ NEED_DATA = None
 INTERRUPT = b'\x03'
 NO_VALUES = b'---\n...\n'
 # Asks a server for what a text may become.
-COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
+_COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
 
 # A comment: where a server has lost it, a statement of one line still means the same.
 _DELIMITER = b'--~boxsession~'
@@ -58,6 +58,11 @@ _PIECE_BYTES = 65536
 _HIDDEN_BYTES = 65536
 # Lua output is over when nothing follows a `;` for so long, or nothing follows anything else for longer.
 _QUIET_SECONDS, _SILENT_SECONDS = 0.02, 0.5
+
+
+def completion_request(text: bytes) -> bytes:
+    """The statement that asks any console what a text may become."""
+    return _COMPLETION % (text.replace(b'\\', b'\\\\'), len(text))
 
 
 class BadReply(Exception):
@@ -267,7 +272,7 @@ class TextConversation:
 
     def completion(self, text: bytes) -> bytes:
         """The statement that asks what a text may become: a list of the names behind their longest common beginning."""
-        return b'\\complete ' + text if self._is_ours else COMPLETION % (text, len(text))
+        return b'\\complete ' + text if self._is_ours else completion_request(text)
 
     def cancel(self) -> bytes:
         """What stops the running statement; nothing where the server cannot do that."""

@@ -91,7 +91,7 @@ class Dispatcher:
         finally:
             task.waiter = None
 
-    def _end_of_wait(self, task, waiter):
+    def _end_of_wait(self, task: Task, waiter: Waiter) -> None:
         """Called by the event loop: the task can go on."""
         if task.waiter is waiter:
             account = self.turns.cancelled if task.killed else task.account
@@ -105,7 +105,7 @@ class Dispatcher:
 
     # Turns
 
-    def _queue(self, task, lane: Lane):
+    def _queue(self, task: Task, lane: Lane) -> None:
         waiter = Waiter()
         lane.push(task.account, partial(switch, waiter))
         self.leave(task, waiter)
@@ -116,7 +116,7 @@ class Dispatcher:
             task.host.switching_out()
         self._preempt(task)
 
-    def _preempt(self, task):
+    def _preempt(self, task: Task) -> None:
         self._queue(task, self.turns.preempted(task.account, self.began))
         self.resumed(task)
         task.account.preempted_at = self.began
@@ -234,6 +234,6 @@ class Dispatcher:
                     'timeout')
 
 
-def _interrupt_call(task):
+def _interrupt_call(task: Task) -> None:
     if task.calling and task.killed:
         task.greenlet.throw(StatementCancelled)

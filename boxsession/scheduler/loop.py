@@ -25,7 +25,7 @@ class _Timer:
 
     __slots__ = ('_loop', '_callback', '_next', '_later')
 
-    def __init__(self, loop, callback):
+    def __init__(self, loop: Any, callback: Callable[[], None]):
         self._loop = loop
         self._callback = callback
         self._next: Any = loop.timer(0.0, priority=PRIORITY)
@@ -41,7 +41,7 @@ class _Timer:
         self._later = self._loop.timer(seconds, priority=PRIORITY)
         self._later.start(self._callback, update=True)
 
-    def _close_later(self):
+    def _close_later(self) -> None:
         if self._later is not None:
             self._later.stop()
             self._later.close()
@@ -56,7 +56,7 @@ class _Timer:
 class EventLoop:
     """The loop of the calling thread's hub."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._loop = get_hub().loop
         self._timers: list[_Timer] = []
         # Closed at the end: a watcher keeps its callback, and so the whole console.
@@ -87,15 +87,15 @@ class EventLoop:
             self._before.start(self._count_before)
             self._behind.start(self._count_behind)
 
-    def _stop_watching(self):
+    def _stop_watching(self) -> None:
         self._is_watching = False
         self._before.stop()
         self._behind.stop()
 
-    def _count_before(self):
+    def _count_before(self) -> None:
         self._pending = self._loop.pendingcnt
 
-    def _count_behind(self):
+    def _count_behind(self) -> None:
         # One of those that were pending was the call of this function.
         if self._pending - self._loop.pendingcnt > 1:
             self._had_events = True

@@ -25,7 +25,7 @@ class Overruns:
 
     __slots__ = ('last', '_met', '_used')
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.last = 0.0
         self._met = (0.0, 0.0)      # `last` when the monitor first met it, and the processor's time that was used then
         self._used = 0              # bytes, at the last look

@@ -104,7 +104,7 @@ class Lane:
         self._timer = turns.loop.timer(self._look)
         self._is_waiting = False            # whether the timer is started
 
-    def __len__(self):
+    def __len__(self) -> int:
         return sum(map(len, self._tasks.values()))
 
     @property
@@ -158,16 +158,16 @@ class Lane:
                 spent = min(spent, max(_OWED_MAX, self.most))
             self._spent = spent
 
-    def _enter(self, account):
+    def _enter(self, account: Account) -> None:
         heappush(self._heap, (self._turns.place(account), next(self._order), account))
 
-    def _wait(self, seconds):
+    def _wait(self, seconds: float) -> None:
         if not self._is_waiting:
             self._is_waiting = True
             self._turns.watch(self, True)
             self._timer.start(seconds)
 
-    def _look(self):
+    def _look(self) -> None:
         """By the timer: opens the lane, unless it has to pay first, and lets those in who wait."""
         self._is_waiting = False
         turns = self._turns
@@ -190,7 +190,7 @@ class Lane:
             elif self.is_open:
                 turns.watch(self, False)
 
-    def _run_first(self):
+    def _run_first(self) -> None:
         start, _, account = heappop(self._heap)
         tasks = self._tasks[account]
         if account.due:
@@ -290,7 +290,7 @@ class Turns:
         others_ended = self.ended if self.last is not account else self.ended_before
         return now < account.due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED)
 
-    def _look_at_delayed(self):
+    def _look_at_delayed(self) -> None:
         """By the timer: lets those go on who have waited, or for whom there is no other work."""
         self.processor_seconds = self.loop.processor_time()
         delayed, self._delayed = self._delayed, []

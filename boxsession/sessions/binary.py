@@ -369,8 +369,9 @@ class BinaryConnection(Connection):
             return
         self._protocol.take(abs(what) - 1)
         if what < 0:
-            worker.taken = self._protocol.next_event()
-            worker.name, worker.sync = worker.taken.name, worker.taken.sync
+            taken = self._protocol.next_event()
+            assert isinstance(taken, Request)
+            worker.taken, worker.name, worker.sync = taken, taken.name, taken.sync
         self._lent = None
 
     def _flush_answers(self) -> None:

@@ -166,11 +166,14 @@ class Services:
         return password_hash(password)
 
     def rights(self, uid: int) -> dict:
-        """What a user may do: its level, and the functions it may call with whom they run as (False for the caller)."""
+        """What a user may do: its level, the functions it may call with whom they run as (False for the caller), and the
+        commands that were granted (True for all)."""
         access = self._running.accounts.access
         functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
                      for name, owner in access.executable(uid).items()}
-        return {'level': int(access.level(uid)), 'functions': functions}
+        commands = access.granted_commands(uid)
+        return {'level': int(access.level(uid)), 'functions': functions,
+                'commands': True if commands is None else dict.fromkeys(commands, True)}
 
     def su(self, login: int, asking: int, name: str | float) -> dict:
         """Whom a session that logged in as `login` may become."""

@@ -8,7 +8,7 @@ object that it is called on, or raises `ClientError` and has changed nothing tha
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
@@ -40,8 +40,10 @@ _GRANTABLE = {
     'function': _bits('execute', 'usage', 'create', 'drop'),
     'role': _bits('execute', 'usage', 'create', 'drop'),
     'user': _bits('create', 'drop', 'alter'),
+    'command': _bits('execute'),
 }
 _UNIVERSE = 0
+_NOTHING = -1               # the object where there is nothing that could have been granted
 # The object of a privilege on all that are of a type; above all ids, and last where they are told.
 _EVERY = 1 << 40
 _NAME_BYTES = 65000
@@ -93,13 +95,20 @@ Rows = dict[str, set[tuple[Any, ...]]]
 
 
 class Access:
-    """All users, roles, functions and grants. A new one has admin, guest, and the roles public and super."""
+    """All users, roles, functions and grants. A new one has admin, guest, and the roles public and super.
+
+    Attributes:
+        commands: names of the console's commands that somebody was granted, by the id that grants know them by.
+        command_names: those of all commands there are, of which the program tells before each change. Not stored.
+    """
 
     def __init__(self) -> None:
         self.users = {user.id: user for user in (
             User(GUEST, 'guest', 'user', ADMIN), User(ADMIN, 'admin', 'user', ADMIN),
             User(PUBLIC, 'public', 'role', ADMIN), User(SUPER, 'super', 'role', ADMIN))}
         self.functions: dict[int, Function] = {}
+        self.commands: dict[int, str] = {}
+        self.command_names: Collection[str] = ()
         self.grants: dict[tuple[int, str, int], Grant] = {}
         # Ids are never used twice, so that a session cannot wake up as somebody else.
         self.last_id = SUPER
@@ -111,6 +120,7 @@ class Access:
         """One to be changed in its place."""
         twin = copy.copy(self)
         twin.users, twin.functions, twin.grants = dict(self.users), dict(self.functions), dict(self.grants)
+        twin.commands = dict(self.commands)
         return twin
 
     # What the rest of the program asks
@@ -134,6 +144,14 @@ class Access:
         return {function.name: function.owner if function.setuid else None for function in self.functions.values()
                 if function.owner == uid or self._has(uid, 'execute', 'function', function.id)}
 
+    def granted_commands(self, uid: int) -> set[str] | None:
+        """The console's commands that were granted to a user; None for all."""
+        if not self._has(uid, 'usage', 'universe', _UNIVERSE):
+            return set()
+        if self._has(uid, 'execute', 'command', _EVERY):
+            return None
+        return {name for number, name in self.commands.items() if self._has(uid, 'execute', 'command', number)}
+
     def may_log_in(self, uid: int) -> bool:
         """Whether sessions may run as this user."""
         return self._has(uid, 'session', 'universe', _UNIVERSE)
@@ -147,6 +165,7 @@ class Access:
         return {
             'users': {(u.id, u.name, u.kind, u.owner, u.hash) for u in self.users.values()},
             'functions': {(f.id, f.name, f.owner, int(f.setuid)) for f in self.functions.values()},
+            'commands': set(self.commands.items()),
             'grants': {(g.grantee, g.type, g.object, g.privileges, g.grantor) for g in self.grants.values()},
             'meta': {('last_id', self.last_id)},
         }
@@ -161,6 +180,7 @@ class Access:
         access = cls()
         access.users = {row[0]: User(*row) for row in rows['users']}
         access.functions = {row[0]: Function(row[0], row[1], row[2], bool(row[3])) for row in rows['functions']}
+        access.commands = {row[0]: row[1] for row in rows['commands']}
         access.grants = {tuple(row[:3]): Grant(*row) for row in rows['grants']}
         access.last_id = dict(rows['meta']).get('last_id', 0)
         if not all(uid in access.users for uid in _SYSTEM) or (ADMIN, 'universe', _UNIVERSE) not in access.grants:
@@ -416,10 +436,16 @@ class Access:
         for key in [key for key in self.grants if key[0] == user.id]:
             del self.grants[key]
         self._forget_grants(kind, user.id)
+        self._forget_unused_commands()
 
     def _forget_grants(self, kind: str, object_id: int) -> None:
         for key in [key for key in self.grants if key[1:] == (kind, object_id)]:
             del self.grants[key]
+
+    def _forget_unused_commands(self) -> None:
+        granted = {grant.object for grant in self.grants.values() if grant.type == 'command'}
+        for number in self.commands.keys() - granted:
+            del self.commands[number]
 
     def _set_password(self, user: User, password: str | bytes) -> None:
         if user.id == GUEST and password not in ('', b''):
@@ -436,8 +462,8 @@ class Access:
 
     # Grants
 
-    def _object(self, actor: int, kind: str, name: Any) -> int:
-        """The id of what a privilege is on."""
+    def _object(self, actor: int, kind: str, name: Any, is_new: bool = False) -> int:
+        """The id of what a privilege is on; `is_new` where it is to be granted."""
         if kind == 'universe':
             return _UNIVERSE
         if name is None or name == '':
@@ -447,7 +473,22 @@ class Access:
             if function is None:
                 raise ClientError('NO_SUCH_FUNCTION', _text(name))
             return function.id
+        if kind == 'command':
+            return self._command(actor, name, is_new)
         return self._known(actor, name, kind).id
+
+    def _command(self, actor: int, name: Any, is_new: bool) -> int:
+        """The id of a command; with `is_new` it gets one, where nobody was granted it yet, else it is _NOTHING."""
+        found = next((number for number, known in self.commands.items() if known == name), _NOTHING)
+        sees = self._has(actor, 'read', 'universe', _UNIVERSE) or any(
+            self._granted(grantee, 'command', where) for grantee in self._grantees(actor) for where in (found, _EVERY))
+        if not sees or found == _NOTHING and not (isinstance(name, str) and name in self.command_names):
+            raise ClientError('PROC_LUA', f"Command '{_text(name)}' does not exist")
+        if found == _NOTHING and is_new:
+            self.last_id += 1
+            found = self.last_id
+            self.commands[found] = name
+        return found
 
     def _privileges(self, privileges: Any, kind: Any) -> int:
         if not isinstance(kind, str) or kind not in _GRANTABLE:
@@ -475,7 +516,7 @@ class Access:
             raise ClientError('GRANT', 'admin has all privileges, and keeps them')
         if grantee.id == SUPER and kind == 'universe':
             raise ClientError('GRANT', 'super is all privileges on universe, and stays so')
-        if object_id in (_UNIVERSE, _EVERY):
+        if object_id in (_UNIVERSE, _EVERY) or kind == 'command':
             owner = ADMIN
         else:
             owner = (self.functions if kind == 'function' else self.users)[object_id].owner
@@ -485,7 +526,7 @@ class Access:
     def _grant(self, grantee: User, actor: int, *arguments: Any) -> None:
         privileges, kind, name, options = self._arguments(arguments, 'if_not_exists')
         bits = self._privileges(privileges, kind)
-        object_id = self._object(actor, kind, name)
+        object_id = self._object(actor, kind, name, is_new=True)
         had = self._granted(grantee.id, kind, object_id)
         if bits & ~had == 0:
             if options.get('if_not_exists'):
@@ -511,6 +552,7 @@ class Access:
             raise ClientError('PRIV_NOT_GRANTED', grantee.name, privileges, kind, '' if name is None else _text(name))
         self._need_to_grant(actor, grantee, kind, object_id, name)
         self._put(grantee.id, kind, object_id, had & ~bits, actor)
+        self._forget_unused_commands()
 
     def _info(self, user: User | None) -> list[list[str]]:
         if user is None:
@@ -518,10 +560,15 @@ class Access:
         shown = []
         for grant in sorted((g for g in self.grants.values() if g.grantee == user.id), key=lambda g: (g.type, g.object)):
             names = ','.join(name for name in _PRIVILEGES if grant.privileges & _BITS[name])
-            things = self.functions if grant.type == 'function' else self.users
-            thing = things.get(grant.object) if grant.type != 'universe' else None
-            shown.append([names, grant.type, thing.name if thing else ''])
+            shown.append([names, grant.type, self._object_name(grant)])
         return shown
+
+    def _object_name(self, grant: Grant) -> str:
+        if grant.type == 'command':
+            return self.commands.get(grant.object, '')
+        things = self.functions if grant.type == 'function' else self.users
+        thing = things.get(grant.object) if grant.type != 'universe' else None
+        return thing.name if thing else ''
 
 
 # Operations by the name that Lua calls them by, and whether they change anything.

@@ -6,7 +6,7 @@ it is cancelled or gone meanwhile.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import gevent
@@ -26,6 +26,7 @@ class Accounts:
 
     Args:
         path: of the file that keeps them; None for memory only.
+        commands: gives the names of the console's commands, which can be granted.
 
     Attributes:
         on_change: called behind each change, whoever made it.
@@ -34,9 +35,10 @@ class Accounts:
         StoreError: the file cannot be had.
     """
 
-    def __init__(self, path: str | None = None):
+    def __init__(self, path: str | None = None, commands: Callable[[], Collection[str]] = tuple):
         self._store = Store(path) if path else MemoryStore()
         self._in_memory = path is None
+        self._commands = commands
         self._lock = BoundedSemaphore()
         self._throttle = Throttle()
         self.on_change: Callable[[], None] = lambda: None
@@ -57,7 +59,13 @@ class Accounts:
         """
         if not OPERATIONS[operation]:
             return getattr(self.access, operation)(actor, *arguments), False
-        return self._do(self._transact, lambda access: getattr(access, operation)(actor, *arguments), tell)
+        names = self._commands()        # now: a thread makes the change
+
+        def change(access: Access) -> Any:
+            access.command_names = names
+            return getattr(access, operation)(actor, *arguments)
+
+        return self._do(self._transact, change, tell)
 
     def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Runs a function that calls the store, in its turn. It goes on when its caller is torn away."""

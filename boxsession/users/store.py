@@ -17,21 +17,24 @@ from boxsession.users.access import Access, Rows
 __all__ = ['MemoryStore', 'Store']
 
 # What marks the file as ours ('bxss'), and the version of its tables.
-_APPLICATION_ID, _VERSION = 0x62787373, 1
+_APPLICATION_ID, _VERSION = 0x62787373, 2
 _BUSY_SECONDS = 10
 _TABLES = {
     'users': ('id', 'name', 'kind', 'owner', 'hash'),
     'functions': ('id', 'name', 'owner', 'setuid'),
+    'commands': ('id', 'name'),
     'grants': ('grantee', 'type', 'object', 'privileges', 'grantor'),
     'meta': ('name', 'value'),
 }
-_SCHEMA = """
+_COMMANDS = 'CREATE TABLE commands (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)'
+_SCHEMA = f"""
 CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL CHECK (kind IN ('user', 'role')),
     owner INTEGER NOT NULL REFERENCES users DEFERRABLE INITIALLY DEFERRED, hash TEXT NOT NULL);
 CREATE TABLE functions (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
     owner INTEGER NOT NULL REFERENCES users DEFERRABLE INITIALLY DEFERRED, setuid INTEGER NOT NULL);
 CREATE TABLE grants (grantee INTEGER NOT NULL REFERENCES users DEFERRABLE INITIALLY DEFERRED, type TEXT NOT NULL,
     object INTEGER NOT NULL, privileges INTEGER NOT NULL, grantor INTEGER NOT NULL, PRIMARY KEY (grantee, type, object));
+{_COMMANDS};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
 
@@ -113,7 +116,22 @@ class Store:
         problem = db.execute('PRAGMA quick_check(1)').fetchone()[0]
         if problem != 'ok':
             raise self._damaged(problem)
+        if tables and version < _VERSION:
+            self._upgrade()
         self._load()
+
+    def _upgrade(self) -> None:
+        """A file of the first version, which had no commands."""
+        db = self._db
+        db.execute('BEGIN IMMEDIATE')
+        try:
+            if db.execute('PRAGMA user_version').fetchone()[0] < _VERSION:              # nobody was faster
+                db.execute(_COMMANDS)
+                db.execute(f'PRAGMA user_version = {_VERSION}')
+            db.execute('COMMIT')
+        except BaseException:
+            db.execute('ROLLBACK')
+            raise
 
     def _create(self) -> None:
         db = self._db

@@ -1,33 +1,16 @@
--- The backslash commands of the console: \help, \set, \quit. Messages of \set: Tarantool 2.6.
--- Needs: library/console, library/expose
-local internal, CONTROL = ...
+-- The backslash commands of the console: those that are built in, and the program's. Messages of \set: Tarantool 2.6.
+-- Needs: library/console, library/expose, rights/access
+local internal, CONTROL, packed_commands = ...
 local raw = internal.raw
-local error, format, gmatch, unpack = raw.error, raw.format, raw.gmatch, raw.unpack
+local co_yield, concat, error, format, gmatch, match, rep, sub = raw.co_yield, raw.concat, raw.error, raw.format, raw.gmatch,
+    raw.match, raw.rep, raw.sub
+local call_python, may_command = internal.call_python, internal.access.may_command
 
 local sessions, cancel, kill = internal.service('sessions'), internal.service('cancel'), internal.service('kill')
 
-local HELP = [[
-A statement is Lua: an expression shows its values, anything else just runs.
-
-  \help                          this page
-  \quit                          end the session; so do ~. and Ctrl-D
-  \login USER PASSWORD           go on as another user
-  \sessions                      who is connected
-  \complete TEXT                 the names that TEXT may become
-  \cancel ID                     stop the statement that a session runs
-  \kill ID                       end a session
-  \set output yaml|lua[,line|,block]
-                                 how values are shown
-  \set delimiter TEXT            statements end with TEXT at a line's end
-                                 (without TEXT: with the line)
-  \set continuation auto|on|off  auto: an unfinished statement waits for
-                                 more; on: after a backslash at the line's
-                                 end; off: every line stands alone
-  \set prompt on|off             show a prompt
-  \set scope session|global      session: names without `local` are this
-                                 session's own (_G has the others)
-  \set print on|off              print() shows its text here, not in the log
-  \set language lua              the only one there is
+local INTRODUCTION = 'A statement is Lua: an expression shows its values, anything else just runs.\n\n'
+local OF_THE_PROGRAM = '\nCommands of this program:\n\n'
+local CLOSING = [[
 
 Ctrl-C drops a half-typed statement and cancels a running one.
 With a delimiter, these commands need it, too.
@@ -109,13 +92,10 @@ local PARAMETERS = {
     scope = set.scope, print = set.print,
 }
 
-local commands = {}
+-- What they run, by name: called with the session, the first words behind the name, and all of the line behind it.
+local run = {}
 
-function commands.help()
-    return {HELP}
-end
-
-function commands.set(session, name, value)
+function run.set(session, name, value)
     if name == nil then
         return error('Invalid set syntax, type \\help for help', 0)
     end
@@ -126,8 +106,7 @@ function commands.set(session, name, value)
     return parameter(session, value)
 end
 
-function commands.sessions()
-    internal.access.need_full('box.session.list')
+function run.sessions()
     return sessions({})
 end
 
@@ -138,53 +117,171 @@ local function id_argument(name, value)
     return raw.tonumber(value)
 end
 
-function commands.cancel(_, id)
-    internal.access.need_full('box.session.cancel')
+function run.cancel(_, id)
     return cancel(id_argument('cancel', id))
 end
 
-function commands.kill(_, id)
-    internal.access.need_full('box.session.kill')
+function run.kill(_, id)
     return kill(id_argument('kill', id))
 end
 
 -- The password is the rest of the line, whatever is in it.
-function commands.login(line)
-    local user, password = raw.match(line, '^%s*login%s+(%S+)%s(.*)$')
+function run.login(_, _, _, rest)
+    local user, password = match(rest, '^(%S+)%s(.*)$')
     if not user then
         return error('Usage: \\login USER PASSWORD', 0)
     end
     return internal.access.login(user, password)
 end
 
-function commands.complete(_, text)
+function run.complete(_, text)
     return internal.complete(text or '')
 end
 
-function commands.quit()
+function run.quit()
     local _ = CONTROL['quit']
 end
 
-local COMMANDS = {help = commands.help, h = commands.help, set = commands.set,
-                  s = commands.set, quit = commands.quit, q = commands.quit, sessions = commands.sessions,
-                  cancel = commands.cancel, complete = commands.complete, kill = commands.kill}
+-- The table (lua/commands.py) ------------------------------------------------------------------------------------------
+
+local built_in, of_program = internal.unpack_value(packed_commands), {}
+local by_name = {}      -- and by alias
+
+local function index(list, names)
+    for at = 1, #list do
+        local command = list[at]
+        names[command.name] = command
+        for alias = 1, #command.aliases do
+            names[command.aliases[alias]] = command
+        end
+    end
+    return names
+end
+index(built_in, by_name)
+
+local function may(command)
+    return may_command(command.name, command.access)
+end
+
+local function need(command)
+    if not may(command) then
+        return internal.access.deny('Execute', 'command', command.name)
+    end
+end
+
+-- The program's commands are now these. Python tells, in nobody's turn.
+function internal.take_commands()
+    local packed = co_yield('')
+    while true do
+        local list = internal.unpack_value(packed)
+        by_name = index(list, index(built_in, {}))
+        of_program = list
+        packed = co_yield('')
+    end
+end
+
+-- Names that begin with `text`, behind a backslash, of the commands that who asks may call.
+function internal.command_names(text)
+    local found = {}
+    for _, list in raw.ipairs({built_in, of_program}) do
+        for at = 1, #list do
+            local command = list[at]
+            if sub(command.name, 1, #text) == text and may(command) then
+                found[#found + 1] = '\\' .. command.name
+            end
+        end
+    end
+    return found
+end
+
+-- Help ----------------------------------------------------------------------------------------------------------------
+
+-- Where the help of a form begins, and how wide it is.
+local COLUMN, WIDTH = 33, 43
+
+-- The lines of a form: what is typed, and beside that what it does.
+local function describe(out, name, usage, help)
+    local line = '  \\' .. name .. (usage ~= '' and ' ' .. usage or '')
+    local at = #line
+    if at > COLUMN - 2 then
+        out[#out + 1] = line .. '\n'
+        line, at = '', 0
+    end
+    local used = 0
+    for word in gmatch(help, '%S+') do
+        if used > 0 and used + 1 + #word > WIDTH then
+            out[#out + 1] = line .. '\n'
+            line, at, used = '', 0, 0
+        end
+        if used == 0 then
+            line, used = line .. rep(' ', COLUMN - at) .. word, #word
+        else
+            line, used = line .. ' ' .. word, used + 1 + #word
+        end
+    end
+    if line ~= '' then
+        out[#out + 1] = line .. '\n'
+    end
+end
+
+local function describe_command(out, command)
+    for at = 1, #command.forms do
+        local form = command.forms[at]
+        describe(out, command.name, form[1], form[2])
+    end
+end
+
+local function list_all(out, list, title)
+    for at = 1, #list do
+        if may(list[at]) then
+            out[#out + 1], title = title, ''
+            describe_command(out, list[at])
+        end
+    end
+end
+
+-- All commands that who asks may call, or one of them.
+function run.help(_, name)
+    local out = {}
+    if name == nil then
+        list_all(out, built_in, INTRODUCTION)
+        list_all(out, of_program, OF_THE_PROGRAM)
+        out[#out + 1] = CLOSING
+    else
+        local command = by_name[match(name, '^\\?(.*)$')]
+        if not command then
+            return error('There is no command \\' .. name .. '. Type \\help for help.', 0)
+        end
+        need(command)
+        describe_command(out, command)
+        if #command.aliases > 0 then
+            out[#out + 1] = '\nAlso: \\' .. concat(command.aliases, ', \\') .. '\n'
+        end
+        if command.details ~= '' then
+            out[#out + 1] = '\n' .. command.details .. '\n'
+        end
+    end
+    return {concat(out)}
+end
+
+-- Dispatch ------------------------------------------------------------------------------------------------------------
+
+for at = 1, #built_in do
+    local name = built_in[at].name
+    built_in[at].run = run[name] or error('there is no function of the command ' .. name)
+end
 
 -- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.
 function internal.command(session, line)
-    local words, count = {}, 0
-    for word in gmatch(line, '%S+') do
-        count = count + 1
-        words[count] = word
-    end
-    if count == 0 then
-        return commands.help()
-    end
-    if words[1] == 'login' then
-        return commands.login(line)
-    end
-    local command = COMMANDS[words[1]]
+    local name, rest = match(line, '^%s*(%S+)%s*(.*)$')
+    local command = by_name[name or 'help']
     if command == nil then
         return error('Invalid command \\' .. line .. '. Type \\help for help.', 0)
     end
-    return command(session, unpack(words, 2, count))
+    need(command)
+    if command.call then
+        return call_python(command.call, rest)
+    end
+    local words = gmatch(rest or '', '%S+')
+    return command.run(session, words(), words(), rest)
 end

@@ -274,9 +274,27 @@ local function field(value, key)
     end
 end
 
+-- What `text` may become, in front of that their longest common beginning; nothing when there is none.
+local function with_common(found)
+    if #found == 0 then
+        return
+    end
+    local common = found[1]
+    for index = 2, #found do
+        while sub(found[index], 1, #common) ~= common do
+            common = sub(common, 1, -2)
+        end
+    end
+    raw.insert(found, 1, common)
+    return found
+end
+
 -- The names that `text` may become, as this session finds them: first their longest common beginning, then each; nothing
--- when there is none.
+-- when there is none. Behind a backslash these are commands.
 local function complete(text)
+    if sub(text, 1, 1) == '\\' then
+        return with_common(internal.command_names(sub(text, 2)))
+    end
     if not find(text, '^[%a_]') and text ~= '' then
         return
     end
@@ -321,17 +339,7 @@ local function complete(text)
         container = parent_of(container)
         link = link + 1
     end
-    if #found == 0 then
-        return
-    end
-    local common = found[1]
-    for index = 2, #found do
-        while sub(found[index], 1, #common) ~= common do
-            common = sub(common, 1, -2)
-        end
-    end
-    raw.insert(found, 1, common)
-    return found
+    return with_common(found)
 end
 internal.complete = complete
 

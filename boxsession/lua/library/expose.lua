@@ -151,6 +151,7 @@ local function call(id, ...)
     end
     return value
 end
+internal.call_python = call
 
 -- What belongs to `owner` may be called as owner.name(...) and, as Lua's habit is, as owner:name(...).
 local function proxy(id, owner)

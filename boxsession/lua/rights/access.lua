@@ -33,8 +33,9 @@ local function effective()
 end
 access.effective = effective
 
--- What a user may do, by uid: {level =, functions = {name = uid that it runs as, or false}}. Forgotten at each change.
-local ALL = {level = FULL, functions = {}}
+-- What a user may do, by uid: {level =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true
+-- for all of them}. Forgotten at each change.
+local ALL = {level = FULL, functions = {}, commands = true}
 local known = {}
 
 local function rights(uid)
@@ -86,6 +87,16 @@ function access.need_full(name)
     if rights(who.uid).level ~= FULL then
         return access.deny('Execute', 'function', name)
     end
+end
+
+-- Whether who runs now may call a command that needs a right ('' for none).
+function access.may_command(name, right)
+    if right == '' then
+        return true
+    end
+    local found = rights(effective().uid)
+    local commands = found.commands
+    return found.level == FULL or right == 'read' and found.level >= READ or commands == true or commands[name] == true
 end
 
 -- Rights have changed: all who are not admin find theirs anew in front of their next statement. Until then the level is what
