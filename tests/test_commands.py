@@ -10,7 +10,6 @@ from typing import Literal, Optional
 import gevent
 import pytest
 import yaml
-from boxsession.client.conversation import BinaryConversation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from iproto_client import BinaryClient
@@ -20,6 +19,7 @@ from boxsession.base import redaction
 from boxsession.base.errors import StatementCancelled
 from boxsession.lua.arguments import split
 from boxsession.lua.commands import BUILT_IN
+from boxsession.protocol.answers import BinaryConversation
 
 
 def restart(workers: int, grace: float = 1.5):

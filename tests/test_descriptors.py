@@ -14,9 +14,10 @@ import trustme
 from client import Client
 from gevent import socket, ssl
 
-from boxsession import Console, listener
+from boxsession import Console
 from boxsession.base.address import Address
 from boxsession.base.errors import ListenError
+from boxsession.net import listener
 from boxsession.net.listener import Listener
 from boxsession.settings.table import ListenerConfig
 
