@@ -194,6 +194,27 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
     runtime.stop(1)
 
 
+def test_the_clock_is_looked_at_behind_what_is_answered_without_a_statement():
+    runtime = new_runtime()
+
+    class Host:
+        is_over = False
+
+        def switching_out(self):
+            pass
+
+    def session():
+        evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 1, 'tarantool'), Host(), Account())
+        for ask in (lambda: evaluator.error('x'), lambda: evaluator.is_wrong(b'x'), lambda: evaluator.is_incomplete(b'do')):
+            runtime.dispatcher.has_ticked = False
+            ask()
+            assert runtime.dispatcher.has_ticked
+        evaluator.disconnect()
+
+    gevent.joinall([gevent.spawn(session)], raise_error=True)
+    runtime.stop(1)
+
+
 def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
     runtime = new_runtime()
     order = []

@@ -117,3 +117,5 @@ class Evaluator:
         finally:
             task.limit = STATEMENTS
             self._dispatcher.running = None
+            # It may have taken long: whoever runs one after the other looks whether the turn is over.
+            self._dispatcher.has_ticked = True

@@ -132,10 +132,14 @@ class Judge:
             self._judge(text, reply)
         return reply
 
-    def was_silent(self, seconds: float) -> None:
-        """The client has sent something, behind a silence."""
-        if seconds > _DOUBT_SECONDS:
-            self._doubts = self._has_refused = False
+    @property
+    def seconds_to_doubt(self) -> float:
+        """For how long the client has to be silent until what it sends is run; 0 where there is no doubt."""
+        return max(_DOUBT_SECONDS, 1e-3) if self._doubts else 0.0
+
+    def was_silent(self) -> None:
+        """The client has sent nothing for so long, while its session waited for it."""
+        self._doubts = self._has_refused = False
 
     def was_cancelled(self, text: bytes) -> None:
         """A statement was cancelled before it was run."""

@@ -6,6 +6,7 @@ statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -26,6 +27,7 @@ from boxsession.protocol.text import (
     TooLong,
     Unfinished,
 )
+from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.backlog import Backlog
 from boxsession.sessions.evaluators import SENT, Evaluates, Judge, Recorder, Relay
 from boxsession.sessions.remote import RemoteConsole
@@ -171,6 +173,8 @@ class ConsoleConnection(Connection):
                     self._watch(True)
                 self._count_unread(protocol.kept_bytes)
                 self._enter(Step.WAIT)
+                if self._judge is not None and self._judge.seconds_to_doubt:
+                    self._wait_for_silence(hub, self._judge)
                 dispatcher.running = None
                 if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
                     self._fall_asleep()
@@ -202,14 +206,30 @@ class ConsoleConnection(Connection):
         if self._ends is not LIVES:
             return False
         now = self._dispatcher.begin_turn()
-        if self._judge is not None:
-            self._judge.was_silent(now - self._active)
-            if self._judge.is_done:
-                self._judge = None
-                self._choose()
+        if self._judge is not None and self._judge.is_done:
+            self._judge = None
+            self._choose()
         self._active = now
         self._read(idle=True)
         return True
+
+    def _wait_for_silence(self, hub: Any, judge: Judge) -> None:
+        """Tells the judge when the client has been silent for long enough, from now on. (What has come and waits for the
+        session's turn is no silence.)"""
+        waits_since = self._active
+        timer = hub.loop.timer(judge.seconds_to_doubt, priority=PRIORITY)
+
+        def silent():
+            timer.close()
+            if self._waits and self._active == waits_since and not self._has_input():
+                judge.was_silent()
+        timer.start(silent)
+
+    def _has_input(self) -> bool:
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def _fall_asleep(self) -> None:
         """Gives up what only statements need."""
