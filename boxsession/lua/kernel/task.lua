@@ -361,7 +361,9 @@ end
 -- restores it, it is another task's.
 local OWN_LOOK, FIRST_LOOK = contract.OWN_LOOK, contract.FIRST_LOOK
 local LATE, OVER, ASKED, MANY = contract.LATE, contract.OVER, contract.ASKED, contract.MANY
-local THROWN_AGAIN = 3         -- looks at the clock
+-- How many looks later KILL is raised again, where something has swallowed it. Not sooner: behind the outer pcall of task.run()
+-- a few instructions pass until `user_code` is cleared, and a hook may look at each of them.
+local THROWN_AGAIN = 20
 local function coroutine_count()
     local count = COROUTINE_KB / collectgarbage('count')
     count = count - count % 1
