@@ -18,6 +18,7 @@ from iproto_client import EVAL, BinaryClient
 
 from boxsession import Console
 from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.scheduler.turns import Lane
 
 
 def until(condition, seconds=10):
@@ -294,3 +295,15 @@ class TestTheEndOfASessionBetweenTwoStatements:
             idle.close()
         finally:
             console.stop()
+
+
+def test_whose_turn_to_begin_never_comes_is_closed_when_the_console_stops(monkeypatch):
+    served = Console(listen=['127.0.0.1:0'])
+    served.start()
+    address = served.addresses[0]
+    monkeypatch.setattr(Lane, 'push', lambda lane, account, resume: None)
+    with socket.create_connection((address.host, address.port)) as client:
+        until(lambda: served.listeners[0]._server._coming)
+        served.stop()
+        client.settimeout(10)
+        assert b'' == client.recv(1)

@@ -10,6 +10,7 @@ import struct
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import gevent
@@ -53,6 +54,7 @@ class _Server(StreamServer):
         self.listener = listener            # whose settings hold for who comes next
         self._pause = 0.0
         self._account = Account(waits=False)        # accepting takes its turns like a session
+        self._coming: set[UserGreenlet] = set()     # of clients whose turn to begin has not come
 
     def start_accepting(self):
         if self._watcher is None:
@@ -79,8 +81,21 @@ class _Server(StreamServer):
         turns = self.listener.turns
         if turns is None:
             UserGreenlet.spawn(*call)
-        else:
-            turns.short.push(self._account, UserGreenlet(*call).switch)
+            return
+        greenlet = UserGreenlet(*call)
+        self._coming.add(greenlet)
+        turns.short.push(self._account, partial(self._begin, greenlet))
+
+    def _begin(self, greenlet):
+        if greenlet in self._coming:
+            self._coming.remove(greenlet)
+            greenlet.switch()
+
+    def begin_all(self):
+        """Lets those begin whose turn has not come: where a console stops, it never does, and they have a socket each."""
+        for greenlet in self._coming:
+            greenlet.start()
+        self._coming.clear()
 
     def handle(self, sock, peer, listener):
         listener.accepted(sock, peer)
@@ -243,6 +258,7 @@ class Listener:
         if self._inode is not None:
             self._remove_file()
         self._server.close()
+        self._server.begin_all()
         self._server = None
 
     def _remove_file(self):
