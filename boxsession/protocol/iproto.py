@@ -28,7 +28,7 @@ _EVENT, _PUSH, _ERROR_BIT = 76, 128, 0x8000
 _TYPE, _SYNC = 0, 1
 _SPACE_ID, _TUPLE, _FUNCTION, _USER, _EXPRESSION = 0x10, 0x21, 0x22, 0x23, 0x27
 _DATA, _MESSAGE, _ERROR_STACK = 0x30, 0x31, 0x52
-_VERSION, _FEATURES, _EVENT_KEY, _EVENT_DATA = 0x54, 0x55, 0x57, 0x58
+_VERSION, _FEATURES, _EVENT_KEY = 0x54, 0x55, 0x57
 # What ID tells: the protocol's version, and of its features only watchers (3).
 _ID_ANSWER = {_VERSION: 3, _FEATURES: [3]}
 

@@ -26,7 +26,6 @@ from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
 __all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Foreign', 'More', 'Quit', 'Statement', 'TooLong',
            'Unfinished']
 
-CONTINUATIONS = ('auto', 'on', 'off')
 _SPECIAL = (b'\xff', b'\x03')
 # A line that ends in one of these may not be a statement: CR, a continuation's backslash, what says goodbye.
 _ENDINGS = b'\r\\.\x04'

@@ -146,7 +146,7 @@ class Services:
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
         tell = partial(self._tell_change, operation, arguments, current_session(), _caller_id())
         try:
-            result, has_changed = self._running.accounts.perform(operation, uid, list(arguments), tell)
+            result, has_changed = self._running.accounts.perform(operation, uid, arguments, tell)
         except StoreError as error:
             raise StatementError(str(error)) from None
         return result if result is not None else has_changed

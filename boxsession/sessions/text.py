@@ -223,7 +223,7 @@ class ConsoleConnection(Connection):
             timer.close()
             if self._waits and self._active == waits_since and not self._has_input():
                 judge.was_silent()
-        timer.start(silent)
+        timer.start(silent, update=True)        # by the time of now: the loop's is as old as this turn
 
     def _has_input(self) -> bool:
         try:

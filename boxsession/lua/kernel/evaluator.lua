@@ -135,7 +135,7 @@ local FORMATTING = {
     block = 'console: exception while formatting output: "%s"',
 }
 
--- Which of runtime.py's ERROR_KINDS a value is that a run has raised; nil for what was stopped.
+-- Which of base/counters.py's ERROR_KINDS a value is that a run has raised; nil for what was stopped.
 local ACCESS_DENIED = 42
 local function kind_of(me, value)
     if value == KILL then
