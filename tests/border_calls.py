@@ -9,12 +9,16 @@ import argparse
 import json
 import sys
 import time
+from pathlib import Path
 
-import gevent
-import yaml
-from client import Client
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS / 'support')]
 
-from boxsession import Console
+import gevent  # noqa: E402
+import yaml  # noqa: E402
+from text_client import Client  # noqa: E402
+
+from boxsession import Console  # noqa: E402
 
 # What ends or blocks the caller by design, writes to the log, or replaces what the others need.
 LEFT_OUT = {'print', 'coroutine.yield', 'fiber.sleep', 'fiber.kill', 'fiber.cancel', 'fiber.join', 'setfenv', 'rawset',

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import gevent
 import pytest
-from client import Client
 from real_tarantool import Tarantool
+from text_client import Client
 
 from boxsession import Console
 from boxsession.base.address import Address

@@ -16,11 +16,12 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent)]
+TESTS = Path(__file__).resolve().parent
+sys.path[:0] = [str(TESTS.parent), str(TESTS / 'support')]
 
 import gevent  # noqa: E402
-from client import Client  # noqa: E402
 from iproto_client import DATA, EVAL, BinaryClient  # noqa: E402
+from text_client import Client  # noqa: E402
 
 from boxsession import Console  # noqa: E402
 

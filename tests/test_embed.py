@@ -13,9 +13,9 @@ from pathlib import Path
 
 import gevent
 import pytest
-from client import Client
 from gevent import socket
 from iproto_client import BinaryClient
+from text_client import Client
 
 from boxsession import Console, ListenError
 from boxsession.lua.functions import pack, unpack

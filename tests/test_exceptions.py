@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import gevent
 import pytest
-from client import Client
 from gevent import GreenletExit, Timeout, getcurrent
 from iproto_client import CALL, EVAL, MESSAGE, BinaryClient
+from text_client import Client
 
 from boxsession import Console, ScriptError
 from boxsession.base.errors import StatementCancelled

@@ -10,11 +10,11 @@ import time
 
 import gevent
 import pytest
-from client import Client
 from gevent import socket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from iproto_client import EVAL, BinaryClient
+from text_client import Client
 
 from boxsession import Console
 from boxsession.scheduler.dispatcher import Dispatcher

@@ -6,7 +6,7 @@ import time
 
 import gevent
 import pytest
-from client import Client
+from text_client import Client
 
 SECONDS = 10
 STATEMENTS = [

@@ -2,7 +2,7 @@
 By hand, not in CI: a run takes minutes. Deadlines of tests may pass meanwhile; only what valgrind finds counts.
 
     python tests/under_valgrind.py                          border_calls.py, then the tests of the Lua state
-    python tests/under_valgrind.py tests/test_sandbox.py    arguments of pytest
+    python tests/under_valgrind.py tests/lua/test_sandbox.py    arguments of pytest
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KINDS = {'InvalidRead', 'InvalidWrite', 'InvalidFree', 'InvalidJump', 'Overlap'}
 OPTIONS = ['--xml=yes', '--max-stackframe=100000000', '--error-limit=no', '--undef-value-errors=no', '--num-callers=30',
            '--child-silent-after-fork=yes']
 DEFAULT = [['tests/border_calls.py', '--calls', '40000'],
-           ['-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', 'tests/test_known_bugs.py', 'tests/test_lua.py']]
+           ['-m', 'pytest', '-q', '-x', '-p', 'no:cacheprovider', 'tests/lua/test_known_bugs.py', 'tests/lua/test_lua.py']]
 
 
 def errors(path):

@@ -2,7 +2,7 @@
 --
 -- Plain are numbers, booleans, nil, printable ASCII and tables of these, each met once. Anything else makes these functions
 -- answer nil, and leaves as a tagged string (tagged.lua) for the real emitter. Both ways must give the same bytes:
--- tests/test_output.py holds them together.
+-- tests/values/test_output.py holds them together.
 -- Needs: kernel/guard
 local internal = ...
 local raw = internal.raw

@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import pytest
 from conftest import need
+from differences import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_differential import same
 
 from boxsession.base.errors import ClientError
 from boxsession.users.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level

@@ -6,13 +6,11 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import gevent
 import pytest
-from conftest import need
+from conftest import PROJECT, need
 
-PROJECT = Path(__file__).resolve().parent.parent
 DOC = PROJECT / 'docs' / 'binary.rst'
 
 INIT = """

@@ -1,6 +1,6 @@
 """Frames of the binary protocol made by hand, and what a real Tarantool answered to each (frames.json).
 
-Run as a program, `python tests/iproto_frames.py`, it asks the installed Tarantool anew and writes frames.json.
+Run as a program, `python tests/support/iproto_frames.py`, it asks the installed Tarantool anew and writes frames.json.
 """
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ import socket as plain
 import gevent
 import pytest
 import trustme
-from client import Client
 from gevent import socket, ssl
+from text_client import Client
 
 from boxsession import Console
 from boxsession.base.address import Address

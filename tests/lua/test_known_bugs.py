@@ -7,9 +7,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from conftest import PROJECT
 from iproto_client import BinaryClient
 
 from boxsession import Console
@@ -151,7 +151,7 @@ def test_an_init_script_and_check_config(serve, tmp_path):
 
 
 def test_our_own_lua_is_safe():
-    folder = Path(__file__).resolve().parent.parent / 'boxsession' / 'lua'
+    folder = PROJECT / 'boxsession' / 'lua'
     for path in folder.rglob('*.lua'):
         assert compile_problem(path.read_bytes(), path.name) is None
 
@@ -177,7 +177,7 @@ def test_indexes_that_cannot_be_counted_are_not_moved(served):
 
 def test_numbers_at_the_borders_of_types():
     """Some 186,000 calls of all functions that users reach: nothing crashes, and nothing holds the event loop."""
-    script = Path(__file__).parent / 'border_calls.py'
+    script = PROJECT / 'tests' / 'border_calls.py'
     ran = subprocess.run([sys.executable, script, '--seed', '1'], cwd=script.parent.parent, capture_output=True, text=True,
                          timeout=50, check=False)
     assert 0 == ran.returncode, ran.stderr[-2000:]

@@ -6,12 +6,11 @@ import re
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import gevent
 import pytest
 import trustme
-from conftest import need
+from conftest import PROJECT, need
 from gevent import socket
 from iproto_client import BinaryClient
 from prometheus_client.parser import text_string_to_metric_families
@@ -21,7 +20,6 @@ from boxsession import ConfigError, Console, ListenError
 from boxsession.base.address import Address
 from boxsession.base.histogram import BOUNDS, Histogram
 
-PROJECT = Path(__file__).resolve().parent.parent
 DASHBOARD = PROJECT / 'conf' / 'grafana-dashboard.json'
 SETTINGS = {'limits': {'drain_seconds': 0.2, 'sessions': 40, 'statement_bytes': 1000},
             'metrics': {'address': '127.0.0.1:0'}}

@@ -9,7 +9,6 @@ import uuid
 import gevent
 import msgpack
 import pytest
-from client import Client
 from conftest import need
 from gevent import socket
 from hypothesis import HealthCheck, given, settings, strategies
@@ -31,6 +30,7 @@ from iproto_client import (
     BinaryClient,
     colliding_keys,
 )
+from text_client import Client
 
 from boxsession import Console
 from boxsession.scheduler.dispatcher import Dispatcher

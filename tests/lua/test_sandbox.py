@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from client import Client
+from text_client import Client
 
 from boxsession import Console
 

@@ -2,11 +2,11 @@
 from __future__ import annotations
 
 import csv
-from pathlib import Path
 
 import pytest
+from conftest import PROJECT
 
-TABLE = Path(__file__).resolve().parent.parent / 'docs' / 'compat.rst'
+TABLE = PROJECT / 'docs' / 'compat.rst'
 STATES = {'same', 'different', 'not yet', 'ours'}
 # Tables that hold our modules' names; every name in them has its row.
 MODULES = ('box.session', 'box.error', 'box.schema.user', 'box.schema.role', 'box.schema.func',

@@ -2,8 +2,8 @@
 from __future__ import annotations
 
 import pytest
-from client import Client
 from iproto_client import EVAL, BinaryClient
+from text_client import Client
 
 from boxsession import Console
 from boxsession.base.address import Address

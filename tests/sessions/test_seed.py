@@ -3,15 +3,12 @@ from __future__ import annotations
 
 import os
 import subprocess
-from pathlib import Path
 
 import gevent
 import pytest
 import yaml
-from conftest import need
+from conftest import PROJECT, need
 from gevent import socket
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 TYPED = '''\
 box.session.peer(session.id())

@@ -1,6 +1,6 @@
 """The pattern matcher in Lua against the C functions of the same runtime.
 
-`python tests/test_pattern.py [SECONDS [SEED]]` compares random cases for as long as asked.
+`python tests/lua/test_pattern.py [SECONDS [SEED]]` compares random cases for as long as asked.
 """
 from __future__ import annotations
 

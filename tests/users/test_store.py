@@ -11,8 +11,8 @@ import sys
 
 import gevent
 import pytest
-from client import Client
 from conftest import PROJECT
+from text_client import Client
 
 from boxsession.base.errors import ClientError, StoreError
 from boxsession.users.access import ADMIN, Access

@@ -1,14 +1,13 @@
 """The recorded cases of the real console, one test for each, in their order on one fresh server."""
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import replay
 import yaml
+from conftest import PROJECT
 
 pytestmark = pytest.mark.slow
-CASES = yaml.load((Path(__file__).parent / 'transcripts' / 'tarantool-2.6.yml').read_bytes(), yaml.CSafeLoader)
+CASES = yaml.load((PROJECT / 'tests' / 'transcripts' / 'tarantool-2.6.yml').read_bytes(), yaml.CSafeLoader)
 
 @pytest.fixture(scope='module')
 def address(tmp_path_factory):

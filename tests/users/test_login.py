@@ -6,8 +6,8 @@ import os
 import gevent
 import pytest
 import trustme
-from client import Client
 from gevent import socket, ssl
+from text_client import Client
 
 from boxsession import ConfigError, Console, ListenError
 

@@ -10,11 +10,11 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 
 import msgpack
 import pytest
 from conftest import need
+from fake_server import ELSEWHERE, Fake
 from test_connect import command, connect, environment, listeners  # noqa: F401
 
 from boxsession.client import link as link_module
@@ -32,65 +32,7 @@ OPENED = TRUE + EMPTY + TRUE
 SECRET = b'geheim'
 
 
-def other_address():
-    """An address of this machine that is no loopback address; None where it has none."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        try:
-            probe.connect(('198.51.100.1', 9))
-        except OSError:
-            return None
-        host = probe.getsockname()[0]
-    return None if host.startswith('127.') or host == '0.0.0.0' else host
-
-
-ELSEWHERE = other_address()
 needs_network = pytest.mark.skipif(ELSEWHERE is None, reason='this machine has a loopback address only')
-
-
-class Fake:
-    """A server that sends what it is told, to each client, and keeps what it is sent.
-
-    Args:
-        pieces: what to send; may have no end.
-    """
-
-    def __init__(self, pieces, host='127.0.0.1'):
-        self._pieces = pieces
-        self._listener = socket.create_server((host, 0))
-        self.received = b''
-        self.address = f'{host}:{self._listener.getsockname()[1]}'
-        self.sent = 0
-        self._threads = [threading.Thread(target=self._serve, daemon=True)]
-        self._threads[0].start()
-
-    def _serve(self):
-        while True:
-            try:
-                client = self._listener.accept()[0]
-            except OSError:
-                return
-            client.settimeout(SECONDS)
-            thread = threading.Thread(target=self._read, args=(client,), daemon=True)
-            thread.start()
-            try:
-                for piece in self._pieces:
-                    client.sendall(piece)
-                    self.sent += len(piece)
-            except OSError:
-                pass
-            thread.join(SECONDS)
-            client.close()
-
-    def _read(self, client):
-        try:
-            while data := client.recv(65536):
-                self.received += data
-        except OSError:
-            pass
-
-    def close(self):
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
 
 
 @pytest.fixture

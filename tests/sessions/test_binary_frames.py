@@ -11,12 +11,12 @@ import re
 import gevent
 import msgpack
 import pytest
-from client import Client
 from conftest import need
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from iproto_client import EVAL, MESSAGE, PING, READ_SECONDS, BinaryClient
 from iproto_frames import FRAMES, PING_FRAME, RECORDED, exchange, frame
+from text_client import Client
 
 from boxsession import Console
 

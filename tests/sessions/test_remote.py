@@ -5,7 +5,7 @@ import itertools
 
 import gevent
 import pytest
-from test_connect_hostile import ELSEWHERE, Fake
+from fake_server import ELSEWHERE, Fake
 
 TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 

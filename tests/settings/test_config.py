@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from pathlib import Path
 
 import pytest
 import trustme
+from conftest import PROJECT
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
@@ -19,8 +19,6 @@ from boxsession.base.address import Address, peer_text
 from boxsession.cli import main
 from boxsession.settings.reader import load, read
 from boxsession.settings.reference import default_file, reference
-
-PROJECT = Path(__file__).resolve().parent.parent
 
 
 def problems(tmp_path, text):
