@@ -10,6 +10,8 @@ __all__ = ['ASLEEP', 'CLOSED', 'CLOSING', 'ENDS_ANSWERED', 'ENDS_NOW', 'IDLE', '
 class State(Enum):
     """What a session's greenlet does."""
 
+    __hash__ = object.__hash__      # Enum's is Python code, and each statement comes by here
+
     OPENING = 'opening'         # runs the on_connect triggers; the greeting is not out
     IDLE = 'idle'               # waits until its client sends; of binary sessions, while workers run the requests
     ASLEEP = 'asleep'           # idle for long, and has no greenlet
@@ -20,6 +22,8 @@ class State(Enum):
 
 class Step(Enum):
     """What changes the state."""
+
+    __hash__ = object.__hash__
 
     WAIT = 'there is nothing left to run'
     INPUT = 'its greenlet goes on: the client has sent something, or the session ends'
