@@ -228,10 +228,9 @@ def test_time_grows_with_the_length(piece):
     """What a single look of a pattern takes is seen in the time of the processor alone."""
     def seconds(size):
         statement = (piece * size)[:size].encode() + b'token'
-        took = []
-        for _ in range(3):
-            began = time.process_time()
-            redacted(statement)
-            took.append(time.process_time() - began)
-        return min(took)
-    assert seconds(64000) <= 9 * seconds(16000) + 0.01
+        began = time.process_time()
+        redacted(statement)
+        return time.process_time() - began
+    took = [(seconds(16000), seconds(64000)) for _ in range(5)]
+    small, large = map(min, zip(*took, strict=True))
+    assert large <= 12 * small + 0.01           # 4, were it not for the machine; 16, were it quadratic

@@ -550,7 +550,7 @@ class TestLimitsAndFaults:
         console = start('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)')
         client, text = connect(console), admin(console)
         for _ in range(5):
-            client.send(EVAL, {0x27: "require('fiber').sleep(0.1) done = (done or 0) + 1 return done"})
+            client.send(EVAL, {0x27: "require('fiber').sleep(1) done = (done or 0) + 1 return done"})
         wait_until(lambda: text.value("#box.session.list({state = 'running', type = 'binary'})") == 1)
         if how == 'reset':
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
