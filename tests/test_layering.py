@@ -23,7 +23,7 @@ ROOMS = {
     'users': ['passwords', 'access', 'store', 'accounts'],
     'net': ['tls', 'listener'],
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
-    'sessions': ['state', 'backlog', 'remote', 'evaluators', 'stream', 'text', 'binary', 'registry', 'services'],
+    'sessions': ['state', 'backlog', 'common', 'remote', 'evaluators', 'stream', 'text', 'binary', 'registry', 'services'],
     'client': ['completeness', 'values', 'history', 'streams', 'target', 'settings', 'screen', 'plain',
                'fancy', 'link', 'script', 'terminal', 'command'],
     '': ['check', 'running', 'reload', 'embed', '', 'daemon', 'cli', '__main__'],

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -20,12 +19,10 @@ from gevent.event import Event
 from boxsession.base.greenlets import Aborted, UserGreenlet
 from boxsession.base.redaction import STATEMENT_BYTES, redacted_arguments
 from boxsession.base.session import Session, enter_session
-from boxsession.lua.bridge import Runtime
 from boxsession.lua.requests import Requests
-from boxsession.operations.audit import Audit
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, IprotoProtocol, Request
-from boxsession.sessions.backlog import Backlog
+from boxsession.sessions.common import Common
 from boxsession.sessions.state import ENDS_ANSWERED, ENDS_NOW, IDLE, LIVES, Step
 from boxsession.sessions.stream import BATCH_BYTES, Connection, shown
 from boxsession.values.msgpack import first_string, source_of
@@ -100,18 +97,16 @@ class _Worker:
 class BinaryConnection(Connection):
     """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest."""
 
-    __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_most', '_done', '_sent', '_instance',
+    __slots__ = ('_protocol', 'salt', '_idle', '_busy', '_done', '_sent', '_instance',
                  '_sender', '_authenticating', '_lent', '_is_starting', '_is_broken')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
-                 is_private: bool, instance: str):
-        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, unread=unread, is_private=is_private)
+    def __init__(self, sock, session: Session, common: Common, is_private: bool, instance: str):
+        super().__init__(sock, session, common, is_private)
         self._protocol = IprotoProtocol()
         self.salt = os.urandom(_SALT_BYTES)     # what scrambles of passwords are made with
         self._instance = instance
         self._idle: list[_Worker] = []
         self._busy: set[_Worker] = set()
-        self._most = 0                          # requests at a time; 0 for no limit
         self._is_broken = False                 # what it has sent last is no frame
         self._done = Event()                    # the session is to end
         self._sent = Event()                    # nobody is in the middle of sending
@@ -124,8 +119,8 @@ class BinaryConnection(Connection):
     # The session
 
     def _open(self) -> bool:
-        if self._audit is not None:
-            self._audit.event('start', self.session)
+        if self._common.audit is not None:
+            self._common.audit.event('start', self.session)
         self._out.append(iproto.greeting(_SERVER_VERSION, self._instance, self.salt))
         refusal = self._evaluator.connect()
         if refusal:
@@ -192,6 +187,7 @@ class BinaryConnection(Connection):
             return
         self._bytes_in += len(data)
         self._active = time.monotonic()
+        self._protocol.max_request_bytes = self._common.request_bytes
         self._protocol.receive_data(data)
         self._count_unread(self._protocol.buffered_bytes)
         # Whoever does not take the answers makes no more of them.
@@ -216,7 +212,7 @@ class BinaryConnection(Connection):
             return
         if self._idle:
             worker = self._idle.pop()
-        elif not self._most or len(self._busy) < self._most:
+        elif not self._common.requests or len(self._busy) < self._common.requests:
             worker = _Worker(self)
             worker.greenlet = UserGreenlet(self._work, worker)
         else:
@@ -250,7 +246,7 @@ class BinaryConnection(Connection):
         next_event = self._protocol.next_event
         try:
             dispatcher.begin_turn()
-            worker.requests = self._runtime.requests(self.session, worker, self._account)
+            worker.requests = self._common.runtime.requests(self.session, worker, self._account)
             worker.greenlet.is_shielded = True
             run = looked = 0
             while self._ends is not ENDS_NOW:
@@ -265,7 +261,7 @@ class BinaryConnection(Connection):
                     self._flush_answers()
                 if self._ends is ENDS_NOW:              # since it waited
                     break
-                if self._audit is None:
+                if self._common.audit is None:
                     count = self._run_batch(worker)
                     if count or self._ends is ENDS_NOW:     # it may have waited for its turn
                         run += count
@@ -424,7 +420,7 @@ class BinaryConnection(Connection):
             self._end_answered()
 
     def _run(self, worker, operation, request) -> bytes:
-        sync, audit = request.sync, self._audit
+        sync, audit = request.sync, self._common.audit
         worker.requests.task.killed = False     # that was the request before
         if audit is not None and audit.refuses:
             return iproto.error(sync, _PROC_LUA, 'the audit file cannot be written: no request is run until it can '
@@ -459,7 +455,7 @@ class BinaryConnection(Connection):
             if arguments != _NO_ARGUMENTS:
                 fields['arguments'] = redacted_arguments(
                     name, source_of(arguments, STATEMENT_BYTES), arguments, pause=pause)
-            return self._recorder.statement(self.session, user, name, problem, seconds, pause, **fields)
+            return self._common.recorder.statement(self.session, user, name, problem, seconds, pause, **fields)
         finally:
             worker.pausing = False
 
@@ -472,7 +468,7 @@ class BinaryConnection(Connection):
                 message.encode(errors='surrogateescape'))
 
     def _results(self, request, reply) -> bytes:
-        limit = self._runtime.output_bytes
+        limit = self._common.runtime.output_bytes
         if limit and len(reply) > limit:
             self._counters.hits['limits.output_bytes'] += 1
             return iproto.error(request.sync, _PROC_LUA, f'the result is too long: more than {limit} bytes '
@@ -549,10 +545,4 @@ class BinaryConnection(Connection):
     def idle_seconds(self, now: float) -> float:
         """For how long the client has sent nothing; 0 while a request runs."""
         return now - self._active if self._state is IDLE and not self._busy else 0.0
-
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """Takes the settings in force, by dotted name."""
-        super().configure(settings)
-        self._most = settings['limits.requests']
-        self._protocol.max_request_bytes = settings['limits.request_bytes']
 

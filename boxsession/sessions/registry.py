@@ -16,17 +16,16 @@ from boxsession.base.counters import Counters
 from boxsession.base.greenlets import SessionEnded, UserGreenlet
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
-from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
 from boxsession.net.listener import Listener, peer_uid
 from boxsession.net.tls import Handshakes, TLSTunnel
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.operations.statistics import Statistics
-from boxsession.protocol.greeting import console_greeting
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.backlog import Backlog
 from boxsession.sessions.binary import BinaryConnection
+from boxsession.sessions.common import Common
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.text import ConsoleConnection
 from boxsession.users.accounts import Accounts
@@ -70,12 +69,11 @@ class Registry:
             self._end_for, 'limits.total_output_bytes', 'that its client has not taken', 'take its output'))
         self.unread = Backlog(partial(
             self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
+        self._common = Common(runtime, audit, self.unsent, self.unread, settings)
         self.handshakes = Handshakes(settings)
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters: Counters = runtime.counters
-        self._runtime = runtime
         self._accounts = accounts
-        self._audit = audit
         self._settings = settings
         self._listens_on_unix = listens_on_unix
         self._last_id = 0
@@ -93,10 +91,11 @@ class Registry:
 
     def configure(self) -> None:
         """Takes the settings in force."""
-        self.unsent.limit = self._settings['limits.total_output_bytes']
-        self.unread.limit = self._settings['limits.total_input_bytes']
-        for connection in self.connections.values():
-            connection.configure(self._settings)
+        audit = self._common.audit
+        self._common.configure(self._settings)
+        if self._common.audit is not audit:
+            for connection in self.connections.values():
+                connection.audit_changed()
 
     # Who is here
 
@@ -170,7 +169,6 @@ class Registry:
                           type=listener.config.protocol, listener=str(listener.address), login=name)
         is_private = tunnel is not None or not isinstance(peer, tuple) or Address(host=peer[0]).is_local
         connection = self._connection(sock, session, is_private)
-        connection.configure(self._settings)
         self.connections[session.id] = connection
         self.statistics.begin(session)
         if session.type == 'console' and tunnel is None:
@@ -181,10 +179,9 @@ class Registry:
         return UserGreenlet(self._run, connection)
 
     def _connection(self, sock, session, is_private) -> Connection:
-        common = {'audit': self._audit, 'unsent': self.unsent, 'unread': self.unread, 'is_private': is_private}
         if session.type == 'binary':
-            return BinaryConnection(sock, session, self._runtime, instance=self._instance, **common)
-        return ConsoleConnection(sock, session, self._runtime, greeting=console_greeting(__version__), **common)
+            return BinaryConnection(sock, session, self._common, is_private, self._instance)
+        return ConsoleConnection(sock, session, self._common, is_private)
 
     def _run(self, connection):
         """The body of a greenlet of a session's."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,12 +19,10 @@ from gevent.hub import Waiter
 from boxsession.base.greenlets import Aborted, OwnTimeout, TimedOut
 from boxsession.base.redaction import redacted
 from boxsession.base.session import Session, enter_session
-from boxsession.lua.bridge import Runtime
-from boxsession.operations.audit import Audit
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.task import switch
 from boxsession.scheduler.turns import Account
-from boxsession.sessions.backlog import Backlog
+from boxsession.sessions.common import Common
 from boxsession.sessions.state import (
     ASLEEP,
     CLOSING,
@@ -73,24 +71,20 @@ class Connection:
     (`_read`). It is its evaluator's host, too: what a trigger does to its own connection arrives there.
     """
 
-    __slots__ = ('session', '_sock', '_runtime', '_dispatcher', '_counters', '_evaluator', '_send_seconds', 'greenlet',
+    __slots__ = ('session', '_sock', '_common', '_dispatcher', '_counters', '_evaluator', 'greenlet',
                  '_watcher', '_state', '_ends', '_out', '_out_bytes', '_reading', '_sending',
-                 '_probe', '_farewell', '_cancels', '_running', '_statements', '_bytes_in',
-                 '_bytes_out', '_active', '_account', '_backlog', '_rest_bytes', '_made_bytes', '_audit',
-                 '_recorder', 'is_private', '_ending', '_writer', '_unread', '_holds_input', '_over_event', '_wake_up')
+                 '_probe', '_farewell', '_running', '_statements', '_bytes_in',
+                 '_bytes_out', '_active', '_account', '_rest_bytes', '_made_bytes', 'is_private', '_ending',
+                 '_writer', '_holds_input', '_over_event', '_wake_up')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
-                 is_private: bool):
+    def __init__(self, sock, session: Session, common: Common, is_private: bool):
         self.session = session
         self._sock = sock                       # a plain non-blocking socket, ours to close
-        self._runtime = runtime
-        self._dispatcher = runtime.dispatcher
-        self._counters = runtime.counters
+        self._common = common
+        self._dispatcher = common.dispatcher
+        self._counters = common.counters
         self._account = Account()
         self._evaluator: Any = None             # a language's; made by the greenlet itself
-        self._send_seconds = 0.0
-        self._recorder = audit
-        self._audit: Audit | None = None        # the recorder, while it is on: see configure()
         self.is_private = is_private            # whether nobody on the way can read what is sent
         self._ending = 'the client left'        # why the session is over
         self.greenlet: Any = None               # the one that run() is the body of; None while the session sleeps
@@ -104,14 +98,11 @@ class Connection:
         self._out_bytes = 0
         self._rest_bytes = 0                    # what is left of a reply that the client takes slowly
         self._made_bytes = 0                    # what is made ready for it, or waits for the greeting
-        self._backlog = unsent                  # counts all of these, where they could not go out at once
-        self._unread = unread                   # counts what has come and cannot be run yet, where it is not little
-        self._holds_input = False               # whether it counts some of this session's
+        self._holds_input = False               # whether input of this session is counted
         self._writer: Any = None                # tells when the client takes more, while nobody waits for that
         self._probe: Any = None                 # the timer that looks for a hangup while nothing is read
         self._sending = False                   # in the middle of a reply that the client takes slowly
         self._farewell = ''                     # why the session is ended from outside
-        self._cancels = True                    # whether a client that vanished has its statement cancelled
         self._running: bytes | None = None      # the statement under way
         self._statements = 0
         self._bytes_in = 0
@@ -181,8 +172,8 @@ class Connection:
         finally:
             self.greenlet.is_shielded = False
             if is_over:
-                if self._audit is not None:
-                    self._audit.event('end', self.session, reason=self._farewell or self._ending)
+                if self._common.audit is not None:
+                    self._common.audit.event('end', self.session, reason=self._farewell or self._ending)
                 self._watch(False)
                 self._watcher.close()
                 self._end_writer()
@@ -199,7 +190,7 @@ class Connection:
         waiter.get()
         self._dispatcher.begin_turn()
         self._watch(True)
-        self._evaluator = self._runtime.evaluator(self.session, self, self._account)
+        self._evaluator = self._common.runtime.evaluator(self.session, self, self._account)
 
     def may_sleep(self, wake_up: Callable[[Connection], gevent.Greenlet]) -> None:
         """The session may sleep while its client is silent: wake_up(connection) makes the greenlet that then goes on."""
@@ -265,7 +256,7 @@ class Connection:
                 return
             count = 0
         self._holds_input = count > 0
-        self._unread.hold(self, count)
+        self._common.unread.hold(self, count)
 
     def _watch(self, on: bool) -> None:
         if on != self._reading:
@@ -333,7 +324,7 @@ class Connection:
         self._ends = ENDS_NOW
         self._watch(False)
         self._end_probe()
-        if self._cancels and self._state is not CLOSING:      # its on_disconnect runs to its end
+        if self._common.cancels and self._state is not CLOSING:      # its on_disconnect runs to its end
             self._cancel_running('')
         get_hub().loop.run_callback(self._wake)     # where nothing runs: a fiber's push may have seen it first
 
@@ -380,7 +371,7 @@ class Connection:
         hub = get_hub()
         watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
-            with Timeout(self._send_seconds or None, TimedOut('the client does not read')):
+            with Timeout(self._common.send_seconds or None, TimedOut('the client does not read')):
                 is_ready = False
                 while rest or not is_ready:
                     hub.wait(watcher)
@@ -402,9 +393,9 @@ class Connection:
     def _count_unsent(self) -> None:
         # Who is over gives it back in a moment.
         if self._ends is ENDS_NOW:
-            self._backlog.hold(self, 0)
+            self._common.unsent.hold(self, 0)
         else:
-            self._backlog.hold(self, self._rest_bytes + self._out_bytes, self._made_bytes)
+            self._common.unsent.hold(self, self._rest_bytes + self._out_bytes, self._made_bytes)
 
     def _make(self, count: int) -> None:
         """So many bytes more are made ready for the client, or fewer."""
@@ -416,7 +407,7 @@ class Connection:
         """Waits, where a fiber pushes, until there is room in the output; the session's own greenlet sends it itself."""
         if getcurrent() is self.greenlet:
             return
-        end = time.monotonic() + (self._send_seconds or float('inf'))
+        end = time.monotonic() + (self._common.send_seconds or float('inf'))
         self.switching_out()
         while self._out_bytes > BATCH_BYTES and self._ends is not ENDS_NOW:
             if time.monotonic() > end:
@@ -581,11 +572,8 @@ class Connection:
                 'state': state, 'statement': shown(running or b''),
                 'statements': self._statements, 'bytes_in': self._bytes_in, 'bytes_out': self._bytes_out}
 
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """Takes the settings in force, by dotted name."""
-        self._audit = self._recorder if self._recorder.is_on else None
-        self._send_seconds = settings['limits.send_seconds']
-        self._cancels = settings['limits.on_disconnect'] == 'cancel'
+    def audit_changed(self) -> None:
+        """There is an audit file now, or none any more."""
 
 
 def shown(statement: bytes) -> str:

@@ -8,13 +8,12 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Mapping
 from typing import Any
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.session import Session
-from boxsession.lua.bridge import Runtime
-from boxsession.operations.audit import Audit
+from boxsession.base.version import __version__
+from boxsession.protocol.greeting import console_greeting
 from boxsession.protocol.text import (
     NEED_DATA,
     Cancelled,
@@ -28,7 +27,7 @@ from boxsession.protocol.text import (
     Unfinished,
 )
 from boxsession.scheduler.loop import PRIORITY
-from boxsession.sessions.backlog import Backlog
+from boxsession.sessions.common import Common
 from boxsession.sessions.evaluators import SENT, Evaluates, Judge, Recorder, Relay
 from boxsession.sessions.remote import RemoteConsole
 from boxsession.sessions.state import ENDS_NOW, IDLE, LIVES, Step
@@ -54,13 +53,11 @@ _SLEEP = object()
 class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
-    __slots__ = ('_protocol', '_greeting', '_relay', '_judge', '_evaluate', '_prompt', '_early', '_lingers')
+    __slots__ = ('_protocol', '_relay', '_judge', '_evaluate', '_prompt', '_early', '_lingers')
 
-    def __init__(self, sock, session: Session, runtime: Runtime, *, audit: Audit, unsent: Backlog, unread: Backlog,
-                 is_private: bool, greeting: bytes):
-        super().__init__(sock, session, runtime, audit=audit, unsent=unsent, unread=unread, is_private=is_private)
+    def __init__(self, sock, session: Session, common: Common, is_private: bool):
+        super().__init__(sock, session, common, is_private)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
-        self._greeting = greeting
         self._relay: Relay | None = None        # where statements go, when not here
         self._judge: Judge | None = None        # looks at the first ones
         self._evaluate: Any = None              # runs a statement: see _choose()
@@ -73,17 +70,17 @@ class ConsoleConnection(Connection):
         chosen: Evaluates = self._evaluator
         if self._relay is not None:
             chosen = self._relay
-            self._relay.audit = self._audit
-        elif self._audit is not None:
-            chosen = Recorder(self._evaluator, self.session, self._audit, self._dispatcher.let_others_in)
+            self._relay.audit = self._common.audit
+        elif self._common.audit is not None:
+            chosen = Recorder(self._evaluator, self.session, self._common.audit, self._dispatcher.let_others_in)
         if self._judge is not None:
             self._judge.inner = chosen
             chosen = self._judge
         self._evaluate = chosen.statement
 
     def _open(self) -> bool:
-        if self._audit is not None:
-            self._audit.event('start', self.session)
+        if self._common.audit is not None:
+            self._common.audit.event('start', self.session)
         refusal = self._evaluator.connect()
         if refusal:
             self._ending = 'refused by on_connect'
@@ -95,7 +92,7 @@ class ConsoleConnection(Connection):
             early, self._early = self._early or [], None
             self._made_bytes = 0
             self._count_unsent()
-            self._put(self._greeting)
+            self._put(console_greeting(__version__))
             for document in early:
                 self._put(document)
         self._flush()
@@ -249,8 +246,8 @@ class ConsoleConnection(Connection):
 
     def _not_run(self, text: bytes, problem: str = 'behind a line that is no Lua') -> None:
         """Records a statement that was not run."""
-        if self._audit is not None:
-            self._audit.statement(self.session, self.session.user, text, f'not run: {problem}'.encode(), 0.0,
+        if self._common.audit is not None:
+            self._common.audit.statement(self.session, self.session.user, text, f'not run: {problem}'.encode(), 0.0,
                                   self._dispatcher.let_others_in)
 
     def _formatted(self, tagged: Tagged) -> bytes:
@@ -258,7 +255,7 @@ class ConsoleConnection(Connection):
 
         Others have their turns meanwhile, and it can be cancelled.
         """
-        limits = self._runtime.output_limits
+        limits = self._common.runtime.output_limits
         cuts = limits.cuts
         size = MAKING * (len(tagged) if isinstance(tagged, bytes) else sum(map(len, tagged)))
         self._make(size)
@@ -337,7 +334,7 @@ class ConsoleConnection(Connection):
         """From the next statement on, this session's statements are run by `remote`."""
         if self._relay is not None:
             self._relay.remote.close()
-        self._relay = Relay(remote, self._evaluator, self.session, self._audit, self._relayed, self._leave_remote,
+        self._relay = Relay(remote, self._evaluator, self.session, self._common.audit, self._relayed, self._leave_remote,
                             self._dispatcher.let_others_in)
         self._choose()
 
@@ -371,6 +368,7 @@ class ConsoleConnection(Connection):
         except BlockingIOError:
             return
         self._bytes_in += len(data)
+        protocol.max_statement_bytes = self._common.statement_bytes
         if not data:
             protocol.receive_eof()
             self._stop_reading()
@@ -406,7 +404,7 @@ class ConsoleConnection(Connection):
             return
         self._make(MAKING * len(tagged))
         try:
-            pieces = push_pieces(tagged, self._runtime.output_limits)
+            pieces = push_pieces(tagged, self._common.runtime.output_limits)
         finally:
             self._make(-MAKING * len(tagged))
         self._put_early(*pieces)
@@ -442,9 +440,7 @@ class ConsoleConnection(Connection):
             # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
             self._relay.remote.cancel()
 
-    def configure(self, settings: Mapping[str, Any]) -> None:
-        """Takes the settings in force, by dotted name."""
-        super().configure(settings)
-        self._protocol.max_statement_bytes = settings['limits.statement_bytes']
-        if self._evaluate is not None:          # there may be an audit file now, or none any more
+    def audit_changed(self) -> None:
+        """There is an audit file now, or none any more."""
+        if self._evaluate is not None:
             self._choose()

@@ -169,9 +169,9 @@ class TestWhatIsATurn:
                 found.setdefault(name, []).append(turns_of(self).is_running)
                 return original(self, *arguments, **named)
             monkeypatch.setattr(owner, name, noted)
-        note(ConsoleConnection, '_read', lambda connection: connection._runtime.dispatcher.turns)
-        note(BinaryConnection, '_read', lambda connection: connection._runtime.dispatcher.turns)
-        note(Registry, 'accept', lambda registry: registry._runtime.dispatcher.turns)
+        note(ConsoleConnection, '_read', lambda connection: connection._dispatcher.turns)
+        note(BinaryConnection, '_read', lambda connection: connection._dispatcher.turns)
+        note(Registry, 'accept', lambda registry: registry._common.dispatcher.turns)
         return found
 
     def test_text(self, charged, console, connect):
