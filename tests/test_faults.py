@@ -264,9 +264,9 @@ class TestTheEndOfASessionBetweenTwoStatements:
         monkeypatch.setattr(Dispatcher, 'turn_is_over', lambda runtime: True)
         return served, ended
 
-    @pytest.fixture(params=['_lost', 'kill'], autouse=True)
+    @pytest.fixture(params=['lost', 'kill'], autouse=True)
     def how(self, request):
-        self.end = {'_lost': lambda connection: connection._lost(), 'kill': lambda connection: connection.kill('over')}[
+        self.end = {'lost': lambda connection: connection.lost(), 'kill': lambda connection: connection.kill('over')}[
             request.param]
 
     @pytest.mark.parametrize('audited', [False, True])

@@ -10,6 +10,7 @@ from typing import Any
 
 import gevent
 from gevent import get_hub, getcurrent
+from gevent.event import Event
 
 from boxsession.base.address import Address, peer_text
 from boxsession.base.counters import Counters
@@ -80,6 +81,7 @@ class Registry:
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
         self._wake_up = self._greenlet          # one object for all sessions
+        self._ends: dict[int, Event] = {}       # set at the ends of sessions, by id, where somebody waits for that
 
     def __len__(self) -> int:
         return len(self.connections)
@@ -172,7 +174,7 @@ class Registry:
         self.connections[session.id] = connection
         self.statistics.begin(session)
         if session.type == 'console' and tunnel is None:
-            connection.may_sleep(self._wake_up)
+            connection.wake_up = self._wake_up
         self._run(connection)
 
     def _greenlet(self, connection: Connection) -> UserGreenlet:
@@ -190,9 +192,11 @@ class Registry:
             is_over = connection.run()
         finally:
             if is_over:
-                del self.connections[connection.session.id]
+                number = connection.session.id
+                del self.connections[number]
                 self.statistics.end(connection)
-                connection.note_end()
+                if number in self._ends:
+                    self._ends.pop(number).set()
 
     # How they end
 
@@ -230,14 +234,21 @@ class Registry:
         left = [connection for connection in self.connections.values() if connection.greenlet is not getcurrent()]
         for connection in self.connections.values():
             connection.drain()
-        left = _joined(left, seconds or None)
+        left = self.wait_for_ends(left, seconds or None)
         if left:
             log.warning('%d sessions did not end in time: their statements are cancelled', len(left))
             for connection in left:
                 connection.cancel()
-            left = _joined(left, _CANCEL_SECONDS)
+            left = self.wait_for_ends(left, _CANCEL_SECONDS)
             gevent.killall([connection.greenlet for connection in left if connection.greenlet is not None], SessionEnded,
                            timeout=_CANCEL_SECONDS)
+
+    def wait_for_ends(self, connections: list[Connection], seconds: float | None) -> list[Connection]:
+        """Waits for the ends of sessions; gives those that have not ended in time."""
+        numbers = [connection.session.id for connection in connections]
+        gevent.joinall([self._ends.setdefault(number, Event()) for number in numbers if number in self.connections],
+                       timeout=seconds)
+        return [connection for connection in connections if connection.session.id in self.connections]
 
     def close(self) -> None:
         """Looks for idle sessions no more."""
@@ -266,7 +277,3 @@ def _user_of(sock, listener, tunnel: TLSTunnel | None):
     return peers.get(uid), None if uid in peers else f'uid {uid} may not connect here (peers)'
 
 
-def _joined(connections, timeout):
-    """Waits for the ends of sessions, and gives those that have not ended in time."""
-    gevent.joinall([connection.ended for connection in connections], timeout=timeout)
-    return [connection for connection in connections if not connection.ended.is_set()]

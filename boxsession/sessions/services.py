@@ -283,9 +283,8 @@ class Services:
             self._running.audit.event('kill', current_session(), target=connection.session.id,
                                       target_user=connection.session.user)
             connection.kill(f'the session was killed by session {_caller_id()}')
-        ends = [connection.ended for connection in found if connection.greenlet is not getcurrent()]
-        gevent.joinall(ends, timeout=_KILL_SECONDS if timeout is None else timeout)
-        return sum(end.is_set() for end in ends) + len(found) - len(ends)
+        others = [connection for connection in found if connection.greenlet is not getcurrent()]
+        return len(found) - len(self._running.registry.wait_for_ends(others, _KILL_SECONDS if timeout is None else timeout))
 
     # Another console
 

@@ -29,10 +29,12 @@ from boxsession.protocol.text import (
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.common import Common
 from boxsession.sessions.evaluators import SENT, Evaluates, Judge, Recorder, Relay
+from boxsession.sessions.output import BATCH_BYTES
 from boxsession.sessions.remote import RemoteConsole
 from boxsession.sessions.state import ENDS_NOW, IDLE, LIVES, Step
-from boxsession.sessions.stream import BATCH_BYTES, MAKING, Connection
-from boxsession.values.documents import push_pieces, reply_document, reply_pieces
+from boxsession.sessions.stream import Connection
+from boxsession.sessions.text_output import TextOutput
+from boxsession.values.documents import reply_document
 from boxsession.values.packed import Tagged
 
 __all__ = ['ConsoleConnection']
@@ -53,17 +55,18 @@ _SLEEP = object()
 class ConsoleConnection(Connection):
     """Serves one client of a text console."""
 
-    __slots__ = ('_protocol', '_relay', '_judge', '_evaluate', '_prompt', '_early', '_lingers')
+    __slots__ = ('_protocol', '_relay', '_judge', '_evaluate', '_prompt', '_lingers')
+
+    _output: TextOutput
 
     def __init__(self, sock, session: Session, common: Common, is_private: bool):
-        super().__init__(sock, session, common, is_private)
+        super().__init__(sock, session, common, is_private, TextOutput)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
         self._relay: Relay | None = None        # where statements go, when not here
         self._judge: Judge | None = None        # looks at the first ones
         self._evaluate: Any = None              # runs a statement: see _choose()
         self._prompt = False
         self._lingers = False                   # what still comes is read before the socket is closed
-        self._early: list[bytes] | None = []    # what is pushed before the greeting is out
 
     def _choose(self) -> None:
         """Chooses where the next statement goes."""
@@ -85,29 +88,25 @@ class ConsoleConnection(Connection):
         if refusal:
             self._ending = 'refused by on_connect'
             refusal = reply_document(refusal)
-            self._put(refusal)
+            self._output.put(refusal)
             log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
-            early, self._early = self._early or [], None
-            self._made_bytes = 0
-            self._count_unsent()
-            self._put(console_greeting(__version__))
-            for document in early:
-                self._put(document)
-        self._flush()
+            self._output.greet(console_greeting(__version__))
+        self._output.flush()
         return not refusal
 
     def _serve(self, hub) -> bool:
-        protocol, out, dispatcher = self._protocol, self._out, self._dispatcher
+        protocol, output, dispatcher = self._protocol, self._output, self._dispatcher
+        pieces = output.pieces
         next_event, monotonic = protocol.next_event, time.monotonic
         seconds_taken = self._counters.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
         if self._judge is None and protocol.is_judging:
-            self._judge = Judge(self._evaluator, self._evaluator, self.session, protocol, self._read, self._not_run)
+            self._judge = Judge(self._evaluator, self._evaluator, self.session, protocol, self.read, self._not_run)
         self._choose()
-        is_over = self._ends is ENDS_NOW or self._waits and not self._read_on()    # it may have slept
+        is_over = self.ends is ENDS_NOW or self.waits and not self._read_on()    # it may have slept
         while not is_over:
             if dispatcher.has_ticked:
                 # The last statement was no quick one, or waited.
@@ -120,34 +119,34 @@ class ConsoleConnection(Connection):
                     dispatcher.take_turn(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
-                if self._ends is ENDS_NOW:      # since it waited, for its turn or for its client
+                if self.ends is ENDS_NOW:      # since it waited, for its turn or for its client
                     break
             event = next_event()
             if type(event) is Statement:
                 run += 1
                 self._running = event.text
                 reply = self._evaluate(event.text, event.may_continue)
-                if self._ends is ENDS_NOW:
-                    self._statements += 1
+                if self.ends is ENDS_NOW:
+                    self.statements += 1
                     break
                 if reply:
-                    self._statements += 1
+                    self.statements += 1
                     # Final text opens with a printable byte, a tagged string with a control character.
                     if type(reply) is not bytes or reply[0] < 32:
                         reply = self._formatted(reply)
                         dispatcher.has_ticked = True
-                        if self._ends is ENDS_NOW:          # killed meanwhile
+                        if self.ends is ENDS_NOW:          # killed meanwhile
                             break
-                    out.append(reply)
-                    self._out_bytes += len(reply)
-                    if self._out_bytes > BATCH_BYTES:
+                    pieces.append(reply)
+                    output.size += len(reply)
+                    if output.size > BATCH_BYTES:
                         self._running = None
                         # The time that a client takes to read is not the statement's.
                         seconds_taken.observe_last(monotonic() - began, run - timed)
-                        self._flush()
+                        output.flush()
                         began, timed = monotonic(), run
                 elif reply is SENT:
-                    self._statements += 1
+                    self.statements += 1
                     dispatcher.has_ticked = True
                 else:
                     run -= 1
@@ -161,14 +160,13 @@ class ConsoleConnection(Connection):
                     # Those that came together, and were quick, took the same.
                     seconds_taken.observe(monotonic() - began, run - timed)
                     timed = run
-                if out:
-                    self._flush()
-                if self._ends is not LIVES:
+                if pieces:
+                    output.flush()
+                if self.ends is not LIVES:
                     break
-                if not self._reading:
-                    self._end_probe()
-                    self._watch(True)
-                self._count_unread(protocol.kept_bytes)
+                if not self._input.is_open:
+                    self._input.start()
+                self._input.count(protocol.kept_bytes)
                 self._enter(Step.WAIT)
                 if self._judge is not None and self._judge.seconds_to_doubt:
                     self._wait_for_silence(hub, self._judge)
@@ -182,7 +180,7 @@ class ConsoleConnection(Connection):
                 began = self._active
             elif type(event) is More:
                 if self._prompt:
-                    self._put(_PROMPT_MORE)
+                    self._output.put(_PROMPT_MORE)
             elif not self._answer(event):
                 break
             elif self._prompt:
@@ -190,24 +188,24 @@ class ConsoleConnection(Connection):
         if run > timed:
             seconds_taken.observe(monotonic() - began, run - timed)
         if self._farewell:
-            self._say_farewell(reply_document(self._evaluator.error(self._farewell)))
+            output.say_farewell(reply_document(self._evaluator.error(self._farewell)))
         else:
-            self._flush()
+            output.flush()
         if self._lingers:
-            self._linger()
+            self._input.linger()
         return True
 
     def _read_on(self) -> bool:
         """The client has sent something, or the session is to end; False where it does."""
         self._enter(Step.INPUT)
-        if self._ends is not LIVES:
+        if self.ends is not LIVES:
             return False
         now = self._dispatcher.begin_turn()
         if self._judge is not None and self._judge.is_done:
             self._judge = None
             self._choose()
         self._active = now
-        self._read(idle=True)
+        self.read(idle=True)
         return True
 
     def _wait_for_silence(self, hub: Any, judge: Judge) -> None:
@@ -218,7 +216,7 @@ class ConsoleConnection(Connection):
 
         def silent():
             timer.close()
-            if self._waits and self._active == waits_since and not self._has_input():
+            if self.waits and self._active == waits_since and not self._has_input():
                 judge.was_silent()
         timer.start(silent, update=True)        # by the time of now: the loop's is as old as this turn
 
@@ -237,7 +235,7 @@ class ConsoleConnection(Connection):
 
     @property
     def _can_sleep(self) -> bool:
-        return self._wake_up is not None and self._relay is None
+        return self.wake_up is not None and self._relay is None
 
     def sleep(self) -> None:
         """In the hub: what only statements need is given up until the client sends the next one."""
@@ -255,31 +253,19 @@ class ConsoleConnection(Connection):
 
         Others have their turns meanwhile, and it can be cancelled.
         """
-        limits = self._common.runtime.output_limits
-        cuts = limits.cuts
-        size = MAKING * (len(tagged) if isinstance(tagged, bytes) else sum(map(len, tagged)))
-        self._make(size)
         try:
-            pieces = reply_pieces(tagged, limits)
+            return self._output.put_document(tagged)
         except StatementCancelled:
             self._counters.count_error(self._evaluator.task.ending)
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
-        finally:
-            self._make(-size)
-        if limits.cuts > cuts:
-            self._counters.hits['limits.output_bytes'] += 1
-        document = pieces.pop()
-        self._out.extend(pieces)
-        self._out_bytes += sum(map(len, pieces))
-        return document
 
     def _put_prompt(self) -> None:
         if self._protocol.holds_statement:
-            self._put(_PROMPT_MORE)
+            self._output.put(_PROMPT_MORE)
         elif self._relay is not None:
-            self._put(f'{self._relay.remote.address}> '.encode())
+            self._output.put(f'{self._relay.remote.address}> '.encode())
         else:
-            self._put(_PROMPT)
+            self._output.put(_PROMPT)
 
     def _answer(self, event) -> bool:
         """Answers an event that is no statement to run; False when it ends the session."""
@@ -308,7 +294,7 @@ class ConsoleConnection(Connection):
             if self._judge is not None:
                 self._judge.was_cancelled(event.text)
         self._not_run(b'' if isinstance(event, TooLong) else event.text, message.partition(':')[0])
-        self._put(reply_document(self._evaluator.error(message)))
+        self._output.put(reply_document(self._evaluator.error(message)))
         return True
 
     def _refuse(self, event: Foreign) -> None:
@@ -339,8 +325,8 @@ class ConsoleConnection(Connection):
         self._choose()
 
     def _relayed(self, piece: bytes) -> None:
-        self._put(piece)
-        self._flush()
+        self._output.put(piece)
+        self._output.flush()
 
     def _leave_remote(self) -> None:
         assert self._relay is not None
@@ -356,12 +342,12 @@ class ConsoleConnection(Connection):
 
     # Input
 
-    def _lost(self) -> None:
-        super()._lost()
+    def lost(self) -> None:
+        super().lost()
         if self._relay is not None:
             self._relay.remote.abort()
 
-    def _read(self, idle: bool = False) -> None:
+    def read(self, idle: bool = False) -> None:
         protocol = self._protocol
         try:
             data = self._sock.recv(_READ_BYTES if protocol.is_plain else _TELNET_READ_BYTES)
@@ -371,51 +357,33 @@ class ConsoleConnection(Connection):
         protocol.max_statement_bytes = self._common.statement_bytes
         if not data:
             protocol.receive_eof()
-            self._stop_reading()
+            self._input.pause()
             return
         if protocol.receive_data(data):
             if idle and self._prompt:
-                self._put(b'\n')                # the line that was dropped ends here
+                self._output.put(b'\n')                # the line that was dropped ends here
                 self._put_prompt()
             if not idle:
                 self.cancel()
         answers = protocol.data_to_send()
         if answers:
-            self._put_early(answers)
+            self._output.put_early(answers)
             if not idle:
                 self.switching_out()            # nobody else sends it before the statement ends
         # What makes answers waits, too, where the client does not take them.
         if not idle:
-            self._count_unread(protocol.kept_bytes)
-        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._out_bytes + self._made_bytes > BATCH_BYTES):
-            self._stop_reading()
+            self._input.count(protocol.kept_bytes)
+        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.held_bytes > BATCH_BYTES):
+            self._input.pause()
 
-    def _writable(self) -> None:
-        super()._writable()
-        if self._writer is None and not self._reading and self._ends is not ENDS_NOW:
-            self._end_probe()
-            self._watch(True)                   # it may have been the answers that were too many
+    def has_room(self) -> None:
+        if not self._input.is_open and self.ends is not ENDS_NOW:
+            self._input.start()                 # it may have been the answers that were too many
 
     # The evaluator's host
 
     def push(self, tagged: bytes) -> None:
-        self._wait_for_room()
-        if self._ends is ENDS_NOW:
-            return
-        self._make(MAKING * len(tagged))
-        try:
-            pieces = push_pieces(tagged, self._common.runtime.output_limits)
-        finally:
-            self._make(-MAKING * len(tagged))
-        self._put_early(*pieces)
-
-    def _put_early(self, *pieces: bytes) -> None:
-        """Puts what may come while on_connect runs: the greeting comes first."""
-        if self._early is None:
-            self._put(*pieces)
-        else:
-            self._early.extend(pieces)
-            self._make(sum(map(len, pieces)))
+        self._output.push(tagged)
 
     def set_delimiter(self, delimiter: bytes) -> None:
         self._protocol.delimiter = delimiter
@@ -423,7 +391,7 @@ class ConsoleConnection(Connection):
     def control(self, command: str) -> None:
         name, _, value = command.partition('=')
         if name == 'quit':
-            self._ends = ENDS_NOW
+            self.ends = ENDS_NOW
         elif name == 'continuation':
             self._protocol.continuation = value
         elif name == 'prompt':
@@ -434,7 +402,7 @@ class ConsoleConnection(Connection):
     def _cancel_running(self, reason: str) -> None:
         if self._relay is None:
             super()._cancel_running(reason)
-        elif self._ends is ENDS_NOW:
+        elif self.ends is ENDS_NOW:
             self._relay.remote.abort()
         elif self._running is not None:
             # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.

@@ -116,7 +116,7 @@ def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monke
     for statement in ('arm({}) x = 5', 'f({}) x = 5', 'pcall(f, {})', 'x = f({}) return x'):
         for count in range(1, 80):
             [connection] = served.connections()
-            connection._account.offences = 0
+            connection.account.offences = 0
             stopped += 'stopped' in client.reply(statement.format(count)).decode()
             due[0] = False
     assert stopped > 20

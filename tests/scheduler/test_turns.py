@@ -169,8 +169,8 @@ class TestWhatIsATurn:
                 found.setdefault(name, []).append(turns_of(self).is_running)
                 return original(self, *arguments, **named)
             monkeypatch.setattr(owner, name, noted)
-        note(ConsoleConnection, '_read', lambda connection: connection._dispatcher.turns)
-        note(BinaryConnection, '_read', lambda connection: connection._dispatcher.turns)
+        note(ConsoleConnection, 'read', lambda connection: connection._dispatcher.turns)
+        note(BinaryConnection, 'read', lambda connection: connection._dispatcher.turns)
         note(Registry, 'accept', lambda registry: registry._common.dispatcher.turns)
         return found
 
@@ -182,7 +182,7 @@ class TestWhatIsATurn:
             client.read_until(b'here]')
         client.send(b'\x03')
         assert 'cancelled' in client.document().decode()
-        assert len(charged['_read']) > 5 and all(charged['_read'])
+        assert len(charged['read']) > 5 and all(charged['read'])
         assert [True] == charged['accept']
 
     def test_binary(self, charged):
@@ -193,7 +193,7 @@ class TestWhatIsATurn:
             for _ in range(5):
                 client.send(EVAL, {EXPRESSION: 'return 1', ARGUMENTS: []})
                 client.receive()
-            assert len(charged['_read']) >= 5 and all(charged['_read'])
+            assert len(charged['read']) >= 5 and all(charged['read'])
             assert [True] == charged['accept']
             client.close()
         finally:

@@ -93,16 +93,16 @@ def test_answers_to_telnet_wait_for_who_does_not_read(console, connect, busy, ne
     sent = 0
     # What it was sent besides, of a long reply.
     with gevent.Timeout(20):
-        while 'return' in busy and not connection._sending:
+        while 'return' in busy and not connection._output.is_sending:
             gevent.sleep(0.01)
-    reply = connection._out_bytes
+    reply = connection._output.size
     # Until what it sends is taken no more: that is far from all.
     with gevent.Timeout(1, False):
         while sent < 64 * MIB:
             client.send(piece)
             sent += len(piece)
     assert sent < 64 * MIB
-    assert connection._out_bytes - reply < MIB
+    assert connection._output.size - reply < MIB
     assert 2 == admin.value('1 + 1')
 
 

@@ -1,0 +1,149 @@
+"""The answers to requests of the binary protocol that go through Python one by one."""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from boxsession.base.redaction import STATEMENT_BYTES, redacted_arguments
+from boxsession.base.session import Session
+from boxsession.lua.requests import Requests
+from boxsession.protocol import iproto
+from boxsession.protocol.iproto import Request
+from boxsession.sessions.common import Common
+from boxsession.values.msgpack import first_string, source_of
+
+__all__ = ['PROC_LUA', 'Answers']
+
+PROC_LUA = 32
+_NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 36, 48, 20
+# Clients read the schema when they connect: there is none.
+_SCHEMA_SPACES = range(272, 400)
+_OPERATIONS = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL_16}
+_KINDS = {Requests.EVAL: 'eval', Requests.CALL: 'call', Requests.CALL_16: 'call'}
+# What clients of consoles evaluate, with the statement as its argument.
+_CONSOLE_EVAL = b"return require('console').eval(...)"
+_NO_ARGUMENTS = b'\x90'
+
+
+class Runner(Protocol):
+    """Who runs the requests: a worker.
+
+    Attributes:
+        requests: has them run in Lua.
+        sync, name: number and name of the request under way.
+        is_pausing: others have their turns, and the worker has nothing yet that they could go on behind.
+    """
+
+    requests: Any
+    sync: int
+    name: bytes | None
+    is_pausing: bool
+
+    def hold_back(self, on: bool) -> None: ...      # what comes waits, as long as this is on
+
+
+class Answers:
+    """Runs requests of one worker, and makes their answers."""
+
+    __slots__ = ('_runner', '_session', '_common')
+
+    def __init__(self, runner: Runner, session: Session, common: Common):
+        self._runner = runner
+        self._session = session
+        self._common = common
+
+    def answer(self, request: Request) -> bytes:
+        """Does what a request asks for, and gives the frames that answer it."""
+        sync, kind = request.sync, request.type
+        operation = _OPERATIONS.get(kind)
+        if operation is not None:
+            return self._run(operation, request)
+        if kind == iproto.PING:
+            return iproto.ok(sync)
+        if kind == iproto.ID:
+            return iproto.id_answer(sync)
+        if kind == iproto.AUTH:
+            return self._authenticate(request)
+        if kind == iproto.SELECT:
+            if request.space in _SCHEMA_SPACES:
+                return iproto.ok(sync, iproto.packed([]))
+            return iproto.error(sync, _NO_SUCH_SPACE, f"Space '{request.space}' does not exist")
+        if kind == iproto.WATCH:
+            return iproto.event(request.name)
+        if kind == iproto.UNWATCH:
+            return b''
+        return iproto.error(sync, _UNKNOWN_REQUEST, f'Unknown request type {kind}')
+
+    def _run(self, operation: int, request: Request) -> bytes:
+        runner, sync, audit = self._runner, request.sync, self._common.audit
+        runner.requests.task.killed = False     # that was the request before
+        if audit is not None and audit.refuses:
+            return iproto.error(sync, PROC_LUA, 'the audit file cannot be written: no request is run until it can '
+                                                '(audit.required)', 'LuajitError')
+        runner.sync, runner.name = sync, request.name
+        user, began = self._session.user, time.monotonic() if audit is not None else 0.0
+        try:
+            reply = runner.requests.run(operation, request.name, request.arguments, iproto.packed(sync))
+        except BaseException as error:          # the client is gone, or the server ends
+            if audit is not None:
+                self._record(operation, request, user, f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
+            raise
+        finally:
+            runner.name = None
+        answer, problem = self.of_reply(request, reply)
+        if audit is not None and not self._record(operation, request, user, problem, began):
+            return iproto.error(sync, PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
+                                'LuajitError')
+        return answer
+
+    def _record(self, operation: int, request: Request, user: str, problem: bytes, began: float,
+                may_pause: bool = True) -> bool:
+        """Records a request: what it asked for, with its arguments, and how that ended."""
+        runner, name, arguments = self._runner, request.name, request.arguments
+        seconds, fields = time.monotonic() - began, {'kind': _KINDS[operation]}
+        pause: Callable[[], None] = self._common.dispatcher.let_others_in if may_pause else lambda: None
+        runner.is_pausing = True                # others have their turns while a long one is looked through
+        try:
+            if operation == Requests.EVAL and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
+                # How clients of consoles send a statement: that is what was asked for.
+                name, arguments, fields = statement, _NO_ARGUMENTS, {'kind': 'console.eval'}
+                problem = problem or (runner.requests.eval_error() if may_pause else b'')
+            if arguments != _NO_ARGUMENTS:
+                fields['arguments'] = redacted_arguments(
+                    name, source_of(arguments, STATEMENT_BYTES), arguments, pause=pause)
+            return self._common.recorder.statement(self._session, user, name, problem, seconds, pause, **fields)
+        finally:
+            runner.is_pausing = False
+
+    def of_reply(self, request: Request, reply: bytes) -> tuple[bytes, bytes]:
+        """The answer that a request's packed results or error make, and the error's text."""
+        if reply[0] == 61:                  # '='
+            return self._results(request, reply), b''
+        kind, code, message, access = iproto.unpacked(reply[1:])
+        return (iproto.error(request.sync, code, message, kind, access or None),
+                message.encode(errors='surrogateescape'))
+
+    def _results(self, request: Request, reply: bytes) -> bytes:
+        limit = self._common.runtime.output_bytes
+        if limit and len(reply) > limit:
+            self._common.counters.hits['limits.output_bytes'] += 1
+            return iproto.error(request.sync, PROC_LUA, f'the result is too long: more than {limit} bytes '
+                                                        '(limits.output_bytes)', 'LuajitError')
+        return iproto.ok(request.sync, reply[1:])
+
+    def _authenticate(self, request: Request) -> bytes:
+        runner, arguments = self._runner, iproto.login_arguments(request.arguments)
+        if arguments is None:
+            return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
+        runner.name = b'AUTH'
+        runner.hold_back(True)
+        try:
+            reply = runner.requests.run(Requests.LOGIN, request.name, iproto.packed(arguments), iproto.packed(request.sync))
+        finally:
+            runner.name = None
+            runner.hold_back(False)
+        if reply[0] == 61:
+            return iproto.ok(request.sync)
+        kind, code, message, access = iproto.unpacked(reply[1:])
+        return iproto.error(request.sync, code, message, kind, access or None)

@@ -1,0 +1,329 @@
+"""The workers of a binary connection: greenlets that take one request after the other, as long as none waits.
+
+When one waits, or loses its turn, and more has come, another worker goes on with that. So requests that are done at once
+cost no switch, and their answers go out in one write.
+"""
+from __future__ import annotations
+
+import logging
+import time
+from functools import partial
+from typing import Any, Protocol
+
+import gevent
+from gevent import get_hub
+
+from boxsession.base.greenlets import UserGreenlet
+from boxsession.base.session import Session, enter_session
+from boxsession.protocol import iproto
+from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, Event, IprotoProtocol, Request
+from boxsession.scheduler.turns import Account
+from boxsession.sessions.answers import Answers
+from boxsession.sessions.binary_output import BinaryOutput
+from boxsession.sessions.common import Common
+from boxsession.sessions.input import Input
+from boxsession.sessions.output import BATCH_BYTES
+from boxsession.sessions.state import ENDS_NOW, Ending
+from boxsession.sessions.stream import shown
+
+__all__ = ['Workers']
+
+log = logging.getLogger('boxsession')
+
+# Between requests that run nothing, the clock is looked at so often.
+_LOOK_EVERY = 64
+# So much of what has come goes to Lua at once.
+_LENT_BYTES = 1 << 15
+
+
+class Client(Protocol):
+    """Whose requests are run: a connection."""
+
+    session: Session
+    account: Account
+    ends: Ending
+    statements: int
+    @property
+    def is_held(self) -> bool: ...                  # nothing of what has come may be run now
+    def all_run(self) -> bool: ...                  # a worker found nothing more to run; False where the session is to end
+    def hold_back(self, on: bool) -> None: ...      # nothing of what comes may be run, as long as this is on
+    def switching_out(self) -> None: ...
+    def refuse(self, frame: BadFrame) -> None: ...  # what it sent is no frame
+    def end_if_done(self) -> None: ...
+    def failed(self, error: Exception) -> None: ...
+    def kill(self, reason: str) -> None: ...
+
+
+class Workers:
+    """The workers of a connection.
+
+    Attributes:
+        busy: those that run requests, or wait inside one.
+        idle: those that wait for more to run.
+        lent: whose batch what has come is: nobody else may take of it. None for nobody's.
+    """
+
+    __slots__ = ('busy', 'lent', 'client', 'common', 'protocol', 'input', 'output', 'idle', '_is_starting')
+
+    def __init__(self, client: Client, common: Common, protocol: IprotoProtocol, input: Input,
+                 output: BinaryOutput):
+        self.busy: set[Worker] = set()
+        self.lent: Worker | None = None
+        self.client = client
+        self.common = common
+        self.protocol = protocol
+        self.input = input
+        self.output = output
+        self.idle: list[Worker] = []
+        self._is_starting = False               # a worker waits for its turn to begin
+
+    def more(self) -> None:
+        """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
+        client = self.client
+        if (not self.protocol.buffered_bytes or client.ends is ENDS_NOW or client.is_held or self.lent is not None
+                or self._is_starting):
+            return
+        if self.idle:
+            worker = self.idle.pop()
+        elif not self.common.requests or len(self.busy) < self.common.requests:
+            worker = Worker(self)
+        else:
+            self.input.pause()
+            return
+        self.busy.add(worker)
+        self._is_starting = True
+        self.common.dispatcher.turns.resume(client.account, partial(self._start, worker))
+
+    def _start(self, worker: Worker) -> None:
+        """In the hub: it is a worker's turn."""
+        self._is_starting = False
+        worker.greenlet.switch()
+
+    def waits(self, worker: Worker) -> None:
+        """A request lets others run: what was answered goes out, and what came goes on elsewhere."""
+        self.client.switching_out()
+        if not worker.is_pausing and self.protocol.buffered_bytes:
+            get_hub().loop.run_callback(self.more)
+
+    def cancel(self, reason: str) -> None:
+        """Cancels what they run."""
+        for worker in self.busy:
+            if worker.requests is not None:
+                self.common.dispatcher.cancel(worker.requests.task, reason)
+
+    def end(self) -> None:
+        """Waits for their ends: the session runs nothing more."""
+        workers = [*self.idle, *self.busy]
+        idle, self.idle = self.idle, []
+        for worker in idle:
+            get_hub().loop.run_callback(worker.greenlet.switch)
+        gevent.joinall([worker.greenlet for worker in workers])
+
+    def under_way(self) -> bytes | None:
+        """A request that runs, by its expression or function."""
+        return next((worker.name for worker in self.busy if worker.name is not None), None)
+
+    def first_pending(self) -> bytes:
+        """The expression or function of the first request that waits; for the monitor's thread, so it changes nothing."""
+        look = IprotoProtocol()
+        look.receive_data(self.protocol.pending_data(_LENT_BYTES))
+        request = look.next_event()
+        return request.name if type(request) is Request else b''
+
+
+class Worker:
+    """A greenlet that runs requests, and the host of its task."""
+
+    __slots__ = ('greenlet', 'requests', 'sync', 'name', 'is_pausing', '_taken', '_workers', '_client',
+                 '_common', '_protocol', '_output', '_answers')
+
+    def __init__(self, workers: Workers):
+        self.greenlet: Any = UserGreenlet(self._run)
+        self.requests: Any = None               # made by the greenlet itself
+        self.sync = 0
+        self.name: bytes | None = None          # of the request under way
+        self.is_pausing = False                 # between two requests, in favour of other sessions
+        self._taken: Request | None = None      # of its batch, which it has given back, the one that it runs
+        self._workers = workers
+        self._client = workers.client
+        self._common = workers.common
+        self._protocol = workers.protocol
+        self._output = workers.output
+        self._answers = Answers(self, self._client.session, self._common)
+
+    # The host of a task
+
+    def push(self, tagged: bytes) -> None:
+        """Sends what a request pushes, under its number."""
+        if self.is_over:
+            return
+        self._output.put(iproto.push(self.sync, tagged))
+        if self._output.size > BATCH_BYTES:
+            self._output.flush_answers()
+
+    def set_delimiter(self, delimiter: bytes) -> None:
+        pass
+
+    def control(self, command: str) -> None:
+        pass
+
+    def give_back(self, what: int | bytes) -> None:
+        """Its batch lets others in: an answer that it has; or, counted from 1, where what it has not begun begins.
+
+        Below 0 that is behind one more frame, which it runs.
+        """
+        if isinstance(what, bytes):
+            self._output.put(what)
+            return
+        self._protocol.take(abs(what) - 1)
+        if what < 0:
+            taken = self._protocol.next_event()
+            assert isinstance(taken, Request)
+            self._taken, self.name, self.sync = taken, taken.name, taken.sync
+        self._workers.lent = None
+
+    def switching_out(self) -> None:
+        self._workers.waits(self)
+
+    @property
+    def is_over(self) -> bool:
+        return self._client.ends is ENDS_NOW
+
+    def kill(self, reason: str) -> None:
+        self._client.kill(reason)
+
+    def running(self) -> str:
+        number = self._client.session.id
+        if self.name is None:
+            return f'session {number} (one of several requests, from {shown(self._workers.first_pending())!r} on)'
+        return f'session {number}: {shown(self.name)!r}'
+
+    def hold_back(self, on: bool) -> None:
+        """Nothing of what comes may be run, as long as this is on."""
+        self._client.hold_back(on)
+
+    # The greenlet
+
+    def _run(self) -> None:
+        client = self._client
+        enter_session(client.session)
+        try:
+            self._common.dispatcher.begin_turn()
+            self.requests = self._common.runtime.requests(client.session, self, client.account)
+            self.greenlet.is_shielded = True
+            self._work()
+        except Exception as error:
+            client.failed(error)
+        finally:
+            self._workers.busy.discard(self)
+            if self.requests is not None:
+                self.requests.close()
+            client.end_if_done()
+
+    def _work(self) -> None:
+        client, workers, common, output = self._client, self._workers, self._common, self._output
+        dispatcher, next_event = common.dispatcher, self._protocol.next_event
+        run = looked = 0
+        while client.ends is not ENDS_NOW:
+            if run > 1 and (dispatcher.has_ticked or run - looked >= _LOOK_EVERY):
+                looked = run
+                if dispatcher.turn_is_over():
+                    self.is_pausing = True
+                    dispatcher.take_turn(self.requests.task)
+                    self.is_pausing = False
+                    run = looked = 0
+            if output.size > BATCH_BYTES:
+                output.flush_answers()
+            if client.ends is ENDS_NOW:             # since it waited
+                break
+            if common.audit is None:
+                count = self._run_batch()
+                if count or client.ends is ENDS_NOW:    # it may have waited for its turn
+                    run += count
+                    continue
+            # What is another's batch it goes on with itself.
+            event = next_event() if workers.lent is None else NEED_DATA
+            if event is NEED_DATA:
+                if not self._rest():
+                    break
+                run = looked = 0
+            else:
+                run += 1
+                self._handle(event)
+
+    def _rest(self) -> bool:
+        """Waits until there is more to run; False where the session is to end."""
+        self._workers.input.count(self._protocol.buffered_bytes)
+        self._output.flush_answers()
+        self._workers.busy.discard(self)
+        if not self._client.all_run():
+            return False
+        self._workers.idle.append(self)
+        self._common.dispatcher.running = None
+        get_hub().switch()
+        if self._client.ends is ENDS_NOW:
+            return False
+        self._common.dispatcher.begin_turn()
+        return True
+
+    def _run_batch(self) -> int:
+        """Runs what is as usual of what has come; gives how many requests that were.
+
+        What has come goes to Lua as it is (lua/kernel/requests.lua).
+        """
+        protocol, requests, workers = self._protocol, self.requests, self._workers
+        if not requests.task.is_clean:
+            self.is_pausing = True              # it has nothing yet that others could go on behind
+            self._common.dispatcher.begin(requests.task)
+            self.is_pausing = False
+        frames = protocol.pending_data(_LENT_BYTES)
+        if not frames or workers.lent is not None or self._client.ends is ENDS_NOW:
+            return 0
+        workers.lent = self
+        try:
+            began = time.monotonic()
+            result = requests.run_batch(frames, protocol.max_request_bytes)
+            if result is None:
+                return 0
+            answers, size, count, reply = result
+            run = count + bool(reply)
+            seconds_taken = self._common.counters.seconds_taken['binary']
+            if run and workers.lent is self:
+                seconds_taken.observe(time.monotonic() - began, run)
+            elif run:
+                seconds_taken.observe_last(time.monotonic() - began, run)
+            if answers:
+                self._output.put(answers)
+            request: Event | None = self._taken
+            if workers.lent is self:
+                protocol.take(size)
+                request = protocol.next_event() if reply else None
+                # To make a long answer lets others in.
+                workers.lent = None
+            if reply and isinstance(request, Request):
+                count += 1
+                self._output.put(self._answers.of_reply(request, reply)[0])
+            self._client.statements += count
+            if reply and isinstance(request, (BadRequest, BadFrame)):   # there was no memory to look at it
+                self._handle(request)
+                return count + 1
+            return count
+        finally:
+            if workers.lent is self:
+                workers.lent = None
+            self._taken = self.name = None
+
+    def _handle(self, event: Event) -> None:
+        if isinstance(event, Request):
+            self._client.statements += 1
+            self._output.put(self._answers.answer(event))
+            return
+        self._common.counters.count_error('input')
+        if isinstance(event, BadRequest):
+            self._output.put(iproto.error(event.sync, event.code, event.message))
+        else:
+            if event.is_too_long:
+                self._common.counters.hits['limits.request_bytes'] += 1
+            self._output.put(iproto.error(0, event.code, event.message))
+            self._output.flush_answers()
+            self._client.refuse(event)
