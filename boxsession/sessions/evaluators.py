@@ -2,6 +2,7 @@
 
 All have `statement(text, may_continue)`, which gives a reply as `boxsession.lua.evaluator.Evaluator` does: what leaves the
 language, final text, or b'' where the statement waits for more lines; and SENT where the reply has gone out already.
+`Route` says which of them a statement goes to.
 """
 from __future__ import annotations
 
@@ -9,21 +10,31 @@ import logging
 import re
 import time
 from collections.abc import Callable
-from typing import Protocol
+from enum import Enum
+from typing import Any, Protocol
 
 from boxsession.base.errors import StatementError
 from boxsession.base.redaction import redacted
 from boxsession.base.session import Session
 from boxsession.operations.audit import Audit
 from boxsession.protocol.text import ConsoleProtocol
+from boxsession.sessions.common import Common
 from boxsession.sessions.remote import RemoteClosed, RemoteConsole
 from boxsession.values.packed import Tagged
 
-__all__ = ['SENT', 'Evaluates', 'Judge', 'Language', 'Recorder', 'Relay']
+__all__ = ['SENT', 'Evaluates', 'Judge', 'Language', 'Recorder', 'Relay', 'Route', 'note_not_run']
 
 log = logging.getLogger('boxsession')
 
-SENT: Tagged = ()
+
+class _Sent(Enum):
+    SENT = 'the reply has gone out already'
+
+    def __bool__(self) -> bool:
+        return False            # there is none to be sent
+
+
+SENT = _Sent.SENT
 
 _UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
 # How another console's error begins, and how much of one is recorded.
@@ -47,16 +58,18 @@ _DOUBTED = ('not run: it was sent before the answer to a line that is no Lua, or
 class Evaluates(Protocol):
     """What runs statements, or has them run."""
 
-    def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent: ...
 
 
 class Language(Evaluates, Protocol):
     """What runs the statements of a session in a language, here."""
 
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
     def is_incomplete(self, text: bytes) -> bool: ...
     def is_wrong(self, text: bytes) -> bool: ...
     def last_error(self) -> bytes: ...
     def error(self, message: str) -> bytes: ...
+    def left_remote(self) -> None: ...          # statements run here again
 
 
 class Recorder:
@@ -101,19 +114,18 @@ class Judge:
         inner: where statements go.
         language: what knows whether they are any.
         read: reads what has come meanwhile.
-        refused: called with the text of a statement that is not run.
     """
 
-    __slots__ = ('inner', '_language', '_session', '_protocol', '_read', '_refused', '_count', '_doubts', '_has_refused')
+    __slots__ = ('inner', '_language', '_session', '_common', '_protocol', '_read', '_count', '_doubts', '_has_refused')
 
-    def __init__(self, inner: Evaluates, language: Language, session: Session, protocol: ConsoleProtocol,
-                 read: Callable[[], None], refused: Callable[[bytes], None]):
+    def __init__(self, inner: Evaluates, language: Language, session: Session, common: Common, protocol: ConsoleProtocol,
+                 read: Callable[[], None]):
         self.inner = inner
         self._language = language
         self._session = session
+        self._common = common
         self._protocol = protocol
         self._read = read
-        self._refused = refused
         self._count = 0
         self._doubts = False            # of what has come no Lua is to be run
         self._has_refused = False       # nor has been
@@ -123,7 +135,7 @@ class Judge:
         """Whether the session is judged no more."""
         return not self._protocol.is_judging and not self._doubts
 
-    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent:
         is_any = bool(text.strip())
         if self._doubts and is_any and not self._language.is_wrong(text):
             return self._doubted(text, may_continue)
@@ -153,7 +165,7 @@ class Judge:
             self._has_refused = True
             log.info('session %d from %s sent more behind a line that is no Lua, and did not wait for the answer: not run',
                      self._session.id, self._session.peer)
-        self._refused(text)
+        note_not_run(self._common, self._session, text, 'behind a line that is no Lua')
         return self._language.error(_DOUBTED)
 
     def _judge(self, statement, reply) -> None:
@@ -196,7 +208,7 @@ class Relay:
         self._closed = closed
         self._pause = pause
 
-    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent:
         if may_continue and self._language.is_incomplete(text):
             return b''
         try:
@@ -238,3 +250,71 @@ class Relay:
             raise
         finally:
             audit.statement(session, session.user, statement, problem, time.monotonic() - began, remote=remote)
+
+
+class Route:
+    """Which evaluator the next statement of a text session goes to.
+
+    Args:
+        read: reads what has come while a statement runs.
+        send: sends a piece of another console's reply, at once.
+
+    Attributes:
+        evaluate: runs a statement. Each change makes another one of it.
+        judge: looks at the first statements; None where there is nothing left to judge.
+        relay: has statements run by another console; None while they run here.
+    """
+
+    __slots__ = ('evaluate', 'judge', 'relay', '_language', '_session', '_common', '_send')
+
+    def __init__(self, language: Language, session: Session, common: Common, protocol: ConsoleProtocol,
+                 read: Callable[[], None], send: Callable[[bytes], None]):
+        self.judge = Judge(language, language, session, common, protocol, read) if protocol.is_judging else None
+        self.relay: Relay | None = None
+        self._language = language
+        self._session = session
+        self._common = common
+        self._send = send
+        self.choose()
+
+    def choose(self) -> None:
+        """Chooses anew."""
+        chosen: Evaluates = self._language
+        if self.relay is not None:
+            chosen = self.relay
+            self.relay.audit = self._common.audit
+        elif self._common.audit is not None:
+            chosen = Recorder(self._language, self._session, self._common.audit, self._common.dispatcher.let_others_in)
+        if self.judge is not None:
+            self.judge.inner = chosen
+            chosen = self.judge
+        self.evaluate: Any = chosen.statement
+
+    def end_judging(self) -> None:
+        """Judges no more, where there is nothing left to judge."""
+        if self.judge is not None and self.judge.is_done:
+            self.judge = None
+            self.choose()
+
+    def go_remote(self, remote: RemoteConsole) -> None:
+        """From the next statement on, they are run by another console."""
+        if self.relay is not None:
+            self.relay.remote.close()
+        self.relay = Relay(remote, self._language, self._session, self._common.audit, self._send, self.leave_remote,
+                           self._common.dispatcher.let_others_in)
+        self.choose()
+
+    def leave_remote(self) -> None:
+        """From the next statement on, they run here again."""
+        assert self.relay is not None
+        remote, self.relay = self.relay.remote, None
+        self.choose()
+        remote.close()
+        self._language.left_remote()
+
+
+def note_not_run(common: Common, session: Session, text: bytes, problem: str) -> None:
+    """Records a statement that was not run."""
+    if common.audit is not None:
+        common.audit.statement(session, session.user, text, f'not run: {problem}'.encode(), 0.0,
+                               common.dispatcher.let_others_in)

@@ -44,6 +44,8 @@ class Connection:
     A kind of connection says how it opens (`_open`), what it does while it lives (`_serve`), and what a client's bytes mean
     (`read`). It is its evaluator's host, too: what a trigger does to its own connection arrives there.
 
+    Longer than usual: a session's states, ends and cancellation are one thing, and half of it says what kinds have to do.
+
     Attributes:
         account: of the session, which its turns are charged to.
         greenlet: the one that run() is the body of; None while the session sleeps.

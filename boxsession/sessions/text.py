@@ -19,6 +19,7 @@ from boxsession.protocol.text import (
     Cancelled,
     ConsoleProtocol,
     End,
+    Event,
     Foreign,
     More,
     Quit,
@@ -28,8 +29,9 @@ from boxsession.protocol.text import (
 )
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.common import Common
-from boxsession.sessions.evaluators import SENT, Evaluates, Judge, Recorder, Relay
+from boxsession.sessions.evaluators import SENT, Judge, Route, note_not_run
 from boxsession.sessions.output import BATCH_BYTES
+from boxsession.sessions.refusals import problem_of, refusal_of
 from boxsession.sessions.remote import RemoteConsole
 from boxsession.sessions.state import ENDS_NOW, IDLE, LIVES, Step
 from boxsession.sessions.stream import Connection
@@ -47,43 +49,30 @@ _TELNET_READ_BYTES = 2048
 # While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 
-_PROMPT, _PROMPT_MORE = b'tarantool> ', b'         > '
 # What the greenlet of an idle session is switched to with when it is to end.
 _SLEEP = object()
 
 
 class ConsoleConnection(Connection):
-    """Serves one client of a text console."""
+    """Serves one client of a text console.
 
-    __slots__ = ('_protocol', '_relay', '_judge', '_evaluate', '_prompt', '_lingers')
+    Longer than usual: its loop, which takes a third of it, works on the session's state and cannot leave it cheaply.
+    """
+
+    __slots__ = ('_protocol', '_route', '_lingers')
 
     _output: TextOutput
 
     def __init__(self, sock, session: Session, common: Common, is_private: bool):
         super().__init__(sock, session, common, is_private, TextOutput)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
-        self._relay: Relay | None = None        # where statements go, when not here
-        self._judge: Judge | None = None        # looks at the first ones
-        self._evaluate: Any = None              # runs a statement: see _choose()
-        self._prompt = False
+        self._route: Route | None = None        # which evaluator statements go to; needed while the session is awake
         self._lingers = False                   # what still comes is read before the socket is closed
-
-    def _choose(self) -> None:
-        """Chooses where the next statement goes."""
-        chosen: Evaluates = self._evaluator
-        if self._relay is not None:
-            chosen = self._relay
-            self._relay.audit = self._common.audit
-        elif self._common.audit is not None:
-            chosen = Recorder(self._evaluator, self.session, self._common.audit, self._dispatcher.let_others_in)
-        if self._judge is not None:
-            self._judge.inner = chosen
-            chosen = self._judge
-        self._evaluate = chosen.statement
 
     def _open(self) -> bool:
         if self._common.audit is not None:
             self._common.audit.event('start', self.session)
+        self._new_route()               # on_connect may call console.connect()
         refusal = self._evaluator.connect()
         if refusal:
             self._ending = 'refused by on_connect'
@@ -96,17 +85,24 @@ class ConsoleConnection(Connection):
         self._output.flush()
         return not refusal
 
-    def _serve(self, hub) -> bool:
+    def _new_route(self) -> Route:
+        self._route = Route(self._evaluator, self.session, self._common, self._protocol, self.read,
+                            self._output.put_at_once)
+        return self._route
+
+    def _serve(self, hub: Any) -> bool:
+        """The read-eval-print loop.
+
+        Longer than usual: every statement passes here, and calls of functions would cost it a tenth of its time.
+        """
         protocol, output, dispatcher = self._protocol, self._output, self._dispatcher
         pieces = output.pieces
         next_event, monotonic = protocol.next_event, time.monotonic
         seconds_taken = self._counters.seconds_taken['console']
         run = 0                     # statements since the event loop was last visited
         timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
-        if self._judge is None and protocol.is_judging:
-            self._judge = Judge(self._evaluator, self._evaluator, self.session, protocol, self.read, self._not_run)
-        self._choose()
-        is_over = self.ends is ENDS_NOW or self.waits and not self._read_on()    # it may have slept
+        route = self._route or self._new_route()
+        is_over = self.ends is ENDS_NOW or self.waits and not self._read_on(route)  # it may have slept
         while not is_over:
             if dispatcher.has_ticked:
                 # The last statement was no quick one, or waited.
@@ -119,13 +115,13 @@ class ConsoleConnection(Connection):
                     dispatcher.take_turn(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
-                if self.ends is ENDS_NOW:      # since it waited, for its turn or for its client
+                if self.ends is ENDS_NOW:       # since it waited, for its turn or for its client
                     break
             event = next_event()
             if type(event) is Statement:
                 run += 1
                 self._running = event.text
-                reply = self._evaluate(event.text, event.may_continue)
+                reply = route.evaluate(event.text, event.may_continue)
                 if self.ends is ENDS_NOW:
                     self.statements += 1
                     break
@@ -135,7 +131,7 @@ class ConsoleConnection(Connection):
                     if type(reply) is not bytes or reply[0] < 32:
                         reply = self._formatted(reply)
                         dispatcher.has_ticked = True
-                        if self.ends is ENDS_NOW:          # killed meanwhile
+                        if self.ends is ENDS_NOW:           # killed meanwhile
                             break
                     pieces.append(reply)
                     output.size += len(reply)
@@ -152,7 +148,7 @@ class ConsoleConnection(Connection):
                     run -= 1
                     dispatcher.has_ticked = True
                     protocol.hold(event)
-                if self._prompt:
+                if output.has_prompts:
                     self._put_prompt()
             elif event is NEED_DATA:
                 self._running = None
@@ -168,22 +164,22 @@ class ConsoleConnection(Connection):
                     self._input.start()
                 self._input.count(protocol.kept_bytes)
                 self._enter(Step.WAIT)
-                if self._judge is not None and self._judge.seconds_to_doubt:
-                    self._wait_for_silence(hub, self._judge)
+                if route.judge is not None and route.judge.seconds_to_doubt:
+                    self._wait_for_silence(hub, route.judge)
                 dispatcher.running = None
                 if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
-                    self._fall_asleep()
+                    self._fall_asleep(route)
                     return False
                 run = timed = 0
-                if not self._read_on():
+                if not self._read_on(route):
                     break
                 began = self._active
             elif type(event) is More:
-                if self._prompt:
-                    self._output.put(_PROMPT_MORE)
-            elif not self._answer(event):
+                if output.has_prompts:
+                    output.put_prompt(True)
+            elif not self._answer(event, route):
                 break
-            elif self._prompt:
+            elif output.has_prompts:
                 self._put_prompt()
         if run > timed:
             seconds_taken.observe(monotonic() - began, run - timed)
@@ -195,15 +191,14 @@ class ConsoleConnection(Connection):
             self._input.linger()
         return True
 
-    def _read_on(self) -> bool:
+    def _read_on(self, route: Route) -> bool:
         """The client has sent something, or the session is to end; False where it does."""
         self._enter(Step.INPUT)
         if self.ends is not LIVES:
             return False
         now = self._dispatcher.begin_turn()
-        if self._judge is not None and self._judge.is_done:
-            self._judge = None
-            self._choose()
+        if route.judge is not None:
+            route.end_judging()
         self._active = now
         self.read(idle=True)
         return True
@@ -226,27 +221,20 @@ class ConsoleConnection(Connection):
         except OSError:
             return False
 
-    def _fall_asleep(self) -> None:
+    def _fall_asleep(self, route: Route) -> None:
         """Gives up what only statements need."""
         self._enter(Step.SLEEP)
-        self._evaluate = None
-        if not self._bytes_in:
-            self._judge = None          # it has judged nothing
+        if not self._bytes_in or route.judge is None:
+            self._route = None          # it has judged nothing, or will not any more
 
     @property
     def _can_sleep(self) -> bool:
-        return self.wake_up is not None and self._relay is None
+        return self.wake_up is not None and self._remote is None
 
     def sleep(self) -> None:
         """In the hub: what only statements need is given up until the client sends the next one."""
         if self._state is IDLE and self._can_sleep:
             self.greenlet.switch(_SLEEP)
-
-    def _not_run(self, text: bytes, problem: str = 'behind a line that is no Lua') -> None:
-        """Records a statement that was not run."""
-        if self._common.audit is not None:
-            self._common.audit.statement(self.session, self.session.user, text, f'not run: {problem}'.encode(), 0.0,
-                                  self._dispatcher.let_others_in)
 
     def _formatted(self, tagged: Tagged) -> bytes:
         """Puts the document of a tagged reply, but for its last piece, and gives that.
@@ -260,56 +248,41 @@ class ConsoleConnection(Connection):
             return reply_document(self._evaluator.error(self._evaluator.task.reason or 'the statement was cancelled'))
 
     def _put_prompt(self) -> None:
-        if self._protocol.holds_statement:
-            self._output.put(_PROMPT_MORE)
-        elif self._relay is not None:
-            self._output.put(f'{self._relay.remote.address}> '.encode())
-        else:
-            self._output.put(_PROMPT)
+        remote = self._remote
+        self._output.put_prompt(self._protocol.holds_statement, 'tarantool' if remote is None else str(remote.address))
 
-    def _answer(self, event) -> bool:
+    def _answer(self, event: Event, route: Route) -> bool:
         """Answers an event that is no statement to run; False when it ends the session."""
-        if isinstance(event, Quit) and self._relay is not None:
-            self._leave_remote()
+        if isinstance(event, Quit) and route.relay is not None:
+            route.leave_remote()
             return True
         if isinstance(event, (End, Quit)):
             return False
         if isinstance(event, Foreign):
             self._refuse(event)
             return False
-        if isinstance(event, (TooLong, Unfinished)):
-            self._counters.count_error('input')
-        if isinstance(event, TooLong):
-            self._counters.hits['limits.statement_bytes'] += 1
-            message = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
-        elif isinstance(event, Unfinished):
-            text = event.text[:80].decode(errors='backslashreplace')
-            message = f'the input ended inside a statement, which was not run: {text}'
-        else:
-            assert isinstance(event, Cancelled)
+        assert isinstance(event, (TooLong, Unfinished, Cancelled))
+        if isinstance(event, Cancelled):
             if event.may_continue and self._evaluator.is_incomplete(event.text):
                 self._protocol.hold(event)
                 return True
-            message = 'the statement was cancelled'
-            if self._judge is not None:
-                self._judge.was_cancelled(event.text)
-        self._not_run(b'' if isinstance(event, TooLong) else event.text, message.partition(':')[0])
-        self._output.put(reply_document(self._evaluator.error(message)))
+            if route.judge is not None:
+                route.judge.was_cancelled(event.text)
+        else:
+            self._counters.count_error('input')
+        if isinstance(event, TooLong):
+            self._counters.hits['limits.statement_bytes'] += 1
+        problem = problem_of(event)
+        note_not_run(self._common, self.session, b'' if isinstance(event, TooLong) else event.text,
+                     problem.partition(':')[0])
+        self._output.put(reply_document(self._evaluator.error(problem)))
         return True
 
     def _refuse(self, event: Foreign) -> None:
         """Ends a session that another program may have been made to open: what comes next may be an attacker's."""
         self._counters.count_error('input')
-        if event.limit:
-            self._counters.hits['limits.statement_bytes'] += 1
-            what = f'a first line of more than {event.limit} bytes (limits.statement_bytes)'
-            told = f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); ' \
-                   'as the first one it ends the session'
-        else:
-            what = event.protocol or 'a line of another protocol'
-            told = f'this is no {event.protocol} server' if event.protocol else \
-                'this is a console: no other protocol is spoken'
-            self._counters.hits['refused.foreign'] += 1
+        self._counters.hits['limits.statement_bytes' if event.limit else 'refused.foreign'] += 1
+        what, told = refusal_of(event)
         log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
         self._farewell = self._farewell or told
         self._lingers = True
@@ -318,34 +291,26 @@ class ConsoleConnection(Connection):
 
     def go_remote(self, remote: RemoteConsole) -> None:
         """From the next statement on, this session's statements are run by `remote`."""
-        if self._relay is not None:
-            self._relay.remote.close()
-        self._relay = Relay(remote, self._evaluator, self.session, self._common.audit, self._relayed, self._leave_remote,
-                            self._dispatcher.let_others_in)
-        self._choose()
+        assert self._route is not None
+        self._route.go_remote(remote)
 
-    def _relayed(self, piece: bytes) -> None:
-        self._output.put(piece)
-        self._output.flush()
-
-    def _leave_remote(self) -> None:
-        assert self._relay is not None
-        remote, self._relay = self._relay.remote, None
-        self._choose()
-        remote.close()
-        self._evaluator.left_remote()
+    @property
+    def _remote(self) -> RemoteConsole | None:
+        return None if self._route is None or self._route.relay is None else self._route.relay.remote
 
     def _close(self) -> None:
-        if self._relay is not None:
-            self._relay.remote.close()
+        remote = self._remote
+        if remote is not None:
+            remote.close()
         super()._close()
 
     # Input
 
     def lost(self) -> None:
         super().lost()
-        if self._relay is not None:
-            self._relay.remote.abort()
+        remote = self._remote
+        if remote is not None:
+            remote.abort()
 
     def read(self, idle: bool = False) -> None:
         protocol = self._protocol
@@ -360,8 +325,8 @@ class ConsoleConnection(Connection):
             self._input.pause()
             return
         if protocol.receive_data(data):
-            if idle and self._prompt:
-                self._output.put(b'\n')                # the line that was dropped ends here
+            if idle and self._output.has_prompts:
+                self._output.put(b'\n')            # the line that was dropped ends here
                 self._put_prompt()
             if not idle:
                 self.cancel()
@@ -395,20 +360,21 @@ class ConsoleConnection(Connection):
         elif name == 'continuation':
             self._protocol.continuation = value
         elif name == 'prompt':
-            self._prompt = value == 'on'
+            self._output.has_prompts = value == 'on'
 
     # The server's side
 
     def _cancel_running(self, reason: str) -> None:
-        if self._relay is None:
+        remote = self._remote
+        if remote is None:
             super()._cancel_running(reason)
         elif self.ends is ENDS_NOW:
-            self._relay.remote.abort()
+            remote.abort()
         elif self._running is not None:
             # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
-            self._relay.remote.cancel()
+            remote.cancel()
 
     def audit_changed(self) -> None:
         """There is an audit file now, or none any more."""
-        if self._evaluate is not None:
-            self._choose()
+        if self._route is not None:
+            self._route.choose()

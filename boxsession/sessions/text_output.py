@@ -14,6 +14,7 @@ from boxsession.values.packed import Tagged
 
 __all__ = ['TextOutput']
 
+_PROMPT_MORE = b'         > '
 # While a document is made of values, it is counted as so many times what they take packed.
 _MAKING = 2
 # How often a fiber whose pushes have filled the output looks whether there is room.
@@ -21,12 +22,17 @@ _ROOM_SECONDS = 0.02
 
 
 class TextOutput(Output):
-    """The output of a text session."""
+    """The output of a text session.
 
-    __slots__ = ('_early',)
+    Attributes:
+        has_prompts: whether the client wants prompts.
+    """
+
+    __slots__ = ('has_prompts', '_early')
 
     def __init__(self, sender: Sender, sock: Any, common: Common):
         super().__init__(sender, sock, common)
+        self.has_prompts = False
         self._early: list[bytes] | None = []    # what came before the greeting is out
 
     def greet(self, greeting: bytes) -> None:
@@ -45,6 +51,15 @@ class TextOutput(Output):
         else:
             self._early.extend(pieces)
             self.make(sum(map(len, pieces)))
+
+    def put_at_once(self, piece: bytes) -> None:
+        """Sends what another console answers, as it comes."""
+        self.put(piece)
+        self.flush()
+
+    def put_prompt(self, continues: bool, place: str = '') -> None:
+        """Puts the prompt of a statement that `continues`, or the one of a place where a new one runs."""
+        self.put(_PROMPT_MORE if continues else f'{place}> '.encode())
 
     def put_document(self, tagged: Tagged) -> bytes:
         """Puts the document of a tagged reply, but for its last piece, and gives that. Others have their turns meanwhile.

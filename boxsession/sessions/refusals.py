@@ -1,0 +1,27 @@
+"""What is told to a client of the text console about what is not run."""
+from __future__ import annotations
+
+from boxsession.protocol.text import Cancelled, Foreign, TooLong, Unfinished
+
+__all__ = ['problem_of', 'refusal_of']
+
+
+def problem_of(event: TooLong | Unfinished | Cancelled) -> str:
+    """Why a statement is not run."""
+    if isinstance(event, TooLong):
+        return f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
+    if isinstance(event, Unfinished):
+        text = event.text[:80].decode(errors='backslashreplace')
+        return f'the input ended inside a statement, which was not run: {text}'
+    return 'the statement was cancelled'
+
+
+def refusal_of(event: Foreign) -> tuple[str, str]:
+    """What a client has sent that ends its session, for the log; and what it is told."""
+    if event.limit:
+        return (f'a first line of more than {event.limit} bytes (limits.statement_bytes)',
+                f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); '
+                'as the first one it ends the session')
+    if event.protocol:
+        return event.protocol, f'this is no {event.protocol} server'
+    return 'a line of another protocol', 'this is a console: no other protocol is spoken'
