@@ -19,6 +19,7 @@ from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
 from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.sessions.admission import Admission
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.services import Services
 from boxsession.settings import live, reader, table
@@ -80,8 +81,9 @@ class Running:
             raise
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
-        self.registry = Registry(self.runtime, self.accounts, self.audit, settings, _COUNTED, loop_lag,
-                                 lambda: any(listener.address.path for listener in self.listeners))
+        self.registry = Registry(self.runtime, self.audit, settings, _COUNTED, loop_lag)
+        self.admission = Admission(self.registry, self.accounts, self.counters, settings,
+                                   lambda: any(listener.address.path for listener in self.listeners))
         self.statistics = self.registry.statistics
         self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
@@ -150,7 +152,7 @@ class Running:
         Raises:
             ListenError: what `tls` names cannot be used.
         """
-        return Listener(config, self.registry.accept, self.dispatcher.turns)
+        return Listener(config, self.admission.accept, self.dispatcher.turns)
 
     def bound_listener(self, config: table.ListenerConfig, shares_port: bool = False) -> Listener:
         """A listener that has its address, and does not accept yet.

@@ -1,10 +1,10 @@
-"""The live sessions of a console: who comes in, who is here, and how they end."""
+"""The live sessions of a console: who is here, and how they begin and end."""
 from __future__ import annotations
 
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -12,15 +12,14 @@ import gevent
 from gevent import get_hub, getcurrent
 from gevent.event import Event
 
-from boxsession.base.address import Address, peer_text
+from boxsession.base.address import peer_text
 from boxsession.base.counters import Counters
+from boxsession.base.errors import StatementError
 from boxsession.base.greenlets import SessionEnded, UserGreenlet
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
 from boxsession.lua.bridge import Runtime
-from boxsession.net.listener import Listener, peer_uid
-from boxsession.net.tls import Handshakes, TLSTunnel
-from boxsession.operations import logs
+from boxsession.net.listener import Listener
 from boxsession.operations.audit import Audit
 from boxsession.operations.statistics import Statistics
 from boxsession.scheduler.loop import PRIORITY
@@ -29,7 +28,7 @@ from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.common import Common
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.text import ConsoleConnection
-from boxsession.users.accounts import Accounts
+from boxsession.users.access import User
 
 __all__ = ['Registry']
 
@@ -40,10 +39,8 @@ _CANCEL_SECONDS = 1.0
 _IDLE_LOOK_SECONDS = 1.0
 # A session that has been idle for so long gives up what only statements need; so many at each look.
 _SLEEP_SECONDS, _SLEEPERS = 5.0, 100
-_KEPT_PLACES = 3
-
-_REFUSED = '---\n- error: %s\n...\n'
-_FULL = "'too many sessions: the limit is %d (limits.sessions)'"
+# Of these fields find() looks for that much or more.
+_AT_LEAST = ('idle_s', 'connected_s')
 
 
 class Registry:
@@ -53,17 +50,15 @@ class Registry:
         settings: those in force, by dotted name.
         limits: the settings whose limits are counted.
         loop_lag: how late the event loop was.
-        listens_on_unix: whether one of the listeners is a unix socket, for whose clients the last places are kept.
 
     Attributes:
         connections: the live ones, by the session's id.
         is_accepting: whether sessions can begin.
         unsent, unread: the bytes that are held for all of them.
-        handshakes: the clients that are in TLS's.
     """
 
-    def __init__(self, runtime: Runtime, accounts: Accounts, audit: Audit, settings: Mapping[str, Any],
-                 limits: tuple[str, ...], loop_lag: Histogram, listens_on_unix: Callable[[], bool]):
+    def __init__(self, runtime: Runtime, audit: Audit, settings: Mapping[str, Any], limits: tuple[str, ...],
+                 loop_lag: Histogram):
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
         self.unsent = Backlog(partial(
@@ -71,12 +66,9 @@ class Registry:
         self.unread = Backlog(partial(
             self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
         self._common = Common(runtime, audit, self.unsent, self.unread, settings)
-        self.handshakes = Handshakes(settings)
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters: Counters = runtime.counters
-        self._accounts = accounts
         self._settings = settings
-        self._listens_on_unix = listens_on_unix
         self._last_id = 0
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
@@ -109,81 +101,51 @@ class Registry:
         """The connection whose own greenlet it is."""
         return next((connection for connection in self.connections.values() if connection.greenlet is greenlet), None)
 
-    def of_session(self, session: Session | None) -> Connection | None:
-        """The connection of a live session."""
-        return self.connections.get(session.id) if session is not None else None
+    def of_id(self, number: int) -> Connection | None:
+        """The connection of the live session with this id."""
+        return self.connections.get(number)
 
-    # Who comes in
+    def find(self, fields: Mapping[str, Any] | list) -> list[tuple[Connection, dict[str, Any]]]:
+        """The live sessions that are as `fields` (an empty list for none) says, by id, each with what is shown of it.
 
-    def accept(self, sock: Any, peer: Any, listener: Listener) -> None:
-        """The body of a client's greenlet, for listeners."""
-        if not self.is_accepting:           # it came in the very moment of stop()
-            sock.close()
-            return
-        hits, limit = self._counters.hits, self._settings['limits.sessions']
-        count = len(self.connections) + len(self.handshakes)
-        if limit and count >= limit - self._kept_places(listener, limit):
-            hits['limits.sessions'] += 1
-            hits['refused.limit'] += 1
-            log.warning('refused a session: %d are open (limits.sessions)', count, extra=logs.origin(peer))
-            _refuse(sock, listener, _FULL % limit)
-            return
-        tunnel = None
-        try:
-            if listener.tls is not None:
-                tunnel = self.handshakes.tunnel(sock, listener.tls)
-                sock = tunnel.sock
-                # Others came in meanwhile.
-                if not self.is_accepting:
-                    sock.close()
-                    return
-        except OSError as error:
-            hits['refused.tls'] += 1
-            log.info('refused %s at %s: %s', peer_text(peer), listener.address, error, extra=logs.origin(peer))
-            return
-        try:
-            self._begin(sock, peer, listener, tunnel)
-        finally:
-            if tunnel is not None:
-                tunnel.close()
+        Raises:
+            StatementError: there is no such field.
+        """
+        wanted = dict(fields or {})
+        described = [(connection, connection.describe()) for connection in self.connections.values()]
+        known = described[0][1] if described else {}
+        for name in wanted:
+            if known and name not in known:
+                raise StatementError(f'there is no field {name!r} of sessions: expected {", ".join(known)}')
+        return [(connection, shown) for connection, shown in sorted(described, key=lambda pair: pair[1]['id'])
+                if all(shown[name] >= value if name in _AT_LEAST and isinstance(value, (int, float))
+                       else shown[name] == value for name, value in wanted.items())]
 
-    def _kept_places(self, listener, limit) -> int:
-        """How many of the last places this listener's clients may not take: an admin on a unix socket gets in."""
-        if listener.address.path or not self._listens_on_unix():
-            return 0
-        return min(_KEPT_PLACES, limit // 4)
+    # How they begin
 
-    def _begin(self, sock, peer, listener, tunnel):
-        access = self._accounts.access
-        name, problem = _user_of(sock, listener, tunnel)
-        user = access.user(name) if name else None
-        if name and user is None:
-            problem = f'there is no user {name} any more'
-        elif user and not access.may_log_in(user.id):
-            problem = f"Session access to universe '''' is denied for user ''{name}''"
-        if user is None or problem:
-            self._counters.hits['refused.user'] += 1
-            log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem, extra=logs.origin(peer))
-            _refuse(sock, listener, f"'{problem}'")
-            return
+    def begin(self, sock: Any, peer: Any, listener: Listener, user: User, *, is_private: bool, may_sleep: bool) -> None:
+        """Serves a client as somebody; goes on until the session is over or sleeps.
+
+        Args:
+            is_private: whether nobody on the way can read what is sent.
+            may_sleep: whether the session may give its greenlet up.
+        """
         self._last_id += 1
-        session = Session(self._last_id, peer_text(peer), sock.fileno(), name, user.id, listener.config.dialect,
-                          type=listener.config.protocol, listener=str(listener.address), login=name)
-        is_private = tunnel is not None or not isinstance(peer, tuple) or Address(host=peer[0]).is_local
-        connection = self._connection(sock, session, is_private)
+        session = Session(self._last_id, peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
+                          type=listener.config.protocol, listener=str(listener.address), login=user.name)
+        connection: Connection
+        if session.type == 'binary':
+            connection = BinaryConnection(sock, session, self._common, is_private, self._instance)
+        else:
+            connection = ConsoleConnection(sock, session, self._common, is_private)
+            if may_sleep:
+                connection.wake_up = self._wake_up
         self.connections[session.id] = connection
         self.statistics.begin(session)
-        if session.type == 'console' and tunnel is None:
-            connection.wake_up = self._wake_up
         self._run(connection)
 
     def _greenlet(self, connection: Connection) -> UserGreenlet:
         return UserGreenlet(self._run, connection)
-
-    def _connection(self, sock, session, is_private) -> Connection:
-        if session.type == 'binary':
-            return BinaryConnection(sock, session, self._common, is_private, self._instance)
-        return ConsoleConnection(sock, session, self._common, is_private)
 
     def _run(self, connection):
         """The body of a greenlet of a session's."""
@@ -254,26 +216,3 @@ class Registry:
         """Looks for idle sessions no more."""
         if self._idle_watch is not None:
             self._idle_watch.kill()
-
-
-def _refuse(sock, listener, message):
-    """Ends a connection that does not become a session, with an error where text is spoken."""
-    try:
-        if listener.config.protocol == 'console':
-            sock.send((_REFUSED % message).encode())
-    except OSError:
-        pass
-    sock.close()
-
-
-def _user_of(sock, listener, tunnel: TLSTunnel | None):
-    """Who a session begins as, by name, or why it does not begin."""
-    peers = listener.config.peers
-    if peers is None:
-        return listener.config.user, None
-    if tunnel is not None:
-        return peers.get(tunnel.name), None if tunnel.name in peers else f'nobody is {tunnel.name} here (peers)'
-    uid = peer_uid(sock)
-    return peers.get(uid), None if uid in peers else f'uid {uid} may not connect here (peers)'
-
-

@@ -144,7 +144,7 @@ class TestHandshakes:
         served = start(sessions=40)
         socks = flood(served.addresses[0], 60)
         until(lambda: served._running.runtime.counters.hits['refused.tls'] >= 50)
-        assert len(served._running.registry.handshakes) <= 10
+        assert len(served._running.admission.handshakes) <= 10
         # Neither who comes by TLS, nor anybody else, is refused for them.
         clients = [self.client(served.addresses[0], tmp_path) for _ in range(3)]
         clients.append(connect(str(served.addresses[1])))
@@ -156,7 +156,7 @@ class TestHandshakes:
     def test_they_count_as_sessions(self, start, flood, connect):
         served = start(sessions=12)
         flood(served.addresses[0], 3)
-        until(lambda: len(served._running.registry.handshakes) == 3)
+        until(lambda: len(served._running.admission.handshakes) == 3)
         clients = [connect(str(served.addresses[1])) for _ in range(6)]
         assert b'too many sessions: the limit is 12' in connect(str(served.addresses[1]), greeting=False).read_to_end()
         assert 2 == connect(str(served.addresses[2])).value('1 + 1')
@@ -173,7 +173,7 @@ class TestHandshakes:
             with pytest.raises((EOFError, OSError)):
                 self.client(served.addresses[0], tmp_path)
         until(lambda: served._running.runtime.counters.hits['refused.tls'])
-        assert not served._running.registry.handshakes
+        assert not served._running.admission.handshakes
         client = self.client(served.addresses[0], tmp_path)
         assert 2 == client.value('1 + 1')
         client.close()

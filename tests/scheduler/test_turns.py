@@ -7,8 +7,8 @@ from text_client import Client
 
 from boxsession import Console
 from boxsession.base.address import Address
+from boxsession.sessions.admission import Admission
 from boxsession.sessions.binary import BinaryConnection
-from boxsession.sessions.registry import Registry
 from boxsession.sessions.text import ConsoleConnection
 
 EXPRESSION, ARGUMENTS = 0x27, 0x21
@@ -171,7 +171,7 @@ class TestWhatIsATurn:
             monkeypatch.setattr(owner, name, noted)
         note(ConsoleConnection, 'read', lambda connection: connection._dispatcher.turns)
         note(BinaryConnection, 'read', lambda connection: connection._dispatcher.turns)
-        note(Registry, 'accept', lambda registry: registry._common.dispatcher.turns)
+        note(Admission, 'accept', lambda admission: admission._registry._common.dispatcher.turns)
         return found
 
     def test_text(self, charged, console, connect):

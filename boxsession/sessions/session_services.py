@@ -1,0 +1,86 @@
+"""What statements can ask about sessions: who is here, their ends, and the way to another console."""
+from __future__ import annotations
+
+import logging
+
+from gevent import getcurrent
+
+from boxsession.base.address import Address
+from boxsession.base.errors import StatementError
+from boxsession.base.session import current_session
+from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
+from boxsession.sessions.remote import RemoteConsole
+from boxsession.sessions.text import ConsoleConnection
+
+__all__ = ['SessionServices']
+
+log = logging.getLogger('boxsession')
+
+# How long kill() waits for those it ends, unless it is told.
+_KILL_SECONDS = 5.0
+_CONNECT_USAGE = 'Usage: console.connect("[login:password@][host:]port")'
+
+
+class SessionServices:
+    """The services that are about sessions."""
+
+    def __init__(self, running: Console):
+        self._running = running
+
+    def sessions(self, fields: dict | list) -> list[dict]:
+        """The live sessions, by id; only those that are as `fields` (an empty list for none) says."""
+        return [shown for _, shown in self._running.registry.find(fields)]
+
+    def rename(self, name: str | bytes) -> str:
+        """Names the calling session; gives the name as it is kept."""
+        session = caller()
+        session.name = (name if isinstance(name, str) else name.decode(errors='replace'))[:NAME_LENGTH]
+        return session.name
+
+    def cancel(self, session_id: int) -> bool:
+        """Stops the statement that a session runs; False when there is none."""
+        connection = self._running.registry.of_id(session_id)
+        if connection is None:
+            raise StatementError(f'session {session_id:g} does not exist')
+        self._running.audit.event('cancel', current_session(), target=connection.session.id,
+                                  target_user=connection.session.user)
+        return connection.cancel(f'the statement was cancelled by session {caller_id()}')
+
+    def kill(self, which: int | dict | list, timeout: float | None = None) -> int:
+        """Ends a session, or those that are as `which` says, but for the caller's; gives how many are gone in time."""
+        registry = self._running.registry
+        if isinstance(which, (dict, list)):
+            if not which:
+                raise StatementError('box.session.kill(): an empty filter would end all sessions: say which')
+            found = [connection for connection, shown in registry.find(which) if shown['id'] != caller_id()]
+        else:
+            connection = registry.of_id(which)
+            found = [] if connection is None else [connection]
+        for connection in found:
+            log.info('session %d is killed by session %d', connection.session.id, caller_id())
+            self._running.counters.hits['kills'] += 1
+            self._running.audit.event('kill', current_session(), target=connection.session.id,
+                                      target_user=connection.session.user)
+            connection.kill(f'the session was killed by session {caller_id()}')
+        others = [connection for connection in found if connection.greenlet is not getcurrent()]
+        return len(found) - len(registry.wait_for_ends(others, _KILL_SECONDS if timeout is None else timeout))
+
+    def connect(self, uri=None, timeout=None) -> bool:
+        """Makes the calling session's statements go to another console from now on."""
+        if isinstance(uri, str) and '@' in uri:
+            raise StatementError('console.connect(): a text console takes no login: leave out what is in front of the @')
+        try:
+            address = Address.from_uri(uri)
+        except ValueError:
+            raise StatementError(_CONNECT_USAGE) from None
+        connection = self._running.registry.of_greenlet(getcurrent())
+        if connection is None:
+            raise StatementError('console.connect(): need existing console')
+        try:
+            remote = RemoteConsole(address, timeout)
+        except StatementError as error:
+            log.info('console.connect to %s: %s', address, error.__cause__ or error)
+            raise
+        assert isinstance(connection, ConsoleConnection)
+        connection.go_remote(remote)
+        return True
