@@ -13,7 +13,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # The rooms, the lowest first: a module imports only from rooms below its own, or from modules of its own room that stand in
 # front of it there.
 ROOMS = {
-    'base': ['version', 'errors', 'address', 'descriptors', 'histogram', 'redaction', 'session', 'greenlets', 'counters'],
+    'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'redaction', 'session', 'greenlets',
+             'counters'],
     'values': ['packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'dispatcher'],

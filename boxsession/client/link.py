@@ -7,7 +7,6 @@ import os
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from typing import Protocol
 from boxsession.base.address import is_local_peer
 from boxsession.base.errors import BoxsessionError
 from boxsession.base.redaction import login_password
+from boxsession.base.sockets import reset
 from boxsession.client.target import Target
 from boxsession.client.values import error_document, error_text, is_error
 from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
@@ -33,7 +33,6 @@ _POLL_READS = 16
 _CANCEL_SECONDS = 1.0
 _IN_THE_CLEAR = ('the password could be read on its way: use --tls, a unix socket, or a connection from this machine '
                  '(--insecure sends it all the same)')
-_LINGER_RESET = struct.pack('ii', 1, 0)
 
 
 class Conversation(Protocol):
@@ -412,11 +411,7 @@ class Link:
 
     def abort(self) -> None:
         """Ends the connection with a reset: what runs there is to know that nobody waits."""
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        except OSError:
-            pass
-        self._sock.close()
+        reset(self._sock)
 
     def close(self) -> None:
         """Ends the connection."""

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from boxsession.base.address import Address, peer_text
+from boxsession.base.address import is_local_peer, peer_text
 from boxsession.base.counters import Counters
 from boxsession.net.listener import Listener, peer_uid
 from boxsession.net.tls import Handshakes, TLSTunnel
@@ -45,7 +45,7 @@ class Admission:
 
     def accept(self, sock: Any, peer: Any, listener: Listener) -> None:
         """The body of a client's greenlet, for listeners."""
-        if not self._registry.is_accepting:           # it came in the very moment of stop()
+        if not self._registry.is_accepting:     # it came in the very moment of stop()
             sock.close()
             return
         hits, limit = self._counters.hits, self._settings['limits.sessions']
@@ -94,7 +94,7 @@ class Admission:
             log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem, extra=logs.origin(peer))
             _refuse(sock, listener, f"'{problem}'")
             return
-        is_private = tunnel is not None or not isinstance(peer, tuple) or Address(host=peer[0]).is_local
+        is_private = tunnel is not None or is_local_peer(peer)
         self._registry.begin(sock, peer, listener, user, is_private=is_private, may_sleep=tunnel is None)
 
 

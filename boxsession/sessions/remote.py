@@ -1,7 +1,6 @@
 """Another text console, ours or a Tarantool's, that a session's statements go to (console.connect)."""
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from boxsession.base.address import Address, is_local_peer
 from boxsession.base.errors import StatementError
 from boxsession.base.greenlets import OwnTimeout, TimedOut
 from boxsession.base.redaction import login_password
+from boxsession.base.sockets import reset
 from boxsession.protocol.client import NEED_DATA, BadReply, Piece, RelayedConversation, Send
 from boxsession.protocol.greeting import GREETING_BYTES, protocol_of
 
@@ -22,7 +22,6 @@ _READS_IN_A_ROW = 8
 # How long the other side may take to accept what is sent to it.
 _SEND_SECONDS = 30
 _PAUSE_SECONDS = 1e-6           # by a timer: sleep(0) lets the event loop's callbacks run, and no sockets
-_LINGER_RESET = struct.pack('ii', 1, 0)
 
 
 class RemoteClosed(Exception):
@@ -150,11 +149,7 @@ class RemoteConsole:
 
     def abort(self) -> None:
         """Ends the connection under whoever waits for it, with a reset: what runs there is to know that nobody waits."""
-        try:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
-        except OSError:
-            pass
-        self._sock.close()
+        reset(self._sock)
 
     def close(self) -> None:
         """Ends the connection."""
