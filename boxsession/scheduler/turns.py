@@ -11,6 +11,7 @@ The rule
 3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by session,
    not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon among many
    loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
+   The sessions whose clients have left weigh as one: nobody waits for their ends.
 4. While the loop has other work, a lane that has used more than a slice, d seconds, is closed for
    1.5 d (1 - share) / share seconds. So it gets at most `share` of the time, and somewhat less, since it leaves
    cold caches to the program. While both lanes have tasks, each gets half of that. An operation that overran its slice is
@@ -241,6 +242,7 @@ class Turns:
         self.last: Account | None = None    # whose turn, of those not so long, was the last; when it ended, and another's
         self.ended = self.ended_before = -_INFINITE
         self.cancelled = Account(waits=False)       # tasks that go on to end what they do
+        self.leaving = Account(waits=False)         # sessions whose clients have left: nobody waits for their ends
         self._delay_timer = loop.timer(self._look_at_delayed)
         self.short, self.long = Lane(self), Lane(self)
         self.configure(slice_seconds, share)

@@ -10,6 +10,7 @@ from boxsession.base.greenlets import OwnTimeout
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account
 from boxsession.sessions.common import Common
+from boxsession.sessions.sleepers import Sleepers
 
 __all__ = ['Input']
 
@@ -79,6 +80,11 @@ class Input:
             self._probe = get_hub().loop.timer(_PROBE_SECONDS, _PROBE_SECONDS, priority=PRIORITY)
             self._probe.start(self._look_for_hangup)
 
+    def sleep(self, sleepers: Sleepers) -> None:
+        """The session sleeps: it is woken when its client sends or leaves."""
+        self._watch(False)
+        sleepers.add(self._sock.fileno(), self)
+
     def close(self) -> None:
         """The socket is to be closed."""
         self.stop()
@@ -115,13 +121,25 @@ class Input:
                 turns.short.run(account, receiver.go_on)
             else:
                 self._watch(False)
-                turns.short.push(account, self.resume)
+                turns.short.push(account if self.has_input() else turns.leaving, self.resume)
         elif turns.short.is_open:
             turns.short.run(account, self._read_early)
         else:
             # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6.
             self._watch(False)
             turns.short.push(turns.cancelled, self.resume)
+
+    def woken(self, has_left: bool) -> None:
+        """In the hub: the client has sent something while its session slept, or it has left."""
+        turns = self._common.dispatcher.turns
+        turns.resume(turns.leaving if has_left else self._receiver.account, self.resume)
+
+    def has_input(self) -> bool:
+        """Whether there is something to read."""
+        try:
+            return bool(self._sock.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def resume(self) -> None:
         """In the hub: it is the turn of a session that has input to read."""

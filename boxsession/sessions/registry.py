@@ -26,6 +26,7 @@ from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.backlog import Backlog
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.common import Common
+from boxsession.sessions.sleepers import Sleepers
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.text import ConsoleConnection
 from boxsession.users.access import User
@@ -72,7 +73,7 @@ class Registry:
         self._last_id = 0
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
-        self._wake_up = self._greenlet          # one object for all sessions
+        self._sleepers = Sleepers(self._greenlet)
         self._ends: dict[int, Event] = {}       # set at the ends of sessions, by id, where somebody waits for that
 
     def __len__(self) -> int:
@@ -139,7 +140,7 @@ class Registry:
         else:
             connection = ConsoleConnection(sock, session, self._common, is_private)
             if may_sleep:
-                connection.wake_up = self._wake_up
+                connection.sleepers = self._sleepers
         self.connections[session.id] = connection
         self.statistics.begin(session)
         self._run(connection)
@@ -213,6 +214,7 @@ class Registry:
         return [connection for connection in connections if connection.session.id in self.connections]
 
     def close(self) -> None:
-        """Looks for idle sessions no more."""
+        """Looks for idle sessions no more, and wakes none."""
+        self._sleepers.close()
         if self._idle_watch is not None:
             self._idle_watch.kill()

@@ -3,11 +3,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-import gevent
 from gevent import get_hub, getcurrent
 from gevent.hub import Waiter
 
@@ -18,6 +16,7 @@ from boxsession.scheduler.turns import Account
 from boxsession.sessions.common import Common
 from boxsession.sessions.input import Input
 from boxsession.sessions.output import Output
+from boxsession.sessions.sleepers import Sleepers
 from boxsession.sessions.state import (
     ASLEEP,
     CLOSING,
@@ -50,12 +49,12 @@ class Connection:
         account: of the session, which its turns are charged to.
         greenlet: the one that run() is the body of; None while the session sleeps.
         is_private: whether nobody on the way can read what is sent.
-        wake_up: makes the greenlet that goes on with a session that sleeps; None for one that never does.
+        sleepers: where it is while it sleeps; None for one that never does.
         ends: when it ends.
         statements: how many it has run.
     """
 
-    __slots__ = ('session', 'account', 'greenlet', 'is_private', 'wake_up', 'ends', 'statements', '_sock', '_common',
+    __slots__ = ('session', 'account', 'greenlet', 'is_private', 'sleepers', 'ends', 'statements', '_sock', '_common',
                  '_dispatcher', '_counters', '_input', '_output', '_evaluator', '_state', '_ending', '_farewell',
                  '_running', '_bytes_in', '_active')
 
@@ -72,7 +71,7 @@ class Connection:
         self.is_private = is_private
         self._ending = 'the client left'        # why the session is over
         self.greenlet: Any = None
-        self.wake_up: Callable[[Connection], gevent.Greenlet] | None = None
+        self.sleepers: Sleepers | None = None
         self._state = OPENING
         self.ends = LIVES
         self._farewell = ''                     # why the session is ended from outside
@@ -187,8 +186,9 @@ class Connection:
     def go_on(self) -> None:
         """In the hub: lets the session's greenlet run."""
         if self.greenlet is None:
-            assert self.wake_up is not None
-            self.greenlet = self.wake_up(self)
+            assert self.sleepers is not None
+            self.sleepers.remove(self._sock.fileno())
+            self.greenlet = self.sleepers.greenlet(self)
         self.greenlet.switch()
 
     def _close(self) -> None:

@@ -6,7 +6,6 @@ statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from typing import Any
 
@@ -211,25 +210,21 @@ class ConsoleConnection(Connection):
 
         def silent():
             timer.close()
-            if self.waits and self._active == waits_since and not self._has_input():
+            if self.waits and self._active == waits_since and not self._input.has_input():
                 judge.was_silent()
         timer.start(silent, update=True)        # by the time of now: the loop's is as old as this turn
 
-    def _has_input(self) -> bool:
-        try:
-            return bool(self._sock.recv(1, socket.MSG_PEEK))
-        except OSError:
-            return False
-
     def _fall_asleep(self, route: Route) -> None:
         """Gives up what only statements need."""
+        assert self.sleepers is not None
         self._enter(Step.SLEEP)
+        self._input.sleep(self.sleepers)
         if not self._bytes_in or route.judge is None:
             self._route = None          # it has judged nothing, or will not any more
 
     @property
     def _can_sleep(self) -> bool:
-        return self.wake_up is not None and self._remote is None
+        return self.sleepers is not None and self._remote is None
 
     def sleep(self) -> None:
         """In the hub: what only statements need is given up until the client sends the next one."""

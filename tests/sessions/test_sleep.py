@@ -147,3 +147,20 @@ def test_what_is_answered_by_another_console_does_not_sleep(console, connect, so
     until(lambda: asleep(there))
     assert running.connections()[0].greenlet is not None
     assert client.value('box.session.id()') == 1
+
+
+def test_a_crowd_that_leaves_at_once_is_one_session_to_the_others(console, connect):
+    running = console()
+    other = connect(running)
+    other.reply('left = 0 box.session.on_disconnect(function() left = left + 1 end)')
+    for _ in range(3000):           # it has used more of the loop's time than those who leave
+        other.send('left\n')
+    for _ in range(3000):
+        other.document()
+    crowd = [connect(running) for _ in range(1000)]
+    until(lambda: sum(connection.greenlet is None for connection in running.connections()) >= 1000)
+    for client in crowd:
+        client.close()
+    seen = {other.value('left')}
+    until(lambda: seen.add(other.value('left')) or 1000 in seen)
+    assert len(seen) > 4
