@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,6 +18,7 @@ __all__ = ['Admission']
 
 log = logging.getLogger('boxsession')
 
+_UNREAD_BYTES = 1 << 16
 _KEPT_PLACES = 3
 
 _REFUSED = '---\n- error: %s\n...\n'
@@ -103,6 +105,8 @@ def _refuse(sock, listener, message):
     try:
         if listener.config.protocol == 'console':
             sock.send((_REFUSED % message).encode())
+            sock.shutdown(socket.SHUT_WR)
+            sock.recv(_UNREAD_BYTES)            # with unread input a close is a reset, which may overtake the error
     except OSError:
         pass
     sock.close()

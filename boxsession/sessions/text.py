@@ -82,6 +82,8 @@ class ConsoleConnection(Connection):
         else:
             self._output.greet(console_greeting(__version__))
         self._output.flush()
+        if refusal:
+            self._input.linger()
         return not refusal
 
     def _new_route(self) -> Route:

@@ -4,6 +4,7 @@ from __future__ import annotations
 import gevent
 import pytest
 import yaml
+from gevent import socket
 
 NO_VALUES = b'---\n...\n'
 
@@ -439,3 +440,18 @@ def test_on_connect_may_set_a_delimiter_for_http(console, connect):
     assert b'this is no HTTP server' in page.read_to_end()
     assert admin.value('owned') is None
     admin.reply('box.session.on_connect(nil, set)')
+
+
+@pytest.mark.parametrize('how', ['on_connect', 'limit'])
+def test_a_refused_client_that_has_sent_something_reads_why(console, connect, how):
+    running = console(limits={'sessions': 1} if how == 'limit' else {})
+    admin = connect(running)
+    if how == 'on_connect':
+        admin.reply('box.session.on_connect(function() error("go away", 0) end)')
+    with socket.create_connection((running.addresses[0].host, running.addresses[0].port)) as client:
+        client.settimeout(10)
+        client.sendall(b'1\n2\n')           # unread, this would make the close a reset
+        said = b''
+        while piece := client.recv(4096):
+            said += piece
+    assert said.startswith(b'---\n- error: ') and (b'go away' in said or b'too many sessions' in said)
