@@ -88,12 +88,13 @@ class Running:
         self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
         try:
-            if config['init'] is not None:
-                self._run_init(config['init'])
-            self.check_users(config)
+            # Before the init script: it must change no users of a server that has these addresses already.
             self._check_sockets(config)
             for listener_config in config.listen:
                 self.listeners.append(self.bound_listener(listener_config))
+            if config['init'] is not None:
+                self._run_init(config['init'])
+            self.check_users(config)
             self.serve_metrics(config['metrics.address'])
         except BaseException:
             self._release()

@@ -118,6 +118,17 @@ class TestUnixSockets:
         assert 'another server is listening there' in second.stderr
         assert 2 == connect(address).value('1 + 1')
 
+    def test_a_second_server_does_not_change_the_users_of_the_first(self, serve, connect, tmp_path):
+        (tmp_path / 'init.lua').write_text("box.schema.user.create('web', {password = 'a', if_not_exists = true})")
+        (tmp_path / 'second.lua').write_text("box.schema.user.drop('web')")
+        for name in ('init', 'second'):
+            (tmp_path / f'{name}.yml').write_text(f'listen: ["unix:{tmp_path}/a.sock"]\nstore: users.db\ninit: {name}.lua\n')
+        client = connect(serve('-c', 'init.yml').addresses()[0])
+        second = serve('-c', 'second.yml')
+        assert 1 == second.wait() and 'another server is listening there' in second.stderr
+        assert client.value("box.schema.user.exists('web')") is True
+        assert client.value("\\login web a") is True
+
     def test_a_file_in_the_way_is_refused_and_kept(self, serve, tmp_path):
         (tmp_path / 'a.sock').write_text('precious')
         served = serve('--listen', f'unix:{tmp_path}/a.sock')
