@@ -153,10 +153,10 @@ class BinaryConnection(Connection):
 
     def all_run(self) -> bool:
         """A worker found nothing more to run. False where the session is to end."""
-        self.end_if_done()
-        if self.ends is ENDS_NOW or self._done.is_set():
-            return False
-        if not self._input.is_open and self.ends is LIVES:
+        if self.ends is not LIVES:
+            self.end_if_done()
+            return not self._done.is_set()
+        if not self._input.is_open:
             self._input.start()
         return True
 

@@ -221,8 +221,8 @@ class Worker:
             client.end_if_done()
 
     def _work(self) -> None:
-        client, workers, common, output = self._client, self._workers, self._common, self._output
-        dispatcher, next_event = common.dispatcher, self._protocol.next_event
+        client, workers, common = self._client, self._workers, self._common
+        dispatcher, protocol, output = common.dispatcher, self._protocol, self._output
         run = looked = 0
         while client.ends is not ENDS_NOW:
             if run > 1 and (dispatcher.has_ticked or run - looked >= _LOOK_EVERY):
@@ -236,13 +236,13 @@ class Worker:
                 output.flush_answers()
             if client.ends is ENDS_NOW:             # since it waited
                 break
-            if common.audit is None:
+            if common.audit is None and protocol.buffered_bytes:
                 count = self._run_batch()
                 if count or client.ends is ENDS_NOW:    # it may have waited for its turn
                     run += count
                     continue
             # What is another's batch it goes on with itself.
-            event = next_event() if workers.lent is None else NEED_DATA
+            event = protocol.next_event() if workers.lent is None else NEED_DATA
             if event is NEED_DATA:
                 if not self._rest():
                     break
