@@ -125,6 +125,8 @@ def _check(arguments) -> int:
 
 
 def _passwd(arguments) -> int:
+    from boxsession.users.access import ADMIN
+    from boxsession.users.schema import Schema
     from boxsession.users.store import Store
 
     config = reader.load(arguments.config)
@@ -143,7 +145,7 @@ def _passwd(arguments) -> int:
             raise BoxsessionError(f'standard input: {error}') from None
     store = Store(config['store'])
     try:
-        store.transact(lambda access: access.set_password(arguments.user, password))
+        store.transact(lambda access: Schema(access, ADMIN).user_passwd(arguments.user, password))
     except ClientError as error:
         raise BoxsessionError(f'no password is kept for {arguments.user}: there is no such user, or it is guest') from error
     finally:

@@ -33,7 +33,7 @@ class UserServices:
         self._running = running
 
     def access(self, operation: str, uid: int, count: int, *arguments):
-        """Does what box.schema has, for a user; see `boxsession.users.access`."""
+        """Does what box.schema has, for a user; see `boxsession.users.schema`."""
         # What is given besides is not looked at, as in Tarantool.
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
         tell = partial(self._tell_change, operation, arguments, current_session(), caller_id())

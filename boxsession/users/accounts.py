@@ -14,8 +14,9 @@ from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
 from boxsession.base.errors import ClientError, StatementError
-from boxsession.users.access import ADMIN, OPERATIONS, Access, User
+from boxsession.users.access import ADMIN, Access, User
 from boxsession.users.passwords import Throttle
+from boxsession.users.schema import OPERATIONS, Schema
 from boxsession.users.store import MemoryStore, Store
 
 __all__ = ['Accounts']
@@ -50,7 +51,7 @@ class Accounts:
 
     def perform(self, operation: str, actor: int, arguments: Sequence[Any],
                 tell: Callable[[], None] = lambda: None) -> tuple[Any, bool]:
-        """Does what `users.access.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
+        """Does what `users.schema.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
         changed, when it is stored. `tell` is called when something has, also where the caller does not wait for that.
 
         Raises:
@@ -58,12 +59,11 @@ class Accounts:
             StoreError: it cannot be stored.
         """
         if not OPERATIONS[operation]:
-            return getattr(self.access, operation)(actor, *arguments), False
+            return getattr(Schema(self.access, actor), operation)(*arguments), False
         names = self._commands()        # now: a thread makes the change
 
         def change(access: Access) -> Any:
-            access.command_names = names
-            return getattr(access, operation)(actor, *arguments)
+            return getattr(Schema(access, actor, names), operation)(*arguments)
 
         return self._do(self._transact, change, tell)
 

@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxsession.base.errors import ClientError
-from boxsession.users.access import ADMIN, GUEST, OPERATIONS, SUPER, Access, Level
+from boxsession.users.access import ADMIN, GUEST, SUPER, Access, Level
 from boxsession.users.passwords import Throttle, password_hash, password_matches, throttled_address
+from boxsession.users.schema import OPERATIONS, Schema
 
 # Asked one after the other, of Tarantool and of us. `S` is box.session.su, for what a user is told.
 STATEMENTS = r"""
@@ -173,9 +174,8 @@ def test_whatever_is_asked_what_is_kept_is_whole(calls):
     access = Access()
     for operation, actor, arguments in calls:
         changed = access.copy()
-        changed.command_names = {'c1', 'c2'}
         try:
-            getattr(changed, operation)(actor, *arguments)
+            getattr(Schema(changed, actor, {'c1', 'c2'}), operation)(*arguments)
         except ClientError:
             continue
         except TypeError as error:          # more arguments than it takes
@@ -196,21 +196,21 @@ def test_whatever_is_asked_what_is_kept_is_whole(calls):
                                     if grant.type == 'command' and grant.object < 1 << 30}
     for uid in access.users:
         # No role comes back to itself.
-        assert uid not in {role for held in access._roles_of(uid) for role in access._grantees(held)}
+        assert uid not in {role for held in access.roles_of(uid) for role in access.grantees(held)}
 
 
 @settings(max_examples=100, deadline=None)
 @given(calls=st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.lists(ARGUMENTS, max_size=4)), max_size=15))
 def test_who_has_no_rights_changes_nothing_but_the_own_password(calls):
     access = Access()
-    access.user_create(ADMIN, 'ann')
-    access.func_create(ADMIN, 'f1')
+    Schema(access, ADMIN).user_create('ann')
+    Schema(access, ADMIN).func_create('f1')
     uid = access.user('ann').id
     before = access.rows()
     for operation, arguments in calls:
         changed = access.copy()
         try:
-            getattr(changed, operation)(uid, *arguments)
+            getattr(Schema(changed, uid), operation)(*arguments)
         except (ClientError, TypeError):
             continue
         access = changed
@@ -222,29 +222,29 @@ def test_who_has_no_rights_changes_nothing_but_the_own_password(calls):
 
 def test_levels_follow_grants_and_roles():
     access = Access()
-    access.user_create(ADMIN, 'ann')
+    Schema(access, ADMIN).user_create('ann')
     ann = access.user('ann').id
     assert Level.SANDBOX == access.level(ann)
-    access.role_create(ADMIN, 'looker')
-    access.role_grant(ADMIN, 'looker', 'read', 'universe')
-    access.user_grant(ADMIN, 'ann', 'looker')
+    Schema(access, ADMIN).role_create('looker')
+    Schema(access, ADMIN).role_grant('looker', 'read', 'universe')
+    Schema(access, ADMIN).user_grant('ann', 'looker')
     assert Level.READ == access.level(ann)
-    access.user_grant(ADMIN, 'ann', 'super')
+    Schema(access, ADMIN).user_grant('ann', 'super')
     assert Level.FULL == access.level(ann) and access.is_super(ann)
-    access.user_revoke(ADMIN, 'ann', 'usage', 'universe')
+    Schema(access, ADMIN).user_revoke('ann', 'usage', 'universe')
     assert Level.FULL == access.level(ann)          # by super
-    access.user_revoke(ADMIN, 'ann', 'super')
+    Schema(access, ADMIN).user_revoke('ann', 'super')
     assert Level.SANDBOX == access.level(ann) and not access.is_super(ann)
-    access.user_disable(ADMIN, 'ann')
+    Schema(access, ADMIN).user_disable('ann')
     assert not access.may_log_in(ann)
 
 
 def test_ids_are_never_used_twice():
     access = Access()
-    access.user_create(ADMIN, 'ann')
+    Schema(access, ADMIN).user_create('ann')
     first = access.user('ann').id
-    access.user_drop(ADMIN, 'ann')
-    access.user_create(ADMIN, 'ann')
+    Schema(access, ADMIN).user_drop('ann')
+    Schema(access, ADMIN).user_create('ann')
     assert first != access.user('ann').id
 
 
@@ -319,16 +319,16 @@ ALL_BUT_EXECUTE = 'read,write,session,usage,create,drop,alter,reference,trigger,
 def operator():
     """Rights with an operator, 32, who has all of universe but execute, and other users."""
     access = Access()
-    access.user_create(ADMIN, 'operator')
-    access.user_grant(ADMIN, 'operator', ALL_BUT_EXECUTE, 'universe')
+    Schema(access, ADMIN).user_create('operator')
+    Schema(access, ADMIN).user_grant('operator', ALL_BUT_EXECUTE, 'universe')
     for name in ('evaluator', 'reader', 'web', 'chief', 'role_chief'):
-        access.user_create(ADMIN, name, {'password': 'old'})
-    access.user_grant(ADMIN, 'evaluator', 'execute', 'universe')
-    access.user_grant(ADMIN, 'reader', 'read', 'universe')
-    access.user_grant(ADMIN, 'chief', 'super')
-    access.role_create(ADMIN, 'bosses')
-    access.role_grant(ADMIN, 'bosses', 'super')
-    access.user_grant(ADMIN, 'role_chief', 'bosses')
+        Schema(access, ADMIN).user_create(name, {'password': 'old'})
+    Schema(access, ADMIN).user_grant('evaluator', 'execute', 'universe')
+    Schema(access, ADMIN).user_grant('reader', 'read', 'universe')
+    Schema(access, ADMIN).user_grant('chief', 'super')
+    Schema(access, ADMIN).role_create('bosses')
+    Schema(access, ADMIN).role_grant('bosses', 'super')
+    Schema(access, ADMIN).user_grant('role_chief', 'bosses')
     return access
 
 
@@ -336,11 +336,11 @@ def test_no_privilege_but_execute_leads_to_all_of_them(operator):
     access, actor = operator, 32
     for name in ('admin', 1, 'chief', 'role_chief', 'evaluator'):
         with pytest.raises(ClientError, match='ACCESS_DENIED'):
-            access.user_passwd(actor, name, 'mine')
+            Schema(access, actor).user_passwd(name, 'mine')
     for name in ('reader', 'web', 'operator'):
-        access.user_passwd(actor, name, 'mine')
-    access.user_create(actor, 'creature', {'password': 'mine'})
-    access.role_create(actor, 'rank')
+        Schema(access, actor).user_passwd(name, 'mine')
+    Schema(access, actor).user_create('creature', {'password': 'mine'})
+    Schema(access, actor).role_create('rank')
     attempts = [
         ('func_create', 'f'), ('func_create', 'box.schema.user.grant', {'setuid': True}),
         ('user_grant', 'operator', 'execute', 'universe'), ('user_grant', 'creature', 'execute', 'universe'),
@@ -352,7 +352,7 @@ def test_no_privilege_but_execute_leads_to_all_of_them(operator):
     ]
     for operation, *arguments in attempts:
         with pytest.raises(ClientError):
-            getattr(access, operation)(actor, *arguments)
+            getattr(Schema(access, actor), operation)(*arguments)
     for name in ('operator', 'creature'):
         uid = access.user(name).id
         assert access.level(uid) < Level.FULL and not access.is_super(uid) and not access.executable(uid)
@@ -362,32 +362,32 @@ def test_no_privilege_but_execute_leads_to_all_of_them(operator):
 def test_who_is_there_already_keeps_the_password(operator, name):
     access, before = operator, operator.rows()
     for actor in (32, ADMIN):
-        access.user_create(actor, name, {'if_not_exists': True, 'password': 'mine'})
+        Schema(access, actor).user_create(name, {'if_not_exists': True, 'password': 'mine'})
     assert before == access.rows()
 
 
 def test_a_number_is_a_name_too():
     access = Access()
-    access.user_create(ADMIN, 5, {'password': 'x'})
+    Schema(access, ADMIN).user_create(5, {'password': 'x'})
     assert access.user('5').hash == password_hash('x')
 
 
 def test_who_may_alter_needs_to_write_and_no_more_than_a_level(operator):
     access = operator
-    access.user_create(ADMIN, 'helper')
-    access.user_grant(ADMIN, 'helper', 'alter', 'universe')
-    access.user_grant(ADMIN, 'helper', 'alter', 'user')
+    Schema(access, ADMIN).user_create('helper')
+    Schema(access, ADMIN).user_grant('helper', 'alter', 'universe')
+    Schema(access, ADMIN).user_grant('helper', 'alter', 'user')
     helper = access.user('helper').id
     with pytest.raises(ClientError, match='Write, space, _user'):
-        access.user_passwd(helper, 'web', 'x')
-    access.user_grant(ADMIN, 'helper', 'write', 'universe')
-    access.user_passwd(helper, 'web', 'x')
+        Schema(access, helper).user_passwd('web', 'x')
+    Schema(access, ADMIN).user_grant('helper', 'write', 'universe')
+    Schema(access, helper).user_passwd('web', 'x')
     for name in ('reader', 'operator', 'evaluator', 'admin', 'chief'):
         with pytest.raises(ClientError):
-            access.user_passwd(helper, name, 'x')
-    access.user_grant(ADMIN, 'helper', 'execute', 'universe')
-    access.user_passwd(helper, 'evaluator', 'x')
+            Schema(access, helper).user_passwd(name, 'x')
+    Schema(access, ADMIN).user_grant('helper', 'execute', 'universe')
+    Schema(access, helper).user_passwd('evaluator', 'x')
     with pytest.raises(ClientError):
-        access.user_passwd(helper, 'chief', 'x')
-    access.user_passwd(access.user('chief').id, 'admin', 'x')
-    access.user_passwd(helper, 'x')
+        Schema(access, helper).user_passwd('chief', 'x')
+    Schema(access, access.user('chief').id).user_passwd('admin', 'x')
+    Schema(access, helper).user_passwd('x')

@@ -16,6 +16,7 @@ from text_client import Client
 
 from boxsession.base.errors import ClientError, StoreError
 from boxsession.users.access import ADMIN, Access
+from boxsession.users.schema import Schema
 from boxsession.users.store import Store
 
 ROUNDS = 100
@@ -29,16 +30,16 @@ def path(tmp_path):
 
 def test_what_is_stored_is_found(path):
     store = Store(path)
-    assert (None, True) == store.transact(lambda access: access.user_create(ADMIN, 'ann', {'password': 'x'}))
-    assert (None, False) == store.transact(lambda access: access.user_create(ADMIN, 'ann', {'if_not_exists': True}))
-    store.transact(lambda access: access.func_create(ADMIN, 'f', {'setuid': True}))
-    store.transact(lambda access: access.user_grant(ADMIN, 'ann', 'execute', 'function', 'f'))
+    assert (None, True) == store.transact(lambda access: Schema(access, ADMIN).user_create('ann', {'password': 'x'}))
+    assert (None, False) == store.transact(lambda access: Schema(access, ADMIN).user_create('ann', {'if_not_exists': True}))
+    store.transact(lambda access: Schema(access, ADMIN).func_create('f', {'setuid': True}))
+    store.transact(lambda access: Schema(access, ADMIN).user_grant('ann', 'execute', 'function', 'f'))
     rows = store.access.rows()
     store.close()
     store = Store(path)
     assert rows == store.access.rows()
-    store.transact(lambda access: access.func_drop(ADMIN, 'f'))
-    store.transact(lambda access: access.user_drop(ADMIN, 'ann'))
+    store.transact(lambda access: Schema(access, ADMIN).func_drop('f'))
+    store.transact(lambda access: Schema(access, ADMIN).user_drop('ann'))
     store.close()
     store = Store(path)
     assert {**Access().rows(), 'meta': {('last_id', 33)}} == store.access.rows()
@@ -49,7 +50,7 @@ def test_what_is_refused_changes_nothing(path):
     store = Store(path)
     before = store.access.rows()
     with pytest.raises(ClientError):
-        store.transact(lambda access: (access.user_create(ADMIN, 'ann'), access.user_create(ADMIN, 'ann')))
+        store.transact(lambda access: (Schema(access, ADMIN).user_create('ann'), Schema(access, ADMIN).user_create('ann')))
     assert before == store.access.rows()
     store.close()
     store = Store(path)
@@ -59,14 +60,14 @@ def test_what_is_refused_changes_nothing(path):
 
 def test_two_processes_see_each_others_changes(path):
     one, two = Store(path), Store(path)
-    one.transact(lambda access: access.user_create(ADMIN, 'ann'))
+    one.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
     assert two.access.user('ann') is None
     assert two.refresh() and not two.refresh()
     assert two.access.user('ann') is not None
-    one.transact(lambda access: access.user_create(ADMIN, 'bob'))
+    one.transact(lambda access: Schema(access, ADMIN).user_create('bob'))
     with pytest.raises(ClientError):
-        two.transact(lambda access: access.user_create(ADMIN, 'bob'))
-    two.transact(lambda access: access.user_create(ADMIN, 'cid'))
+        two.transact(lambda access: Schema(access, ADMIN).user_create('bob'))
+    two.transact(lambda access: Schema(access, ADMIN).user_create('cid'))
     one.refresh()
     assert one.access.rows() == two.access.rows()
     one.close()
@@ -77,7 +78,7 @@ def test_it_is_its_owners_alone(path):
     old = os.umask(0)
     try:
         store = Store(path)
-        store.transact(lambda access: access.user_create(ADMIN, 'ann'))
+        store.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
         modes = {stat.S_IMODE(found.stat().st_mode) for found in path.parent.iterdir()}
         store.close()
         assert {0o600} == modes
@@ -120,7 +121,7 @@ def execute(statement):
     (execute('PRAGMA application_id = 5'), 'is a database of another program: name another file in `store`')])
 def test_what_cannot_be_read_is_an_error(path, change, told):
     store = Store(path)
-    store.transact(lambda access: access.user_create(ADMIN, 'ann'))
+    store.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
     store.close()
     change(path)
     with pytest.raises(StoreError) as caught:

@@ -1,4 +1,4 @@
--- box.schema: users, roles, functions and what is granted. The rules are users/access.py's; here is who asks.
+-- box.schema: users, roles, functions and what is granted. The rules are users/schema.py's; here is who asks.
 -- Needs: library/box, rights/access
 local internal = ...
 local raw, access = internal.raw, internal.access

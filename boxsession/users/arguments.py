@@ -1,0 +1,56 @@
+"""What box.schema is given: names and options, checked as Tarantool checks them."""
+from __future__ import annotations
+
+from typing import Any
+
+from boxsession.base.errors import ClientError
+
+__all__ = ['checked_name', 'checked_options', 'text']
+
+_NAME_BYTES = 65000
+
+
+def text(value: Any) -> str:
+    """A name as errors tell it."""
+    if value is None:
+        return 'nil'
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f'{value:g}'
+    return value.decode(errors='replace') if isinstance(value, bytes) else str(value)
+
+
+def checked_name(name: Any) -> str:
+    """A name for something new.
+
+    Raises:
+        ClientError: it is none.
+    """
+    if name is None:
+        raise ClientError('ILLEGAL_PARAMS', 'a name is expected')
+    if not isinstance(name, str) or not name or not name.replace(' ', 'x').isprintable() or len(name) > _NAME_BYTES:
+        raise ClientError('IDENTIFIER', text(name).partition('\0')[0] if isinstance(name, (str, bytes)) else text(name))
+    return name
+
+
+def checked_options(options: Any, **types: type) -> dict[str, Any]:
+    """Options, each of which has a type.
+
+    Raises:
+        ClientError: there is another one, or one of another type.
+    """
+    if options is None or options == []:        # an empty table
+        return {}
+    if not isinstance(options, dict):
+        raise ClientError('ILLEGAL_PARAMS', 'options should be a table')
+    for name, value in options.items():
+        if name not in types:
+            raise ClientError('ILLEGAL_PARAMS', f"unexpected option '{text(name)}'")
+        expected = types[name]
+        if isinstance(value, bytes) and expected is str:
+            continue
+        if not isinstance(value, expected):
+            word = {str: 'string', bool: 'boolean'}[expected]
+            raise ClientError('ILLEGAL_PARAMS', f"options parameter '{name}' should be of type {word}")
+    return options

@@ -1,0 +1,209 @@
+"""box.schema: what users create, drop, grant and revoke.
+
+Names and messages of operations and errors are Tarantool's (`box.schema.user`, `box.schema.role`, `box.schema.func`).
+"""
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from boxsession.base.errors import ClientError
+from boxsession.users.access import EVERY, GUEST, SYSTEM, Access, Function, Level, User
+from boxsession.users.actor import Actor
+from boxsession.users.arguments import checked_name, checked_options, text
+from boxsession.users.grants import Grants
+from boxsession.users.passwords import password_hash
+
+__all__ = ['OPERATIONS', 'Schema']
+
+_USER_NAME_LENGTH = 255
+_PASSWD_USAGE = 'Usage: box.schema.user.passwd([user,] password)'
+
+
+class Schema:
+    """box.schema as one user has it.
+
+    An operation changes `access`, or raises `ClientError` and has changed nothing that matters: callers work on a copy
+    (`Access.copy`) and keep it only when it was stored.
+
+    Args:
+        access: all that there is.
+        uid: the user's.
+        command_names: of all commands of the console, which can be granted.
+    """
+
+    def __init__(self, access: Access, uid: int, command_names: Collection[str] = ()):
+        self._access = access
+        self._actor = Actor(access, uid)
+        self._grants = Grants(self._actor, command_names)
+
+    # Users
+
+    def user_create(self, name: object = None, options: object = None) -> None:
+        options = checked_options(options, password=str, if_not_exists=bool)
+        user = self._create('user', name, options)
+        if user is not None and 'password' in options:
+            self._set_password(user, options['password'])
+
+    def user_drop(self, name: object = None, options: object = None) -> None:
+        self._drop('user', name, options)
+
+    def user_exists(self, name: object = None) -> bool:
+        return self._actor.user(name, 'user') is not None
+
+    def user_passwd(self, *arguments: object) -> None:
+        """(password) sets one's own, (name, password) another's."""
+        access, actor = self._access, self._actor
+        if not arguments or arguments[0] is None:
+            raise ClientError('PROC_LUA', _PASSWD_USAGE)
+        if len(arguments) == 1:
+            user, password = access.users.get(actor.uid), arguments[0]
+        else:
+            user, password = actor.known(arguments[0], 'user'), arguments[1]
+        if not isinstance(password, (str, bytes)):
+            raise ClientError('PROC_LUA', _PASSWD_USAGE)
+        if user is None:
+            raise ClientError('NO_SUCH_USER', actor.uid)
+        if user.id != actor.uid:
+            if not actor.has('write'):
+                raise actor.denied('write', 'space', '_user')
+            actor.need('alter', 'user', user.id, user.name, user.owner)
+            # Whoever sets a password can log in by it: so nobody reaches a user who may do more.
+            if access.level(user.id) > access.level(actor.uid) \
+                    or access.is_super(user.id) and not access.is_super(actor.uid):
+                raise actor.denied('alter', 'user', user.name)
+        self._set_password(user, password)
+
+    def user_info(self, name: object = None) -> list[list[str]]:
+        actor = self._actor
+        return self._grants.told(self._access.users.get(actor.uid) if name is None else actor.known(name, 'user'))
+
+    def user_grant(self, name: object = None, *arguments: object) -> None:
+        self._grants.grant(self._actor.known(name, 'user'), *arguments)
+
+    def user_revoke(self, name: object = None, *arguments: object) -> None:
+        self._grants.revoke(self._actor.known(name, 'user'), *arguments)
+
+    def user_enable(self, name: object = None) -> None:
+        self.user_grant(name, 'session,usage', 'universe', None, {'if_not_exists': True})
+
+    def user_disable(self, name: object = None) -> None:
+        self.user_revoke(name, 'session,usage', 'universe', None, {'if_exists': True})
+
+    # Roles
+
+    def role_create(self, name: object = None, options: object = None) -> None:
+        self._create('role', name, checked_options(options, if_not_exists=bool))
+
+    def role_drop(self, name: object = None, options: object = None) -> None:
+        self._drop('role', name, options)
+
+    def role_exists(self, name: object = None) -> bool:
+        return self._actor.user(name, 'role') is not None
+
+    def role_info(self, name: object = None) -> list[list[str]]:
+        return self._grants.told(self._actor.known(name, 'role'))
+
+    def role_grant(self, name: object = None, *arguments: object) -> None:
+        self._grants.grant(self._actor.known(name, 'role'), *arguments)
+
+    def role_revoke(self, name: object = None, *arguments: object) -> None:
+        self._grants.revoke(self._actor.known(name, 'role'), *arguments)
+
+    # Functions
+
+    def func_create(self, name: object = None, options: object = None) -> None:
+        access, actor = self._access, self._actor
+        name = checked_name(name)
+        options = checked_options(options, if_not_exists=bool, setuid=bool, language=str, body=str)
+        if actor.function(name) is None:
+            actor.need_to_write('_func')
+        if access.function(name) is not None:
+            if options.get('if_not_exists'):
+                return
+            raise ClientError('FUNCTION_EXISTS', name)
+        if options.get('language', 'LUA').upper() != 'LUA':
+            raise ClientError('FUNCTION_LANGUAGE', options['language'], name)
+        if 'body' in options:
+            raise ClientError('CREATE_FUNCTION', name, 'a body is not kept here: make it a global in the init script')
+        actor.need_to_write('_func')
+        actor.need('create', 'function', EVERY, name)
+        if access.level(actor.uid) < Level.FULL:
+            # Its owner may call it, whatever global it names.
+            raise actor.denied('create', 'function', name)
+        access.last_id += 1
+        access.functions[access.last_id] = Function(access.last_id, name, actor.uid, options.get('setuid', False))
+
+    def func_drop(self, name: object = None, options: object = None) -> None:
+        options = checked_options(options, if_exists=bool)
+        function = self._actor.function(name)
+        if function is None:
+            if options.get('if_exists'):
+                return
+            raise ClientError('NO_SUCH_FUNCTION', text(name))
+        self._actor.need('drop', 'function', function.id, function.name, function.owner)
+        del self._access.functions[function.id]
+        self._access.forget_grants('function', function.id)
+
+    def func_exists(self, name: object = None) -> bool:
+        return self._actor.function(name) is not None
+
+    # Inside
+
+    def _create(self, kind: str, name: Any, options: dict[str, Any]) -> User | None:
+        """The new user or role; None for one that is there already, of which nothing changes."""
+        access, actor = self._access, self._actor
+        if isinstance(name, (int, float)) and not isinstance(name, bool):
+            name = f'{name:g}'
+        name = checked_name(name)
+        actor.need_to_write('_user')
+        if access.by_name(name) is not None:
+            if options.get('if_not_exists'):
+                return None
+            raise ClientError('USER_EXISTS' if kind == 'user' else 'ROLE_EXISTS', name)
+        actor.need('create', kind, EVERY, name)
+        if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
+            raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'who logs in needs a name without blanks, `:` and '
+                              f'`@`, of up to {_USER_NAME_LENGTH} characters')
+        access.last_id += 1
+        user = access.users[access.last_id] = User(access.last_id, name, kind, actor.uid)
+        if kind == 'user':
+            access.welcome(user.id, actor.uid)
+        return user
+
+    def _drop(self, kind: str, name: Any, options: Any) -> None:
+        access, actor = self._access, self._actor
+        options = checked_options(options, if_exists=bool)
+        user = actor.user(name, kind)
+        if user is None:
+            if options.get('if_exists'):
+                return
+            raise ClientError('NO_SUCH_USER' if kind == 'user' else 'NO_SUCH_ROLE', text(name))
+        if user.id in SYSTEM:
+            raise ClientError('DROP_USER', user.name, 'the user or the role is a system')
+        if user.id == actor.uid:
+            raise ClientError('DROP_USER', user.name, 'the user is active in the current session')
+        actor.need('drop', kind, user.id, user.name, user.owner)
+        if any(other.owner == user.id for other in access.users.values()) \
+                or any(function.owner == user.id for function in access.functions.values()):
+            raise ClientError('DROP_USER', user.name, 'the user has objects')
+        del access.users[user.id]
+        for key in [key for key in access.grants if key[0] == user.id]:
+            del access.grants[key]
+        access.forget_grants(kind, user.id)
+        access.forget_unused_commands()
+
+    def _set_password(self, user: User, password: str | bytes) -> None:
+        if user.id == GUEST and password not in ('', b''):
+            raise ClientError('GUEST_USER_PASSWORD')
+        self._access.users[user.id] = replace(user, hash=password_hash(password))
+
+
+# Operations by the name that Lua calls them by, and whether they change anything.
+OPERATIONS = {f'{kind}_{verb}': verb not in ('exists', 'info')
+              for kind, verbs in (('user', ('create', 'drop', 'exists', 'passwd', 'info', 'grant', 'revoke', 'enable',
+                                            'disable')),
+                                  ('role', ('create', 'drop', 'exists', 'info', 'grant', 'revoke')),
+                                  ('func', ('create', 'drop', 'exists')))
+              for verb in verbs}
