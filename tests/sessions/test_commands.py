@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from iproto_client import BinaryClient
 
 from boxsession import Console, current_session
-from boxsession.base import redaction
+from boxsession.base import secret_words
 from boxsession.base.errors import StatementCancelled
 from boxsession.lua.arguments import split
 from boxsession.lua.commands import BUILT_IN
@@ -534,4 +534,4 @@ def test_the_client_asks_for_commands_on_either_port(connect):
 
 def test_what_follows_a_built_in_command_is_told():
     names = {name.encode() for command in BUILT_IN for name in (command.name, *command.aliases)}
-    assert names - {b'login'} <= redaction._COMMANDS
+    assert names - {b'login'} <= secret_words._COMMANDS

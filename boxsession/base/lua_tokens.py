@@ -1,0 +1,133 @@
+"""The tokens of Lua: names, literals, comments, operators. Any text has some. Pure, and linear in its length."""
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Callable
+
+from boxsession.base.secret_words import Span, command_line
+
+__all__ = ['COMMENT', 'KEYWORD', 'KEYWORDS', 'NAME', 'NUMBER', 'OP', 'OTHER', 'STEP', 'STRING', 'Token', 'tokens_of',
+           'unescaped']
+
+# Tokens between two pauses.
+STEP = 256
+
+# No alternative ever goes back to where it began: an unfinished literal ends with its line or the text.
+_TOKEN = re.compile(rb'''
+    (?P<blank>[ \t\r\n\f\v]+)
+   |(?P<name>[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*)
+   |(?P<string>"(?:[^"\\\r\n]+|\\.)*"?|'(?:[^'\\\r\n]+|\\.)*'?)
+   |(?P<long>(?:--)?\[=*\[)
+   |(?P<comment>--[^\n]*)
+   |(?P<number>\.?[0-9][0-9A-Za-z_.]*)
+   |(?P<op>\.\.\.?|[=~<>]=|[=.,;:(){}\[\]\\])
+   |(?P<other>[^ \t\r\n\f\vA-Za-z_\x80-\xff"'\[0-9=~<>.,;:(){}\]\\-]+|.)
+''', re.VERBOSE | re.DOTALL)
+_CLOSING = re.compile(rb'\](=*)(?=\])')
+KEYWORDS = {b'and', b'break', b'do', b'else', b'elseif', b'end', b'false', b'for', b'function', b'if', b'in', b'local',
+             b'nil', b'not', b'or', b'repeat', b'return', b'then', b'true', b'until', b'while'}
+_ESCAPE = re.compile(rb'\\(?:(\d{1,3})|x([0-9A-Fa-f]{2})|z[ \t\r\n\f\v]*|(\r\n|.))', re.DOTALL)
+_ESCAPED = {b'n': b'\n', b't': b'\t', b'r': b'\r', b'a': b'\a', b'b': b'\b', b'f': b'\f', b'v': b'\v'}
+NAME, KEYWORD, STRING, NUMBER, COMMENT, OP, OTHER = 'name', 'keyword', 'string', 'number', 'comment', 'op', 'other'
+
+
+class Token:
+    """A piece of a statement: where it is, and for a literal where its content is.
+
+    Attributes:
+        is_first: nothing stands in front of it on its line.
+    """
+
+    __slots__ = ('kind', 'start', 'stop', 'text', 'is_first', 'inside')
+
+    def __init__(self, kind: str, start: int, stop: int, text: bytes, is_first: bool, inside: Span | None = None):
+        self.kind = kind
+        self.start = start
+        self.stop = stop
+        self.text = text
+        self.is_first = is_first
+        self.inside = inside or (start, stop)
+
+
+def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[Token], list[Span]]:
+    """The tokens of a text, and what is secret in its command lines."""
+    tokens: list[Token] = []
+    spans: list[Span] = []
+    at, end, is_first = 0, len(text), True
+    match_at = _TOKEN.match
+    while at < end:
+        if not len(tokens) % STEP:
+            pause()
+        match = match_at(text, at)
+        assert match is not None            # any byte is a token
+        kind, start, at = match.lastgroup or OTHER, at, match.end()
+        if kind == 'blank':
+            is_first = is_first or b'\n' in match.group()
+            continue
+        inside = None
+        if kind == 'name':
+            piece = match.group()
+            kind = KEYWORD if piece in KEYWORDS else NAME
+        elif kind == 'string':
+            closes = at - start > 1 and text[at - 1] == text[start]
+            # A backslash alone at the end of the text belongs to what is unfinished.
+            inside = start + 1, at - closes
+            piece = text[inside[0]:inside[1]]
+        elif kind == 'long':
+            at, inside = _long_bracket(text, start, at)
+            kind = COMMENT if text[start] == 45 else STRING
+            piece = text[inside[0]:inside[1]]
+        elif kind == 'comment':
+            inside = start + 2, at
+            piece = text[inside[0]:at]
+        else:
+            piece = match.group()
+        command = command_line(text, start, is_first, not tokens and depth == 0) if piece == b'\\' and kind == OP else None
+        if command is not None:
+            at, found = command
+            spans += found
+            is_first = False
+            continue
+        tokens.append(Token(kind, start, at, piece, is_first, inside))
+        is_first = False
+    return tokens, spans
+
+
+def _long_bracket(text: bytes, start: int, at: int) -> tuple[int, Span]:
+    level = at - start - 2 - (2 if text[start] == 45 else 0)
+    for match in _CLOSING.finditer(text, at):
+        if match.end() - match.start() - 1 == level:
+            return match.end() + 1, (at, match.start())
+    return len(text), (at, len(text))
+
+
+def unescaped(content: bytes) -> tuple[bytes, Callable[[int], int]]:
+    """The value of a literal's content, and what gives the place in the content for one in the value."""
+    if b'\\' not in content:
+        return content, lambda place: place
+    pieces: list[bytes] = []
+    at, size = 0, 0
+    values, sources = [0], [0]          # from here on, the distance between the two is the same
+    for match in _ESCAPE.finditer(content):
+        piece = content[at:match.start()]
+        number = match[1] and int(match[1]) or match[2] and int(match[2], 16) or 0
+        if match[1] or match[2]:
+            made = bytes((number & 0xff,))
+        elif match[3] is None:
+            made = b''                  # \z
+        else:
+            made = _ESCAPED.get(match[3], match[3])
+        pieces += piece, made
+        at = match.end()
+        size += len(piece) + len(made)
+        # The escape belongs to what begins behind its source.
+        values.append(size)
+        sources.append(at)
+    pieces.append(content[at:])
+
+    def place(where: int) -> int:
+        index = bisect_right(values, where) - 1
+        return sources[index] + where - values[index]
+
+    return b''.join(pieces), place

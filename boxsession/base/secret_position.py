@@ -1,0 +1,272 @@
+"""Whether a literal stands in the position of a secret, as the names and operators in front of it tell. Pure."""
+from __future__ import annotations
+
+import re
+
+from boxsession.base.lua_tokens import KEYWORDS, NAME, NUMBER, OP, STRING, Token
+from boxsession.base.secret_words import NAME_LENGTH, TAKES_SECRET, Span, is_sensitive
+
+__all__ = ['Position']
+
+# These stand inside of expressions.
+_INNER = {b'and', b'or', b'not', b'nil', b'true', b'false', b'function', b'end'}
+_OPENING, _CLOSING = (b'(', b'[', b'{'), (b')', b']', b'}')
+# Behind these an expression may be over.
+_OPERANDS = {NAME, STRING, NUMBER}
+_ENDS = {*_CLOSING, b'nil', b'true', b'false', b'end'}
+_EQUAL = (b'==', b'~=')
+# Whose function is taken as a value.
+_TAKEN = {b'passwd'}
+# A literal that may choose it: a name, a part of one, or a pattern.
+_PASS = re.compile(rb'[\w.^$%*+-]*pass[\w.^$%*+-]*', re.IGNORECASE)
+# In calls of these a literal that reads like a secret's name is a user's or a role's.
+_RIGHTS = {b'grant', b'revoke'}
+# A value without quotes, in text.
+_BARE = re.compile(rb'[ \t]*(?:(?:bearer|basic)[ \t]+)?([^\s,;&"\'()\[\]{}\\<>=:][^\s,;&"\'()\[\]{}\\<>]*)', re.IGNORECASE)
+
+
+class _Bracket:
+    """An open bracket: behind which name, what was `pending` in front of it, and what it makes of what is inside."""
+
+    __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key')
+
+    def __init__(self, opener: bytes, function: bytes, was_pending: bool, is_secret: bool, makes_key: bool):
+        self.opener = opener
+        self.function = function
+        self.was_pending = was_pending
+        self.is_secret = is_secret
+        self.makes_key = makes_key
+
+
+class Position:
+    """Goes along with the tokens of a text.
+
+    Args:
+        is_text: it is no statement, but stands in a literal or a comment.
+        known: names whose value is a secret, though they do not say so; more of them are added.
+        calls: the same, of functions that take one.
+        all_literals, all_rights: whether all literals are secrets, and those of grant() and revoke(), too.
+
+    Attributes:
+        is_evasive: a password's function may be reached by another way than its name.
+        spans: secrets that are no literals.
+    """
+
+    def __init__(self, text: bytes, tokens: list[Token], is_text: bool, known: set[bytes], calls: set[bytes],
+                 all_literals: bool, all_rights: bool):
+        self._text = text
+        self._tokens = tokens
+        self._is_text = is_text
+        self.known = known
+        self._calls = calls
+        self._all = all_literals
+        self._all_rights = all_rights
+        self.is_evasive = False
+        self.spans: list[Span] = []
+        self._is_schema = b'schema' in text
+        self._stack: list[_Bracket] = []
+        self._making = self._inside = 0                     # how many of these make a key, are secret inside
+        self._target: tuple[bytes, int] | None = None       # the name that an assignment gives a value, and how deep
+        self._has_value = False         # what is pending would be a secret itself; else it only takes one
+        self._armed = -1                # how deep the expression is whose literals are secrets
+        self._is_list = False           # it goes on behind a comma
+        self._pending = False           # a sensitive name was read: `=` or a call follows
+        self._takes_call = False        # ... a call would do
+        self._is_key = False            # a literal that is such a name was read
+
+    @property
+    def is_secret(self) -> bool:
+        """Whether any value here is one."""
+        return self._inside > 0 or self._armed >= 0
+
+    def _is_in(self, opener: bytes) -> bool:
+        return bool(self._stack) and self._stack[-1].opener == opener
+
+    def _in_rights(self) -> bool:
+        return bool(self._stack) and self._stack[-1].function in _RIGHTS
+
+    def _end_expression(self) -> None:
+        if self._armed == len(self._stack):
+            self._armed = -1
+
+    # Names
+
+    def name(self, token: Token, previous: Token | None, index: int) -> bool:
+        """Takes a name; gives whether it says that there is a secret."""
+        text = token.text
+        if previous is not None and _ends_operand(previous):         # a statement begins
+            self._target = None
+            self._end_expression()
+        if self.is_secret:
+            self.known.add(text)
+        is_path = previous is not None and previous.kind == OP and previous.text in (b'.', b':', b',')
+        if not is_path:
+            self._pending = self._takes_call = False
+        if not is_sensitive(text) and text not in self._calls:
+            if text in self.known:
+                self._pending = self._has_value = True
+            return False
+        self._pending = self._takes_call = True
+        self._has_value = text not in self._calls or is_sensitive(text)
+        self._note_target()
+        if text in _TAKEN and is_path and previous is not None and previous.text != b',' \
+                and _is_value(self._tokens, index, self._is_in(b'(')):
+            self.is_evasive = True
+        return True
+
+    def _note_target(self) -> None:
+        """f = box.schema.user.passwd: f takes a secret, too."""
+        if self._target is not None and self._target[1] == len(self._stack):
+            self._calls.add(self._target[0])
+
+    def keyword(self, token: Token, index: int) -> None:
+        """Takes a keyword."""
+        text = token.text
+        if text == b'in' and self._pending:
+            self._arm(True)
+        elif text not in _INNER:
+            self._end_expression()
+        if text == b'function':
+            name, parameters = _function(self._tokens, index)
+            if any(is_sensitive(parameter) or parameter in self.known for parameter in parameters):
+                if name is None:
+                    self._all = True
+                else:
+                    self._calls.add(name)
+        self._pending = self._is_key = False
+
+    # Literals
+
+    def hides(self, previous: Token | None) -> bool:
+        """Whether the string that comes now is a secret."""
+        is_argument = self._takes_call and self._pending and previous is not None and previous.kind == NAME
+        return self.is_secret or is_argument or self._all and (self._all_rights or not self._in_rights())
+
+    def string(self, value: bytes, index: int) -> None:
+        """Takes a string, joined to what is in front of it."""
+        self._is_key = not self.is_secret and not self._in_rights() and b' ' not in value and is_sensitive(value)
+        if self._is_key and (self._making or self._is_schema and _PASS.fullmatch(value)
+                             and not (index and _is_plain_key(self._tokens, index - 1))):
+            self.is_evasive = True
+        if not self._is_in(b'['):
+            self._pending = False
+
+    # Operators
+
+    def operator(self, token: Token, previous: Token | None, index: int) -> None:
+        """Takes an operator or a bracket."""
+        text = token.text
+        if text in _OPENING:
+            self._open(text, previous, index)
+        elif text in _CLOSING:
+            self._close(text)
+        elif text == b'=' or text in _EQUAL:
+            self._equals(token, previous)
+        elif text == b':':
+            if self._is_text and (self._pending or self._is_key):
+                self._arm(False, token)
+                self._pending = False
+            self._is_key = False
+        elif text == b',':
+            self._comma(previous)
+        elif text == b';':
+            self._end_expression()
+            self._pending = self._is_key = False
+        elif text == b'...' and self.is_secret and not self._is_text:
+            self.is_evasive = True
+
+    def _open(self, text: bytes, previous: Token | None, index: int) -> None:
+        calls = self._pending and self._takes_call and text != b'[' and previous is not None and _ends_operand(previous)
+        name = previous.text if previous is not None and previous.kind == NAME else b''
+        makes_key = text == b'[' and not _is_plain_key(self._tokens, index)
+        self._stack.append(_Bracket(text, name, self._pending, calls, makes_key))
+        self._inside += calls
+        self._making += makes_key
+        self.is_evasive = self.is_evasive or makes_key and self._is_schema
+        self._pending = self._pending and text == b'['
+        self._is_key = False
+
+    def _close(self, text: bytes) -> None:
+        if self._stack:
+            bracket = self._stack.pop()
+            self._inside -= bracket.is_secret
+            self._making -= bracket.makes_key
+            if text == b']':
+                self._pending = self._takes_call = bracket.was_pending or self._is_key
+                if self._is_key:
+                    self._has_value = True
+                    self._note_target()
+        if self._armed > len(self._stack):
+            self._armed = -1
+        if text != b']':
+            self._pending = False
+        self._is_key = False
+
+    def _equals(self, token: Token, previous: Token | None) -> None:
+        sets = token.text == b'='
+        if self._pending and self._has_value or self._is_key and self._is_text:
+            self._arm(sets and not self._is_in(b'{'), token)
+        self._target = None
+        if sets and previous is not None and previous.kind == NAME:
+            self._target = previous.text, len(self._stack)
+        self._pending = self._is_key = False
+
+    def _comma(self, previous: Token | None) -> None:
+        in_brackets = self._is_in(b'(') or self._is_in(b'{')
+        if not self._is_list or in_brackets:
+            self._end_expression()
+        if self._pending and in_brackets:
+            bracket = self._stack[-1]
+            if not bracket.is_secret and bracket.function not in _RIGHTS \
+                    and previous is not None and previous.kind == NAME \
+                    and (TAKES_SECRET.search(previous.text[:NAME_LENGTH]) or previous.text in self._calls):
+                bracket.is_secret = True                # pcall(passwd, '...')
+                self._inside += 1
+            self._pending = False
+        if self._is_key:
+            self._arm(False)
+        self._is_key = False
+
+    def _arm(self, is_list: bool, token: Token | None = None) -> None:
+        if self._armed < 0:
+            self._armed, self._is_list = len(self._stack), is_list
+        if self._is_text and token is not None:
+            match = _BARE.match(self._text, token.stop)
+            if match is not None and match[1] not in KEYWORDS:
+                self.spans.append(match.span(1))
+
+
+def _ends_operand(token: Token) -> bool:
+    """Whether an expression may be over behind a token."""
+    return token.kind in _OPERANDS or token.text in _ENDS
+
+
+def _is_value(tokens: list[Token], index: int, is_argument: bool) -> bool:
+    """Whether the name at `index` is neither called nor set, nor handed to a function that is to call it."""
+    if index + 1 == len(tokens):
+        return False
+    after = tokens[index + 1]
+    return not (after.kind == STRING or after.text in (b'(', b'{', b'=', *_EQUAL) or after.text == b',' and is_argument)
+
+
+def _is_plain_key(tokens: list[Token], index: int) -> bool:
+    """Whether a bracket at `index` holds one literal, and nothing else."""
+    inside = tokens[index:index + 3]
+    return len(inside) == 3 and inside[0].text == b'[' and inside[1].kind in (STRING, NUMBER) and inside[2].text == b']'
+
+
+def _function(tokens: list[Token], index: int) -> tuple[bytes | None, list[bytes]]:
+    """The name of a function, None where it has none, and its parameters."""
+    name, at, parameters = None, index + 1, []
+    while at < len(tokens) and (tokens[at].kind == NAME or tokens[at].text in (b'.', b':')):
+        name = tokens[at].text if tokens[at].kind == NAME else name
+        at += 1
+    if name is None and index > 1 and tokens[index - 1].text == b'=' and tokens[index - 2].kind == NAME:
+        name = tokens[index - 2].text
+    if at < len(tokens) and tokens[at].text == b'(':
+        at += 1
+        while at < len(tokens) and (tokens[at].kind == NAME or tokens[at].text == b','):
+            if tokens[at].kind == NAME:
+                parameters.append(tokens[at].text)
+            at += 1
+    return name, parameters
