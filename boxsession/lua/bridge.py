@@ -17,51 +17,36 @@ flag and wakes it; the port then answers False, and Lua unwinds. A Python except
 """
 from __future__ import annotations
 
-import logging
-import os
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 from lupa import lua51
 
 from boxsession.base.counters import ERROR_KINDS, Counters
-from boxsession.base.errors import ScriptError, StatementCancelled
-from boxsession.base.greenlets import TASK, UserGreenlet
-from boxsession.base.redaction import redacted_text
+from boxsession.base.errors import ScriptError
+from boxsession.base.greenlets import UserGreenlet
 from boxsession.base.session import Session
 from boxsession.lua import functions, loader
 from boxsession.lua.commands import BUILT_IN, Commands, described
-from boxsession.lua.contract import ASKED, FIRST_LOOK, LATE, MANY, NO_ROOM, OVER
 from boxsession.lua.evaluator import Evaluator
 from boxsession.lua.fibers import Fibers
-from boxsession.lua.memory import UNLIMITED, Memory
-from boxsession.lua.ports import Port, deny, reader
+from boxsession.lua.host_ports import HostPorts
+from boxsession.lua.memory import Memory
+from boxsession.lua.memory_ports import MemoryPorts
+from boxsession.lua.ports import deny, reader
+from boxsession.lua.process_ports import ProcessPorts
 from boxsession.lua.requests import Requests
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
+from boxsession.lua.turn_ports import TurnPorts
 from boxsession.scheduler.dispatcher import Dispatcher
-from boxsession.scheduler.task import Host, current_task
+from boxsession.scheduler.task import Host
 from boxsession.scheduler.turns import Account
-from boxsession.values.documents import reply_document
 from boxsession.values.limits import Limits
 from boxsession.values.packed import pack
-from boxsession.values.reader import read_documents
 
 __all__ = ['Runtime', 'compile_problem']
-
-# As contract.py numbers them.
-_CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
-
-_VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
-
-_REPORT_BYTES = 4096
-# A longer line of a script's is cut.
-_LOGGED_MAX = 1 << 14
-
-script_log = logging.getLogger('boxsession.lua')
-log = logging.getLogger('boxsession')
 
 
 class Runtime:
@@ -100,8 +85,6 @@ class Runtime:
         self.fibers = Fibers(self.state)
         self.output_bytes = 0
         self.output_limits = Limits(lambda: self.output_bytes, dispatcher.pause)
-        # What stays in Lua has its own limit.
-        self._patience = Limits(lambda: 0, dispatcher.pause)
         self._load(expose or {}, services or {})
 
     def _load(self, expose, services) -> None:
@@ -126,27 +109,10 @@ class Runtime:
 
     def _ports(self, services) -> dict[str, Any]:
         """What the trusted files take, by the names that they have there."""
-        def text_port(answer):
-            return Port(lambda key: self._if_there_is_room(answer(key)))
-
-        def formatting_port(answer, helper):
-            return Port(lambda key: self._format(answer, key, helper))
-
-        dispatcher, fibers = self.dispatcher, self.fibers
+        state, memory = self.state, MemoryPorts(self.state)
         return {
-            'PARK': Port(lambda seconds: dispatcher.park(current_task(), seconds)),
-            'TICK': Port(self._tick), 'TURN': Port(self._turn), 'LET_IN': Port(self._let_in),
-            'COLLECTED': Port(self._collected), 'CALL': text_port(self._call),
-            'MAKE_ROOM': Port(self._make_room), 'KEEP_LIMIT': Port(self._keep_limit), 'GIVE_ALL': Port(self._give_all),
-            'HAS_ROOM': Port(self.memory.has_room),
-            'SPAWN': Port(fibers.spawn), 'START': Port(fibers.start), 'WAKE': Port(fibers.wake),
-            'REASON': text_port(self._reason), 'STOPPED': Port(self._stopped), 'GIVE_BACK': Port(self._give_back),
-            'PUSH': Port(self._push), 'DELIMITER': Port(self._delimiter), 'CONTROL': Port(self._control),
-            'LOG': Port(self._log), 'CLOCK': Port(lambda which: _CLOCKS[int(which)]()), 'COUNT': Port(self._count),
-            'INFO': text_port(self._info), 'GETENV': text_port(_environment), 'RANDOM': text_port(_random),
-            'MOST': Port(lambda _: self.output_bytes or UNLIMITED),
-            'FORMAT': formatting_port(reply_document, self._patience),
-            'DECODE': formatting_port(read_documents, dispatcher.pause),
+            **memory.ports(), **TurnPorts(state).ports(), **HostPorts(state, self._calls, memory).ports(),
+            **self.fibers.ports(), **ProcessPorts(state, memory, self._facts, lambda: self.output_bytes).ports(),
             'packed_services': self._calls.services(services),
             'packed_commands': pack(described(BUILT_IN, {})),
             'packed_facts': pack({name: fact for name, fact in self._facts.items() if not callable(fact)}),
@@ -228,189 +194,6 @@ class Runtime:
         finally:
             del self.state.tasks[task.fid]
 
-    # Ports: memory
-
-    def _make_room(self, for_want_of_it):
-        """Lifts the memory limit for trusted code."""
-        self.counters.hits['limits.lua_memory_bytes'] += bool(for_want_of_it)
-        self.memory.lift()
-        return True
-
-    def _keep_limit(self, _):
-        self.memory.keep(current_task().is_tight)
-        return True
-
-    def _give_all(self, _):
-        self.memory.give_all()
-        return True
-
-    def _if_there_is_room(self, answer):
-        """A port's answer: a string that there is no memory for would end in a long jump over Python's frames."""
-        if isinstance(answer, bytes) and not self.memory.has_room_for(answer):
-            return NO_ROOM
-        return answer
-
-    # Ports: turns
-
-    def _tick(self, where):
-        """Called every so many instructions; contract.py says what the argument and the answer mean."""
-        dispatcher, memory = self.dispatcher, self.memory
-        task = getattr(getcurrent(), TASK)
-        dispatcher.has_ticked = True
-        if dispatcher.seconds.get(task.limit):
-            dispatcher.check_deadline(task)
-        used = memory.used()
-        now = time.monotonic()
-        if dispatcher.overruns.is_too_long(now, used):
-            self._stop_holding(task, now)
-        if task.killed:
-            if where:
-                task.is_interrupted = False
-            return -task.fid
-        answer = task.fid
-        if used > memory.collect_at and memory.is_time_to_collect(used):
-            answer += LATE
-        is_asked = where and task.is_interrupted
-        # A look that was asked for, behind a few instructions, does not widen what may be filled between two looks.
-        if is_asked:
-            task.allowed = memory.in_force
-        elif task.allowed:
-            task.allowed = 0
-            memory.keep(task.is_tight)
-        elif used > memory.look_at:
-            memory.follow(used)
-            if used > memory.large and not task.is_watched:
-                task.is_watched = True
-                answer += MANY
-        slice_seconds = dispatcher.turns.slice_seconds
-        if where == FIRST_LOOK:
-            # Statements that were sent together are one turn, but each has a slice: so a short one is atomic.
-            task.began = now
-        elif slice_seconds and now - max(dispatcher.began, task.began) >= slice_seconds:
-            answer += OVER
-        if is_asked:
-            task.is_interrupted = False
-            answer += ASKED
-        dispatcher.looked = now
-        return answer
-
-    def _stop_holding(self, task, now):
-        """One operation of a task's has held everybody, for no good reason. Who does it again loses the session."""
-        seconds = now - self.dispatcher.overruns.last
-        task.account.offences += 1
-        why = (f'one operation held all sessions for {seconds:.2f} s: keys of a table that collide, or texts that take '
-               'long to compare')
-        log.warning('stopped, since %s: %s', why, task.described())
-        self.dispatcher.cancel(task, f'the statement was stopped: {why}')
-        if task.account.offences > 1 and task.host is not None:
-            task.host.kill(f'the session is closed: {why}, again')
-
-    def _turn(self, _):
-        """Lets the others in; gives the task's id, or minus that where it is to end."""
-        task = getattr(getcurrent(), TASK)
-        task.is_clean = False
-        self.dispatcher.take_turn(task)
-        return -task.fid if task.killed else task.fid
-
-    def _let_in(self, always):
-        """Lets the others in while the garbage is collected, where the turn is over or `always`; then lifts the memory
-        limit. Whether the task goes on."""
-        task = getattr(getcurrent(), TASK)
-        if always or self.dispatcher.turns.is_over(self.dispatcher.began):
-            task.is_clean = False
-            self.dispatcher.take_turn(task)
-        self.memory.lift()
-        return not task.killed
-
-    def _collected(self, _):
-        """The garbage has been collected: puts the memory limit back."""
-        self.memory.keep(current_task().is_tight)
-        self.dispatcher.looked = time.monotonic()
-        return True
-
-    # Ports: the calling task's host
-
-    def _call(self, request):
-        """Calls an exposed function: packed arguments in, packed result or error out."""
-        task, dispatcher = getattr(getcurrent(), TASK), self.dispatcher
-        if task.killed:
-            return False
-        task.calling = True
-        timer = None
-        loop = get_hub().loop
-        if dispatcher.seconds.get(task.limit):
-            timer = loop.timer(max(0.0, dispatcher.seconds_left(task)))
-            timer.start(dispatcher.overdue, task)
-        # If it waits, what the client is to get goes out first. One callback serves all calls until the loop runs it: those
-        # of a loop of short calls would pile up faster than the event loop takes them.
-        if task.host is not None and (task.leaving is None or not task.leaving.pending):
-            task.leaving = loop.run_callback(_flush_if_waiting, task)
-        try:
-            answer = self._calls.call(request, dispatcher.pause_call)
-        finally:
-            if timer is not None:
-                timer.stop()
-                timer.close()
-            task.calling = False
-            dispatcher.rejoin()
-        return False if task.killed else answer
-
-    def _format(self, answer, key, helper):
-        self.dispatcher.has_ticked = True
-        try:
-            return self._if_there_is_room(answer(key, helper))
-        except StatementCancelled:
-            return False
-
-    def _push(self, tagged):
-        task = getattr(getcurrent(), TASK)
-        try:
-            task.host.push(tagged)
-        except StatementCancelled:
-            return False
-        self.dispatcher.rejoin()
-        return not task.killed
-
-    def _give_back(self, what):
-        current_task().host.give_back(what)
-        return True
-
-    def _delimiter(self, delimiter):
-        current_task().host.set_delimiter(delimiter)
-        return True
-
-    def _control(self, command):
-        current_task().host.control(command.decode())
-        return True
-
-    def _reason(self, _):
-        """Why the statement that has just been cancelled was; None for no particular reason."""
-        return current_task().reason.encode() or None
-
-    def _stopped(self, _):
-        """What the task runs has ended, since it was cancelled or took too long."""
-        self.counters.count_error(current_task().ending)
-        return True
-
-    def _count(self, what):
-        self.counters.hits[what.decode()] += 1
-        return True
-
-    def _log(self, line):
-        level, _, text = line[:_LOGGED_MAX].partition(b':')
-        if level == b'report':          # of ours, with an error that may quote a statement
-            log.error('%s', redacted_text(text, _REPORT_BYTES).translate(_VISIBLE))
-            return True
-        # One line stays one line, whatever is in it.
-        text = text.decode(errors='backslashreplace').translate(_VISIBLE)
-        if len(line) > _LOGGED_MAX:
-            text += f'... ({len(line) - _LOGGED_MAX} bytes more)'
-        script_log.log(logging.getLevelName(level.decode().upper()), '%s', text)
-        return True
-
-    def _info(self, name):
-        return pack(self._facts[name.decode()]())
-
 
 def _started(function):
     """A coroutine of a Lua function that waits for what it is sent."""
@@ -429,18 +212,3 @@ def compile_problem(text: bytes, name: str) -> str | None:
         return None
     message = loaded[1].decode(errors='replace')
     return message if message.startswith(f'{name}:') else f'{name}: {message}'
-
-
-def _environment(name):
-    """A variable of the environment; stdlib.lua says which may be read."""
-    value = os.environ.get(name.decode())
-    return None if value is None else value.encode(errors='surrogateescape')
-
-
-def _random(count):
-    return os.urandom(int(count))
-
-
-def _flush_if_waiting(task):
-    if task.calling:
-        task.host.switching_out()

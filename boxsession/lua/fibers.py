@@ -9,6 +9,7 @@ from gevent.hub import Waiter
 
 from boxsession.base.greenlets import UserGreenlet
 from boxsession.base.session import current_session, enter_session
+from boxsession.lua.ports import Port
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
 from boxsession.scheduler.task import current_task, switch
@@ -36,7 +37,11 @@ class Fibers:
         """Waits for their ends."""
         gevent.joinall(list(self._live), timeout=timeout)
 
-    # Ports: each takes the id that Lua has given to the fiber
+    # Each port takes the id that Lua has given to the fiber
+
+    def ports(self) -> dict[str, Port]:
+        """The ports by the names that they have in Lua."""
+        return {'SPAWN': Port(self.spawn), 'START': Port(self.start), 'WAKE': Port(self.wake)}
 
     def spawn(self, fid: float) -> bool | None:
         """Starts a fiber as soon as others are let run. None where there are too many."""

@@ -1,0 +1,95 @@
+"""The ports that concern the calling task: its host, how it ends, the Python functions that it calls."""
+from __future__ import annotations
+
+from gevent import get_hub, getcurrent
+
+from boxsession.base.errors import StatementCancelled
+from boxsession.base.greenlets import TASK
+from boxsession.lua.functions import Calls
+from boxsession.lua.memory_ports import MemoryPorts
+from boxsession.lua.ports import Port
+from boxsession.lua.state import State
+from boxsession.scheduler.task import current_task
+
+__all__ = ['HostPorts']
+
+
+class HostPorts:
+    """The ports by which the tasks of one Lua state reach their hosts.
+
+    Args:
+        calls: the Python functions that Lua can call.
+    """
+
+    def __init__(self, state: State, calls: Calls, memory: MemoryPorts):
+        self._dispatcher = state.dispatcher
+        self._counters = state.counters
+        self._calls = calls
+        self._memory = memory
+
+    def ports(self) -> dict[str, Port]:
+        """The ports by the names that they have in Lua."""
+        text = self._memory.text
+        return {'CALL': text(self._call), 'REASON': text(self._reason), 'STOPPED': Port(self._stopped),
+                'PUSH': Port(self._push), 'GIVE_BACK': Port(self._give_back), 'DELIMITER': Port(self._delimiter),
+                'CONTROL': Port(self._control)}
+
+    def _call(self, request):
+        """Calls an exposed function: packed arguments in, packed result or error out."""
+        task, dispatcher = getattr(getcurrent(), TASK), self._dispatcher
+        if task.killed:
+            return False
+        task.calling = True
+        timer = None
+        loop = get_hub().loop
+        if dispatcher.seconds.get(task.limit):
+            timer = loop.timer(max(0.0, dispatcher.seconds_left(task)))
+            timer.start(dispatcher.overdue, task)
+        # If it waits, what the client is to get goes out first. One callback serves all calls until the loop runs it: those
+        # of a loop of short calls would pile up faster than the event loop takes them.
+        if task.host is not None and (task.leaving is None or not task.leaving.pending):
+            task.leaving = loop.run_callback(_flush_if_waiting, task)
+        try:
+            answer = self._calls.call(request, dispatcher.pause_call)
+        finally:
+            if timer is not None:
+                timer.stop()
+                timer.close()
+            task.calling = False
+            dispatcher.rejoin()
+        return False if task.killed else answer
+
+    def _push(self, tagged):
+        task = getattr(getcurrent(), TASK)
+        try:
+            task.host.push(tagged)
+        except StatementCancelled:
+            return False
+        self._dispatcher.rejoin()
+        return not task.killed
+
+    def _give_back(self, what):
+        current_task().host.give_back(what)
+        return True
+
+    def _delimiter(self, delimiter):
+        current_task().host.set_delimiter(delimiter)
+        return True
+
+    def _control(self, command):
+        current_task().host.control(command.decode())
+        return True
+
+    def _reason(self, _):
+        """Why the statement that has just been cancelled was; None for no particular reason."""
+        return current_task().reason.encode() or None
+
+    def _stopped(self, _):
+        """What the task runs has ended, since it was cancelled or took too long."""
+        self._counters.count_error(current_task().ending)
+        return True
+
+
+def _flush_if_waiting(task):
+    if task.calling:
+        task.host.switching_out()
