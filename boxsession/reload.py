@@ -104,7 +104,7 @@ def _listeners(job, names) -> Callable[[], None]:
     for config, old in zip(wanted, found, strict=True):
         if old is not None:
             # Its new form takes the old one's socket over.
-            result.append(old if old.is_as(config) else running.new_listener(config))
+            result.append(old if old.is_as(config) else running.listeners.new(config))
         else:
             result.append(_bound(job, config, removed))
             told.append(f'added {result[-1].address}')
@@ -120,7 +120,7 @@ def _listeners(job, names) -> Callable[[], None]:
     def change_over():
         for new, old in replaced:
             new.take_over(old)
-        running.replace_listeners(result)
+        running.listeners.replace(result)
     return change_over
 
 
@@ -157,7 +157,7 @@ def _bound(job, config, removed) -> Listener:
     for old in lenders:
         old.lend_port(True)
         job.undo.callback(old.lend_port, False)
-    listener = job.running.bound_listener(config, shares_port=bool(lenders))
+    listener = job.running.listeners.bound(config, shares_port=bool(lenders))
     job.undo.callback(listener.stop)
     return listener
 

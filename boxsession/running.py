@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from boxsession.base.address import Address, socket_text
+from boxsession.base.address import Address
 from boxsession.base.counters import Counters
 from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, ScriptError
 from boxsession.base.histogram import Histogram
 from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
 from boxsession.lua.commands import Commands
-from boxsession.net.listener import Listener, is_at
+from boxsession.net.listener import Listener
+from boxsession.net.listeners import Listeners
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
@@ -62,9 +63,7 @@ class Running:
     def __init__(self, config: reader.Config, settings: dict[str, Any], expose: Mapping[str, Any], triggers: bool,
                  sockets: Iterable[Any], commands: Commands):
         self.settings = settings
-        self.listeners: list[Listener] = []
         self.metrics: MetricsServer | None = None
-        self._sockets = list(sockets)
         self.accounts = Accounts(config['store'], commands.names)
         try:
             self.audit = _audit(config)
@@ -82,16 +81,16 @@ class Running:
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
         self.registry = Registry(self.runtime, self.audit, settings, _COUNTED, loop_lag)
-        self.admission = Admission(self.registry, self.accounts, self.counters, settings,
-                                   lambda: any(listener.address.path for listener in self.listeners))
+        self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
+        self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets)
         self.statistics = self.registry.statistics
         self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
         try:
             # Before the init script: it must change no users of a server that has these addresses already.
-            self._check_sockets(config)
+            self.listeners.check_sockets(config.listen)
             for listener_config in config.listen:
-                self.listeners.append(self.bound_listener(listener_config))
+                self.listeners.add(listener_config)
             if config['init'] is not None:
                 self._run_init(config['init'])
             self.check_users(config)
@@ -126,15 +125,12 @@ class Running:
     def stop(self) -> None:
         """Ends all sessions, as Console.stop()."""
         self.registry.is_accepting = False
-        for listener in self.listeners:
-            listener.stop()
+        self.listeners.stop()
         self.registry.drain()
         self._release()
 
     def _release(self):
-        for listener in self.listeners:
-            listener.stop()
-        self.listeners.clear()
+        self.listeners.close()
         self.registry.close()
         self._monitor.stop()
         if self.metrics is not None:
@@ -146,36 +142,6 @@ class Running:
         self.audit.close()
 
     # Listeners
-
-    def new_listener(self, config: table.ListenerConfig) -> Listener:
-        """A listener that has no address yet.
-
-        Raises:
-            ListenError: what `tls` names cannot be used.
-        """
-        return Listener(config, self.admission.accept, self.dispatcher.turns)
-
-    def bound_listener(self, config: table.ListenerConfig, shares_port: bool = False) -> Listener:
-        """A listener that has its address, and does not accept yet.
-
-        Raises:
-            ListenError: it cannot be had.
-        """
-        listener = self.new_listener(config)
-        for sock in self._sockets:
-            if is_at(sock, config.address):
-                listener.inherit(sock)
-                return listener
-        listener.bind(shares_port)
-        return listener
-
-    def _check_sockets(self, config):
-        wanted = [listener.address for listener in config.listen]
-        for sock in self._sockets:
-            if not any(is_at(sock, address) for address in wanted):
-                place = socket_text(sock.getsockname())
-                raise BoxsessionError(f'a socket was passed that listens on {place}, and no listener has that address '
-                                      f'({", ".join(map(str, wanted))}): let `listen` and the socket unit name the same')
 
     def check_users(self, config: reader.Config) -> None:
         """Sessions begin as somebody who is there, and nobody runs code whom nobody knows.
@@ -202,27 +168,14 @@ class Running:
         Raises:
             ListenError: it cannot be had.
         """
-        listener = self.bound_listener(config)
+        listener = self.listeners.add(config)
         listener.is_temporary = True
-        self.listeners.append(listener)
         listener.start()
         return listener
 
     def unlisten(self, listener: Listener) -> None:
         """Gives one address back; the sessions that came by it stay."""
-        listener.stop()
-        if listener in self.listeners:
-            self.listeners.remove(listener)
-
-    def replace_listeners(self, listeners: list[Listener]) -> None:
-        """Accepts by these, which have their sockets, and by the temporary ones. The others give their addresses back."""
-        listeners = [*listeners, *[listener for listener in self.listeners if listener.is_temporary]]
-        for listener in self.listeners:
-            if listener not in listeners:
-                listener.stop()
-        self.listeners[:] = listeners
-        for listener in listeners:
-            listener.start()
+        self.listeners.remove(listener)
 
     # Settings
 

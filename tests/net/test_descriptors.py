@@ -17,7 +17,7 @@ from text_client import Client
 from boxsession import Console
 from boxsession.base.address import Address
 from boxsession.base.errors import ListenError
-from boxsession.net import listener
+from boxsession.net import socket_file
 from boxsession.net.listener import Listener
 from boxsession.settings.table import ListenerConfig
 
@@ -185,13 +185,13 @@ class TestTwoServersThatStartAtOnce:
         dead = plain.socket(plain.AF_UNIX)
         dead.bind(path)
         dead.close()
-        unlink = listener.os.unlink
+        unlink = socket_file.os.unlink
 
         def slowly(name):
             gevent.sleep(0.05)              # the other one has looked meanwhile
             unlink(name)
 
-        monkeypatch.setattr(listener.os, 'unlink', slowly)
+        monkeypatch.setattr(socket_file.os, 'unlink', slowly)
         config = ListenerConfig(Address.parse(f'unix:{path}'))
         both = [Listener(config, lambda sock, peer, _: sock.close()) for _ in range(2)]
 
@@ -211,7 +211,7 @@ class TestTwoServersThatStartAtOnce:
         assert [] == [entry.name for entry in tmp_path.iterdir()]        # no lock is left, either
 
     def test_a_folder_that_somebody_else_has_locked(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(listener, '_LOCK_SECONDS', 0.1)
+        monkeypatch.setattr(socket_file, '_LOCK_SECONDS', 0.1)
         folder = os.open(tmp_path, os.O_RDONLY)
         try:
             fcntl.flock(folder, fcntl.LOCK_EX)
