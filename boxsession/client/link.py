@@ -1,27 +1,19 @@
-"""A connection to a console: socket and conversation put together. Blocking, with deadlines; used by one thread at a time.
-"""
+"""A connection to a console: socket and conversation put together. Used by one thread at a time."""
 from __future__ import annotations
 
-import math
-import os
-import select
-import socket
-import ssl
 import threading
 import time
 from collections.abc import Iterator
 from typing import Protocol
 
-from boxsession.base.address import is_local_peer
-from boxsession.base.errors import BoxsessionError
 from boxsession.base.redaction import login_password
-from boxsession.base.sockets import reset
+from boxsession.client.channel import Channel, LinkError, Lost, Refused, TimedOut
 from boxsession.client.target import Target
 from boxsession.client.values import error_document, error_text, is_error
 from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
 from boxsession.protocol.greeting import GREETING_BYTES, protocol_of
 
-__all__ = ['Abandoned', 'Link', 'LinkError', 'Lost', 'Refused', 'TimedOut']
+__all__ = ['Link']
 
 CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
@@ -54,34 +46,6 @@ class Conversation(Protocol):
     def next_event(self) -> Push | Reply | Notice | None: ...
 
 
-class LinkError(BoxsessionError):
-    """There is no connection to be had, or no more."""
-
-
-class Refused(LinkError):
-    """There is no login: another attempt would end the same."""
-
-
-class Lost(LinkError):
-    """The server went away, or what it sends is no reply.
-
-    Attributes:
-        was_sent: whether it may have run the statement.
-    """
-
-    def __init__(self, reason: str, was_sent: bool, what: str = 'the server went away'):
-        super().__init__(f'{what}: {reason}')
-        self.was_sent = was_sent
-
-
-class TimedOut(LinkError):
-    """The deadline is over."""
-
-
-class Abandoned(LinkError):
-    """The user does not wait any longer."""
-
-
 class Link:
     """A connection, greeted and logged in.
 
@@ -90,7 +54,7 @@ class Link:
 
     Attributes:
         greeting: the server's 128 bytes.
-        patience: how many seconds a statement may go on after an interrupt; None for as long as it wants.
+        interrupts: those of the running statement.
 
     Raises:
         LinkError: there is none to be had, in words for the user.
@@ -102,25 +66,14 @@ class Link:
         self._lock = threading.RLock()
         self._kept: list[Push | Notice] = []        # what came while nobody asked for it
         self._kept_bytes = 0
-        self._is_private = False                    # whether nobody on the way can read what is sent
-        try:
-            self._wake_out, self._wake_in = os.pipe()
-        except OSError as error:
-            raise LinkError(f'cannot connect to {target.address}: {_reason(error)}') from None
-        for fd in (self._wake_out, self._wake_in):
-            os.set_blocking(fd, False)
-        self._interrupts = 0
-        self._interrupted = 0.0
-        self.patience: float | None = None
         limit = time.monotonic() + CONNECT_SECONDS
         deadline = limit if deadline is None else min(limit, deadline)
+        self._channel = Channel(target, deadline)
+        self.interrupts = self._channel.interrupts
         try:
-            self._sock: socket.socket = self._connected(deadline)
-        except BaseException:
-            self._close_wakeup()
-            raise
-        try:
-            self._conversation: Conversation = self._greeted(deadline)
+            protocol, self.greeting = _greeting(self._channel, target, deadline)
+            self._conversation: Conversation = _conversation(protocol, self.greeting, target.max_reply)
+            self._channel.conversation = self._conversation
             self._begin(deadline)
             if target.user is not None:
                 self._log_in(target.user, deadline)
@@ -135,57 +88,6 @@ class Link:
             self.close()
             raise
 
-    def _connected(self, deadline: float) -> socket.socket:
-        address, tls = self.target.address, self.target.tls
-        seconds = max(0.001, deadline - time.monotonic())
-        sock: socket.socket | None = None
-        try:
-            if address.path:
-                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-                sock.settimeout(seconds)
-                sock.connect(address.path)
-            else:
-                sock = socket.create_connection((address.host, address.port), timeout=seconds)
-                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            if tls is not None:
-                sock.settimeout(max(0.001, deadline - time.monotonic()))
-                sock = tls.wrap_socket(sock, server_hostname=address.host or 'localhost')
-            # Where it really goes: what a name stands for may change.
-            self._is_private = tls is not None or is_local_peer(sock.getpeername())
-            sock.setblocking(False)
-            return sock
-        except (OSError, UnicodeError) as error:
-            if sock is not None:
-                sock.close()
-            raise LinkError(f'cannot connect to {address}: {_reason(error)}') from None
-        except BaseException:
-            if sock is not None:
-                sock.close()
-            raise
-
-    def _greeted(self, deadline: float) -> Conversation:
-        data = b''
-        # A server that refuses sends an error document instead, of any length.
-        while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
-            try:
-                data += self._received(max(1, GREETING_BYTES - len(data)), deadline)
-            except Lost:
-                break
-            if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
-                break
-        protocol = protocol_of(data)
-        address = self.target.address
-        if protocol is None:
-            if is_error(data):
-                raise LinkError(f'{address} refused: {error_text(data)}')
-            if not data:
-                hint = '' if self.target.tls else '; if it is a TLS listener, use --tls'
-                raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
-            raise LinkError(f'{address} is no console: it says {data[:40]!r}')
-        self.greeting = data
-        return _conversation(protocol, data, self.target.max_reply)
-
     def _begin(self, deadline: float) -> None:
         if self.target.user is not None:
             problem = self._conversation.login_problem(self.target.user, self.target.password or '')
@@ -195,12 +97,12 @@ class Link:
                 raise Refused(f'cannot log in as {self.target}: {problem}')
         opening = self._conversation.opening()
         if opening:
-            self._send(opening, deadline)
+            self._channel.send(opening, deadline)
 
     def _log_in(self, user: str, deadline: float) -> None:
         password = self.target.password or ''
         ticket, data = self._conversation.login(user, password)
-        self._send(data, deadline)
+        self._channel.send(data, deadline)
         for event in self._events(ticket, deadline):
             if isinstance(event, Push) or isinstance(event, Reply) and self._conversation.is_logged_in(event.document):
                 continue
@@ -210,7 +112,7 @@ class Link:
 
     @property
     def _may_send_password(self):
-        return self._is_private or self.target.insecure
+        return self._channel.is_private or self.target.insecure
 
     def _problem(self, statement: bytes) -> str:
         """Why a statement is not sent; empty where it is."""
@@ -236,8 +138,7 @@ class Link:
             Abandoned: there was a second interrupt.
         """
         with self._lock:
-            self._drain()
-            self._interrupts = 0
+            self.interrupts.begin()
             problem = self._problem(statement)
             if problem:
                 yield Reply(0, error_document(problem))
@@ -246,7 +147,7 @@ class Link:
             ticket, data = self._conversation.ask(statement)
             password = login_password(statement)
             try:
-                self._send(data, deadline)
+                self._channel.send(data, deadline)
                 for event in self._events(ticket, deadline):
                     yield Reply(ticket, _without(password, event.document)) if password and type(event) is Reply else event
             except TimedOut:
@@ -265,7 +166,7 @@ class Link:
         try:
             self._poll()
             ticket, data = self._conversation.ask(statement)
-            self._send(data, deadline)
+            self._channel.send(data, deadline)
             for event in self._events(ticket, deadline):
                 if isinstance(event, Reply):
                     return event.document if len(event.document) <= _OWN_REPLY_BYTES else None
@@ -276,34 +177,17 @@ class Link:
             self._lock.release()
         return None
 
-    @property
-    def wakeup_fd(self) -> int:
-        """For signal.set_wakeup_fd(), where a signal's handler calls interrupt(): without it, one that comes right in front
-        of a wait is not seen until that ends."""
-        return self._wake_in
-
-    def interrupt(self) -> int:
-        """Cancels the running statement, at the second time gives it up; for signal handlers and other threads. Gives how
-        often it was called for this statement."""
-        self._interrupts += 1
-        self._interrupted = time.monotonic()
-        try:
-            os.write(self._wake_in, b'\0')
-        except OSError:
-            pass
-        return self._interrupts
-
     def _events(self, ticket, deadline):
         kept, self._kept, self._kept_bytes = self._kept, [], 0
         yield from kept
         while True:
-            self._wait(deadline, only_looks=True)       # also where what comes never ends
+            self._channel.look(deadline)        # also where what comes never ends
             try:
                 event = self._conversation.next_event()
             except BadReply as error:
                 raise Lost(str(error), was_sent=True, what='the connection is closed') from None
             if event is NEED_DATA:
-                self._conversation.receive_data(self._received(_READ_BYTES, deadline))
+                self._conversation.receive_data(self._channel.received(_READ_BYTES, deadline))
             elif type(event) is not Reply:
                 yield event
             elif event.ticket == ticket:        # the others are of queries that came too late
@@ -321,12 +205,9 @@ class Link:
     def _poll(self):
         """Takes what has come meanwhile, and sees a server that is gone before a statement is sent to it."""
         for _ in range(_POLL_READS):
-            try:
-                data = self._sock.recv(_READ_BYTES)
-            except (BlockingIOError, ssl.SSLWantReadError):
+            data = self._channel.received_now(_READ_BYTES)
+            if data is None:
                 break
-            except OSError as error:
-                raise Lost(_reason(error), was_sent=False) from None
             if not data:
                 raise Lost(self._last_words() or 'it closed the connection', was_sent=False)
             self._conversation.receive_data(data)
@@ -346,89 +227,39 @@ class Link:
         limit = time.monotonic() + _CANCEL_SECONDS
         try:
             if data:
-                self._send(data, limit)
+                self._channel.send(data, limit)
                 for _ in self._events(ticket, limit):
                     pass
                 return
         except LinkError:
             pass
-        self.abort()
-
-    # The socket
-
-    def _send(self, data: bytes, deadline) -> None:
-        view = memoryview(data)
-        while view:
-            try:
-                view = view[self._sock.send(view):]
-            except (BlockingIOError, ssl.SSLWantWriteError):
-                self._wait(deadline, writing=True)
-            except ssl.SSLWantReadError:
-                self._wait(deadline)
-            except OSError as error:
-                raise Lost(_reason(error), was_sent=True) from None
-
-    def _received(self, count, deadline) -> bytes:
-        while True:
-            try:
-                data = self._sock.recv(count)
-            except (BlockingIOError, ssl.SSLWantReadError):
-                self._wait(deadline)
-            except OSError as error:
-                raise Lost(_reason(error), was_sent=True) from None
-            else:
-                if not data:
-                    raise Lost('it closed the connection', was_sent=True)
-                return data
-
-    def _wait(self, deadline, writing=False, only_looks=False):
-        if self._interrupts and self.patience is not None:
-            limit = self._interrupted + (self.patience if self.can_cancel else 0)
-            deadline = limit if deadline is None else min(deadline, limit)
-        seconds = None if deadline is None else deadline - time.monotonic()
-        if seconds is not None and seconds <= 0:
-            raise TimedOut('there was no reply in time')
-        if only_looks:
-            seconds = 0
-        poller = select.poll()                      # select() takes no descriptors above 1023
-        poller.register(self._wake_out, select.POLLIN)
-        poller.register(self._sock, select.POLLOUT if writing else select.POLLIN)
-        if self._wake_out in dict(poller.poll(None if seconds is None else math.ceil(seconds * 1000))):
-            self._drain()
-            if self._interrupts > 1:
-                self.abort()
-                raise Abandoned('it was left running')
-            data = self._conversation.cancel() if self._interrupts else b''
-            if data and not writing:
-                self._send(data, deadline)
-
-    def _drain(self):
-        try:
-            while os.read(self._wake_out, 100):
-                pass
-        except BlockingIOError:
-            pass
-
-    def abort(self) -> None:
-        """Ends the connection with a reset: what runs there is to know that nobody waits."""
-        reset(self._sock)
+        self._channel.abort()
 
     def close(self) -> None:
         """Ends the connection."""
-        if self._wake_out < 0:
-            return
-        try:
-            if isinstance(self._sock, ssl.SSLSocket):
-                self._sock.unwrap()             # TLS's goodbye; whether it is answered is nothing to wait for
-        except (OSError, ValueError):
-            pass
-        self._sock.close()
-        self._close_wakeup()
+        self._channel.close()
 
-    def _close_wakeup(self) -> None:
-        os.close(self._wake_out)
-        os.close(self._wake_in)
-        self._wake_out = -1
+
+def _greeting(channel: Channel, target: Target, deadline: float) -> tuple[str, bytes]:
+    """What the server speaks, and its greeting."""
+    data = b''
+    # A server that refuses sends an error document instead, of any length.
+    while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
+        try:
+            data += channel.received(max(1, GREETING_BYTES - len(data)), deadline)
+        except Lost:
+            break
+        if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
+            break
+    protocol, address = protocol_of(data), target.address
+    if protocol is not None:
+        return protocol, data
+    if is_error(data):
+        raise LinkError(f'{address} refused: {error_text(data)}')
+    if not data:
+        hint = '' if target.tls else '; if it is a TLS listener, use --tls'
+        raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
+    raise LinkError(f'{address} is no console: it says {data[:40]!r}')
 
 
 def _conversation(protocol: str, greeting: bytes, max_reply: int) -> Conversation:
@@ -436,20 +267,6 @@ def _conversation(protocol: str, greeting: bytes, max_reply: int) -> Conversatio
         return TextConversation(greeting, max_reply)
     from boxsession.protocol.answers import BinaryConversation  # msgpack and hashlib, which the other does not need
     return BinaryConversation(greeting, max_reply)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f'its certificate is not to be trusted: {error.verify_message.rstrip(".")}; --ca FILE says who signed it'
-    if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
-        return 'TLS failed: what answers there does not speak TLS; if it is a listener without TLS, leave --tls out'
-    if isinstance(error, ssl.SSLError):
-        return f'TLS failed: {error.reason or error}'
-    if isinstance(error, UnicodeError):
-        return 'this is no name of a host'
-    if isinstance(error, TimeoutError):
-        return 'it does not answer in time'
-    return getattr(error, 'strerror', None) or str(error)
 
 
 def _without(secret: bytes | None, document: bytes) -> bytes:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from boxsession.base.redaction import redacted
+from boxsession.client.channel import LinkError, TimedOut
 from boxsession.client.completeness import is_complete
-from boxsession.client.link import Link, LinkError, TimedOut
+from boxsession.client.link import Link
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
@@ -82,8 +83,8 @@ class _Script:
             if source.statement is None and source.path != '-':
                 _close_again(source.path)
         self._link = link = Link(self._target, self._deadline)
-        link.patience = _PATIENCE_SECONDS
-        signal.set_wakeup_fd(link.wakeup_fd, warn_on_full_buffer=False)
+        link.interrupts.patience = _PATIENCE_SECONDS
+        signal.set_wakeup_fd(link.interrupts.wakeup_fd, warn_on_full_buffer=False)
         for source in sources:
             for place, statement in self._statements(source):
                 if is_quit(statement):
@@ -93,7 +94,7 @@ class _Script:
 
     def _stop(self, number, _):
         self._signal = number
-        if not self._is_busy or self._link is None or self._link.interrupt() > 1:
+        if not self._is_busy or self._link is None or self._link.interrupts.interrupt() > 1:
             raise Ended(number)
 
     # Statements

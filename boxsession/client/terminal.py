@@ -6,8 +6,10 @@ import re
 import signal
 import time
 
+from boxsession.client.channel import Abandoned, LinkError, Lost, Refused
+from boxsession.client.completions import completions
 from boxsession.client.history import History, default_path
-from boxsession.client.link import Abandoned, Link, LinkError, Lost, Refused
+from boxsession.client.link import Link
 from boxsession.client.plain import PlainEditor
 from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
@@ -24,8 +26,6 @@ _COMPLETION_SECONDS = 0.2
 _IDENTITY_SECONDS = 5.0
 # How long a statement may take to be cancelled when a signal ends the client.
 _PATIENCE_SECONDS = 1.0
-# So many completions are offered, of so many characters.
-_NAMES_MAX, _NAME_MAX = 1000, 200
 # Statements that took longer are told how long.
 _SLOW_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
@@ -35,14 +35,7 @@ _NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
 # What may make somebody else of a session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
-_NAME = re.compile(r'(?<![\w.:])[\d.:]*([A-Za-z_][\w.:]*)$', re.ASCII)
-_NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
-_COMMAND = re.compile(r'\\[\w-]*', re.ASCII)
 _WORD_MAX = 64
-_COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
-             'set continuation ', 'set scope ', 'set print ')
-_CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
-            'set scope ': ('session', 'global'), 'set print ': ('on', 'off')}
 
 _HELP = r"""Keys and commands of this client:
 
@@ -68,7 +61,7 @@ class _Terminal:
         self._settings = Settings(output=form)
         self._screen = Screen(plain)
         self._history = History(default_path())
-        self._editor = _editor(plain)(self._history, self._is_whole, self._complete)
+        self._editor = _editor(plain)(self._history, self._is_whole, self._completions)
         self._link: Link | None = None
         self._session, self._user = '', ''
         self._kept = ''
@@ -160,13 +153,13 @@ class _Terminal:
             if number != signal.SIGINT:             # the terminal is gone, say
                 if ending:
                     raise Ended(number)
-                ending, link.patience = number, _PATIENCE_SECONDS
-                link.interrupt()
-            elif link.interrupt() == 1:
+                ending, link.interrupts.patience = number, _PATIENCE_SECONDS
+                link.interrupts.interrupt()
+            elif link.interrupts.interrupt() == 1:
                 self._screen.say(' stopping it; Ctrl-C again leaves' if link.can_cancel else
                                  ' this server cannot stop a statement; Ctrl-C again leaves it running')
 
-        wakeup_fd = signal.set_wakeup_fd(link.wakeup_fd, warn_on_full_buffer=False)
+        wakeup_fd = signal.set_wakeup_fd(link.interrupts.wakeup_fd, warn_on_full_buffer=False)
         try:
             with signals(interrupted, signal.SIGINT):
                 for event in link.ask(statement):
@@ -246,37 +239,9 @@ class _Terminal:
     def _is_whole(self, text: str) -> bool:
         return not text.strip() or self._settings.whole(text.encode(errors='surrogateescape')) is not None
 
-    def _complete(self, line: str) -> tuple[int, list[str]]:
-        """What the end of a line may become: how many characters are replaced, and by which names."""
-        if line.startswith('\\'):
-            typed = line[1:]
-            for command, choices in _CHOICES.items():
-                if typed.startswith(command):
-                    typed = typed[len(command):]
-                    return len(typed), [choice for choice in choices if choice.startswith(typed)]
-            known = [command for command in _COMMANDS if command.startswith(typed)]
-            if _COMMAND.fullmatch(line):
-                words = {command.partition(' ')[0] for command in known}
-                known += [name[1:] for name in self._ask_names(line, _COMMAND) if name[1:] not in words]
-            return len(typed), known
-        match = _NAME.search(line)
-        if match is None:
-            return 0, []
-        names = self._ask_names(match[1], _NAMED)
-        return (len(match[1]), names) if names else (0, [])
-
-    def _ask_names(self, text, form) -> list[str]:
-        """What the server says a text may become."""
-        if self._link is None:
-            return []
-        document = self._link.completions(text, _COMPLETION_SECONDS)
-        try:
-            [names] = values(document or b'')
-            # Only what a name can be gets into the line, whatever the server says.
-            return [name for name in dict.fromkeys(name for name in names[1:1 + _NAMES_MAX] if isinstance(name, str))
-                    if name.startswith(text) and len(name) < _NAME_MAX and form.fullmatch(name)]
-        except (Unshowable, ValueError, TypeError):
-            return []
+    def _completions(self, line: str) -> tuple[int, list[str]]:
+        link = self._link
+        return completions(line, lambda text: link.completions(text, _COMPLETION_SECONDS) if link is not None else None)
 
 
 def _word(value) -> str:

@@ -17,8 +17,9 @@ from conftest import need
 from fake_server import ELSEWHERE, Fake
 from test_connect import command, connect, environment, listeners  # noqa: F401
 
-from boxsession.client import link as link_module
-from boxsession.client.link import Link, LinkError, Refused
+from boxsession.client import channel
+from boxsession.client.channel import LinkError, Refused
+from boxsession.client.link import Link
 from boxsession.client.target import Target
 from boxsession.protocol import iproto
 from boxsession.protocol.greeting import console_greeting
@@ -401,7 +402,7 @@ def test_no_descriptors_left(monkeypatch):
     def none():
         raise OSError(24, 'Too many open files')
 
-    monkeypatch.setattr(link_module.os, 'pipe', none)
+    monkeypatch.setattr(channel.os, 'pipe', none)
     with pytest.raises(LinkError, match='Too many open files'):
         Link(Target.parse('127.0.0.1:1'))
 
