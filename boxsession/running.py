@@ -194,7 +194,7 @@ class Running:
         self.settings.update(changes)
         in_force = self.settings
         self.dispatcher.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
-        self.dispatcher.seconds = {name: in_force[name] for name in _RUN_SECONDS}
+        self.dispatcher.deadlines.seconds = {name: in_force[name] for name in _RUN_SECONDS}
         self.runtime.output_bytes = in_force['limits.output_bytes']
         self.runtime.fibers.most = in_force['limits.fibers']
         self.runtime.limit_memory(in_force['limits.lua_memory_bytes'])

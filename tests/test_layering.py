@@ -17,7 +17,7 @@ ROOMS = {
              'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'counters'],
     'values': ['packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
-    'scheduler': ['turns', 'loop', 'overruns', 'task', 'dispatcher'],
+    'scheduler': ['turns', 'loop', 'overruns', 'task', 'deadlines', 'dispatcher'],
     'lua': ['contract', 'loader', 'ports', 'functions', 'arguments', 'commands', 'memory', 'interrupt', 'task', 'state',
             'evaluator', 'requests', 'fibers', 'memory_ports', 'turn_ports', 'host_ports', 'process_ports', 'bridge'],
     'settings': ['table', 'live', 'reader', 'reference'],

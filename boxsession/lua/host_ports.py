@@ -42,9 +42,10 @@ class HostPorts:
         task.calling = True
         timer = None
         loop = get_hub().loop
-        if dispatcher.seconds.get(task.limit):
-            timer = loop.timer(max(0.0, dispatcher.seconds_left(task)))
-            timer.start(dispatcher.overdue, task)
+        deadlines = dispatcher.deadlines
+        if deadlines.seconds.get(task.limit):
+            timer = loop.timer(max(0.0, deadlines.left(task)))
+            timer.start(deadlines.passed, task)
         # If it waits, what the client is to get goes out first. One callback serves all calls until the loop runs it: those
         # of a loop of short calls would pile up faster than the event loop takes them.
         if task.host is not None and (task.leaving is None or not task.leaving.pending):

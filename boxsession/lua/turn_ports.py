@@ -34,8 +34,8 @@ class TurnPorts:
         dispatcher, memory = self._dispatcher, self._memory
         task = getattr(getcurrent(), TASK)
         dispatcher.has_ticked = True
-        if dispatcher.seconds.get(task.limit):
-            dispatcher.check_deadline(task)
+        if dispatcher.deadlines.seconds.get(task.limit):
+            dispatcher.deadlines.check(task)
         used = memory.used()
         now = time.monotonic()
         if dispatcher.overruns.is_too_long(now, used):

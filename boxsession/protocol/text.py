@@ -96,6 +96,8 @@ Event = Statement | Cancelled | More | TooLong | Foreign | Unfinished | Quit | E
 class ConsoleProtocol:
     """One client's side of the text protocol.
 
+    Longer than usual: all of it cuts one buffer, and the short way through it (next_event) reads its fields directly.
+
     Args:
         max_statement_bytes: the longest statement, line feeds inside it counted; 0 for no limit.
         continuation: 'auto', 'on' or 'off'.

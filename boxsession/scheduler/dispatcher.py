@@ -1,7 +1,6 @@
 """Switches between tasks and the event loop: waits, time slices, deadlines and cancellation, in whatever language."""
 from __future__ import annotations
 
-import time
 from collections import Counter
 from functools import partial
 
@@ -10,9 +9,10 @@ from gevent.hub import Waiter
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.greenlets import TASK
+from boxsession.scheduler.deadlines import Deadlines
 from boxsession.scheduler.loop import PRIORITY, EventLoop
 from boxsession.scheduler.overruns import Overruns
-from boxsession.scheduler.task import TRIGGERS, Task, current_task, switch
+from boxsession.scheduler.task import Task, current_task, switch
 from boxsession.scheduler.turns import Lane, Turns
 
 __all__ = ['Dispatcher']
@@ -28,23 +28,21 @@ class Dispatcher:
         turns: says when which session's tasks run (see boxsession.scheduler.turns).
         overruns: finds operations that cannot be interrupted and take long.
         running: the task that runs now; read by the monitor's thread.
-        seconds: how long tasks may run, by the name of the setting; 0 for ever.
+        deadlines: how long tasks may run.
         has_ticked: whether the clock was looked at since the last statement of a batch began.
         began: when the turn that runs now began.
         looked: when the clock was last looked at in it.
     """
 
-    __slots__ = ('turns', 'overruns', 'running', 'seconds', 'has_ticked', 'began', 'looked', '_hits', '_event_loop',
-                 '_loop')
+    __slots__ = ('turns', 'overruns', 'running', 'deadlines', 'has_ticked', 'began', 'looked', '_event_loop', '_loop')
 
     def __init__(self, hits: Counter[str]):
-        self._hits = hits
         self._event_loop = EventLoop()
         self._loop = get_hub().loop
         self.turns = Turns(self._event_loop)
         self.overruns = Overruns()
         self.running: Task | None = None
-        self.seconds: dict[str, float] = {}
+        self.deadlines = Deadlines(hits, self.cancel)
         self.has_ticked = False
         self.began = self.looked = 0.0
 
@@ -198,6 +196,7 @@ class Dispatcher:
 
     def park(self, task: Task, seconds: float) -> bool:
         """Waits; True unless the task was cancelled before or meanwhile."""
+        deadlines = self.deadlines
         if task.host is not None:
             task.host.switching_out()       # may find that the client has left, and cancel
         if task.killed:
@@ -205,33 +204,14 @@ class Dispatcher:
         if seconds <= 0:
             self.yield_turn(task)
         else:
-            left = self.seconds_left(task) if self.seconds.get(task.limit) else seconds
+            left = deadlines.left(task) if deadlines.seconds.get(task.limit) else seconds
             self.wait(task, min(seconds, left))
             if left < seconds and not task.is_woken and not task.killed:
                 # A timer may come early, by as much as the loop's time is late: that is no reason to go on.
-                self.overdue(task)
-        if self.seconds.get(task.limit):
-            self.check_deadline(task)
+                deadlines.passed(task)
+        if deadlines.seconds.get(task.limit):
+            deadlines.check(task)
         return not task.killed
-
-    def seconds_left(self, task: Task) -> float:
-        """Until the task has run for as long as it may. Its time begins when this is first asked."""
-        now = time.monotonic()
-        if not task.deadline:
-            task.deadline, task.is_clean = now + self.seconds[task.limit], False
-        return task.deadline - now
-
-    def check_deadline(self, task: Task) -> None:
-        """Cancels the task, which has a limit, if it has run for longer than it may."""
-        if not task.killed and self.seconds_left(task) <= 0:
-            self.overdue(task)
-
-    def overdue(self, task: Task) -> None:
-        """Cancels the task, which has run for longer than it may."""
-        what = 'trigger' if task.limit == TRIGGERS else 'statement'
-        self._hits[task.limit] += 1
-        self.cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})',
-                    'timeout')
 
 
 def _interrupt_call(task: Task) -> None:
