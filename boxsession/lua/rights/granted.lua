@@ -1,0 +1,109 @@
+-- Calls of granted functions. What goes to one and comes back is copied.
+-- Needs: library/errors, rights/access, rights/views
+local internal = ...
+local raw, task, access = internal.raw, internal.task, internal.access
+local error, next, select, tostring, type = raw.error, raw.next, raw.select, raw.tostring, raw.type
+local gmatch = raw.gmatch
+local cdata = internal.cdata
+local deny, effective = access.deny, access.effective
+local is_view, target_of = internal.views.is_view, internal.views.target_of
+local globals = _G
+
+local DEEPEST = 100
+local function copied(value, copies, depth)
+    if is_view(value) then
+        value = target_of(value)
+    end
+    local kind = type(value)
+    if kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
+        return error('cannot pass a ' .. kind .. ' between a granted function and who calls it', 0)
+    elseif kind ~= 'table' then
+        return value
+    elseif copies[value] then
+        return copies[value]
+    elseif depth > DEEPEST then
+        return error('cannot pass a table nested deeper than ' .. DEEPEST, 0)
+    end
+    local copy = {}
+    copies[value] = copy
+    for key, item in next, value do
+        copy[copied(key, copies, depth + 1)] = copied(item, copies, depth + 1)
+    end
+    return copy
+end
+
+local function all_copied(copies, count, value, ...)
+    if count == 0 then
+        return
+    end
+    return copied(value, copies, 0), all_copied(copies, count - 1, ...)
+end
+
+local function results(ok, ...)
+    if ok then
+        return all_copied({}, select('#', ...), ...)
+    end
+    local problem = ...
+    if type(problem) == 'table' then
+        problem = copied(problem, {}, 0)
+    elseif type(problem) == 'function' or type(problem) == 'thread' or type(problem) == 'userdata' and not cdata[problem] then
+        problem = tostring(problem)
+    end
+    return error(problem, 0)
+end
+
+local function granted(name)
+    return access.rights(effective().uid).functions[name]
+end
+
+-- Restricted code acts for its own session only, and not from inside of what runs as somebody trusted.
+local is_foreign = access.is_foreign
+local function refuse()
+    return error('a function of a restricted session does nothing for others', 0)
+end
+
+local function guarded(func)
+    return function(...)
+        if is_foreign() then
+            return refuse()
+        end
+        return func(...)
+    end
+end
+
+local function find_global(name)
+    local found = globals
+    for word in gmatch(name, '[^.]+') do
+        if type(found) ~= 'table' then
+            return nil
+        end
+        found = found[word]
+    end
+    return found
+end
+
+local function call_granted(name, ...)
+    local as = granted(name)
+    if as == nil then
+        return deny('Execute', 'function', name)
+    end
+    local func = find_global(name)
+    if type(func) ~= 'function' then
+        return internal.raise('NO_SUCH_PROC', name)
+    end
+    local who = as or effective()
+    -- What it caught itself is not the caller's to see: it has a last error of its own.
+    return results(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true, diag = {}}, func,
+                                  all_copied({}, select('#', ...), ...)))
+end
+
+internal.call_granted = call_granted
+
+-- Refuses a function that was not granted.
+function internal.need_grant(name)
+    if granted(name) == nil then
+        return deny('Execute', 'function', name)
+    end
+end
+
+internal.granted = {granted = granted, guarded = guarded, refuse = refuse}

@@ -1,0 +1,251 @@
+-- The library as restricted code finds it: what is harmless, copied before any user's code has run, into tables that cannot
+-- be changed; so sessions share nothing that one of them could prepare for another.
+-- Needs: kernel/stdlib, library/errors, library/fiber, library/json, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
+local internal = ...
+local raw, access = internal.raw, internal.access
+local error, getmetatable, next, rawget, rawset, select, setmetatable, type = raw.error, raw.debug_getmetatable, raw.next,
+    raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.type
+local getfenv, getinfo, sub = raw.getfenv, raw.getinfo, raw.sub
+local views, guarded = internal.views, internal.granted.guarded
+local wrap, is_view, target_of, bare, no_write = views.wrap, views.is_view, views.target_of, views.bare, views.no_write
+local globals = _G
+local user_type = globals.type
+
+local library = {
+    string = {'byte', 'char', 'endswith', 'find', 'format', 'fromhex', 'gmatch', 'gsub', 'hex', 'len', 'ljust', 'lower',
+              'lstrip', 'match', 'rep', 'reverse', 'rjust', 'center', 'rstrip', 'split', 'startswith', 'strip', 'sub',
+              'upper'},
+    table = {'concat', 'copy', 'deepcopy', 'insert', 'maxn', 'move', 'new', 'remove', 'sort'},
+    math = {'abs', 'acos', 'asin', 'atan', 'atan2', 'ceil', 'cos', 'cosh', 'deg', 'exp', 'floor', 'fmod', 'frexp', 'huge',
+            'ldexp', 'log', 'log10', 'max', 'min', 'modf', 'pi', 'pow', 'rad', 'random', 'sin', 'sinh', 'sqrt', 'tan',
+            'tanh'},
+    os = {'clock', 'date', 'difftime', 'time'},
+    coroutine = {'create', 'isyieldable', 'resume', 'running', 'status', 'wrap', 'yield'},
+    bit = {'arshift', 'band', 'bnot', 'bor', 'bswap', 'bxor', 'lshift', 'rol', 'ror', 'rshift', 'tobit', 'tohex'},
+}
+for name, names in next, library do
+    local copy = {}
+    for index = 1, #names do
+        copy[names[index]] = globals[name][names[index]]
+    end
+    library[name] = copy
+end
+local basic = {}
+for _, name in raw.ipairs({'assert', 'error', 'ipairs', 'pairs', 'next', 'pcall', 'rawequal', 'select', 'tonumber',
+                           'tostring', 'unpack', 'xpcall', '_VERSION'}) do
+    basic[name] = globals[name]
+end
+local plain_next, plain_ipairs, plain_unpack, plain_concat = basic.next, basic.ipairs, basic.unpack, library.table.concat
+local plain_pairs = basic.pairs
+
+function basic.type(...)
+    if is_view((...)) then
+        return views.type_of((...))
+    end
+    return user_type(...)
+end
+
+local function step(view, key)
+    local target = target_of(view)
+    if type(target) ~= 'table' then
+        return nil
+    end
+    local found, value = next(target, bare(key))
+    return wrap(found, found), wrap(value, found)
+end
+
+function basic.next(...)
+    local list, key = ...
+    if is_view(list) then
+        return step(list, key)
+    end
+    return plain_next(...)
+end
+
+function basic.pairs(...)
+    local list = ...
+    if is_view(list) then
+        return step, list, nil
+    end
+    return plain_pairs(...)
+end
+
+local function step_by_number(view, number)
+    local value = view[number + 1]
+    if value ~= nil then
+        return number + 1, value
+    end
+end
+
+function basic.ipairs(...)
+    local list = ...
+    if is_view(list) then
+        return step_by_number, list, 0
+    end
+    return plain_ipairs(...)
+end
+
+-- A list of its own, of what a view shows.
+local function listed(view)
+    local list = {}
+    for index = 1, #view do
+        list[index] = view[index]
+    end
+    return list
+end
+
+function basic.unpack(...)
+    local list = ...
+    if is_view(list) then
+        return plain_unpack(listed(list), select(2, ...))
+    end
+    return plain_unpack(...)
+end
+
+function library.table.concat(...)
+    local list = ...
+    if is_view(list) then
+        return plain_concat(listed(list), select(2, ...))
+    end
+    return plain_concat(...)
+end
+
+-- Tables that cannot be changed, by what reads or writes them raw neither.
+local fixed = setmetatable({}, {__mode = 'k'})
+local function is_fixed(value)
+    return is_view(value) or type(value) == 'table' and fixed[value] ~= nil
+end
+for _, name in raw.ipairs({'insert', 'remove', 'sort', 'move'}) do
+    local change = library.table[name]
+    library.table[name] = function(...)
+        if is_fixed((...)) or is_fixed((select(5, ...))) then
+            return no_write()
+        end
+        return change(...)
+    end
+end
+
+function basic.rawget(list, key)
+    if is_view(list) then
+        return wrap(rawget(target_of(list), bare(key)), key)
+    elseif type(list) ~= 'table' then
+        return error("bad argument #1 to 'rawget' (table expected, got " .. type(list) .. ')', 2)
+    end
+    return rawget(list, key)
+end
+
+function basic.rawset(list, key, value)
+    if is_view(list) then
+        return no_write()
+    elseif type(list) ~= 'table' then
+        return error("bad argument #1 to 'rawset' (table expected, got " .. type(list) .. ')', 2)
+    elseif key == nil or key ~= key then
+        return error('table index is nil', 2)
+    end
+    return rawset(list, key, value)
+end
+basic.getmetatable, basic.setmetatable = internal.shadowing.getmetatable, internal.shadowing.setmetatable
+
+-- The methods of strings: for restricted code, those of the library as it was. From the first environment on.
+local strings = globals.string
+local methods = {}
+for name, func in next, library.string do
+    methods[name] = func
+end
+local environments = setmetatable({}, {__mode = 'k'})
+local BUILTIN = '=builtin/'
+
+-- A function of C (gsub, which looks into a table) or of this package (table.move, box.error.new) may be anybody's tool:
+-- whoever called it decides, and the library as it was is for who cannot be seen any more, behind a tail call.
+local function asks_for_restricted()
+    if not access.is_full() then
+        return true
+    end
+    local level = 3
+    while true do
+        local info = getinfo(level, 'S')
+        if not info then
+            return false
+        elseif info.what == 'tail' then
+            return true
+        elseif info.what ~= 'C' and sub(info.source, 1, #BUILTIN) ~= BUILTIN then
+            return environments[getfenv(level)] ~= nil
+        end
+        level = level + 1
+    end
+end
+
+local function find_method(_, key)
+    local restricted = environments[getfenv(2)]
+    if not restricted then
+        local info = getinfo(2, 'S')
+        restricted = (info.what == 'C' or sub(info.source, 1, #BUILTIN) == BUILTIN) and asks_for_restricted()
+    end
+    if restricted then
+        return methods[key]
+    end
+    return strings[key]
+end
+
+-- Modules that require() gives: what reads or computes, nothing that is set for all.
+local plain_modules = internal.modules
+local function module(name, names, reveals)
+    local functions = {}
+    for index = 1, #names do
+        local func = plain_modules[name][names[index]]
+        functions[names[index]] = reveals and function(...)
+            return func(internal.revealed(...))
+        end or func
+    end
+    return functions
+end
+for _, name in raw.ipairs({'create', 'wrap'}) do
+    library.coroutine[name] = guarded(library.coroutine[name])
+end
+local modules = {
+    fiber = module('fiber', {'sleep', 'yield', 'time', 'time64', 'clock', 'clock64'}),
+    json = module('json', {'encode', 'decode'}, true),
+    yaml = module('yaml', {'encode', 'decode'}, true),
+    uuid = module('uuid', {'new', 'str', 'fromstr', 'bin', 'frombin', 'is_uuid'}),
+    clock = module('clock', {'time', 'realtime', 'monotonic', 'time64', 'realtime64', 'monotonic64'}),
+}
+
+local function fix(list, set)
+    for key, value in next, list do
+        if type(value) == 'table' then
+            list[key] = fix(value)
+        end
+    end
+    local meta = getmetatable(list)
+    local front = setmetatable({}, {__metatable = false, __index = list, __newindex = set or no_write,
+                                    __call = meta and rawget(meta, '__call')})
+    fixed[front] = list
+    return front
+end
+
+local plain_rawset, plain_rawget = basic.rawset, basic.rawget
+function basic.rawset(list, key, value)
+    if type(list) == 'table' and fixed[list] then
+        return no_write()
+    end
+    return plain_rawset(list, key, value)
+end
+
+function basic.rawget(list, key)
+    return plain_rawget(type(list) == 'table' and fixed[list] or list, key)
+end
+
+local view_pairs = basic.pairs
+local function fixed_step(front, key)
+    return next(fixed[front], key)
+end
+function basic.pairs(...)
+    local list = ...
+    if type(list) == 'table' and fixed[list] then
+        return fixed_step, list, nil
+    end
+    return view_pairs(...)
+end
+
+internal.harmless = {basic = basic, library = library, modules = modules, fix = fix, environments = environments,
+                     find_method = find_method}

@@ -1,0 +1,151 @@
+-- What a user with read on universe sees of others' tables: views, userdata that give their content piece by piece, and
+-- refuse everything else.
+-- Needs: library/errors, rights/access, wire/tagged
+local internal = ...
+local raw, task, access = internal.raw, internal.task, internal.access
+local getmetatable, newproxy, next, rawget, select, setmetatable, type =
+    raw.debug_getmetatable, raw.newproxy, raw.next, raw.rawget, raw.select, raw.setmetatable, raw.type
+local cdata = internal.cdata
+local current, deny = task.current, access.deny
+local READ = access.READ
+local globals = _G
+
+local base = newproxy(true)
+local view_meta = getmetatable(base)
+local targets = setmetatable({}, {__mode = 'k'})        -- view -> {target, name}
+local views = setmetatable({}, {__mode = 'kv'})         -- target -> view, so that a thing is equal to itself
+
+local function wrap(value, name)
+    local kind = type(value)
+    if kind == 'table' or kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
+        local view = views[value]
+        if not view then
+            view = newproxy(base)
+            targets[view] = {value, type(name) == 'string' and name or '?'}
+            view = task.first(views, value, view)
+        end
+        return view
+    end
+    return value
+end
+
+local function is_view(value)
+    return type(value) == 'userdata' and targets[value] ~= nil
+end
+
+-- What a view shows, for who may still read it.
+local function target_of(view)
+    if access.rights(current().session.uid).level < READ then
+        return deny('Read', 'universe', '')
+    end
+    return targets[view][1]
+end
+
+local function bare(value)
+    if is_view(value) then
+        return targets[value][1]
+    end
+    return value
+end
+
+local function no_write()
+    return deny('Write', 'universe', '')
+end
+
+-- A field, as plain Lua finds it. A function that would compute it is not called.
+local function field(target, key)
+    for _ = 1, 100 do
+        if type(target) ~= 'table' then
+            return nil
+        end
+        local value = rawget(target, key)
+        if value ~= nil then
+            return value
+        end
+        local meta = target ~= globals and getmetatable(target)
+        target = type(meta) == 'table' and rawget(meta, '__index') or nil
+        if type(target) == 'function' then
+            return deny('Execute', 'function', '__index')
+        end
+    end
+end
+
+function view_meta.__index(view, key)
+    return wrap(field(target_of(view), bare(key)), key)
+end
+view_meta.__newindex = no_write
+view_meta.__metatable = false
+function view_meta.__call(view)
+    return deny('Execute', 'function', targets[view][2])
+end
+function view_meta.__len(view)
+    local target = target_of(view)
+    return type(target) == 'table' and #target or 0
+end
+function view_meta.__tostring(view)
+    return type(targets[view][1]) .. ': a view of ' .. targets[view][2]
+end
+
+-- What a view shows as plain data: no function of anybody's is called on the way, nor can it be afterwards.
+local function bare_copy(value, copies)
+    local kind = type(value)
+    if kind == 'table' then
+        local copy = copies[value]
+        if not copy then
+            copy = {}
+            copies[value] = copy
+            for key, item in next, value do
+                copy[bare_copy(key, copies)] = bare_copy(item, copies)
+            end
+        end
+        return copy
+    elseif kind == 'userdata' and not cdata[value] then
+        return 'userdata'
+    end
+    return value
+end
+
+-- Values as plain data, for what writes them: own tables say how they are shown before any view is looked into.
+local SHAPES = {list = {__serialize = 'seq'}, map = {__serialize = 'map'}, sequence = {__serialize = 'sequence'},
+                mapping = {__serialize = 'mapping'}}
+local function reveal(value, copies)
+    local resolved, kind, flow = value, nil, nil
+    if type(value) == 'table' then
+        resolved, kind, flow = internal.tagged.resolve(value)
+    end
+    if is_view(resolved) then
+        return bare_copy(target_of(resolved), copies)
+    elseif type(resolved) ~= 'table' then
+        return resolved
+    elseif copies[resolved] then
+        return copies[resolved]
+    end
+    local copy = {}
+    copies[resolved] = copy
+    for key, item in next, resolved do
+        copy[reveal(key, copies)] = reveal(item, copies)
+    end
+    if kind then
+        setmetatable(copy, SHAPES[kind == 'list' and (flow and 'list' or 'sequence') or flow and 'map' or 'mapping'])
+    end
+    return copy
+end
+
+local function revealed(copies, count, value, ...)
+    if count == 0 then
+        return
+    end
+    return reveal(value, copies), revealed(copies, count - 1, ...)
+end
+
+-- What a restricted session shows.
+function internal.revealed(...)
+    return revealed({}, select('#', ...), ...)
+end
+
+-- The type of what a view shows.
+local function type_of(view)
+    return type(targets[view][1])
+end
+
+internal.views = {wrap = wrap, is_view = is_view, target_of = target_of, bare = bare, no_write = no_write, type_of = type_of}
