@@ -2,13 +2,14 @@
 -- Tarantool 2.6, but that a fiber keeps its creator's session.
 --
 -- What is looked at and then waited for is done under task.lock(): no other task can change it in between.
--- Needs: kernel/objects, kernel/task, library/modules
-local internal, SPAWN, START, WAKE, CLOCK, LOG = ...
+-- Needs: kernel/task, library/modules, library/waiting
+local internal, SPAWN, START, CLOCK, LOG = ...
 local MONOTONIC, REALTIME = internal.contract.MONOTONIC, internal.contract.REALTIME
 local raw, task = internal.raw, internal.task
-local error, floor, newproxy, next, remove, select, setmetatable, sub, tostring, type, unpack = raw.error, raw.floor,
-    raw.newproxy, raw.next, raw.remove, raw.select, raw.setmetatable, raw.sub, raw.tostring, raw.type, raw.unpack
-local KILL = internal.KILL
+local error, floor, newproxy, next, select, setmetatable, sub, tostring, type, unpack = raw.error, raw.floor,
+    raw.newproxy, raw.next, raw.select, raw.setmetatable, raw.sub, raw.tostring, raw.type, raw.unpack
+local KILL, waiting = internal.KILL, internal.waiting
+local wait, wake, test_cancel, LONGEST = waiting.wait, waiting.wake, waiting.test_cancel, waiting.LONGEST
 
 local credentials = task.credentials
 local fiber = {}
@@ -17,76 +18,7 @@ internal.modules.fiber = fiber
 -- Records by fiber id: {fid, session, name, joinable, cancelled, finished, storage, ...}. A joinable one stays until joined.
 local fibers = {}
 
-local LONGEST = 1e9     -- seconds; a timer takes no infinity
-local FOREVER = LONGEST
-
-local DEAD, CANCELLED, NOT_JOINABLE = 'the fiber is dead', 'fiber is cancelled', 'the fiber is not joinable'
-
--- Waiting -------------------------------------------------------------------------------------------------------------
-
-local function test_cancel()
-    local me = task.current()
-    if me.cancelled then
-        return error(CANCELLED, 0)
-    end
-end
-
--- Waits in `queue` until waiter.done, for `seconds` at most, and says whether it is; raises when this fiber is cancelled.
--- Called under the lock, and leaves it.
-local withdraw
-local function wait(queue, waiter, seconds)
-    local me = task.current()
-    waiter.record = me
-    queue[#queue + 1] = waiter
-    local deadline = CLOCK[MONOTONIC] + seconds
-    local alive = true
-    while alive and not waiter.done and not me.cancelled do
-        local left = deadline - CLOCK[MONOTONIC]
-        if left <= 0 then
-            break
-        end
-        alive = task.park_locked(left)
-    end
-    if not waiter.done then
-        withdraw(queue, waiter)
-    end
-    task.unlock()
-    task.check()
-    return waiter.done == true
-end
-
-local function wake(record)
-    local _ = WAKE[record.fid]
-end
-
-local function timeout_of(value, usage)
-    if value == nil then
-        return FOREVER
-    end
-    if type(value) ~= 'number' or value < 0 or value ~= value then
-        return error(usage, 0)
-    end
-    return value > LONGEST and LONGEST or value
-end
-
--- Queues of waiters: first come, first served.
-function withdraw(queue, waiter)
-    for index = 1, #queue do
-        if queue[index] == waiter then
-            remove(queue, index)
-            return
-        end
-    end
-end
-
-local function serve_first(queue)
-    local waiter = remove(queue, 1)
-    if waiter then
-        waiter.done = true
-        wake(waiter.record)
-    end
-    return waiter
-end
+local DEAD, NOT_JOINABLE = 'the fiber is dead', 'the fiber is not joinable'
 
 -- Handles -------------------------------------------------------------------------------------------------------------
 
@@ -336,7 +268,7 @@ function fiber.join(...)
     task.lock()
     if not record.finished then
         record.joiners = record.joiners or {}
-        wait(record.joiners, {}, FOREVER)
+        wait(record.joiners, {}, LONGEST)
         test_cancel()
     else
         task.unlock()
@@ -421,180 +353,4 @@ end
 function internal.fiber_forget(record)
     record.finished = true
     fibers[record.fid] = nil
-end
-
--- Channels ------------------------------------------------------------------------------------------------------------
-
-local PUT_USAGE, GET_USAGE = 'usage: channel:put(var [, timeout])', 'usage: channel:get([timeout])'
-
-local channel, channel_meta, make_channel, channel_of = internal.class('fiber.channel')
-
-function channel_meta.__tostring(object)
-    return 'channel: ' .. #channel_of(object).items
-end
-
--- A channel that holds up to `size` messages; with none, each put waits for its get.
-function fiber.channel(size)
-    if size ~= nil and type(size) ~= 'number' then
-        return error('fiber.channel(size): bad arguments', 0)
-    end
-    size = floor(size or 0)
-    if size < 0 then
-        return error('fiber.channel(size): negative size', 0)
-    end
-    return make_channel({size = size, items = {}, readers = {}, writers = {}, closed = false})
-end
-
-function channel.put(...)
-    local count = select('#', ...)
-    if count < 2 and records[(...)] == nil and type((...)) ~= 'userdata' then
-        channel_of(...)
-    end
-    if count < 2 then
-        return error(PUT_USAGE, 0)
-    end
-    local state = channel_of(...)
-    local _, value, timeout = ...
-    local seconds = timeout_of(timeout, PUT_USAGE)
-    test_cancel()
-    task.lock()
-    if state.closed then
-        task.unlock()
-        return false
-    end
-    local item = {value = value}
-    local reader = serve_first(state.readers)
-    if reader then
-        reader.item = item
-        task.unlock()
-        return true
-    end
-    if #state.items < state.size then
-        state.items[#state.items + 1] = item
-        task.unlock()
-        return true
-    end
-    local waiter = {item = item}
-    wait(state.writers, waiter, seconds)
-    test_cancel()
-    return waiter.taken == true
-end
-
-function channel.get(...)
-    local _, timeout = ...
-    if select('#', ...) == 0 then
-        return error(GET_USAGE, 0)
-    end
-    local state = channel_of(...)
-    local seconds = timeout_of(timeout, GET_USAGE)
-    test_cancel()
-    task.lock()
-    local item = remove(state.items, 1)
-    local writer
-    if item or #state.writers > 0 then
-        writer = serve_first(state.writers)
-    end
-    if writer then
-        writer.taken = true
-        if item then
-            state.items[#state.items + 1] = writer.item
-        else
-            item = writer.item
-        end
-    end
-    if item or state.closed then
-        task.unlock()
-        return item and item.value
-    end
-    local waiter = {}
-    wait(state.readers, waiter, seconds)
-    if not waiter.item then
-        test_cancel()
-        return nil
-    end
-    return waiter.item.value
-end
-
-function channel.close(...)
-    local state = channel_of(...)
-    task.lock()
-    state.closed = true
-    state.items = {}
-    while serve_first(state.readers) do
-    end
-    while serve_first(state.writers) do
-    end
-    task.unlock()
-end
-
-function channel.is_closed(...)
-    return channel_of(...).closed
-end
-
-function channel.is_full(...)
-    local state = channel_of(...)
-    return #state.items >= state.size
-end
-
-function channel.is_empty(...)
-    return #channel_of(...).items == 0
-end
-
-function channel.count(...)
-    return #channel_of(...).items
-end
-
-function channel.size(...)
-    return channel_of(...).size
-end
-
-function channel.has_readers(...)
-    return #channel_of(...).readers > 0
-end
-
-function channel.has_writers(...)
-    return #channel_of(...).writers > 0
-end
-
--- Conditions ----------------------------------------------------------------------------------------------------------
-
-local WAIT_USAGE = 'usage: cond:wait([timeout])'
-
-local cond, cond_meta, make_cond, cond_of = internal.class('fiber.cond')
-
-function cond_meta.__tostring()
-    return 'cond'
-end
-
-function fiber.cond()
-    return make_cond({waiters = {}})
-end
-
--- Waits for a signal; says whether one came in time.
-function cond.wait(...)
-    if select('#', ...) == 0 then
-        return error(WAIT_USAGE, 0)
-    end
-    local state = cond_of(...)
-    local seconds = timeout_of((select(2, ...)), WAIT_USAGE)
-    test_cancel()
-    task.lock()
-    local signalled = wait(state.waiters, {}, seconds)
-    test_cancel()
-    return signalled
-end
-
-function cond.signal(...)
-    local state = cond_of(...)
-    task.lock()
-    serve_first(state.waiters)
-    task.unlock()
-end
-
-function cond.broadcast(...)
-    local state = cond_of(...)
-    task.lock()
-    while serve_first(state.waiters) do
-    end
-    task.unlock()
 end

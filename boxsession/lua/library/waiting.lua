@@ -1,0 +1,73 @@
+-- Waits of fibers in queues: first come, first served.
+-- Needs: kernel/task
+local internal, WAKE, CLOCK = ...
+local raw, task = internal.raw, internal.task
+local error, remove, type = raw.error, raw.remove, raw.type
+local MONOTONIC = internal.contract.MONOTONIC
+
+local LONGEST = 1e9     -- seconds; a timer takes no infinity
+
+local function test_cancel()
+    local me = task.current()
+    if me.cancelled then
+        return error('fiber is cancelled', 0)
+    end
+end
+
+local function withdraw(queue, waiter)
+    for index = 1, #queue do
+        if queue[index] == waiter then
+            remove(queue, index)
+            return
+        end
+    end
+end
+
+-- Waits in `queue` until waiter.done, for `seconds` at most, and says whether it is; raises when this fiber is cancelled.
+-- Called under the lock, and leaves it.
+local function wait(queue, waiter, seconds)
+    local me = task.current()
+    waiter.record = me
+    queue[#queue + 1] = waiter
+    local deadline = CLOCK[MONOTONIC] + seconds
+    local alive = true
+    while alive and not waiter.done and not me.cancelled do
+        local left = deadline - CLOCK[MONOTONIC]
+        if left <= 0 then
+            break
+        end
+        alive = task.park_locked(left)
+    end
+    if not waiter.done then
+        withdraw(queue, waiter)
+    end
+    task.unlock()
+    task.check()
+    return waiter.done == true
+end
+
+local function wake(record)
+    local _ = WAKE[record.fid]
+end
+
+local function timeout_of(value, usage)
+    if value == nil then
+        return LONGEST
+    end
+    if type(value) ~= 'number' or value < 0 or value ~= value then
+        return error(usage, 0)
+    end
+    return value > LONGEST and LONGEST or value
+end
+
+local function serve_first(queue)
+    local waiter = remove(queue, 1)
+    if waiter then
+        waiter.done = true
+        wake(waiter.record)
+    end
+    return waiter
+end
+
+internal.waiting = {wait = wait, wake = wake, serve_first = serve_first, timeout_of = timeout_of, test_cancel = test_cancel,
+                    LONGEST = LONGEST}
