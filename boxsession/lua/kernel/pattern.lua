@@ -7,6 +7,9 @@
 --
 -- Long stretches are walked by the C find, with one item that has no quantifier, over blocks of the text: so between
 -- two VM instructions there is never more than a block's work.
+--
+-- Longer than usual: the closures of a pattern share the text and the captures as upvalues, and a table between two
+-- files would be asked at each step of a match.
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
@@ -840,7 +843,7 @@ local function to_int(number)
     return (whole + 2^31) % 2^32 - 2^31
 end
 
--- Joins pieces[1..count]; guard.lua puts its own here, which lets others in.
+-- Joins pieces[1..count]; strings.lua puts its own here, which lets others in.
 function pattern.join(pieces, count)
     return concat(pieces, '', 1, count)
 end

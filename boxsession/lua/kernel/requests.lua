@@ -3,6 +3,9 @@
 -- request_main is the coroutine that Python drives: it takes (operation, name, arguments, sync) and gives back one string: '='
 -- and a list of the results, or '!' and a list {kind, code, message, access} of what it raised. Lists and numbers are as
 -- msgpack has them. Or it takes (BATCH, frames, '', the longest frame) and runs what it can of them: see run_batch().
+--
+-- Longer than usual: the way of a batch reads and writes frames in place, by locals; a call into another file would cost
+-- each request.
 -- Needs: kernel/evaluator, library/msgpack
 local internal, REASON, GIVE_BACK = ...
 local raw, task, access = internal.raw, internal.task, internal.access

@@ -4,6 +4,8 @@
 -- call that can switch, `current` is put back by the one function that calls it: block(). Cancelling is a flag that
 -- the ports and the count hook answer with, never a Python exception; here it becomes the KILL error, which no pcall
 -- of the user's can swallow.
+--
+-- Longer than usual: which task runs is one local variable, and all that sets it, or reads it behind a switch, is here.
 -- Needs: kernel/guard
 local internal, PARK, TICK, TURN, LET_IN, COLLECTED, CALL, MAKE_ROOM, KEEP_LIMIT, GIVE_ALL, HAS_ROOM = ...
 local raw = internal.raw

@@ -1,4 +1,6 @@
 -- msgpack to values and back: arguments and results of the binary protocol. What is long is interrupted as all of Lua is.
+--
+-- Longer than usual: the reader and the writer of one format stand side by side, so that they can be compared.
 -- Needs: library/extension, library/modules, wire/serializer, wire/tagged
 local internal = ...
 local raw = internal.raw

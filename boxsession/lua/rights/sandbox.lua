@@ -4,7 +4,7 @@
 --
 -- What acts in the name of who calls it refuses where others' code runs, which may have found a restricted session's
 -- function in a storage. What else makes it safe is in library.lua, views.lua, granted.lua and shadows.lua.
--- Needs: library/console, library/errors, library/log, library/msgpack, library/schema, library/sessions, rights/library
+-- Needs: library/console, library/errors, library/log, library/msgpack, library/schema, library/sessions, library/triggers, rights/library
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local error, getmetatable, next, rawget, rawset, select, setfenv, setmetatable, tostring, type =

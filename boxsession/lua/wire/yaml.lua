@@ -3,6 +3,8 @@
 -- Plain are numbers, booleans, nil, printable ASCII and tables of these, each met once. Anything else makes these functions
 -- answer nil, and leaves as a tagged string (tagged.lua) for the real emitter. Both ways must give the same bytes:
 -- tests/values/test_output.py holds them together.
+--
+-- Longer than usual: the writers of the styles call each other for each value, as locals.
 -- Needs: kernel/guard
 local internal = ...
 local raw = internal.raw

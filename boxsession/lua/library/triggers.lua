@@ -1,0 +1,101 @@
+-- The triggers of box.session.
+-- Needs: library/box
+local internal, LOG, packed_facts = ...
+local raw, task = internal.raw, internal.task
+local error, next, type = raw.error, raw.next, raw.type
+local box = _G.box
+
+-- Event name -> list of functions, newest first.
+local triggers = {on_connect = {}, on_disconnect = {}, on_auth = {}, on_access_denied = {}}
+
+local function is_callable_or_nil(value)
+    return value == nil or type(value) == 'function'
+end
+
+local function position_of(list, func)
+    for index = 1, #list do
+        if list[index] == func then
+            return index
+        end
+    end
+end
+
+local function changed_list(list, new, old)
+    local changed, at = {}, old and position_of(list, old)
+    if old and not at then
+        return error('trigger reset: Trigger is not found', 0)
+    end
+    if not at then
+        changed[1] = new
+    end
+    for index = 1, #list do
+        if index ~= at then
+            changed[#changed + 1] = list[index]
+        elseif new then
+            changed[#changed + 1] = new
+        end
+    end
+    return changed
+end
+
+-- Puts a list in the place of another; false where that is not there any more.
+local function replace(event, list, changed)
+    task.lock()
+    local is_there = triggers[event] == list
+    if is_there then
+        triggers[event] = changed
+    end
+    task.unlock()
+    return is_there
+end
+
+-- trigger() lists, trigger(new) adds, trigger(new, old) replaces, trigger(nil, old) deletes.
+local function trigger(event)
+    return function(...)
+        local new, old = ...
+        local list = triggers[event]
+        if not is_callable_or_nil(new) or not is_callable_or_nil(old) then
+            return error('trigger reset: incorrect arguments', 0)
+        end
+        if new == nil and old == nil then
+            local copy = {}
+            for index = 1, #list do
+                copy[index] = list[index]
+            end
+            return copy
+        end
+        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with. Where somebody
+        -- else was faster, it is done again.
+        while not replace(event, list, changed_list(list, new, old)) do
+            list = triggers[event]
+        end
+        if new then
+            return new
+        end
+    end
+end
+for event in next, triggers do
+    box.session[event] = trigger(event)
+end
+
+local none, are_off = {}, internal.unpack_value(packed_facts).triggers == false
+function internal.triggers(event)
+    return are_off and none or triggers[event]
+end
+
+-- on_connect: the first error ends it, and the session with it.
+function internal.run_on_connect()
+    internal.access.run_triggers('on_connect', true)
+end
+
+-- on_disconnect: each is run, whatever the others do; errors go to the log.
+function internal.run_on_disconnect(me)
+    local list = internal.triggers('on_disconnect')
+    for index = 1, #list do
+        local ok, message = task.run(me, internal.access.run_trigger, list[index])
+        if not ok then
+            local _ = LOG['report:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
+                          .. task.text_of(me, message)]
+        end
+    end
+end
