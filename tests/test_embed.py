@@ -89,6 +89,24 @@ def test_values_are_copied_both_ways(client):
     assert [1, 'two'] == client.value('same(setmetatable({}, {__serialize = function() return {1, "two"} end}))')
 
 
+def test_tables_are_copied_as_they_are_shown(client):
+    for word, kind in [('seq', 'list'), ('sequence', 'list'), ('map', 'dict'), ('mapping', 'dict')]:
+        assert [kind] == client.value(f'kinds(setmetatable({{1}}, {{__serialize = "{word}"}}))')
+    assert ['list', 'dict', 'list'] == client.value('kinds({[3] = 3}, {1, [1000] = 2}, {})')
+    assert ['a', 'a'] == client.value('local s = {"a"} s = same({s, s}) s[1][1] = "b" return {s[2][1], "a"}')
+    assert ['str'] == client.value('kinds("0x10")')
+    assert [1e15, 0.1, -2**53] == client.values('same(1e15), same(0.1), same(-2^53)')
+    client.reply('long = {} for i = 1, 5000 do long[i] = ("x"):rep(1000) end')
+    assert [5000000, 5000000] == client.values('#table.concat(same(long)), #same(("y"):rep(5e6))')
+
+
+def test_the_deepest_table_that_is_copied(client):
+    deep = 'local t = {} for _ = 2, %d do t = {t} end return #same(t)'
+    assert 1 == client.value(deep % 101)
+    assert 'contains itself' in client.error(deep % 102)
+    assert 'contains itself' in client.error((deep % 101).replace('{}', '{1}'))
+
+
 def test_exceptions_become_errors_with_type_and_message(client):
     assert "KeyError: 'k'" == client.error('fail("key")')
     assert 'ValueError: bad value' == client.error('fail("value")')

@@ -27,7 +27,7 @@ class Calls:
         self._functions: list[Callable] = []
 
     def describe(self, expose: Mapping[str, Any]) -> bytes:
-        """What to make of each name, packed for expose.lua. Plain values are copied now."""
+        """What to make of each name, packed for library/expose.lua. Plain values are copied now."""
         for name in expose:
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _KEYWORDS or name == 'session':
                 raise ValueError(f'cannot expose {name!r}: it is no name that Lua could use')

@@ -1,6 +1,6 @@
 """The packed string: how values travel between Lua, Python and the formatters, as one piece of bytes.
 
-It is written and read here for Python, and by boxsession/lua/wire/tagged.lua for Lua:
+It is written and read here for Python, and by boxsession/lua/wire/packed.lua for Lua. This is its grammar:
 
     N nil    Z box.NULL    t true    f false
     n<length>:<digits>      a number, already as text
@@ -13,7 +13,10 @@ It is written and read here for Python, and by boxsession/lua/wire/tagged.lua fo
 
     X                       the output was cut here, after a value
 
-In Lua output, a string in front of all values is what ends the document.
+Only what a formatter is to show has q and X; only what came in msgpack to a client has I and E.
+
+A tagged string is a packed one behind a byte that says what a formatter is to make of it (values/documents.py). In Lua
+output, a string in front of all values is what ends the document.
 """
 from __future__ import annotations
 
@@ -150,7 +153,7 @@ def _pausing(stream: Iterator[Token], pause: Callable[[], None]) -> Iterator[Tok
 
 
 def _scalar(mark: str, data: bytes) -> Any:
-    if mark == 's':
+    if mark in 'sq':
         try:
             return data.decode()
         except UnicodeDecodeError:
@@ -187,7 +190,7 @@ def _tree(token: Token, stream: Iterator[Token], scalar: Callable[[str, bytes], 
     if mark == '&':
         name = data
         mark, data = next(stream)
-    if mark == 'L':
+    if mark in 'Ll':
         items: list[Any] = []
         if name is not None:
             anchors[name] = items
@@ -196,7 +199,7 @@ def _tree(token: Token, stream: Iterator[Token], scalar: Callable[[str, bytes], 
                 break
             items.append(_tree(inner, stream, scalar, key, anchors))
         return items
-    if mark == 'M':
+    if mark in 'Mm':
         mapping: dict[Any, Any] = {}
         if name is not None:
             anchors[name] = mapping

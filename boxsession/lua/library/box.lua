@@ -10,7 +10,7 @@ local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type =
     raw.rawget, raw.rawset, raw.select, raw.setmetatable, raw.tonumber, raw.type
 local NULL = internal.NULL
 local current = task.current
-local facts = internal.unpack_value(packed_facts)
+local facts = internal.packed.value(packed_facts)
 internal.version = facts.version
 
 -- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
@@ -207,11 +207,11 @@ local started = raw.time()
 local information = {
     version = facts.version, pid = facts.pid, status = 'running', ro = false, package = 'boxsession',
     uptime = function() return raw.time() - started end,
-    listen = function() return internal.unpack_value(task.text(INFO, 'listen')) end,
-    sessions = function() return internal.unpack_value(task.text(INFO, 'sessions')) end,
-    memory = function() return {lua = internal.unpack_value(task.text(INFO, 'memory'))} end,
-    limits = function() return internal.unpack_value(task.text(INFO, 'limits')) end,
-    access = function() return internal.unpack_value(task.text(INFO, 'access')) end,
+    listen = function() return internal.packed.value(task.text(INFO, 'listen')) end,
+    sessions = function() return internal.packed.value(task.text(INFO, 'sessions')) end,
+    memory = function() return {lua = internal.packed.value(task.text(INFO, 'memory'))} end,
+    limits = function() return internal.packed.value(task.text(INFO, 'limits')) end,
+    access = function() return internal.packed.value(task.text(INFO, 'access')) end,
 }
 local function information_of(key)
     local value = information[key]
@@ -230,7 +230,7 @@ end
 
 -- The numbers of boxsession/operations/statistics.py; `net` is what Tarantool has under that name, but for rates.
 local function statistics()
-    return internal.unpack_value(task.text(INFO, 'statistics'))
+    return internal.packed.value(task.text(INFO, 'statistics'))
 end
 local function total(counted)
     return {total = counted.console + counted.binary}

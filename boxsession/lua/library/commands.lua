@@ -144,7 +144,7 @@ end
 
 -- The table (lua/commands.py) ------------------------------------------------------------------------------------------
 
-local built_in, of_program = internal.unpack_value(packed_commands), {}
+local built_in, of_program = internal.packed.value(packed_commands), {}
 local by_name = {}      -- and by alias
 
 local function index(list, names)
@@ -173,7 +173,7 @@ end
 function internal.take_commands()
     local packed = co_yield('')
     while true do
-        local list = internal.unpack_value(packed)
+        local list = internal.packed.value(packed)
         by_name = index(list, index(built_in, {}))
         of_program = list
         packed = co_yield('')
@@ -280,7 +280,7 @@ function internal.command(session, line)
     end
     need(command)
     if command.call then
-        return call_python(command.call, rest)
+        return call_python(command.call .. ':', rest)
     end
     local words = gmatch(rest or '', '%S+')
     return command.run(session, words(), words(), rest)

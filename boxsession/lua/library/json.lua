@@ -1,8 +1,8 @@
 -- The json module. Behaviour and messages: Tarantool 2.6.
--- Needs: library/modules, wire/serializer, wire/tagged
+-- Needs: library/modules, wire/serializer, wire/shape
 local internal = ...
 local raw = internal.raw
-local NULL, tagged, yaml_writer = internal.NULL, internal.tagged, internal.yaml
+local NULL, shape, yaml_writer = internal.NULL, internal.shape, internal.yaml
 local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring,
     type = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
@@ -64,9 +64,9 @@ local function encode_table(out, value, forced, depth, settings)
     end
     local length
     if forced == 'list' then
-        length = tagged.list_length(settings, value, true)
+        length = shape.list_length(settings, value, true)
     elseif forced ~= 'map' then
-        length = tagged.list_length(settings, value)
+        length = shape.list_length(settings, value)
     end
     local first = true
     out[#out + 1] = length and '[' or '{'
@@ -100,7 +100,7 @@ end
 function encode_value(out, value, depth, settings)
     local kind, forced = type(value), nil
     if (kind == 'table' or kind == 'userdata' and value ~= NULL) and settings.encode_load_metatables then
-        value, forced = tagged.resolve_object(value)
+        value, forced = shape.resolve_object(value)
         kind = type(value)
     end
     if kind == 'table' then

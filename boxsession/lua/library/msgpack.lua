@@ -1,11 +1,11 @@
 -- msgpack to values and back: arguments and results of the binary protocol. What is long is interrupted as all of Lua is.
 --
 -- Longer than usual: the reader and the writer of one format stand side by side, so that they can be compared.
--- Needs: library/extension, library/modules, wire/serializer, wire/tagged
+-- Needs: library/extension, library/modules, wire/serializer, wire/shape
 local internal = ...
 local raw = internal.raw
 local NULL, list_length = internal.NULL, internal.yaml.list_length
-local resolve, highest_index = internal.tagged.resolve, internal.tagged.highest_index
+local resolve, highest_index = internal.shape.resolve, internal.shape.highest_index
 local integer_of, object_of = internal.extension.integer, internal.extension.object
 local LIST_META, MAP_META = internal.array_mt, internal.map_mt
 local byte, char, concat, error, floor, format, frexp, getmetatable, huge, ldexp, next, rawget, select, setmetatable, sub, type =

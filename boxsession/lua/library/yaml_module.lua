@@ -1,8 +1,8 @@
 -- The yaml module. Behaviour and messages: Tarantool 2.6. The writers are yaml.lua and, for what it leaves, the emitter.
--- Needs: kernel/task, library/modules, wire/serializer, wire/tagged
+-- Needs: kernel/task, library/modules, wire/serializer, wire/packed
 local internal, FORMAT, DECODE = ...
 local raw = internal.raw
-local tagged, writer = internal.tagged, internal.yaml
+local packed, writer = internal.packed, internal.yaml
 local byte, error, find, gmatch, select, sub, type, unpack = raw.byte, raw.error, raw.find, raw.gmatch, raw.select, raw.sub,
     raw.type, raw.unpack
 local encodes_by_default, text = internal.encodes_by_default, internal.task.text
@@ -70,9 +70,9 @@ internal.serializer('yaml', function(yaml, settings)
             end
         end
         if encodes_by_default(settings) then
-            return tag .. (writer.value(value) or text(FORMAT, tagged.strict(value)))
+            return tag .. (writer.value(value) or text(FORMAT, packed.document(value)))
         end
-        return tag .. text(FORMAT, tagged.strict(value, settings))
+        return tag .. text(FORMAT, packed.document(value, settings))
     end
 
     -- The values of all documents in a text; with `tag_only` the tag that it declares.
@@ -90,8 +90,8 @@ internal.serializer('yaml', function(yaml, settings)
         end
         local answer = text(DECODE, document)
         local save = settings.decode_save_metatables
-        local values, count = internal.unpack_decoded(answer, 2, save and internal.array_mt, save and internal.map_mt,
-                                                      not settings.decode_invalid_numbers)
+        local values, count = packed.documents(answer, 2, save and internal.array_mt, save and internal.map_mt,
+                                                not settings.decode_invalid_numbers)
         if byte(answer, 1) == 33 then       -- '!'
             return error(values, 0)
         end

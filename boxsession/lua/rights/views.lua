@@ -1,6 +1,6 @@
 -- What a user with read on universe sees of others' tables: views, userdata that give their content piece by piece, and
 -- refuse everything else.
--- Needs: library/errors, rights/access, wire/tagged
+-- Needs: library/errors, rights/access, wire/shape
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local getmetatable, newproxy, next, rawget, select, setmetatable, type =
@@ -111,7 +111,7 @@ local SHAPES = {list = {__serialize = 'seq'}, map = {__serialize = 'map'}, seque
 local function reveal(value, copies)
     local resolved, kind, flow = value, nil, nil
     if type(value) == 'table' then
-        resolved, kind, flow = internal.tagged.resolve(value)
+        resolved, kind, flow = internal.shape.resolve(value)
     end
     if is_view(resolved) then
         return bare_copy(target_of(resolved), copies)

@@ -1,8 +1,8 @@
 -- Values to reply text, in the session's output mode: 'yaml', 'line' or 'block' (the two of Lua output).
--- Needs: wire/tagged
+-- Needs: wire/packed
 local internal, MOST = ...
 local raw = internal.raw
-local NULL, yaml, tagged = internal.NULL, internal.yaml, internal.tagged
+local NULL, yaml, packed = internal.NULL, internal.yaml, internal.packed
 local number_text, string_text, known_text = yaml.number_text, yaml.string_text, yaml.known_text
 local select, type = raw.select, raw.type
 
@@ -26,9 +26,9 @@ end
 -- What ends a push in Lua output, whatever console.eos() says.
 local PUSH_END = ';'
 
--- In Lua output what ends the document comes first, as a string of the tagged kind.
+-- In Lua output what ends the document comes first, as a packed string.
 local function lua_output(first, eos, values, count)
-    return tagged.values(first .. 's' .. #eos .. ':' .. eos, values, count, false, MOST[0])
+    return packed.reply(first .. 's' .. #eos .. ':' .. eos, values, count, false, MOST[0])
 end
 
 -- The reply to a statement that gave these values: a string, or a list of strings that follow one another. `style` is a session, or what has an `output` and an `eos` as it has.
@@ -51,11 +51,11 @@ function output.reply(style, ...)
                     return (text == '' and '---\n-' or '---\n- ') .. text .. '\n...\n'
                 end
             elseif kind == 'table' then
-                return checked(yaml.table(value)) or tagged.values(YAML_LIST, {value}, 1, true, MOST[0])
+                return checked(yaml.table(value)) or packed.reply(YAML_LIST, {value}, 1, true, MOST[0])
             end
         end
         local values = {...}
-        return checked(yaml.list(values, count)) or tagged.values(YAML_LIST, values, count, true, MOST[0])
+        return checked(yaml.list(values, count)) or packed.reply(YAML_LIST, values, count, true, MOST[0])
     end
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {...}, count)
 end
@@ -74,7 +74,7 @@ function output.error_reply(style, message)
             end
         end
         local values = {{error = message}}
-        return yaml.list(values, 1) or tagged.values(YAML_LIST, values, 1, true, MOST[0])
+        return yaml.list(values, 1) or packed.reply(YAML_LIST, values, 1, true, MOST[0])
     end
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
@@ -89,7 +89,7 @@ output.text = text
 function output.push(style, value)
     local mode = style.output
     if mode == 'yaml' then
-        return checked(yaml.value(value)) or text(tagged.values(YAML_ONE, {value}, 1, true, MOST[0]))
+        return checked(yaml.value(value)) or text(packed.reply(YAML_ONE, {value}, 1, true, MOST[0]))
     end
     return text(lua_output(mode == 'line' and LUA_LINE_ONE or LUA_BLOCK_ONE, PUSH_END, {value}, 1))
 end

@@ -1,7 +1,7 @@
 -- Plain documents as YAML, in one pass: what libyaml's emitter would write for them is simple enough to be known without it.
 --
 -- Plain are numbers, booleans, nil, printable ASCII and tables of these, each met once. Anything else makes these functions
--- answer nil, and leaves as a tagged string (tagged.lua) for the real emitter. Both ways must give the same bytes:
+-- answer nil, and leaves as a tagged string (packed.lua) for the real emitter. Both ways must give the same bytes:
 -- tests/values/test_output.py holds them together.
 --
 -- Longer than usual: the writers of the styles call each other for each value, as locals.

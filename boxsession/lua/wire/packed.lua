@@ -1,0 +1,408 @@
+-- The packed string on Lua's side: its one writer and its one reader. values/packed.py has its grammar, and is the other side.
+-- What a formatter is to show is written with aliases for tables that are met again, as Tarantool's serializer has them; what
+-- Python is to have is written as it is, or refused.
+-- Needs: wire/shape, wire/yaml
+local internal = ...
+local raw = internal.raw
+local NULL = internal.NULL
+local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
+local LONG = internal.yaml.LONG
+local resolve, highest_index, list_length_by = internal.shape.resolve, internal.shape.highest_index, internal.shape.list_length
+local concat, error, find, format, ipairs, next, rawget, select = raw.concat, raw.error, raw.find, raw.format, raw.ipairs,
+    raw.next, raw.rawget, raw.select
+local setmetatable, sub, tonumber, tostring, type = raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
+local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
+
+local packed = {}
+internal.packed = packed
+
+-- Writer --------------------------------------------------------------------------------------------------------------
+--
+-- `out` is a list of pieces, and says how to write: `left`, the bytes that may still come; `seen`, the tables to look for
+-- aliases in, and `named`, how many have names; `settings`, a serializer's; `sparse_max`, up to where any list is one;
+-- `strict`, where what has no form is an error; `depth`, where Python is to have the values: so many tables are open.
+
+-- What is written is put together now and then: the pieces of a large value would take many times its room. The result is
+-- a list of strings of about PIECE_BYTES or more, since joining them at the end would keep the others waiting; for the same
+-- reason a longer text is one of them as it is.
+local PIECES, PIECE_BYTES, UNLIMITED = 4096, 2^20, 2^52
+local function new(first, most)
+    return {first, left = most, put_at = most - PIECE_BYTES}
+end
+
+local function put_together(out)
+    local joined = out.joined or {}
+    out.joined = joined
+    joined[#joined + 1] = concat(out)
+    for index = #out, 1, -1 do
+        out[index] = nil
+    end
+    out.put_at = out.left - PIECE_BYTES
+end
+
+local function text_of(out)
+    if not out.joined then
+        return concat(out)
+    end
+    put_together(out)
+    return internal.concat(out.joined)
+end
+
+-- A string, or a list of strings that follow one another.
+local function pieces_of(out)
+    if not out.joined then
+        return concat(out)
+    end
+    put_together(out)
+    local pieces, between, size = {}, {}, 0
+    for _, piece in ipairs(out.joined) do
+        if size > 0 and (#piece > PIECE_BYTES or size > PIECE_BYTES) then
+            pieces[#pieces + 1] = concat(between)
+            between, size = {}, 0
+        end
+        if #piece > PIECE_BYTES then
+            pieces[#pieces + 1] = piece
+        else
+            between[#between + 1] = piece
+            size = size + #piece
+        end
+    end
+    if size > 0 then
+        pieces[#pieces + 1] = concat(between)
+    end
+    return pieces
+end
+
+-- Marks the tables that are reached more than once, by raw content as Tarantool does: what __serialize makes is not
+-- looked into.
+local function find_references(value, seen)
+    if type(value) ~= 'table' then
+        return
+    end
+    local met = seen[value]
+    if met ~= nil then
+        seen[value] = true
+        return
+    end
+    seen[value] = false
+    for key, item in next, value do
+        find_references(item, seen)
+        find_references(key, seen)
+    end
+end
+
+local write
+
+local function write_text(out, mark, text)
+    local count = #out
+    out.left = out.left - #text - 6
+    out[count + 1], out[count + 2], out[count + 3] = mark, #text, ':'
+    if #text > PIECE_BYTES then
+        put_together(out)
+        out.joined[#out.joined + 1] = text
+        return
+    end
+    out[count + 4] = text
+    if out.left < out.put_at then
+        put_together(out)
+    end
+end
+
+local function length_of(out, value, kind)
+    if kind == 'map' then
+        return nil
+    elseif out.settings then
+        return list_length_by(out.settings, value, kind == 'list')
+    end
+    local length = list_length(value, out.sparse_max)
+    if kind == 'list' and length == nil then
+        return highest_index(value)
+    end
+    return length
+end
+
+-- What Python is to have may be so deep.
+local DEEPEST = 100
+
+local function write_table(out, value, kind, flow)
+    local seen, depth = out.seen, out.depth
+    local anchor = seen and seen[value]
+    if anchor then
+        if anchor == true then
+            -- Referenced more than once and met for the first time: it gets the next number for its name.
+            anchor = out.named
+            out.named = anchor + 1
+            seen[value] = anchor + 1
+            write_text(out, '&', anchor .. '')
+        else
+            write_text(out, '*', (anchor - 1) .. '')
+            return
+        end
+    else
+        out.left = out.left - 2
+    end
+    if depth then
+        if depth >= DEEPEST and next(value) ~= nil then
+            return error('cannot pass a table that contains itself (or is deeper than ' .. DEEPEST .. ')', 0)
+        end
+        out.depth = depth + 1
+    end
+    local length = length_of(out, value, kind)
+    if length then
+        out[#out + 1] = flow and 'l' or 'L'
+        for index = 1, length do
+            if out.left < 0 then
+                break
+            end
+            write(out, rawget(value, index))
+            if #out > PIECES then
+                put_together(out)
+            end
+        end
+    else
+        out[#out + 1] = flow and 'm' or 'M'
+        for key, item in next, value do
+            if out.left < 0 then
+                break
+            end
+            write(out, key)
+            write(out, item)
+            if #out > PIECES then
+                put_together(out)
+            end
+        end
+    end
+    out[#out + 1] = length and ']' or '}'
+    out.depth = depth
+end
+
+local function number_by(settings, value)
+    if not settings.encode_invalid_numbers and (value ~= value or value == raw.huge or value == -raw.huge) then
+        return error('number must not be NaN or Inf', 0)
+    end
+    return internal.yaml.number_with_digits(value, settings.encode_number_precision)
+end
+
+-- Functions, coroutines and objects. An object's __serialize is asked, and what it raises is shown in its place.
+local function write_object(out, value)
+    if out.depth then
+        return error('cannot pass a ' .. type(value) .. ' to Python', 0)
+    end
+    local digits = type(value) == 'userdata' and internal.extension.number(value)
+    if digits then
+        return write_text(out, 'n', digits)
+    end
+    local meta = type(value) == 'userdata' and getmetatable(value)
+    local serialize = meta and rawget(meta, '__serialize')
+    if serialize then
+        local _, shown = raw.pcall(serialize, value)
+        out.left = out.left - 2
+        return write(out, shown)
+    end
+    local settings = out.settings
+    if settings and settings.encode_invalid_as_nil and not settings.encode_use_tostring then
+        return write(out, NULL)
+    end
+    if out.strict and not (settings and settings.encode_use_tostring) then
+        return error("unsupported Lua type '" .. type(value) .. "'", 0)
+    end
+    write_text(out, 's', tostring(value))
+end
+
+function write(out, value)
+    local name, settings, kind, flow = type(value), out.settings, nil, nil
+    if name == 'table' and not (settings and not settings.encode_load_metatables) then
+        value, kind, flow = resolve(value)
+        name = type(value)
+    end
+    if name == 'table' then
+        return write_table(out, value, kind, flow)
+    elseif name == 'string' then
+        -- A long one is looked at in pieces, in Python.
+        return write_text(out, not out.depth and #value <= LONG and is_numeric(value) and 'q' or 's', value)
+    elseif name == 'number' then
+        return write_text(out, 'n', out.depth and format('%.17g', value) or settings and number_by(settings, value)
+                                    or number_text(value))
+    end
+    local mark = name == 'boolean' and (value and 't' or 'f') or value == nil and 'N' or value == NULL and 'Z'
+    if not mark then
+        return write_object(out, value)
+    end
+    out.left = out.left - 2
+    out[#out + 1] = mark
+end
+
+-- A value for which others need not stand back: what it raises is shown in its place, as Lua output does.
+local LUA_SPARSE_MAX = 100000
+local FAILED = 'console: exception while formatting output: "%s"'
+local function write_one(out, value)
+    out.seen, out.named = {}, 0
+    find_references(value, out.seen)
+    write(out, value)
+end
+local function write_alone(out, value)
+    local own = new(nil, out.left)
+    own.sparse_max = LUA_SPARSE_MAX
+    local ok, message = internal.task.protected(write_one, own, value)
+    if ok then
+        out.left = own.left
+        if own.joined then
+            put_together(own)
+            put_together(out)
+            for _, piece in ipairs(own.joined) do
+                out.joined[#out.joined + 1] = piece
+            end
+        else
+            out[#out + 1] = text_of(own)
+        end
+    else
+        message = (type(message) == 'string' or type(message) == 'number') and message or ''
+        write_one(out, {error = raw.format(FAILED, message)})
+    end
+end
+
+-- For the formatters. `first` says how the string is meant; then the values, one after the other. Gives what pieces_of()
+-- does. What is over `most` bytes is cut behind a value, and marked.
+function packed.reply(first, values, count, together, most)
+    local out = new(first, most)
+    if together then
+        out.seen, out.named = {}, 0
+        for index = 1, count do
+            find_references(values[index], out.seen)
+        end
+    end
+    for index = 1, count do
+        if together then
+            write(out, values[index])
+        else
+            write_alone(out, values[index])
+        end
+        if out.left < 0 then
+            out[#out + 1] = 'X'
+            break
+        end
+    end
+    return pieces_of(out)
+end
+
+-- For a formatter: a single value as a document, where what has no form of its own is an error, but by a serializer's
+-- settings.
+function packed.document(value, settings)
+    local out = new('\2', UNLIMITED)
+    out.strict, out.settings, out.seen, out.named = true, settings, {}, 0
+    find_references(value, out.seen)
+    write(out, value)
+    return text_of(out)
+end
+
+-- For Python: `first`, and the list of the other arguments.
+function packed.list(first, ...)
+    local out = {first, 'L', left = UNLIMITED, put_at = UNLIMITED - PIECE_BYTES, depth = 0}
+    for index = 1, select('#', ...) do
+        write(out, (select(index, ...)))
+    end
+    out[#out + 1] = ']'
+    return text_of(out)
+end
+
+-- Reader --------------------------------------------------------------------------------------------------------------
+--
+-- By mark: gives the value whose mark stands in front of `at`, and the position behind it. A text of documents has a
+-- `context`: its named tables, the metatables that its lists and maps get, and whether nan and inf are refused. `name` is
+-- that of the value, if it has one.
+
+local readers = {}
+
+local function read_text(text, at)
+    local colon = find(text, ':', at, true)
+    local stop = colon + tonumber(sub(text, at, colon - 1))
+    return sub(text, colon + 1, stop), stop + 1
+end
+readers.s, readers.q = read_text, read_text
+
+function readers.n(text, at, context)
+    local digits
+    digits, at = read_text(text, at)
+    local number = tonumber(digits)
+    if context and context.finite and (number ~= number or number == raw.huge or number == -raw.huge) then
+        return error('number must not be NaN or Inf', 0)
+    end
+    return number, at
+end
+
+function readers.t(_, at)
+    return true, at
+end
+
+function readers.f(_, at)
+    return false, at
+end
+
+function readers.N(_, at)
+    return nil, at
+end
+
+function readers.Z(_, at)
+    return NULL, at
+end
+
+function readers.L(text, at, context, name)
+    local list, count = {}, 0
+    if name then
+        context.anchors[name] = list
+    end
+    local mark = sub(text, at, at)
+    while mark ~= ']' do
+        count = count + 1
+        list[count], at = readers[mark](text, at + 1, context)
+        mark = sub(text, at, at)
+    end
+    return context and setmetatable(list, context.list_meta) or list, at + 1
+end
+
+function readers.M(text, at, context, name)
+    local map = {}
+    if name then
+        context.anchors[name] = map
+    end
+    local mark = sub(text, at, at)
+    while mark ~= '}' do
+        local key, value
+        key, at = readers[mark](text, at + 1, context)
+        value, at = readers[sub(text, at, at)](text, at + 1, context)
+        if key ~= nil and key == key then
+            map[key] = value
+        end
+        mark = sub(text, at, at)
+    end
+    return context and setmetatable(map, context.map_meta) or map, at + 1
+end
+readers.l, readers.m = readers.L, readers.M
+
+readers['&'] = function(text, at, context)
+    local name, value
+    name, at = read_text(text, at)
+    value, at = readers[sub(text, at, at)](text, at + 1, context, name)
+    context.anchors[name] = value
+    return value, at
+end
+
+readers['*'] = function(text, at, context)
+    local name
+    name, at = read_text(text, at)
+    return context.anchors[name], at
+end
+
+-- The value that begins at `at`.
+function packed.value(text, at)
+    at = at or 1
+    return (readers[sub(text, at, at)](text, at + 1))
+end
+
+-- What yaml.decode() was answered, from `at` on: a list of the values of all documents (itself without a metatable), and
+-- how many; or a string. A metatable may be false, for none.
+function packed.documents(text, at, list_meta, map_meta, finite)
+    local context = {anchors = {}, list_meta = list_meta or nil, map_meta = map_meta or nil, finite = finite}
+    local values = readers[sub(text, at, at)](text, at + 1, context)
+    return values, type(values) == 'table' and #values or 1
+end
