@@ -1,6 +1,7 @@
 """What a hostile or unlucky client does: nobody else notices, nothing is left behind."""
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import gevent
@@ -214,6 +215,35 @@ class TestWhatAnAttackerFound:
         client.send('\x03')
         assert b'error' in client.document()
         assert [2] == client.values('1 + 1')
+
+    def test_sessions_that_end_where_there_is_no_memory(self, console, connect, caplog, tmp_path):
+        path = tmp_path / 'audit.jsonl'
+        served = console(audit={'file': str(path)}, limits={'lua_memory_bytes': 1 << 24})
+        client = connect(served)
+        client.reply("""ENDED = {} for i = 1, 200 do ENDED[i] = 0 end
+            local function ended()
+                ENDED[box.session.id()] = ENDED[box.session.id()] + 1 require('fiber').sleep(0.001)
+                local held = {{}, ('x'):rep(3000) .. box.session.id()}
+            end
+            box.session.on_disconnect(ended) box.session.on_disconnect(function() ended() end)""".replace('\n', ' '))
+        for filling in ('{HELD}', "('x'):rep(100) .. i", "'x' .. i"):
+            client.reply(f'HELD = HELD or {{}} for i = 1, 1e7 do HELD[#HELD + 1] = {filling} end')
+        others = [connect(served) for _ in range(100)]
+        for other in others:
+            other.send('1\n')
+        for number, other in enumerate(others):
+            (other.reset if number % 2 else other.close)()
+        with gevent.Timeout(20):
+            while len(served.sessions) > 1:
+                gevent.sleep(0.01)
+        client.reply('HELD = nil')
+        client.reply('collectgarbage()')
+        assert 100 == client.value('local n = 0 for i = 2, 101 do n = n + (ENDED[i] == 2 and 1 or 0) end return n')
+        assert 'failed' not in caplog.text
+        assert 'on_disconnect trigger of session 101 raised: not enough memory' in caplog.text
+        reasons = {entry['reason'] for entry in map(json.loads, path.read_text().splitlines()) if entry['event'] == 'end'}
+        assert 'failed' not in reasons and all('the client left' == reason or 'connection lost' in reason
+                                               for reason in reasons)
 
     @pytest.mark.parametrize('statement', [
         "local s = ('x'):rep(5e7) while true do s:upper() end", 'while true do local x = (""):rep(2^28) end',

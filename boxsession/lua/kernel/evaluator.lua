@@ -283,6 +283,7 @@ local function perform(me, operation, text)
         out = ok and '' or out
     elseif operation == DISCONNECT then
         raw.pcall(internal.run_on_disconnect, me)
+        task.lift_limit()
         internal.session_end(me.session)
         internal.fiber_forget(me)
         return ''

@@ -89,13 +89,19 @@ function internal.run_on_connect()
 end
 
 -- on_disconnect: each is run, whatever the others do; errors go to the log.
+local function report_trigger(me, problem)
+    task.make_room(problem == internal.OUT_OF_MEMORY)
+    local message = task.text_of(me, problem)
+    task.lift_limit()
+    local _ = LOG['report:on_disconnect trigger of session ' .. me.session.id .. ' raised: ' .. message]
+end
 function internal.run_on_disconnect(me)
     local list = internal.triggers('on_disconnect')
     for index = 1, #list do
-        local ok, message = task.run(me, internal.access.run_trigger, list[index])
+        local ok, problem = task.run(me, internal.access.run_trigger, list[index])
         if not ok then
-            local _ = LOG['report:on_disconnect trigger of session ' .. me.session.id .. ' raised: '
-                          .. task.text_of(me, message)]
+            raw.pcall(report_trigger, me, problem)
+            me.keeps_limit = true           -- the next one's user code is to find it in its place
         end
     end
 end
