@@ -115,10 +115,12 @@ class UserServices:
             return {}
         return {'uid': user.id, 'user': user.name}
 
-    def become(self, uid: int, has_logged_in: bool) -> None:
-        """The calling session is another user's from now on."""
+    def become(self, uid: int, name: str, has_logged_in: bool) -> None:
+        """The calling session is another user's from now on, unless that one was dropped meanwhile."""
         session = caller()
-        user = self._running.accounts.access.users[uid]
+        user = self._running.accounts.access.users.get(uid)
+        if user is None or user.name != name:
+            raise ClientError('NO_SUCH_USER', name)
         log.info('session %d of %s is now of %s', session.id, session.user, user.name)
         session.user, session.uid = user.name, uid
         if has_logged_in:

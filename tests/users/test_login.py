@@ -115,6 +115,14 @@ class TestLogin:
         assert 'not today' == second.error('\\login ops pass word')
         assert 'guest' == second.value('box.session.user()')
 
+    @pytest.mark.parametrize('then', ['', "box.schema.user.create('other')"])
+    def test_who_is_dropped_meanwhile(self, start, init, connect, then):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS + f"""
+            box.session.on_auth(function() box.schema.user.drop('ops') {then} end)"""))
+        client = connect(served)
+        assert "User 'ops' is not found" == client.error('\\login ops pass word')
+        assert ['guest', 'guest'] == client.values('box.session.user(), box.session.effective_user()')
+
     def test_the_password_is_nowhere(self, start, init, connect, caplog, tmp_path):
         served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'],
                        config={**init(OPS), 'audit': {'file': str(tmp_path / 'audit')}})

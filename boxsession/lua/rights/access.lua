@@ -234,7 +234,7 @@ function session.euid()
 end
 
 local function become_here_and_there(record, uid, user, has_logged_in)
-    become(uid, has_logged_in)
+    become(uid, user, has_logged_in)
     if has_logged_in then
         record.login = uid
     end
