@@ -518,6 +518,21 @@ class TestLimitsAndFaults:
         assert 'not enough memory' == client.eval("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end")
         assert [1] == client.eval('return 1')
 
+    @pytest.mark.parametrize('filled', ['return', 'raised'])
+    def test_an_error_that_fills_the_memory(self, start, connect, filled):
+        client = connect(start(limits={'lua_memory_bytes': 1 << 24}))
+        client.eval("""TEXT, HELD = ('y'):rep(50000), {}
+            function fill()
+                for size = 4, 0, -1 do
+                    while pcall(function() HELD[#HELD + 1] = ('x'):rep(10^size) .. #HELD end) do end
+                end
+            end
+            PROBLEM = setmetatable({}, {__tostring = function() fill() return TEXT end})""")
+        answer = client.eval('error(PROBLEM)' if filled == 'return' else 'fill() error(TEXT, 0)')
+        assert answer in ('y' * 50000, 'not enough memory', 'an error that cannot be shown')
+        client.eval('HELD = nil')
+        assert [1] == client.eval('return 1')
+
     def test_a_result_that_is_too_long(self, start, connect):
         client = connect(start(limits={'output_bytes': 5000}))
         assert 'the result is too long: more than 5000 bytes' in client.eval("return ('x'):rep(6000)")

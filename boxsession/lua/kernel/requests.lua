@@ -177,6 +177,7 @@ local function failure(me, value)
         message = internal.strip_position(value)
     else
         message = task.text_of(me, value)
+        task.lift_limit()
     end
     me.failed = shortened(message)
     return '!' .. encode_list('LuajitError', PROC_LUA, me.failed, {})
