@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from boxsession.base.redaction import STATEMENT_BYTES, redacted_arguments
+from boxsession.base.redaction import STATEMENT_BYTES, redacted, redacted_arguments
 from boxsession.base.session import Session
 from boxsession.lua.requests import Requests
 from boxsession.protocol import iproto
@@ -13,17 +13,36 @@ from boxsession.protocol.iproto import Request
 from boxsession.sessions.common import Common
 from boxsession.values.msgpack import first_string, source_of
 
-__all__ = ['PROC_LUA', 'Answers']
+__all__ = ['PROC_LUA', 'Answers', 'recorded']
 
 PROC_LUA = 32
 _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 36, 48, 20
 # Clients read the schema when they connect: there is none.
 _SCHEMA_SPACES = range(272, 400)
 _OPERATIONS = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL_16}
-_KINDS = {Requests.EVAL: 'eval', Requests.CALL: 'call', Requests.CALL_16: 'call'}
+_KINDS = {iproto.EVAL: 'eval', iproto.CALL: 'call', iproto.CALL_16: 'call'}
+_CONSOLE_KIND = 'console.eval'
 # What clients of consoles evaluate, with the statement as its argument.
 _CONSOLE_EVAL = b"return require('console').eval(...)"
 _NO_ARGUMENTS = b'\x90'
+
+
+def _asked_for(request: Request, pause: Callable[[], None] = lambda: None) -> tuple[bytes, dict[str, str]]:
+    """What a request asks for, and what else the audit file has of that."""
+    name, arguments, kind = request.name, request.arguments, _KINDS[request.type]
+    if kind == 'eval' and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
+        # How clients of consoles send a statement: that is what was asked for.
+        return statement, {'kind': _CONSOLE_KIND}
+    if arguments == _NO_ARGUMENTS:
+        return name, {'kind': kind}
+    source = source_of(arguments, STATEMENT_BYTES)
+    return name, {'kind': kind, 'arguments': redacted_arguments(name, source, arguments, pause=pause)}
+
+
+def recorded(request: Request) -> dict[str, str]:
+    """A request that has not ended, as the audit file has it."""
+    name, fields = _asked_for(request)
+    return {'statement': redacted(name), **fields}
 
 
 class Runner(Protocol):
@@ -31,11 +50,12 @@ class Runner(Protocol):
 
     Attributes:
         requests: has them run in Lua.
-        sync, name: number and name of the request under way.
+        request, sync, name: the request under way, its number and name.
         is_pausing: others have their turns, and the worker has nothing yet that they could go on behind.
     """
 
     requests: Any
+    request: Request | None
     sync: int
     name: bytes | None
     is_pausing: bool
@@ -81,37 +101,31 @@ class Answers:
         if audit is not None and audit.refuses:
             return iproto.error(sync, PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                 '(audit.required)', 'LuajitError')
-        runner.sync, runner.name = sync, request.name
+        runner.request, runner.sync, runner.name = request, sync, request.name
         user, began = self._session.user, time.monotonic() if audit is not None else 0.0
         try:
             reply = runner.requests.run(operation, request.name, request.arguments, iproto.packed(sync))
         except BaseException as error:          # the client is gone, or the server ends
             if audit is not None:
-                self._record(operation, request, user, f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
+                self._record(request, user, f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
             raise
         finally:
-            runner.name = None
+            runner.request = runner.name = None
         answer, problem = self.of_reply(request, reply)
-        if audit is not None and not self._record(operation, request, user, problem, began):
+        if audit is not None and not self._record(request, user, problem, began):
             return iproto.error(sync, PROC_LUA, 'the request ran, but the audit file cannot be written (audit.required)',
                                 'LuajitError')
         return answer
 
-    def _record(self, operation: int, request: Request, user: str, problem: bytes, began: float,
-                may_pause: bool = True) -> bool:
+    def _record(self, request: Request, user: str, problem: bytes, began: float, may_pause: bool = True) -> bool:
         """Records a request: what it asked for, with its arguments, and how that ended."""
-        runner, name, arguments = self._runner, request.name, request.arguments
-        seconds, fields = time.monotonic() - began, {'kind': _KINDS[operation]}
+        runner, seconds = self._runner, time.monotonic() - began
         pause: Callable[[], None] = self._common.dispatcher.let_others_in if may_pause else lambda: None
         runner.is_pausing = True                # others have their turns while a long one is looked through
         try:
-            if operation == Requests.EVAL and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
-                # How clients of consoles send a statement: that is what was asked for.
-                name, arguments, fields = statement, _NO_ARGUMENTS, {'kind': 'console.eval'}
-                problem = problem or (runner.requests.eval_error() if may_pause else b'')
-            if arguments != _NO_ARGUMENTS:
-                fields['arguments'] = redacted_arguments(
-                    name, source_of(arguments, STATEMENT_BYTES), arguments, pause=pause)
+            name, fields = _asked_for(request, pause)
+            if fields['kind'] == _CONSOLE_KIND and may_pause:
+                problem = problem or runner.requests.eval_error()
             return self._common.recorder.statement(self._session, user, name, problem, seconds, pause, **fields)
         finally:
             runner.is_pausing = False

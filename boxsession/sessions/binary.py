@@ -188,6 +188,9 @@ class BinaryConnection(Connection):
     def _under_way(self) -> bytes | None:
         return self._workers.under_way()
 
+    def _asked_for(self) -> list[dict[str, str]]:
+        return self._workers.asked_for()
+
     def _cancel_running(self, reason: str) -> None:
         self._workers.cancel(reason)
         super()._cancel_running(reason)

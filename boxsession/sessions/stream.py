@@ -286,6 +286,13 @@ class Connection:
 
     def audit_changed(self) -> None:
         """There is an audit file now, or none any more."""
+        if self._common.audit is not None:
+            for asked in self._asked_for():
+                self._common.audit.event('running', self.session, **asked)
+
+    def _asked_for(self) -> list[dict[str, str]]:
+        """The statements that run, as the audit file has them."""
+        return [] if self._running is None else [{'statement': redacted(self._running)}]
 
 
 def shown(statement: bytes) -> str:

@@ -18,7 +18,7 @@ from boxsession.base.session import Session, enter_session
 from boxsession.protocol import iproto
 from boxsession.protocol.iproto import NEED_DATA, BadFrame, BadRequest, Event, IprotoProtocol, Request
 from boxsession.scheduler.turns import Account
-from boxsession.sessions.answers import Answers
+from boxsession.sessions.answers import Answers, recorded
 from boxsession.sessions.binary_output import BinaryOutput
 from boxsession.sessions.common import Common
 from boxsession.sessions.input import Input
@@ -123,6 +123,10 @@ class Workers:
         """A request that runs, by its expression or function."""
         return next((worker.name for worker in self.busy if worker.name is not None), None)
 
+    def asked_for(self) -> list[dict[str, str]]:
+        """The requests that run, as the audit file has them."""
+        return [recorded(worker.request) for worker in self.busy if worker.request is not None]
+
     def first_pending(self) -> bytes:
         """The expression or function of the first request that waits; for the monitor's thread, so it changes nothing."""
         look = IprotoProtocol()
@@ -134,16 +138,16 @@ class Workers:
 class Worker:
     """A greenlet that runs requests, and the host of its task."""
 
-    __slots__ = ('greenlet', 'requests', 'sync', 'name', 'is_pausing', '_taken', '_workers', '_client',
-                 '_common', '_protocol', '_output', '_answers')
+    __slots__ = ('greenlet', 'requests', 'sync', 'name', 'request', 'is_pausing', '_workers', '_client', '_common',
+                 '_protocol', '_output', '_answers')
 
     def __init__(self, workers: Workers):
         self.greenlet: Any = UserGreenlet(self._run)
         self.requests: Any = None               # made by the greenlet itself
         self.sync = 0
         self.name: bytes | None = None          # of the request under way
+        self.request: Request | None = None     # that one; of its batch only once that is given back
         self.is_pausing = False                 # between two requests, in favour of other sessions
-        self._taken: Request | None = None      # of its batch, which it has given back, the one that it runs
         self._workers = workers
         self._client = workers.client
         self._common = workers.common
@@ -179,7 +183,7 @@ class Worker:
         if what < 0:
             taken = self._protocol.next_event()
             assert isinstance(taken, Request)
-            self._taken, self.name, self.sync = taken, taken.name, taken.sync
+            self.request, self.name, self.sync = taken, taken.name, taken.sync
         self._workers.lent = None
 
     def switching_out(self) -> None:
@@ -294,7 +298,7 @@ class Worker:
                 seconds_taken.observe_last(time.monotonic() - began, run)
             if answers:
                 self._output.put(answers)
-            request: Event | None = self._taken
+            request: Event | None = self.request
             if workers.lent is self:
                 protocol.take(size)
                 request = protocol.next_event() if reply else None
@@ -311,7 +315,7 @@ class Worker:
         finally:
             if workers.lent is self:
                 workers.lent = None
-            self._taken = self.name = None
+            self.request = self.name = None
 
     def _handle(self, event: Event) -> None:
         if isinstance(event, Request):

@@ -71,6 +71,44 @@ def test_who_it_was(console, connect, path):
     assert [False, True] == [entry['ok'] for entry in found if entry['event'] == 'login']
 
 
+def test_what_is_under_way_when_it_begins(connect, path):
+    begun = Console(['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
+                    config={'limits': {'drain_seconds': 0.2}})
+    begun.start()
+    try:
+        client, other = connect(begun.addresses[0]), connect(begun.addresses[0])
+        binary, later = BinaryClient(begun.addresses[1]), BinaryClient(begun.addresses[1])
+        client.reply("fiber = require('fiber') box.schema.user.create('ann', {password = 'x'})")
+        client.send("fiber.sleep(0.5, {password = 'Tr0ub4dor'})\n1\n")
+        binary.send(EVAL, {0x27: 'fiber.sleep(...)', 0x21: [0.5]})
+        binary.send(CALL, {0x22: 'fiber.sleep', 0x21: [0.5]})
+        later.send(EVAL, {0x27: "return require('console').eval(...)", 0x21: ['fiber.sleep(0.5) return 2']})
+        with gevent.Timeout(10):
+            while len([1 for connection in begun.connections() if connection.describe()['statement']]) < 3:
+                gevent.sleep(0.01)
+        assert not path.exists()
+        for _ in range(2):
+            begun.reload({'audit': {'file': str(path)}, 'limits': {'drain_seconds': 0.2}})
+        found = entries(path)
+        assert all(set(entry) >= COMMON and entry['event'] == 'running' for entry in found)
+        told = {entry['statement']: entry for entry in found}
+        assert {"fiber.sleep(0.5, {password = *** })", 'fiber.sleep(...)', 'fiber.sleep', 'fiber.sleep(0.5) return 2'} == {
+            re.sub(r"'\*\*\* [^']*'", '*** ', statement) for statement in told}
+        assert ('eval', '0.5') == (told['fiber.sleep(...)']['kind'], told['fiber.sleep(...)']['arguments'])
+        assert 'call' == told['fiber.sleep']['kind'] and 'console.eval' == told['fiber.sleep(0.5) return 2']['kind']
+        assert len(found) == 4
+        client.document()
+        client.document()
+        later.receive()
+        assert ['1'] == [entry['statement'] for entry in entries(path)[4:]]
+        other.reply('2')
+        assert ['1', '2'] == [entry['statement'] for entry in entries(path)[4:]]
+        binary.close()
+        later.close()
+    finally:
+        begun.stop()
+
+
 def test_how_a_session_ends(console, connect, path):
     served = console(audit={'file': str(path)})
     admin = connect(served)
