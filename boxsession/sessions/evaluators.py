@@ -45,8 +45,10 @@ _JUDGED_MAX = 100
 # What a name that nothing has is answered with, and names that are commands of other protocols, too.
 _NOTHING = (b'---\n- null\n...\n', b'nil;')
 _WORD = re.compile(
-    rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|ruok|'
-    rb'shutdown|srst|srvr|starttls|stat|stats|stls|sync|time|verbosity|version|wchs)|[A-Z][A-Z0-9_]+)\s*')
+    rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mn|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|'
+    rb'ruok|shutdown|srst|srvr|starttls|stat|stats|status|stls|sync|time|verbosity|version|wchs|workers)|[A-Z][A-Z0-9_]+)\s*')
+# What says nothing of who sent it: other protocols' lines (of multipart bodies, say) are comments, too.
+_EMPTY = re.compile(rb'\s*(?:--(?!\[=*\[)[^\r\n]*(?:[\r\n]\s*)?)?')
 # The same with an argument: the call of a function that is none.
 _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 # What was sent before the answer to such a line is not run, until the client has been silent for so long.
@@ -136,7 +138,7 @@ class Judge:
         return not self._protocol.is_judging and not self._doubts
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent:
-        is_any = bool(text.strip())
+        is_any = _EMPTY.fullmatch(text) is None
         if self._doubts and is_any and not self._language.is_wrong(text):
             return self._doubted(text, may_continue)
         reply = self.inner.statement(text, may_continue)

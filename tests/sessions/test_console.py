@@ -321,7 +321,7 @@ def test_what_another_program_was_made_to_send_runs_nothing(console, connect, ca
 @pytest.mark.parametrize('opening', [
     b'get x y', b'unknown command', b'ruok', b'stats', b'reserve', b'UNKNOWN', b'a:b', b'*x', b'1 2', b'{"a" "b"}',
     b'{\n"a" 1}',
-    b'ruok\r\n\r\n \r\nstat', b'"a":1',
+    b'ruok\r\n\r\n \r\nstat', b'"a":1', b'mn', b'status', b'--boundary\r\nget x y', b'--\r\n\r\n  --[x\r\nPOST / HTTP/1.1',
     b'AUTHENTICATE "PLAIN"', b"user 'x'", b'command {1}'])
 @pytest.mark.parametrize('output', ['yaml', 'lua'])
 def test_what_comes_behind_a_line_that_no_console_knows_does_not_run(console, connect, caplog, opening, output):
@@ -384,6 +384,18 @@ def test_what_the_server_is_slow_to_read_is_no_silence(console, connect, monkeyp
     page.end()
     page.read_to_end()
     assert admin.values('owned') is None or [None] == admin.values('owned')
+
+
+@pytest.mark.parametrize('statement', ['--x\rx = 1', '--[[x]] x = 1', '--[==[x]==] x = 1', '  --[[x\n]] x = 1'])
+def test_a_comment_with_a_statement_is_one(console, connect, statement):
+    client = connect(console())
+    client.send('\\set continuation on\n')
+    client.document()
+    client.send(statement.replace('\n', '\\\n') + '\n')
+    assert b'---\n...\n' == client.document()
+    client.send('x y z\nx = x + 1\nx\n')
+    assert [b'error' in client.document() for _ in range(2)] == [True, False]
+    assert b'---\n- 2\n...\n' == client.document()
 
 
 def test_lua_that_comes_behind_the_answer_runs(console, connect):
