@@ -122,7 +122,8 @@ class TestUnixSockets:
         (tmp_path / 'init.lua').write_text("box.schema.user.create('web', {password = 'a', if_not_exists = true})")
         (tmp_path / 'second.lua').write_text("box.schema.user.drop('web')")
         for name in ('init', 'second'):
-            (tmp_path / f'{name}.yml').write_text(f'listen: ["unix:{tmp_path}/a.sock"]\nstore: users.db\ninit: {name}.lua\n')
+            (tmp_path / f'{name}.yml').write_text(
+                f'listen: ["unix:{tmp_path}/a.sock"]\nstore: users.db\ninit: {name}.lua\n')
         client = connect(serve('-c', 'init.yml').addresses()[0])
         second = serve('-c', 'second.yml')
         assert 1 == second.wait() and 'another server is listening there' in second.stderr

@@ -78,7 +78,7 @@ for event in next, triggers do
     box.session[event] = trigger(event)
 end
 
-local none, are_off = {}, internal.unpack_value(packed_facts).triggers == false
+local none, are_off = {}, internal.packed.value(packed_facts).triggers == false
 function internal.triggers(event)
     return are_off and none or triggers[event]
 end

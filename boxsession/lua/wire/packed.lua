@@ -1,6 +1,8 @@
 -- The packed string on Lua's side: its one writer and its one reader. values/packed.py has its grammar, and is the other side.
 -- What a formatter is to show is written with aliases for tables that are met again, as Tarantool's serializer has them; what
 -- Python is to have is written as it is, or refused.
+--
+-- Longer than usual: the writer and the reader of one grammar stand side by side, so that they can be compared.
 -- Needs: wire/shape, wire/yaml
 local internal = ...
 local raw = internal.raw
