@@ -17,13 +17,17 @@ STEP = 256
 _TOKEN = re.compile(rb'''
     (?P<blank>[ \t\r\n\f\v]+)
    |(?P<name>[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*)
-   |(?P<string>"(?:[^"\\\r\n]+|\\.)*"?|'(?:[^'\\\r\n]+|\\.)*'?)
+   |(?P<string>["'])
    |(?P<long>(?:--)?\[=*\[)
    |(?P<comment>--[^\n]*)
    |(?P<number>\.?[0-9][0-9A-Za-z_.]*)
    |(?P<op>\.\.\.?|[=~<>]=|[=.,;:(){}\[\]\\])
    |(?P<other>[^ \t\r\n\f\vA-Za-z_\x80-\xff"'\[0-9=~<>.,;:(){}\]\\-]+|.)
 ''', re.VERBOSE | re.DOTALL)
+# Parts of literals, of so many pieces that a match of one is short. A backslash alone at the end of the text belongs to
+# what is unfinished.
+_IN_STRING = {34: re.compile(rb'(?:[^"\\\r\n]+|\\.){1,1024}', re.DOTALL),
+              39: re.compile(rb"(?:[^'\\\r\n]+|\\.){1,1024}", re.DOTALL)}
 _CLOSING = re.compile(rb'\](=*)(?=\])')
 KEYWORDS = {b'and', b'break', b'do', b'else', b'elseif', b'end', b'false', b'for', b'function', b'if', b'in', b'local',
              b'nil', b'not', b'or', b'repeat', b'return', b'then', b'true', b'until', b'while'}
@@ -50,14 +54,15 @@ class Token:
         self.inside = inside or (start, stop)
 
 
-def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[Token], list[Span]]:
-    """The tokens of a text, and what is secret in its command lines."""
+def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[Token], list[Token], list[Span]]:
+    """The tokens of a text without its comments, these, and what is secret in its command lines."""
     tokens: list[Token] = []
+    comments: list[Token] = []
     spans: list[Span] = []
     at, end, is_first = 0, len(text), True
     match_at = _TOKEN.match
     while at < end:
-        if not len(tokens) % STEP:
+        if not (len(tokens) + len(comments)) % STEP:
             pause()
         match = match_at(text, at)
         assert match is not None            # any byte is a token
@@ -70,10 +75,10 @@ def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[
             piece = match.group()
             kind = KEYWORD if piece in KEYWORDS else NAME
         elif kind == 'string':
-            closes = at - start > 1 and text[at - 1] == text[start]
-            # A backslash alone at the end of the text belongs to what is unfinished.
-            inside = start + 1, at - closes
-            piece = text[inside[0]:inside[1]]
+            at = _string_end(text, at, pause)
+            inside = start + 1, at
+            piece = text[start + 1:at]
+            at += text[at:at + 1] == text[start:start + 1]
         elif kind == 'long':
             at, inside = _long_bracket(text, start, at)
             kind = COMMENT if text[start] == 45 else STRING
@@ -83,15 +88,29 @@ def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[
             piece = text[inside[0]:at]
         else:
             piece = match.group()
-        command = command_line(text, start, is_first, not tokens and depth == 0) if piece == b'\\' and kind == OP else None
+        command = None
+        if kind == OP and piece == b'\\':
+            pause()                     # behind each of many the text is looked at more closely
+            command = command_line(text, start, is_first, not (tokens or comments or depth))
         if command is not None:
             at, found = command
             spans += found
             is_first = False
             continue
-        tokens.append(Token(kind, start, at, piece, is_first, inside))
+        (comments if kind == COMMENT else tokens).append(Token(kind, start, at, piece, is_first, inside))
         is_first = False
-    return tokens, spans
+    return tokens, comments, spans
+
+
+def _string_end(text: bytes, at: int, pause: Callable[[], None]) -> int:
+    """Where the content of a literal ends that begins at a place, behind its quote."""
+    part = _IN_STRING[text[at - 1]]
+    while True:
+        match = part.match(text, at)
+        if match is None:
+            return at
+        at = match.end()
+        pause()
 
 
 def _long_bracket(text: bytes, start: int, at: int) -> tuple[int, Span]:
@@ -102,18 +121,20 @@ def _long_bracket(text: bytes, start: int, at: int) -> tuple[int, Span]:
     return len(text), (at, len(text))
 
 
-def unescaped(content: bytes) -> tuple[bytes, Callable[[int], int]]:
+def unescaped(content: bytes, pause: Callable[[], None] = lambda: None) -> tuple[bytes, Callable[[int], int]]:
     """The value of a literal's content, and what gives the place in the content for one in the value."""
     if b'\\' not in content:
         return content, lambda place: place
     pieces: list[bytes] = []
     at, size = 0, 0
     values, sources = [0], [0]          # from here on, the distance between the two is the same
-    for match in _ESCAPE.finditer(content):
+    for number, match in enumerate(_ESCAPE.finditer(content)):
+        if not number % STEP:
+            pause()
         piece = content[at:match.start()]
-        number = match[1] and int(match[1]) or match[2] and int(match[2], 16) or 0
+        code = match[1] and int(match[1]) or match[2] and int(match[2], 16) or 0
         if match[1] or match[2]:
-            made = bytes((number & 0xff,))
+            made = bytes((code & 0xff,))
         elif match[3] is None:
             made = b''                  # \z
         else:

@@ -24,7 +24,7 @@ import re
 import secrets
 from collections.abc import Callable
 
-from boxsession.base.lua_tokens import unescaped
+from boxsession.base.lua_tokens import STEP, unescaped
 from boxsession.base.secret_places import joined, secret_places
 from boxsession.base.secret_words import SENSITIVE, Span, know_command, login_password
 
@@ -58,14 +58,14 @@ def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False,
     """
     text = statement[:most]
     is_cut = len(statement) > most
-    shown = _without(text, _secrets(text, is_cut, brief and is_cut, pause), brief)
+    shown = _without(text, _secrets(text, is_cut, brief and is_cut, pause), brief, pause)
     return f'{shown}... ({_told(statement[most:])})' if is_cut and not brief else shown
 
 
 def redacted_text(text: bytes, most: int = STATEMENT_BYTES, pause: Callable[[], None] = _go_on) -> str:
     """The same of a text that is no statement, such as an error's or a request's argument."""
     part = text[:most]
-    shown = _without(part, secret_places(part, 1, pause), False)
+    shown = _without(part, secret_places(part, 1, pause), False, pause)
     return f'{shown}... ({_told(text[most:])})' if len(text) > most else shown
 
 
@@ -80,7 +80,7 @@ def redacted_arguments(name: bytes, source: bytes, data: bytes, most: int = STAT
     """
     name = name[:most]
     takes_secret = SENSITIVE.search(name) is not None or b'schema' in name and b'[' in name
-    shown = _without(source[:most], secret_places(source[:most], 0, pause, takes_secret), False)
+    shown = _without(source[:most], secret_places(source[:most], 0, pause, takes_secret), False, pause)
     return f'{shown}... (of {_told(data)})' if len(source) >= most else shown
 
 
@@ -115,12 +115,14 @@ def _told(data: bytes) -> str:
     return f'{len(data)} bytes, {tag}'
 
 
-def _without(text: bytes, spans: list[Span], brief: bool) -> str:
+def _without(text: bytes, spans: list[Span], brief: bool, pause: Callable[[], None]) -> str:
     if not spans:
         return text.decode(errors='backslashreplace')
     pieces: list[str] = []
     at = 0
-    for start, stop in spans:
+    for number, (start, stop) in enumerate(spans):
+        if not number % STEP:
+            pause()
         pieces.append(text[at:start].decode(errors='backslashreplace'))
         pieces.append('***' if brief else f'*** ({_told(text[start:stop])})')
         at = stop
@@ -138,5 +140,5 @@ def _secrets(text: bytes, is_cut: bool, all_literals: bool, pause: Callable[[], 
         start = len(text) - len(last.group())
         colon = text.find(b':', start)
         if colon >= 0:
-            spans = joined([*spans, (colon + 1, len(text))])
+            spans = joined([*spans, (colon + 1, len(text))], pause)
     return spans

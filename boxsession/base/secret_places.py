@@ -4,7 +4,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from boxsession.base.lua_tokens import COMMENT, KEYWORD, NAME, NUMBER, OP, STEP, STRING, Token, tokens_of, unescaped
+from boxsession.base.lua_tokens import KEYWORD, NAME, NUMBER, OP, STEP, STRING, Token, tokens_of, unescaped
 from boxsession.base.secret_position import Position
 from boxsession.base.secret_words import HINT, LOGIN_WORD, NAME_LENGTH, Span, behind_user, line_end
 
@@ -31,12 +31,11 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
         pause: called now and then, to let others run.
         all_literals: all of them are secrets.
     """
+    pause()
     if not all_literals and not HINT.search(text):
         return []
-    tokens, spans = tokens_of(text, depth, pause)
+    code, comments, spans = tokens_of(text, depth, pause)
     spans += _userinfo(text, _RUN_IN_TEXT if depth else _RUN)
-    code = [token for token in tokens if token.kind != COMMENT]
-    comments = [token for token in tokens if token.kind == COMMENT]
     known: set[bytes] = set()
     calls: set[bytes] = set()
     is_evasive = False
@@ -53,13 +52,15 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
         is_evasive = was_evasive
     else:
         found, _ = read(True, True)
-    return joined(spans + found)
+    return joined(spans + found, pause)
 
 
-def joined(spans: list[Span]) -> list[Span]:
+def joined(spans: list[Span], pause: Callable[[], None]) -> list[Span]:
     """The same places in order, without overlaps."""
     found: list[Span] = []
-    for start, stop in sorted(spans):
+    for number, (start, stop) in enumerate(sorted(spans)):
+        if not number % STEP:
+            pause()
         if start >= stop:
             continue
         if found and start < found[-1][1]:
@@ -200,7 +201,7 @@ class _Reader:
         if self._depth >= _DEEPEST:
             self._spans.append(token.inside)
             return
-        value, places = unescaped(content) if token.kind == STRING and b'\\' in content else (content, None)
+        value, places = unescaped(content, self._pause) if token.kind == STRING and b'\\' in content else (content, None)
         for first, last in secret_places(value, self._depth + 1, self._pause):
             if places is not None:
                 first, last = places(first), places(last)
