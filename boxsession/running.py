@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ from boxsession.base.address import Address
 from boxsession.base.counters import Counters
 from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, ScriptError
 from boxsession.base.histogram import Histogram
+from boxsession.base.session import Session
 from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
 from boxsession.lua.commands import Commands
@@ -41,6 +42,10 @@ _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 _UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
 _COUNTED = tuple(setting.name for setting in table.SETTINGS
                  if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
+# What statements may be in, the usual one first.
+LANGUAGES: dict[str, Callable[[Any, Session], Any]] = {
+    'lua': lambda own, session: own,
+}
 
 
 class Running:
@@ -80,7 +85,7 @@ class Running:
             raise
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
-        self.registry = Registry(self.runtime, self.audit, settings, _COUNTED, loop_lag)
+        self.registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
         self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets)
         self.statistics = self.registry.statistics
@@ -108,7 +113,8 @@ class Running:
         """What box.info tells."""
         hits = self.counters.hits
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
-                'listen': lambda: [str(listener.address) for listener in self.listeners], 'triggers': triggers,
+                'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
+                'triggers': triggers,
                 'memory': lambda: self.runtime.memory.used(),
                 'limits': lambda: {name.partition('.')[2]: hits[name] for name in _COUNTED},
                 'statistics': lambda: self.statistics.snapshot(),

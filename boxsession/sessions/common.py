@@ -1,14 +1,18 @@
 """What the sessions of a console have in common: one object, which all of them read."""
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from boxsession.base.session import Session
 from boxsession.lua.bridge import Runtime
 from boxsession.operations.audit import Audit
 from boxsession.sessions.backlog import Backlog
 
-__all__ = ['Common']
+__all__ = ['Common', 'Languages']
+
+# Of statements, each with what makes an evaluator of a session's own one and the session.
+Languages = Mapping[str, Callable[[Any, Session], Any]]
 
 
 class Common:
@@ -16,6 +20,7 @@ class Common:
 
     Attributes:
         runtime: evaluates statements.
+        languages: those that statements may be in.
         recorder: writes the audit file, where there is one.
         unsent: counts output that clients have not taken.
         unread: counts input that cannot be run yet.
@@ -26,11 +31,13 @@ class Common:
         requests: how many requests of a binary connection may run at a time; 0 for any number.
     """
 
-    __slots__ = ('runtime', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit', 'send_seconds', 'cancels',
-                 'statement_bytes', 'request_bytes', 'requests')
+    __slots__ = ('runtime', 'languages', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit', 'send_seconds',
+                 'cancels', 'statement_bytes', 'request_bytes', 'requests')
 
-    def __init__(self, runtime: Runtime, recorder: Audit, unsent: Backlog, unread: Backlog, settings: Mapping[str, Any]):
+    def __init__(self, runtime: Runtime, languages: Languages, recorder: Audit, unsent: Backlog, unread: Backlog,
+                 settings: Mapping[str, Any]):
         self.runtime = runtime
+        self.languages = languages
         self.dispatcher = runtime.dispatcher
         self.counters = runtime.counters
         self.recorder = recorder

@@ -64,7 +64,7 @@ class Evaluates(Protocol):
 
 
 class Language(Evaluates, Protocol):
-    """What runs the statements of a session in a language, here."""
+    """What runs the statements of a session here."""
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
     def is_incomplete(self, text: bytes) -> bool: ...
@@ -72,6 +72,42 @@ class Language(Evaluates, Protocol):
     def last_error(self) -> bytes: ...
     def error(self, message: str) -> bytes: ...
     def left_remote(self) -> None: ...          # statements run here again
+
+
+class Spoken:
+    """Statements in another language than a session's own. Backslash commands stay as they are.
+
+    Args:
+        own: the session's own evaluator. The other one runs as the same task, so that turns, deadlines and cancellation are
+            the same.
+        other: runs the statements of the other language.
+    """
+
+    __slots__ = ('_own', '_other', '_last')
+
+    def __init__(self, own: Language, other: Language):
+        self._own = own
+        self._other = other
+        self._last = own
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+        self._last = self._own if text.startswith(b'\\') else self._other
+        return self._last.statement(text, may_continue)
+
+    def is_incomplete(self, text: bytes) -> bool:
+        return self._other.is_incomplete(text)
+
+    def is_wrong(self, text: bytes) -> bool:
+        return self._other.is_wrong(text)
+
+    def last_error(self) -> bytes:
+        return self._last.last_error()
+
+    def error(self, message: str) -> bytes:
+        return self._own.error(message)
+
+    def left_remote(self) -> None:
+        self._own.left_remote()
 
 
 class Recorder:
@@ -267,16 +303,27 @@ class Route:
         relay: has statements run by another console; None while they run here.
     """
 
-    __slots__ = ('evaluate', 'judge', 'relay', '_language', '_session', '_common', '_send')
+    __slots__ = ('evaluate', 'judge', 'relay', '_own', '_language', '_session', '_common', '_send')
 
-    def __init__(self, language: Language, session: Session, common: Common, protocol: ConsoleProtocol,
+    def __init__(self, own: Language, session: Session, common: Common, protocol: ConsoleProtocol,
                  read: Callable[[], None], send: Callable[[bytes], None]):
-        self.judge = Judge(language, language, session, common, protocol, read) if protocol.is_judging else None
+        self.judge = Judge(own, own, session, common, protocol, read) if protocol.is_judging else None
         self.relay: Relay | None = None
-        self._language = language
+        self._own = self._language = own
         self._session = session
         self._common = common
         self._send = send
+        self.choose()
+
+    @property
+    def is_usual(self) -> bool:
+        """Whether a new one would be the same."""
+        return self.relay is None and self._language is self._own
+
+    def speak(self, language: str) -> None:
+        """From the next statement on, they are in a language."""
+        other = self._common.languages[language](self._own, self._session)
+        self._language = self._own if other is self._own else Spoken(self._own, other)
         self.choose()
 
     def choose(self) -> None:

@@ -25,7 +25,7 @@ from boxsession.operations.statistics import Statistics
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.backlog import Backlog
 from boxsession.sessions.binary import BinaryConnection
-from boxsession.sessions.common import Common
+from boxsession.sessions.common import Common, Languages
 from boxsession.sessions.sleepers import Sleepers
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.text import ConsoleConnection
@@ -58,15 +58,15 @@ class Registry:
         unsent, unread: the bytes that are held for all of them.
     """
 
-    def __init__(self, runtime: Runtime, audit: Audit, settings: Mapping[str, Any], limits: tuple[str, ...],
-                 loop_lag: Histogram):
+    def __init__(self, runtime: Runtime, languages: Languages, audit: Audit, settings: Mapping[str, Any],
+                 limits: tuple[str, ...], loop_lag: Histogram):
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
         self.unsent = Backlog(partial(
             self._end_for, 'limits.total_output_bytes', 'that its client has not taken', 'take its output'))
         self.unread = Backlog(partial(
             self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
-        self._common = Common(runtime, audit, self.unsent, self.unread, settings)
+        self._common = Common(runtime, languages, audit, self.unsent, self.unread, settings)
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters: Counters = runtime.counters
         self._settings = settings

@@ -221,7 +221,7 @@ class ConsoleConnection(Connection):
         assert self.sleepers is not None
         self._enter(Step.SLEEP)
         self._input.sleep(self.sleepers)
-        if not self._bytes_in or route.judge is None:
+        if route.is_usual and (not self._bytes_in or route.judge is None):
             self._route = None          # it has judged nothing, or will not any more
 
     @property
@@ -356,6 +356,8 @@ class ConsoleConnection(Connection):
             self.ends = ENDS_NOW
         elif name == 'continuation':
             self._protocol.continuation = value
+        elif name == 'language':
+            (self._route or self._new_route()).speak(value)
         elif name == 'prompt':
             self._output.has_prompts = value == 'on'
 

@@ -1,6 +1,6 @@
 -- The backslash commands of the console: those that are built in, and the program's. Messages of \set: Tarantool 2.6.
 -- Needs: library/console, library/expose, rights/access
-local internal, CONTROL, packed_commands = ...
+local internal, CONTROL, packed_commands, packed_facts = ...
 local raw = internal.raw
 local co_yield, concat, error, format, gmatch, match, rep, sub = raw.co_yield, raw.concat, raw.error, raw.format, raw.gmatch,
     raw.match, raw.rep, raw.sub
@@ -27,14 +27,19 @@ function set.output(session, value)
     return true
 end
 
-function set.language(_, value)
+local languages = internal.packed.value(packed_facts).languages
+function set.language(session, value)
     if value == nil then
-        return {language = 'lua'}
+        return {language = session.language or languages[1]}
     end
-    if value ~= 'lua' then
-        return error(format('Invalid language "%s", supported languages: lua.', value), 0)
+    for index = 1, #languages do
+        if languages[index] == value then
+            session.language = value
+            local _ = CONTROL['language=' .. value]
+            return true
+        end
     end
-    return true
+    return error(format('Invalid language "%s", supported languages: %s.', value, concat(languages, ', ')), 0)
 end
 
 function set.delimiter(_, value)
