@@ -201,7 +201,7 @@ class ConsoleProtocol:
     @property
     def kept_bytes(self) -> int:
         """The same, and the lines of a statement that goes on."""
-        return self.buffered_bytes + len(self._held or b'')
+        return len(self._buffer) + len(self._data) - self._at + len(self._held or b'')
 
     @property
     def holds_statement(self) -> bool:

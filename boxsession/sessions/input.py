@@ -52,13 +52,14 @@ class Input:
         is_open: whether what comes is read.
     """
 
-    __slots__ = ('is_open', '_receiver', '_sock', '_common', '_watcher', '_probe', '_is_counted')
+    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_is_counted')
 
     def __init__(self, receiver: Receiver, sock: Any, common: Common):
         self.is_open = False
         self._receiver = receiver
         self._sock = sock
-        self._common = common
+        self._unread = common.unread
+        self._turns = common.dispatcher.turns
         self._watcher: Any = get_hub().loop.io(sock.fileno(), _READ, priority=PRIORITY)     # when the socket can be read
         self._probe: Any = None                 # the timer that looks for a hangup
         self._is_counted = False                # whether some of what has come is counted
@@ -114,24 +115,24 @@ class Input:
 
     def _readable(self) -> None:
         """In the hub: the client has sent something, or has left."""
-        receiver, turns = self._receiver, self._common.dispatcher.turns
-        account = receiver.account
+        receiver, turns = self._receiver, self._turns
+        account, lane = receiver.account, turns.short
         if receiver.waits:
-            if turns.short.is_open and not account.due:
-                turns.short.run(account, receiver.go_on)
+            if lane.is_open and not account.due:
+                lane.run(account, receiver.go_on)
             else:
                 self._watch(False)
-                turns.short.push(account if self.has_input() else turns.leaving, self.resume)
-        elif turns.short.is_open:
-            turns.short.run(account, self._read_early)
+                lane.push(account if self.has_input() else turns.leaving, self.resume)
+        elif lane.is_open:
+            lane.run(account, self._read_early)
         else:
             # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6.
             self._watch(False)
-            turns.short.push(turns.cancelled, self.resume)
+            lane.push(turns.cancelled, self.resume)
 
     def woken(self, has_left: bool) -> None:
         """In the hub: the client has sent something while its session slept, or it has left."""
-        turns = self._common.dispatcher.turns
+        turns = self._turns
         turns.resume(turns.leaving if has_left else self._receiver.account, self.resume)
 
     def has_input(self) -> bool:
@@ -169,7 +170,7 @@ class Input:
                 return
             size = 0
         self._is_counted = size > 0
-        self._common.unread.hold(self._receiver, size)
+        self._unread.hold(self._receiver, size)
 
     def linger(self) -> None:
         """Drops what still comes, for a moment: a close with unread input is a reset, which may overtake the last reply."""

@@ -332,11 +332,11 @@ class ConsoleConnection(Connection):
             self._output.put_early(answers)
             if not idle:
                 self.switching_out()            # nobody else sends it before the statement ends
-        # What makes answers waits, too, where the client does not take them.
         if not idle:
             self._input.count(protocol.kept_bytes)
-        if not idle and (protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.held_bytes > BATCH_BYTES):
-            self._input.pause()
+            # What makes answers waits, too, where the client does not take them.
+            if protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.held_bytes > BATCH_BYTES:
+                self._input.pause()
 
     def has_room(self) -> None:
         if not self._input.is_open and self.ends is not ENDS_NOW:
