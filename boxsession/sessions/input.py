@@ -52,7 +52,7 @@ class Input:
         is_open: whether what comes is read.
     """
 
-    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_is_counted')
+    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', '_is_counted')
 
     def __init__(self, receiver: Receiver, sock: Any, common: Common):
         self.is_open = False
@@ -62,6 +62,7 @@ class Input:
         self._turns = common.dispatcher.turns
         self._watcher: Any = get_hub().loop.io(sock.fileno(), _READ, priority=PRIORITY)     # when the socket can be read
         self._probe: Any = None                 # the timer that looks for a hangup
+        self._early: Account | None = None      # of what is read while a statement runs
         self._is_counted = False                # whether some of what has come is counted
 
     def start(self) -> None:
@@ -126,9 +127,12 @@ class Input:
         elif lane.is_open:
             lane.run(account, self._read_early)
         else:
-            # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6.
+            # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6, nor for what other
+            # sessions send meanwhile.
             self._watch(False)
-            lane.push(turns.cancelled, self.resume)
+            if self._early is None:
+                self._early = Account(waits=False)
+            lane.push(self._early, self.resume)
 
     def woken(self, has_left: bool) -> None:
         """In the hub: the client has sent something while its session slept, or it has left."""
