@@ -6,6 +6,7 @@
         cache.stats()
         cache.forget('7')
         settings.set('ttl_seconds', 5)
+        \\warm 1 20                     (\\help warm says what that does)
 """
 import argparse
 import signal
@@ -67,6 +68,13 @@ settings = Settings(ttl_seconds=60)
 cache = Cache()
 
 
+def warm(first: int, last: int):
+    """Makes the reports of a range of numbers, so that nobody waits for them."""
+    for number in range(first, last + 1):
+        cache.report(str(number))
+    return cache.stats()
+
+
 def application(environ, start_response):
     _, _, name = environ['PATH_INFO'].rpartition('/')
     start_response('200 OK', [('Content-Type', 'text/plain')])
@@ -81,6 +89,7 @@ def main():
     web = WSGIServer(('127.0.0.1', arguments.http), application, log=None)
     web.start()
     console = Console(listen=[arguments.console], expose={'cache': cache, 'settings': settings})
+    console.command(warm)
     console.start()
     print(f'web on 127.0.0.1:{web.server_port}, console on {console.addresses[0]}', flush=True)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -419,8 +419,10 @@ def test_the_example_service_can_be_looked_into_and_acted_on(connect):
             client.reply('settings.set("ttl_seconds", 0)')
             assert "no setting 'nosuch'" in client.error('settings.set("nosuch", 1)')
             client.reply('cache.forget()')
+            assert 3 == client.value('\\warm 1 3')['entries']
+            client.reply('cache.forget()')
             get('8'), get('8')
-            assert 4 == client.value('cache.stats().misses')
+            assert 7 == client.value('cache.stats().misses')
             process.terminate()
             assert 0 == process.wait(10)
         finally:
