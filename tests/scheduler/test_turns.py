@@ -136,8 +136,7 @@ class TestLongInstructions:
     def test_others_are_answered_meanwhile(self, addresses, statement):
         _, admin, _ = addresses
         bystander, client = Client(admin), Client(admin)
-        client.reply(self.LOOP)
-        client.reply(self.MADE)
+        assert b'---\n...\n' == client.reply(self.LOOP) == client.reply(self.MADE)
         client.send(statement + '\n')
         for number in range(20):
             assert number == bystander.value(f'{number}')
