@@ -115,6 +115,8 @@ class Terminal:
             assert time.monotonic() < deadline, f'it does not end: {self.text!r}'
             if select.select([self._main], [], [], 0.05)[0] and not self._read():
                 break
+        while select.select([self._main], [], [], 0)[0] and self._read():
+            pass                            # its last words
         return self.process.wait(SECONDS)
 
     def close(self):
