@@ -80,10 +80,10 @@ def addresses(serve, tmp_path):
     return serve(program=str(tmp_path / 'program.py')).addresses(3)
 
 
-def check(bystander, client, statement):
+def check(bystander, client, statement, times=5):
     """Others are answered while the statement runs, and Ctrl-C ends it."""
     client.send(statement + '\n')
-    for number in range(5):
+    for number in range(times):
         assert number == bystander.value(f'{number}')
     client.send(b'\x03')
     while b'cancelled' not in client.document():
@@ -113,6 +113,20 @@ class TestLoopsOfShortCalls:
             # Others can come in, too.
             newcomer = BinaryClient(Address.parse(binary))
             newcomer.close()
+            client.reset()
+        bystander.close()
+
+
+class TestLoopsAsLongAsALook:
+    """The clock is looked at behind so many instructions, but not in the few around a call into Python."""
+
+    @pytest.mark.parametrize(('start', 'end'), [('', ''), ('coroutine.wrap(function()', 'end)()')])
+    def test_whatever_their_length_others_are_answered(self, addresses, start, end):
+        _, admin, _ = addresses
+        bystander = Client(admin)
+        for length in range(320):
+            client = Client(admin)
+            check(bystander, client, f'{start} local a while true do short() {"a = 1 " * length} end {end}', 2)
             client.reset()
         bystander.close()
 

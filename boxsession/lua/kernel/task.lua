@@ -195,7 +195,7 @@ function task.new_record(record)
     record.chunk, record.text, record.showing, record.failed = false, '', false, false
     record.killed, record.thrown, record.user_code = false, false, false
     record.batch = record.batch or false
-    record.keeps_limit, record.is_fresh = false, false
+    record.keeps_limit, record.is_fresh, record.is_due = false, false, false
     return record
 end
 
@@ -381,12 +381,23 @@ local function hook()
     -- Trusted code outside a run is short, and has its room, which letting others in would take away. It runs in a task's own
     -- coroutine, which tells whose it is; `current` may still be another task's.
     local me = owned[co_running()]
-    if critical or me and not me.user_code then
+    if critical then
+        -- A loop of as many instructions as lie between two looks would always be found here.
+        sethook(hook, '', 1)
+        if me then
+            me.is_due = true
+        end
+        return
+    elseif me and not me.user_code then
         return
     end
     local where = 0
     if me then
         where, me.is_fresh = me.is_fresh and FIRST_LOOK or OWN_LOOK, false
+        if me.is_due then
+            me.is_due = false
+            sethook(hook, '', HOOK_COUNT)
+        end
     end
     local ok, fid = raw_pcall(read, TICK, where)
     if not me then
