@@ -44,6 +44,7 @@ _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 _JUDGED_MAX = 100
 # What a name that nothing has is answered with, and names that are commands of other protocols, too.
 _NOTHING = (b'---\n- null\n...\n', b'nil;')
+_WORD_BYTES = 128
 _WORD = re.compile(
     rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mn|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|'
     rb'ruok|shutdown|srst|srvr|starttls|stat|stats|status|stls|sync|time|verbosity|version|wchs|workers)|[A-Z][A-Z0-9_]+)\s*')
@@ -55,6 +56,10 @@ _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt t
 _DOUBT_SECONDS = 0.5
 _DOUBTED = ('not run: it was sent before the answer to a line that is no Lua, or is a command of another protocol. '
             'Correct that line, and send this again')
+
+
+def _is_word(text: bytes) -> bool:
+    return len(text) <= _WORD_BYTES and _WORD.fullmatch(text) is not None
 
 
 class Evaluates(Protocol):
@@ -193,7 +198,7 @@ class Judge:
 
     def was_cancelled(self, text: bytes) -> None:
         """A statement was cancelled before it was run."""
-        if self._protocol.is_judging and (_WORD.fullmatch(text) or self._language.is_wrong(text)):
+        if self._protocol.is_judging and (_is_word(text) or self._language.is_wrong(text)):
             self._doubts = self._doubts or self._protocol.has_more
 
     def _doubted(self, text, may_continue) -> Tagged:
@@ -218,7 +223,7 @@ class Judge:
             is_command = _NO_FUNCTION in failed and _COMMAND.match(statement) is not None
             is_doubtful = is_command or self._language.is_wrong(statement)
         else:
-            is_doubtful = reply in _NOTHING and _WORD.fullmatch(statement) is not None
+            is_doubtful = reply in _NOTHING and _is_word(statement)
         if is_doubtful:
             self._read()                    # what has come meanwhile
             self._doubts = self._protocol.has_more

@@ -50,9 +50,10 @@ class Input:
 
     Attributes:
         is_open: whether what comes is read.
+        is_counted: whether some of what has come is counted.
     """
 
-    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', '_is_counted')
+    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', 'is_counted')
 
     def __init__(self, receiver: Receiver, sock: Any, common: Common):
         self.is_open = False
@@ -63,7 +64,7 @@ class Input:
         self._watcher: Any = get_hub().loop.io(sock.fileno(), _READ, priority=PRIORITY)     # when the socket can be read
         self._probe: Any = None                 # the timer that looks for a hangup
         self._early: Account | None = None      # of what is read while a statement runs
-        self._is_counted = False                # whether some of what has come is counted
+        self.is_counted = False
 
     def start(self) -> None:
         """Reads what comes."""
@@ -170,10 +171,10 @@ class Input:
     def count(self, size: int) -> None:
         """So many bytes have come that cannot be run yet."""
         if size <= _LITTLE_INPUT or self._receiver.is_over:
-            if not self._is_counted:
+            if not self.is_counted:
                 return
             size = 0
-        self._is_counted = size > 0
+        self.is_counted = size > 0
         self._unread.hold(self._receiver, size)
 
     def linger(self) -> None:

@@ -112,6 +112,8 @@ class Registry:
         Raises:
             StatementError: there is no such field.
         """
+        if isinstance(fields, list) and fields:
+            raise StatementError('sessions are found by their fields: expected a table such as {user = NAME}')
         wanted = dict(fields or {})
         described = [(connection, connection.describe()) for connection in self.connections.values()]
         known = described[0][1] if described else {}

@@ -140,11 +140,15 @@ class RemoteConsole:
         """Stops the statement that runs there. A console that cannot do that is left."""
         data = self._conversation.cancel()
         if data:
+            patience = self._sock.gettimeout()
+            self._sock.settimeout(0.0)          # the caller may be the hub, and another greenlet may be sending
             try:
                 self._sock.send(data)
                 return
             except OSError:
                 pass
+            finally:
+                self._sock.settimeout(patience)
         self.abort()
 
     def abort(self) -> None:

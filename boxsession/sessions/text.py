@@ -96,7 +96,7 @@ class ConsoleConnection(Connection):
 
         Longer than usual: every statement passes here, and calls of functions would cost it a tenth of its time.
         """
-        protocol, output, dispatcher = self._protocol, self._output, self._dispatcher
+        protocol, input, output, dispatcher = self._protocol, self._input, self._output, self._dispatcher
         pieces = output.pieces
         next_event, monotonic = protocol.next_event, time.monotonic
         seconds_taken = self._counters.seconds_taken['console']
@@ -122,6 +122,8 @@ class ConsoleConnection(Connection):
             if type(event) is Statement:
                 run += 1
                 self._running = event.text
+                if input.is_counted:
+                    input.count(protocol.kept_bytes)
                 reply = route.evaluate(event.text, event.may_continue)
                 if self.ends is ENDS_NOW:
                     self.statements += 1
@@ -161,9 +163,9 @@ class ConsoleConnection(Connection):
                     output.flush()
                 if self.ends is not LIVES:
                     break
-                if not self._input.is_open:
-                    self._input.start()
-                self._input.count(protocol.kept_bytes)
+                if not input.is_open:
+                    input.start()
+                input.count(protocol.kept_bytes)
                 self._enter(Step.WAIT)
                 if route.judge is not None and route.judge.seconds_to_doubt:
                     self._wait_for_silence(hub, route.judge)
@@ -288,6 +290,9 @@ class ConsoleConnection(Connection):
 
     def go_remote(self, remote: RemoteConsole) -> None:
         """From the next statement on, this session's statements are run by `remote`."""
+        if self.is_closing:                     # a trigger at the session's end: there is no next one
+            remote.close()
+            return
         assert self._route is not None
         self._route.go_remote(remote)
 

@@ -184,6 +184,7 @@ class Worker:
             taken = self._protocol.next_event()
             assert isinstance(taken, Request)
             self.request, self.name, self.sync = taken, taken.name, taken.sync
+        self._count_taken()
         self._workers.lent = None
 
     def switching_out(self) -> None:
@@ -317,7 +318,13 @@ class Worker:
                 workers.lent = None
             self.request = self.name = None
 
+    def _count_taken(self) -> None:
+        """What is run is held no more."""
+        if self._workers.input.is_counted:
+            self._workers.input.count(self._protocol.buffered_bytes)
+
     def _handle(self, event: Event) -> None:
+        self._count_taken()
         if isinstance(event, Request):
             self._client.statements += 1
             self._output.put(self._answers.answer(event))

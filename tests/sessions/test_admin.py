@@ -171,3 +171,8 @@ def test_a_statement_that_is_cancelled_before_its_turn_is_never_run(console, con
     for spinner in spinners:
         spinner.send('\x03')
         assert b'cancelled' in spinner.document()
+
+
+@pytest.mark.parametrize('call', ['kill({[1] = 2})', 'list({1})'])
+def test_a_filter_that_names_no_fields_is_refused(console, connect, call):
+    assert 'expected a table such as {user = NAME}' in connect(console()).error(f'box.session.{call}')

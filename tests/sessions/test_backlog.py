@@ -276,6 +276,20 @@ class TestTotalInputBytes:
         assert client.document() == b'---\n- %d\n...\n' % MIB
         assert served._running.registry.unread.total == 0
 
+    def test_what_runs_is_held_no_more(self, served, connect):
+        total = served._running.registry.unread
+        if served.listeners[0].config.protocol == 'binary':
+            connect(served.addresses[1]).reply("box.schema.user.grant('guest', 'execute', 'universe')")
+            client = BinaryClient(served.addresses[0])
+            client.send(EVAL, {0x27: "require('fiber').sleep(100)", 0x21: ['x' * MIB]})
+        else:
+            client = connect(served.addresses[0])
+            client.send("local text = '" + 'x' * MIB + "' require('fiber').sleep(100)\n")
+        admin = connect(served.addresses[1])
+        until(lambda: b'state: running' in admin.reply("box.session.list({listener = '%s'})" % served.addresses[0]))
+        until(lambda: total.total == 0)
+        client.close()
+
     def test_lines_of_a_statement_that_goes_on_are_counted(self, served, connect):
         client = connect(served.addresses[1])
         client.send('x = [[\n' + 'x' * 65536 + '\n' + 'x' * 65536 + '\n')

@@ -310,3 +310,13 @@ def test_a_password_does_not_go_on_in_the_clear(near, fake_server, statement):
 def test_a_password_goes_on_to_this_machine(near, far):
     go(near, far)
     assert 'Incorrect password' in near.error('\\login ops geheim')
+
+
+def test_a_trigger_at_the_sessions_end_leaves_no_connection(console, connect):
+    near, far = console(), console()
+    connect(near).reply("box.session.on_disconnect(function() require('console').connect('%s') end)" % far.addresses[0])
+    for _ in range(3):
+        connect(near).close()
+    with gevent.Timeout(20):
+        while far._running.registry._last_id < 3 or far.sessions:
+            gevent.sleep(0.01)
