@@ -6,8 +6,8 @@ lupa is safe under greenlets that switch inside Lua only within narrow rules, an
 
 * Lua calls Python by reading an item of a port (`PORT[argument]`), never by calling an object. A port takes one scalar,
   gives one scalar, and never raises.
-* Python calls Lua by sending to a coroutine, after start-up in no other way. One string comes back; of a batch of requests
-  two strings and two numbers.
+* Python calls Lua by sending to a coroutine, after start-up in no other way. A string comes back: a long one in pieces, and
+  of a batch of requests two strings and two numbers (tests/lua/test_lua.py).
 * No Lua object is wrapped for Python after start-up but the coroutines themselves; ports live as long as the state.
 * Nothing waits on the state's main coroutine. Each task's coroutine is driven by its own greenlet only, one send at a
   time, in one OS thread.

@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import gevent
 import pytest
+from iproto_client import EVAL, BinaryClient
 from runtimes import new_runtime
 
+from boxsession import Console
 from boxsession.base.session import Session
 from boxsession.scheduler.turns import Account
 
@@ -239,3 +241,46 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
     greenlet.kill()
     assert ['killed', 'still good'] == order
     runtime.stop(1)
+
+
+class Watched:
+    """A function of Lua's whose coroutines tell what comes back from them."""
+
+    def __init__(self, function, seen):
+        self._function = function
+        self._seen = seen
+
+    def coroutine(self, *arguments):
+        made = self._function.coroutine(*arguments)
+
+        class Coroutine:
+            def send(_, sent):
+                self._seen.append(made.send(sent))
+                return self._seen[-1]
+
+            def __repr__(_):
+                return repr(made)
+        return Coroutine()
+
+
+def test_only_strings_and_numbers_come_back(connect):
+    """No object of Lua's is ever wrapped for Python."""
+    seen = []
+    served = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
+    served.start()
+    state = served._running.runtime.state
+    state.session_main, state.request_main = Watched(state.session_main, seen), Watched(state.request_main, seen)
+    client = connect(served)
+    for statement in ('1', '{}, {a = {1}}, "é", nil', "('é'):rep(1e6)", 'error({1})', 'error("x")', ')', 'print', '\\help',
+                      "require('console').eval('print')"):
+        client.reply(statement)
+    binary = BinaryClient(served.addresses[1])
+    for expression in ('return 1, {a = 2}', 'return print', 'error({1})', "return ('x'):rep(1e6)", 'x ='):
+        binary.send(EVAL, {0x27: expression, 0x21: []})
+        binary.receive()
+    binary.close()
+    assert len(seen) > 12
+    for came in seen:
+        pieces = came if isinstance(came, tuple) else (came,)
+        assert all(isinstance(piece, (bytes, int, float)) for piece in pieces), came
+    served.stop()
