@@ -105,6 +105,11 @@ class Workers:
         if not worker.is_pausing and self.protocol.buffered_bytes:
             get_hub().loop.run_callback(self.more)
 
+    def count_held(self) -> None:
+        """Something was taken to be run: it is held no more."""
+        if self.input.is_counted:
+            self.input.count(self.protocol.buffered_bytes)
+
     def cancel(self, reason: str) -> None:
         """Cancels what they run."""
         for worker in self.busy:
@@ -184,7 +189,7 @@ class Worker:
             taken = self._protocol.next_event()
             assert isinstance(taken, Request)
             self.request, self.name, self.sync = taken, taken.name, taken.sync
-        self._count_taken()
+        self._workers.count_held()
         self._workers.lent = None
 
     def switching_out(self) -> None:
@@ -318,13 +323,8 @@ class Worker:
                 workers.lent = None
             self.request = self.name = None
 
-    def _count_taken(self) -> None:
-        """What is run is held no more."""
-        if self._workers.input.is_counted:
-            self._workers.input.count(self._protocol.buffered_bytes)
-
     def _handle(self, event: Event) -> None:
-        self._count_taken()
+        self._workers.count_held()
         if isinstance(event, Request):
             self._client.statements += 1
             self._output.put(self._answers.answer(event))
