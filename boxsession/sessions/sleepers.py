@@ -51,14 +51,15 @@ class Sleepers:
 
     def remove(self, fd: int) -> None:
         """It is not asleep any more. To be called before its socket is closed."""
-        if self._asleep.pop(fd, None) is not None:
+        if self._asleep.pop(fd, None) is not None and not self._epoll.closed:
             self._epoll.unregister(fd)
 
     def _ready(self) -> None:
         for fd, events in self._epoll.poll(0, _MOST):
-            session = self._asleep[fd]
-            self.remove(fd)
-            session.woken(bool(events & _LEFT))
+            session = self._asleep.get(fd)
+            if session is not None:             # one that was woken just now may have ended this one
+                self.remove(fd)
+                session.woken(bool(events & _LEFT))
 
     def close(self) -> None:
         """Gives back what it holds."""
