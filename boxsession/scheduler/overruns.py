@@ -10,10 +10,10 @@ import time
 
 __all__ = ['Overruns']
 
-# What an operation may take, in seconds of the processor's time: in any case, for each byte in use (one traversal of it by
-# the collector), and for each byte that it took or gave back. It is three times what was measured of legitimate ones on a
-# busy machine.
-_SECONDS, _SECONDS_USED, _SECONDS_MOVED = 0.05, 2e-9, 4e-9
+# CPU seconds that an operation may take: a base, plus these for each byte in use (the garbage collector traverses it, or
+# table.concat() copies it more than once), plus these for each byte by which the use of memory changed. Legitimate operations
+# took a fifth of this on an idle machine, and two thirds on one with four times as many busy processes as cores.
+_SECONDS, _SECONDS_USED, _SECONDS_MOVED = 0.05, 4e-9, 8e-9
 
 
 class Overruns:

@@ -23,7 +23,7 @@ class TestOneOperation:
         (0.2, 0.04, 1 << 20, 0, False),             # it was other processes'
         (0.1, 0.1, 200 << 20, 0, False),            # the collector may have gone through all of that
         (0.1, 0.1, 64 << 20, 64 << 20, False),      # so much was copied
-        (0.1, 0.1, 16 << 20, 1 << 20, True),
+        (0.15, 0.15, 16 << 20, 1 << 20, True),
     ])
     def test_it(self, monkeypatch, seconds, busy, used, moved, is_too_long):
         clock = [100.0]
