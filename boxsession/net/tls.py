@@ -13,11 +13,13 @@ from gevent import monkey, socket, ssl
 
 from boxsession.base.descriptors import is_kept
 from boxsession.base.errors import ListenError
+from boxsession.net.hangup import is_hung_up
 from boxsession.settings.table import TLSConfig
 
 __all__ = ['Handshakes', 'TLSTunnel', 'tls_context', 'tls_digest']
 
 _HANDSHAKE_SECONDS = 10
+_PROBE_SECONDS = 1
 # How long the last answer may take to reach a client after its session is over.
 _LINGER_SECONDS = 5
 _PIECE_BYTES = 1 << 16
@@ -134,7 +136,11 @@ class TLSTunnel:
         try:
             self._far.shutdown(socket.SHUT_WR)
         except OSError:
-            pass
+            return
+        # The client may still read. TLS reports nothing after its goodbye, so a hang-up is looked for below TLS.
+        while not is_hung_up(self._secure):
+            gevent.sleep(_PROBE_SECONDS)
+        self._break()
 
     def _end_output(self):
         self._inward.kill()             # nobody else may use the socket while it says goodbye

@@ -4,9 +4,10 @@ from __future__ import annotations
 import socket
 from typing import Any, Protocol
 
-from gevent import get_hub, monkey
+from gevent import get_hub
 
 from boxsession.base.greenlets import OwnTimeout
+from boxsession.net.hangup import is_hung_up
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account
 from boxsession.sessions.common import Common
@@ -17,9 +18,6 @@ __all__ = ['Input']
 _READ = 1                       # libev's event mask
 # How often it is looked whether a client that sends no more, and whose statement runs, is still there.
 _PROBE_SECONDS = 1.0
-# The real one, also in a program that is patched.
-_poll = monkey.get_original('select', 'poll')
-
 # A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
 _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
 # Input that is not counted: 10,000 sessions may hold 40 MiB of it.
@@ -102,9 +100,7 @@ class Input:
                 self._watcher.stop()
 
     def _look_for_hangup(self) -> None:
-        poller = _poll()                # gevent's would wait, which this cannot
-        poller.register(self._sock.fileno(), 0)
-        if poller.poll(0):
+        if is_hung_up(self._sock):
             self._receiver.lost()
 
     def _end_probe(self) -> None:

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket as plain
+import struct
 
 import gevent
 import pytest
@@ -173,6 +174,18 @@ class TestHandshakes:
             with pytest.raises((EOFError, OSError)):
                 self.client(served.addresses[0], tmp_path)
         until(lambda: served._running.runtime.counters.hits['refused.tls'])
+
+    def test_a_reset_after_the_goodbye_of_tls_ends_what_runs(self, start, tmp_path):
+        served = start()
+        client = self.client(served.addresses[0], tmp_path)
+        client.send("require('fiber').sleep(1000)\n")
+        until(lambda: [c.describe()['state'] for c in served.connections()] == ['running'])
+        client.sock.settimeout(0.1)
+        with pytest.raises(OSError):
+            client.sock.unwrap()                # sends TLS's goodbye, then waits for the server's
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+        socket.socket.close(client.sock)
+        until(lambda: not served.connections())
         assert not served._running.admission.handshakes
         client = self.client(served.addresses[0], tmp_path)
         assert 2 == client.value('1 + 1')
