@@ -222,6 +222,21 @@ class TestLuaMemoryBytes:
         assert [100000] == other.values('local t = {} for i = 1, 1e5 do t[i] = {} end return #t')
         assert other.value('box.info.memory.lua') < MEMORY
 
+    def test_a_statement_that_holds_it_can_be_killed(self, served, connect, caplog):
+        client, other = connect(served), connect(served)
+        client.send('HOLD = {} local function fill() while true do HOLD[#HOLD + 1] = {} end end '
+                    'while true do pcall(fill) FULL = true end\n')
+        with gevent.Timeout(20):
+            while other.value('FULL') is not True:
+                pass
+        [victim] = [connection for connection in served.connections() if connection.describe()['state'] == 'running']
+        victim.cancel('by a test: ' + 'x' * 60000)
+        assert b'by a test: ' in client.document()
+        other.reply('HOLD = nil')
+        other.reply('collectgarbage()')
+        assert [2, 2] == [asked.value('1 + 1') for asked in (client, other)]
+        assert 'failed' not in caplog.text
+
     def test_garbage_is_no_memory(self, served, connect):
         client = connect(served)
         client.reply('KEEP = {} for i = 1, 30 do KEEP[i] = ("x"):rep(1e6) .. i end')

@@ -30,7 +30,7 @@ class HostPorts:
     def ports(self) -> dict[str, Port]:
         """The ports by the names that they have in Lua."""
         text = self._memory.text
-        return {'CALL': text(self._call), 'REASON': text(self._reason), 'STOPPED': Port(self._stopped),
+        return {'CALL': text(self._call), 'REASON': Port(self._reason), 'STOPPED': Port(self._stopped),
                 'PUSH': Port(self._push), 'GIVE_BACK': Port(self._give_back), 'DELIMITER': Port(self._delimiter),
                 'CONTROL': Port(self._control)}
 
@@ -83,7 +83,9 @@ class HostPorts:
 
     def _reason(self, _):
         """Why the statement that has just been cancelled was; None for no particular reason."""
-        return current_task().reason.encode() or None
+        reason = current_task().reason.encode()
+        self._memory.make_room_for(reason)      # asked for by trusted code, which must not fail
+        return reason or None
 
     def _stopped(self, _):
         """What the task runs has ended, since it was cancelled or took too long."""

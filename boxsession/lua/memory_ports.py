@@ -34,6 +34,10 @@ class MemoryPorts:
             return NO_ROOM
         return answer
 
+    def make_room_for(self, answer: bytes) -> None:
+        """Lifts the memory limit for an answer to trusted code."""
+        self._memory.lift(len(answer))
+
     def _make_room(self, for_want_of_it):
         """Lifts the memory limit for trusted code."""
         self._hits['limits.lua_memory_bytes'] += bool(for_want_of_it)
