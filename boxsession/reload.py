@@ -93,7 +93,12 @@ def _audit(job, names) -> Callable[[], None]:
         raise BoxsessionError(f'cannot open audit.file {path}: {error.strerror}') from None
     if fd >= 0:
         job.undo.callback(os.close, fd)
-    return lambda: job.running.audit.use(path, fd, required)
+
+    def change_over():
+        if path is None:
+            job.running.registry.record_running()
+        job.running.audit.use(path, fd, required)
+    return change_over
 
 
 def _listeners(job, names) -> Callable[[], None]:

@@ -89,8 +89,15 @@ class Registry:
         audit = self._common.audit
         self._common.configure(self._settings)
         if self._common.audit is not audit:
+            self.record_running()
             for connection in self.connections.values():
                 connection.audit_changed()
+
+    def record_running(self) -> None:
+        """Records what runs in the audit file. Called after it was switched on, and before it is switched off: nobody
+        records the end of these statements, or their beginning."""
+        for connection in self.connections.values():
+            connection.record_running()
 
     # Who is here
 

@@ -286,6 +286,9 @@ class Connection:
 
     def audit_changed(self) -> None:
         """There is an audit file now, or none any more."""
+
+    def record_running(self) -> None:
+        """Records the statements that run in the audit file, if there is one."""
         if self._common.audit is not None:
             for asked in self._asked_for():
                 self._common.audit.event('running', self.session, **asked)

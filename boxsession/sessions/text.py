@@ -380,6 +380,5 @@ class ConsoleConnection(Connection):
 
     def audit_changed(self) -> None:
         """There is an audit file now, or none any more."""
-        super().audit_changed()
         if self._route is not None:
             self._route.choose()

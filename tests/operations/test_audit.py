@@ -109,6 +109,20 @@ def test_what_is_under_way_when_it_begins(connect, path):
         begun.stop()
 
 
+def test_what_is_under_way_when_it_ends(console, connect, path):
+    served = console(audit={'file': str(path)})
+    admin, client = connect(served), connect(served)
+    client.send("require('fiber').sleep(1000, {password = 'Tr0ub4dor'})\n")
+    with gevent.Timeout(10):
+        while admin.value("#box.session.list({state = 'running'})") < 2:
+            pass
+    served.reload({'limits': {'drain_seconds': 0.2}})
+    admin.reply('2')
+    [*_, last] = entries(path)
+    assert ('running', 2) == (last['event'], last['session'])
+    assert 'fiber' in last['statement'] and 'Tr0ub4dor' not in path.read_text()
+
+
 def test_how_a_session_ends(console, connect, path):
     served = console(audit={'file': str(path)})
     admin = connect(served)
