@@ -1,8 +1,9 @@
--- The coroutines that Python drives: session_main, one for each session, and script_main for the init script. Each first
--- gives its task's id. (A fiber's is fiber_main, in fiber.lua.)
+-- Runs statements. Python drives two coroutines of this file: session_main, one for each session, and script_main for the
+-- init script. Each first yields its task's id. (A fiber's coroutine runs fiber_main, in fiber.lua.)
 --
--- session_main then takes (operation, text) and gives back one string, in one crossing: the reply to a statement, or '' for
--- one that waits for more lines. Nothing outside task.run() may raise here.
+-- Python then sends session_main (operation, text) and gets back the reply in one crossing: one string (several for a long
+-- tagged string), or '' if the statement is incomplete. Invariant: no code here may raise outside task.run(), since an
+-- error ends the coroutine.
 -- Needs: kernel/compiler, library/commands, rights/access, rights/sandbox, wire/format
 local internal, REASON, STOPPED = ...
 local raw, task, output = internal.raw, internal.task, internal.output
@@ -20,15 +21,16 @@ local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR = contract.FAIL, contract.CHECK, cont
 local TIGHT = contract.TIGHT
 local BACKSLASH = 92
 
--- Compiled chunks by statement text: scripts and dashboards send the same few again and again. By setfenv a statement can
--- change the chunk that it is, so one that is left by a switch is taken out (task.lua), and so is one that was changed.
+-- A cache of compiled chunks by statement text: scripts and dashboards send the same few statements repeatedly. A chunk is
+-- removed when its statement waits or is preempted (task.lua), since no other session may run it meanwhile. It is also
+-- removed if the statement changed its own environment by setfenv.
 local CACHED_LENGTH, CACHE_SIZE = 512, 1024
 local chunks, cached = task.chunks, 0
 
 local function keep_chunk(me, key, chunk)
     if #key <= CACHED_LENGTH then
         if cached >= CACHE_SIZE then
-            -- In one step: who had a turn in the middle would put in what `next` then does not know.
+            -- Atomic: another task could add an entry during the loop, and `next` would fail.
             task.lock()
             for known in next, chunks do
                 chunks[known] = nil
@@ -48,12 +50,12 @@ internal.keep_chunk = keep_chunk
 local EARLY_END = " near '<eof>'"
 local function ends_too_early(message)
     return sub(message, -#EARLY_END) == EARLY_END
-        -- A quoted string cannot go on on the next line.
+        -- A quoted string cannot continue on the next line.
         and not find(message, 'unfinished string near', 1, true)
 end
 
--- The chunk for a statement: as an expression first. When it compiles neither way: nil, the message, and whether one of
--- them only ends too early.
+-- Compiles a statement, first as an expression, then as a block. If both fail, returns nil, the error message, and whether
+-- one of the two only ends too early.
 local function load_statement(text)
     local chunk, message, as_expression
     chunk, as_expression = load_text('return ' .. text)
@@ -66,7 +68,7 @@ local function load_statement(text)
     return chunk
 end
 
--- The same, to be run by `me`, and kept for the next who sends it.
+-- The same, for `me` to run, by way of the cache.
 local function compile(me, text)
     local chunk, message, unfinished = task.find_chunk(me, text), nil, nil
     if chunk then
@@ -79,7 +81,7 @@ local function compile(me, text)
     return keep_chunk(me, text, chunk)
 end
 
--- How many statements and requests ended in an error, by its kind.
+-- Number of statements and requests that ended in an error, by kind.
 local errors = {syntax = 0, runtime = 0, denied = 0, memory = 0, output = 0}
 internal.errors = errors
 
@@ -88,7 +90,7 @@ local function show(me, ...)
     return output.reply(me.session, ...)
 end
 
--- The error that a statement ends in is kept, for those who ask (LAST_ERROR).
+-- Python asks for the error later (LAST_ERROR), so it is kept.
 local function fail(me, message)
     me.failed = message
     return output.error_reply(me.session, message)
@@ -96,7 +98,7 @@ end
 
 local reply_with_error
 
--- `chunk` is the text's, if it is known.
+-- Runs a statement; `chunk` is its compiled chunk if the cache had it. `open`: an incomplete statement returns ''.
 local function evaluate(me, text, open, chunk)
     local message, unfinished
     if not chunk then
@@ -135,7 +137,7 @@ local FORMATTING = {
     block = 'console: exception while formatting output: "%s"',
 }
 
--- Which of base/counters.py's ERROR_KINDS a value is that a run has raised; nil for what was stopped.
+-- The kind (ERROR_KINDS in base/counters.py) of an error value that task.run() returned; nil for KILL.
 local ACCESS_DENIED = 42
 local function kind_of(me, value)
     if value == KILL then
@@ -149,7 +151,7 @@ local function kind_of(me, value)
     return told and told.code == ACCESS_DENIED and 'denied' or 'runtime'
 end
 
--- Counts what a run has ended in. Python knows whether what was stopped was cancelled, or took too long.
+-- Counts an error by kind. For KILL, Python knows whether it was a cancellation or a timeout.
 local function count_error(me, value)
     local kind = kind_of(me, value)
     if kind then
@@ -160,7 +162,7 @@ local function count_error(me, value)
 end
 internal.count_error = count_error
 
--- Tells Python the numbers so far, whenever it asks.
+-- Yields the counters to Python each time it asks.
 function internal.count_errors()
     while true do
         local told = ''
@@ -171,12 +173,12 @@ function internal.count_errors()
     end
 end
 
--- The error document for what a run raised. The value may be a table of the user's, which can raise again.
+-- The error document for an error value. The value may be a user's table, so writing it can raise again.
 local MESSAGE_MAX = 2^16
 function reply_with_error(me, value, counts)
     local session = me.session
     if value == OUT_OF_MEMORY then
-        task.make_room(false)           -- for the stack, which grows
+        task.make_room(false)           -- the stack may grow
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
@@ -194,7 +196,7 @@ function reply_with_error(me, value, counts)
         value = raw.format(FORMATTING[session.output], message)
     end
     if type(value) == 'string' then
-        -- error(text, 2) of a statement points at us.
+        -- error(text, 2) in a statement adds a position in this file.
         return fail(me, internal.strip_position(value))
     end
     local ok, reply = task.run(me, fail, me, value)
@@ -208,12 +210,12 @@ function reply_with_error(me, value, counts)
     return reply_with_error(me, type(reply) == 'string' and reply or 'error object cannot be shown')
 end
 
--- The reply to a statement of a statement (console.eval). Runs as part of the one that asks.
+-- The reply to a statement that console.eval() runs. It is part of the statement that called console.eval().
 function internal.reply_to(text)
     local me = task.current()
     local session = me.session
     me.eval_error = ''
-    -- The error is kept for the audit.
+    -- The audit file records the error.
     local function failed(value)
         local told = type(value) == 'userdata' and internal.error_fields(value)
         value = told and told.message or value
@@ -245,7 +247,8 @@ end
 local function perform(me, operation, text)
     if operation >= TIGHT then
         operation = task.make_ready(me, operation)
-        -- While there is room: so a statement that frees memory can still be run, and who is new can come in for that.
+        -- Compiled while the limit is lifted: so a statement that frees memory can still run if memory is full, also in a
+        -- new session.
         if me.keeps_limit and (operation == STATEMENT or operation == STATEMENT_OPEN) then
             raw_pcall(compile, me, text)
         end
@@ -256,12 +259,12 @@ local function perform(me, operation, text)
     end
     me.showing, me.failed = false, false
     if me.cancelled then
-        -- By fiber.cancel(): that was for the statement before.
+        -- fiber.cancel() was meant for the previous statement.
         me.cancelled = false
     end
     local ok, out
     if operation == STATEMENT or operation == STATEMENT_OPEN then
-        -- Not yet user code: nobody is let in before it is known who runs this chunk.
+        -- Outside task.run() no other task can run in between, so no other session takes this chunk.
         local chunk = not me.session.scope and chunks[text]
         if chunk then
             me.chunk, me.text = chunk, text
@@ -303,7 +306,7 @@ local function perform(me, operation, text)
         out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
     end
     if type(out) == 'table' then
-        return raw.unpack(out)          -- a tagged string in several
+        return raw.unpack(out)          -- a tagged string in several parts
     end
     return out
 end
@@ -318,7 +321,7 @@ local function session_main(id, fd, peer, user, uid, dialect, kind)
     end
 end
 
--- Runs a file's text as admin, without a session; gives '' or the error's text.
+-- Runs a file's text as admin, without a session. Returns '' or the error's text.
 local function script_main(name)
     local me = task.new_record({session = internal.background, name = 'init'})
     task.adopt(me)

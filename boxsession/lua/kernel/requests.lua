@@ -1,10 +1,11 @@
--- Requests of the binary protocol: EVAL and CALL, several of one session at a time, each on a task of its own.
+-- Runs requests of the binary protocol: EVAL and CALL. A session has several workers, each with its own task; each worker
+-- runs one request at a time.
 --
--- request_main is the coroutine that Python drives: it takes (operation, name, arguments, sync) and gives back one string: '='
--- and a list of the results, or '!' and a list {kind, code, message, access} of what it raised. Lists and numbers are as
--- msgpack has them. Or it takes (BATCH, frames, '', the longest frame) and runs what it can of them: see run_batch().
+-- Python drives the coroutine request_main. It sends (operation, name, arguments, sync) and gets back one string: '=' and a
+-- list of the results, or '!' and a list {kind, code, message, access} of the error. Lists and numbers are in msgpack.
+-- Or Python sends (BATCH, frames, '', length of the longest frame allowed): see run_batch().
 --
--- Longer than usual: the way of a batch reads and writes frames in place, by locals; a call into another file would cost
+-- Longer than usual: a batch reads and writes frames in place, in local variables; calls into another file would slow down
 -- each request.
 -- Needs: kernel/evaluator, library/msgpack
 local internal, REASON, GIVE_BACK = ...
@@ -23,11 +24,12 @@ local contract = internal.contract
 local EVAL, CALL, LOGIN, BATCH, CALL_16, EVAL_ERROR = contract.EVAL, contract.CALL, contract.LOGIN, contract.BATCH,
     contract.CALL_16, contract.EVAL_ERROR
 
--- Compiled expressions, beside the consoles' statements; see evaluator.lua for why one is taken out when it waits.
+-- Compiled expressions are in the same cache as the statements of text sessions; evaluator.lua says why a chunk is removed
+-- when its request waits. The prefix keeps the two apart.
 local chunks, keep_chunk = task.chunks, internal.keep_chunk
 local PREFIX = '\0eval\0'
 
--- Compiling is not interrupted, and takes time with the square of some texts.
+-- The compiler cannot be interrupted, and for some texts its time grows with the square of their length.
 local CODE_MAX = 2^17
 local function compile(me, key, text)
     local chunk, message
@@ -43,7 +45,7 @@ local function compile(me, key, text)
     return keep_chunk(me, key, chunk)
 end
 
--- The values of a list in msgpack, which come of it only once it is known that they may be used.
+-- The values of a list in msgpack. Call it only after the rights are checked: it allocates memory for the sender.
 local function unpack_list(packed)
     if packed == '\144' then
         return
@@ -90,7 +92,8 @@ local function is_callable(value)
     return type(value) == 'function' or meta and rawget(meta, '__call') ~= nil
 end
 
--- A global by its path, and what it is a method of: `a.b.c`, `a.b:c`.
+-- Finds a global function by its path, `a.b.c` or `a.b:c`. Returns it (false if it cannot be called) and, for a method, its
+-- owner.
 local function find_function(name)
     local path, method = match(name, '^(.*):([^:]*)$')
     local found, owner = globals, nil
@@ -112,7 +115,7 @@ end
 
 local function call(me, name, arguments, pack)
     if level_of(me.session) ~= FULL then
-        -- Before anything is made of what came with it.
+        -- Checked before the arguments are decoded.
         internal.need_grant(name)
         return pack(internal.call_granted(name, unpack_list(arguments)))
     end
@@ -148,7 +151,7 @@ end
 
 local function failure(me, value)
     if value == OUT_OF_MEMORY then
-        task.make_room(false)           -- for the stack, which grows
+        task.make_room(false)           -- the stack may grow
         task.collect()
     end
     task.make_room(value == OUT_OF_MEMORY)
@@ -185,20 +188,21 @@ end
 
 -- Batches ----------------------------------------------------------------------------------------------------------------
 --
--- Of what has come, this runs the frames that are as connectors write them, one behind the other; everything else it leaves to Python. Positions count from 1. Frames that are not run yet are given back when
--- the one that runs lets others in: then another task goes on with them.
+-- A batch is the received frames of a connection, lent to Lua in one crossing. Lua runs the frames that have the layout
+-- which connectors write, in order, up to the first that differs; Python handles that one. Positions count from 1. If a
+-- request waits or is preempted, the frames not started are given back, and another worker continues with them.
 
 local IPROTO_EVAL, IPROTO_CALL = 8, 10
 local MAP_OF_TWO, LONG_LENGTH, EXPRESSION, FUNCTION, ARGUMENTS = 0x82, 0xce, 0x27, 0x22, 0x21
--- How many bytes a number of a request takes, by its first.
+-- Size in bytes of a request's sync in msgpack, by its first byte.
 local SYNC_WIDTHS = {[0xcc] = 2, [0xcd] = 3, [0xce] = 5, [0xcf] = 9}
--- A batch ends behind so many requests, looks at the clock, or bytes of answers.
+-- A batch ends after this many requests, hook calls, or bytes of answers.
 local REQUESTS_MAX, LOOKS_MAX, BYTES_MAX = 64, 16, 2^16
--- Whether a longer result may be sent Python looks at.
+-- Longest result (bytes of msgpack) that is sent from here; for longer ones Python checks the output limit.
 local LONG_RESULT = 4096
 
--- A frame's fields: its kind, the bytes of its sync, the text and where the arguments begin, and where it ends; nothing for
--- one that is not as usual, or not all there.
+-- The fields of the frame at `at`: request type, sync (msgpack bytes), text, position of the arguments, position after the
+-- frame. Returns nil if the layout differs or the frame is incomplete.
 local function fields_of(frames, at, longest)
     local mark, a, b, c, d, header, zero, kind, one, sync = byte(frames, at, at + 9)
     if not sync or mark ~= LONG_LENGTH or a ~= 0 or b ~= 0 or header ~= MAP_OF_TWO or zero ~= 0 or one ~= 1
@@ -241,7 +245,7 @@ local function fields_of(frames, at, longest)
     return kind, sub(frames, at + 9, body - 1), sub(frames, first, last), last + 2, stop
 end
 
--- Arguments: how many there are, and the only one or a list of them; nothing where one is not known here.
+-- The arguments' count, and the single argument or a list of several. Returns nil or false if one cannot be decoded here.
 local function arguments_of(frames, at, stop)
     local head = byte(frames, at)
     if head == 0x90 then
@@ -271,7 +275,7 @@ local function arguments_of(frames, at, stop)
     return at == stop and count, list
 end
 
--- Global functions by names without a path, and keys of expressions: both are worked out once for a text.
+-- Caches by text: whether a function's name is plain (has no path), and the key of an expression in `chunks`.
 local KNOWN_MAX = 1024
 local is_plain, plain_count, keys, key_count = {}, 0, {}, 0
 
@@ -317,7 +321,7 @@ local function frame_of(sync, list)
     return head .. sync .. DATA .. list
 end
 
--- A short result, or nil and what Python takes.
+-- A short result as a msgpack list; for a long one nil, and the string that goes to Python.
 local function result_of(...)
     local list = encode_list(...)
     if #list <= LONG_RESULT then
@@ -326,15 +330,15 @@ local function result_of(...)
     return nil, '=' .. list
 end
 
--- What is done of a batch is told by one number, `done`, so that it is whole wherever the clock is looked at: `answers` has
--- so many, the next frame is at starts[done + 1], and user code of it has run, or runs, if `runs` is done + 1.
+-- The hook may stop a batch at any instruction, so one number, `done`, tells how far it is: answers[1..done] are complete,
+-- and the next frame is at starts[done + 1]. If `runs` is done + 1, that frame's user code has started.
 local function batch_body(me, frames, longest)
     me.user_code = false
     local batch, session = me.batch, me.session
     local answers, starts = batch.answers, batch.starts
     local at, bytes = 1, 0
     while batch.lent and batch.done < REQUESTS_MAX and batch.looks < LOOKS_MAX and bytes < BYTES_MAX do
-        -- Who waits from here on gives the rest back.
+        -- With me.chunk set, a wait calls give_back().
         me.chunk, me.text = true, ''
         if session.level ~= FULL or session.scope == STALE then
             break
@@ -407,11 +411,12 @@ local function hand_over(batch)
     end
 end
 
--- Others are let in: they go on with what this batch has not begun. Where the stack is too full for that they have to wait.
+-- The task waits or is preempted: gives the frames not started back to Python, for other workers. If the stack is too full
+-- for that, the batch stays lent and other workers have to wait.
 function task.give_back(me)
     local batch = me.batch
     if batch.lent then
-        -- It is not to be cut off in the middle.
+        -- KILL must not interrupt hand_over().
         local is_users = me.user_code
         me.user_code = false
         raw_pcall(hand_over, batch)
@@ -419,8 +424,9 @@ function task.give_back(me)
     end
 end
 
--- Runs what it can of `frames`. Gives the answers, the position behind them, how many requests were run, and, packed, what
--- the one at that position gave or raised, if it is Python's to answer.
+-- Runs frames as described above. Returns the answers (frames in one string), the position of the first frame not answered
+-- here, how many requests were answered, and, if the frame at that position has run, its result or error for Python to send
+-- (as request() returns it), else ''.
 local function run_batch(me, frames, longest)
     local batch = me.batch
     batch.done, batch.given, batch.runs, batch.looks, batch.starts[1] = 0, 0, 0, 0, 1

@@ -1,11 +1,12 @@
--- Tasks: what runs user code. One task is one greenlet with one Lua coroutine (a session's, or a fiber's).
+-- Tasks run user code. A task is one greenlet with one Lua coroutine; it serves a session, a worker or a fiber.
 --
--- Lua reaches Python through ports only (`PORT[argument]`); a port may switch to another greenlet, so after every port
--- call that can switch, `current` is put back by the one function that calls it: block(). Cancelling is a flag that
--- the ports and the count hook answer with, never a Python exception; here it becomes the KILL error, which no pcall
--- of the user's can swallow.
+-- Invariants:
+-- * Lua reaches Python only through ports (`PORT[argument]`). A port may switch to another greenlet. So each function here
+--   that reads such a port sets `current` and `critical` again afterwards. Other files use block().
+-- * Cancellation is a flag that ports and the count hook return, never a Python exception. Here it becomes the KILL error,
+--   which no pcall of user code can swallow.
 --
--- Longer than usual: which task runs is one local variable, and all that sets it, or reads it behind a switch, is here.
+-- Longer than usual: the running task is a local variable, and all code that sets it, or reads it after a switch, is here.
 -- Needs: kernel/guard
 local internal, PARK, TICK, TURN, LET_IN, COLLECTED, CALL, MAKE_ROOM, KEEP_LIMIT, GIVE_ALL, HAS_ROOM = ...
 local raw = internal.raw
@@ -16,30 +17,32 @@ local getregistry, next, rawequal = raw.getregistry, raw.next, raw.rawequal
 local collectgarbage, sethook, setmetatable, tostring, unpack = raw.collectgarbage, raw.sethook, raw.setmetatable,
     raw.tostring, raw.unpack
 
--- How many VM instructions pass between two looks at the clock: about 20 us of ordinary code, 4 % of its speed. Where a few of
--- them take long, Python's monitor asks for the next look (interrupt.py). It cannot reach the coroutines of users: there they
--- are fewer, the fewer the longer the strings may be that one instruction compares (some 5 ns a byte at worst).
+-- HOOK_COUNT: VM instructions between two calls of the hook, which reads the clock. That is about 20 us of ordinary code,
+-- and costs 4 % of its speed. If a few instructions take long, Python's monitor requests a hook call (interrupt.py). It
+-- cannot reach coroutines that users make. Their count is COROUTINE_COUNT or less: it shrinks as memory use (KiB) grows,
+-- since one instruction can then compare longer strings (some 5 ns a byte at worst).
 local HOOK_COUNT, COROUTINE_COUNT, LEAST_COUNT, COROUTINE_KB = 2000, 300, 2, 2^18
 
--- The error value of a cancelled statement: a private table, so that no user code can raise or recognise it.
+-- The error value of a cancelled statement. It is a private table, so that user code can neither raise nor recognise it.
 local KILL = setmetatable({}, {__tostring = function() return 'cancelled' end, __metatable = false})
 internal.KILL = KILL
 
--- The tasks of coroutines that belong to tasks: those must not be resumed, wrapped or killed by users.
+-- Task record by its own coroutine. Users must not resume, wrap or kill these coroutines.
 local owned = setmetatable({}, {__mode = 'k'})
 
--- The task whose code runs now. Before the first session it is the background: no session, id 0.
+-- The running task. Before the first session it is `background`, whose session has id 0.
 local background = {fid = 0, session = {id = 0, type = 'background', fd = -1, user = 'admin', uid = 1, login = 1, level = 3,
                                         scope = false, chosen_scope = false, dialect = 'tarantool'}}
 local current = background
 internal.background = background.session
--- True while trusted code must not be interrupted: the hook then returns at once.
+-- True while trusted code must not be interrupted: the hook then returns without reading the clock.
 local critical = false
 
 local task = {}
 internal.task = task
 
--- Who the code of a coroutine runs as, where that is not its session's user (access.lua). What it makes inherits it.
+-- Identity by coroutine, if its code runs as another user than the session's (access.lua). Coroutines that this code makes
+-- inherit it.
 local credentials = setmetatable({}, {__mode = 'k'})
 task.credentials = credentials
 
@@ -47,7 +50,7 @@ function task.current()
     return current
 end
 
--- Raises what a cancelled task ends with.
+-- Raises KILL if the current task is cancelled.
 local function check()
     if current.killed and current.user_code then
         return error(KILL, 0)
@@ -55,12 +58,13 @@ local function check()
 end
 task.check = check
 
--- Compiled chunks by statement text, for statements that are not switched away from: while one waits, another session must
--- not run the same chunk.
+-- Compiled chunks by statement text. A chunk is removed when its statement waits or is preempted: while it is suspended,
+-- another session must not run the same chunk.
 local chunks = {}
 task.chunks = chunks
 
--- The chunk of a text, which `me` is going to run, or nil. In one step: in the middle another session would take the same.
+-- Returns the chunk of a text for `me` to run, or nil. Atomic: otherwise another session could take the same chunk before
+-- it is noted in `me`.
 function task.find_chunk(me, text)
     critical = true
     local chunk = chunks[text]
@@ -71,7 +75,7 @@ function task.find_chunk(me, text)
     return chunk
 end
 
--- Keeps the chunk of a text, which `me` is going to run. In one step, likewise.
+-- Keeps the chunk of a text, which `me` will run. Atomic for the same reason.
 function task.keep_chunk(me, text, chunk)
     critical = true
     chunks[text] = chunk
@@ -80,7 +84,7 @@ function task.keep_chunk(me, text, chunk)
 end
 
 local function unshare(me)
-    -- In this order: who is interrupted in the middle begins anew.
+    -- me.chunk is cleared last: if the hook runs in between, its own unshare() then does both.
     chunks[me.text] = nil
     me.chunk = false
     if me.batch then
@@ -88,8 +92,8 @@ local function unshare(me)
     end
 end
 
--- Reads a port that may switch. A port itself raises nothing, but the read does where the C stack ends, and any call may
--- where Lua's stack or the memory does: so it is read under a pcall, and `critical` is set behind that.
+-- Reads a port that may switch. A port raises nothing, but the read raises if the C stack is full, and any call raises if
+-- the Lua stack or the memory is full. So callers use a pcall, and `critical` is set inside it, after these checks.
 local function read(port, argument)
     critical = true
     return port[argument]
@@ -97,21 +101,22 @@ end
 
 -- The memory limit -----------------------------------------------------------------------------------------------------
 --
--- The limit is on all the time; Python sees to it that there is room before it puts anything in, and says so when it had
--- to lift the limit for that. User code then runs behind keep_limit(), which puts it back: what it then allocates fails.
--- Trusted code that must not fail asks for room first.
+-- The allocator's limit is always in force. Python makes room before it puts a value into Lua, and adds the flag TIGHT to
+-- the operation if it had to lift the limit for that. keep_limit() puts the limit back before user code runs, whose
+-- allocations over the limit then fail. Trusted code that must not fail asks for room first.
 
 local contract = internal.contract
 local TIGHT, COLLECT, CLOSELY = contract.TIGHT, contract.COLLECT, contract.CLOSELY
-local ROOM = 2^18              -- what trusted code may need at once
--- The collector's steps are by the number of allocations, whatever their size, so that a few large strings fill the memory
--- before it is through: with steps of some 100 KB (0.2 ms) it is, and everything else is a little faster.
+local ROOM = 2^18              -- bytes that trusted code may need at once
+-- The collector makes one step for each allocation that is due, whatever its size. With the default step, a few large
+-- strings could fill the memory before a cycle ends. With steps of some 100 KB (0.2 ms) they cannot, and ordinary code is
+-- slightly faster.
 collectgarbage('setstepmul', 10000)
 local NO_ROOM = contract.NO_ROOM
 local OUT_OF_MEMORY = 'not enough memory'
 internal.OUT_OF_MEMORY = OUT_OF_MEMORY
 
--- Up to here, in KB, there is room for whatever trusted code does. Python says so whenever the limit changes.
+-- Memory use (KiB) below which trusted code needs no check. Python sends it whenever the limit changes.
 local ample = 0
 function internal.take_ample()
     while true do
@@ -119,14 +124,16 @@ function internal.take_ample()
     end
 end
 
--- Lifts the limit, if need be, so far that trusted code can tell what went wrong: for want of memory, or otherwise.
+-- Lifts the limit if memory is short, so that trusted code can report an error. `for_want_of_it`: the error is
+-- OUT_OF_MEMORY, which Python counts.
 function task.make_room(for_want_of_it)
     if for_want_of_it or collectgarbage('count') > ample then
         local _ = MAKE_ROOM[for_want_of_it and 1 or 0]
     end
 end
 
--- The same for trusted code behind user code, which may have left no room at all, however little is in use.
+-- Lifts the limit in any case, for trusted code that runs after user code. User code may have filled the limit in force,
+-- which can be lower than `ample`.
 function task.lift_limit()
     local _ = MAKE_ROOM[0]
 end
@@ -136,8 +143,9 @@ local function keep_limit()
 end
 task.keep_limit = keep_limit
 
--- Calls func(...), a function of C or as short, with all the room that there is. Like pcall. Nobody looks at the clock
--- meanwhile, which would take the room back, and the collector does not wait until there is half as much again.
+-- Calls func(...) with the whole memory limit available. Like pcall. `func` must be as short as a C function: the hook
+-- returns at once meanwhile, since a look at the clock would lower the limit again. The collector does not pause between
+-- cycles meanwhile; otherwise it waits until memory use has grown by half.
 local PAUSE, NO_PAUSE = 150, 100
 local function with_it(func, ...)
     critical = true
@@ -155,12 +163,12 @@ function task.with_all_room(func, ...)
     return without_it(raw_pcall(with_it, func, ...))
 end
 
--- What it means that a port could not be read: the last instruction in front of it may have been the one to end the task.
+-- Why reading a port failed. It is KILL if the hook ended the task at the last instruction before the read.
 local function unread(problem)
     return (problem == OUT_OF_MEMORY or problem == KILL) and problem or 'stack overflow'
 end
 
--- Calls a port that may switch. Returns the port's result; raises KILL when the task was cancelled meanwhile.
+-- Reads a port that may switch. Returns its answer; raises KILL if the task was cancelled meanwhile.
 local function block(port, argument)
     local me = current
     if me.chunk then
@@ -181,11 +189,11 @@ local function block(port, argument)
 end
 task.block = block
 
--- Completes the record of a new task: its id (Tarantool's first hundred are its system fibers'), and what this file keeps in
--- it, from the start, so that setting it later takes no memory.
+-- Completes the record of a new task: its id (Tarantool keeps ids up to 100 for system fibers), and all fields that this
+-- file uses. They are set here so that setting them later allocates no memory.
 local last_fid = 100
 function task.new_record(record)
-    -- Between the two lines another task could be let in, and take the same number.
+    -- Otherwise the hook could switch between the next two lines, and another task would take the same id.
     local was_critical = critical
     critical = true
     last_fid = last_fid + 1
@@ -199,7 +207,7 @@ function task.new_record(record)
     return record
 end
 
--- Makes the running coroutine's stacks grow now, not when there is no memory left for it.
+-- Makes the running coroutine's stacks grow now, while memory is available.
 local function grow_stack(depth)
     if depth > 0 then
         return (grow_stack(depth - 1))
@@ -207,14 +215,14 @@ local function grow_stack(depth)
 end
 task.grow_stack = grow_stack
 
--- Whether the limit was lifted for what is done under the lock.
+-- Whether lock() lifted the limit, so that unlock() must put it back.
 local lifted = false
 local LOCK_DEPTH = 10
 
--- Between lock() and unlock() no other task runs, and this one is not cancelled: for what must be looked at and changed,
--- or waited for, in one step. Nothing in between may raise: a stack or a memory that is nearly full is told here, before.
+-- Between lock() and unlock() no other task runs, and this one is not cancelled. Use it if a check and the change or wait
+-- that follows must be atomic. Nothing in between may raise: if a stack or the memory is nearly full, lock() raises.
 function task.lock()
-    -- From here on: who had a turn in the middle would have its own room taken away behind it, and so this one's.
+    -- Set before room is made: a task that ran in between would put the limit back and remove this room.
     critical = true
     local is_short = collectgarbage('count') > ample
     if is_short then
@@ -243,7 +251,8 @@ function task.unlock()
     end
 end
 
--- What `list` has under a key: `value`, unless there was something already. For what two tasks may make at once.
+-- Sets list[key] to `value` unless it has a value, and returns the value that it then has. For values that two tasks may
+-- create at the same time.
 function task.first(list, key, value)
     task.lock()
     local known = list[key]
@@ -263,13 +272,14 @@ local function park(me, seconds)
     return ok and alive
 end
 
--- Waits under the lock, which is open meanwhile and closed again afterwards; false when the task was cancelled.
+-- Waits under the lock, which is released during the wait and taken again afterwards. Returns false if the task was
+-- cancelled.
 function task.park_locked(seconds)
     local me = current
     if me.chunk then
         unshare(me)
     end
-    -- Others have opened the lock. Before it is closed again the hook may end this task, once: that is caught here.
+    -- Other tasks have cleared `critical`. Until it is set again the hook may raise KILL, once; this pcall catches it.
     local ok, alive = raw_pcall(park, me, seconds)
     current, critical = me, true
     lifted = false
@@ -280,12 +290,12 @@ function task.park_locked(seconds)
     return ok and alive
 end
 
--- Waits `seconds`, or until woken; with 0, until its next turn.
+-- Waits for `seconds`, or until woken; with 0, until the task's next turn.
 function task.park(seconds)
     return block(PARK, seconds)
 end
 
--- Calls a port whose answer is a string, which takes memory.
+-- Reads a port whose answer is a string, which needs memory.
 local function text(port, argument)
     local answer = block(port, argument)
     if answer == NO_ROOM then
@@ -298,12 +308,12 @@ local function text(port, argument)
 end
 task.text = text
 
--- Calls an exposed Python function: `request` is a packed string, and so is what comes back.
+-- Calls an exposed Python function. The request and the answer are packed strings.
 function task.call_python(request)
     return text(CALL, request)
 end
 
--- Tasks by id, for as long as they live.
+-- Records of live tasks by id.
 local records = setmetatable({}, {__mode = 'v'})
 
 local function let_in(me, always)
@@ -320,12 +330,13 @@ local function collected(me)
     current, critical = me, false
 end
 
--- Collects all garbage, by steps: it can take a second where memory is full of small objects, so others get their turns in
--- between. (Marking one large table is a single step.) Ends early when the task is cancelled, or when another task has
--- finished collecting. A cycle that was under way may have passed objects that are garbage by now: if it leaves `enough` KB or
--- more, a second one follows. The memory limit is lifted meanwhile; COLLECTED puts it back.
+-- Collects all garbage in steps, and lets other tasks run in between: a collection can take a second if memory is full of
+-- small objects. (Marking one large table is a single step.) Ends early if the task is cancelled, or if another task
+-- finishes a collection. A cycle that was already under way may have marked objects that are garbage by now. So if memory
+-- use is `enough` KiB or more after the first cycle, a second one follows. The memory limit is lifted meanwhile; COLLECTED
+-- puts it back.
 local CYCLES = 2
--- Steps made, and collections finished, by all tasks.
+-- How many steps were made and collections finished, by all tasks.
 local steps, collections = 0, 0
 local function collect_by_steps(me, enough)
     local cycles, before = 0, collections
@@ -341,8 +352,8 @@ local function collect_by_steps(me, enough)
     end
 end
 
--- Collects because memory is full, behind the turns of others. If another task collects (there were steps meanwhile), waits
--- for the end of that instead.
+-- Collects because memory is full, after other tasks have run. If another task is collecting (`steps` has grown), waits
+-- until that collection ends instead.
 function task.collect()
     local me, before = current, collections
     local seen, alive
@@ -356,20 +367,20 @@ function task.collect()
     collected(me)
 end
 
--- Collects because the user asks for it.
+-- Collects because user code calls collectgarbage().
 function task.collect_now()
     task.lift_limit()
     collect_by_steps(current, 0)
     collected(current)
 end
 
--- TICK answers for the greenlet that really runs: contract.py says what its argument and its answer mean. (TURN lets the
--- others in, and answers again.) `current` is not believed: for the instructions between a port's return and the line that
--- restores it, it is another task's.
+-- TICK answers for the running greenlet; contract.py documents its argument and answer. (TURN lets other tasks run, and
+-- answers again.) The hook does not trust `current`: between a port's return and the line that restores `current`, it is
+-- another task.
 local OWN_LOOK, FIRST_LOOK = contract.OWN_LOOK, contract.FIRST_LOOK
 local LATE, OVER, ASKED, MANY = contract.LATE, contract.OVER, contract.ASKED, contract.MANY
--- How many looks later KILL is raised again, where something has swallowed it. Not sooner: behind the outer pcall of task.run()
--- a few instructions pass until `user_code` is cleared, and a hook may look at each of them.
+-- After how many hook calls KILL is raised again, if something swallowed it. Not sooner: after the outer pcall of
+-- task.run() a few instructions run before `user_code` is cleared, and the hook may be called at each of them.
 local THROWN_AGAIN = 20
 local function coroutine_count()
     local count = COROUTINE_KB / collectgarbage('count')
@@ -378,11 +389,13 @@ local function coroutine_count()
 end
 
 local function hook()
-    -- Trusted code outside a run is short, and has its room, which letting others in would take away. It runs in a task's own
-    -- coroutine, which tells whose it is; `current` may still be another task's.
+    -- Trusted code outside task.run() is not preempted: it is short, and would lose its room if other tasks ran. It runs in
+    -- the task's own coroutine, by which its task is found; `current` may still be another task. In a coroutine that a user
+    -- made, `me` is nil.
     local me = owned[co_running()]
     if critical then
-        -- A loop of as many instructions as lie between two looks would always be found here.
+        -- The hook is called at each instruction until the critical section ends. Otherwise a loop of HOOK_COUNT
+        -- instructions could be in its critical section at each hook call.
         sethook(hook, '', 1)
         if me then
             me.is_due = true
@@ -404,7 +417,7 @@ local function hook()
         me = current
         sethook(hook, '', coroutine_count())
     elseif ok and fid and fid < 0 then
-        -- This look may have been asked for. With one behind each instruction KILL would be raised again, on its way out.
+        -- The monitor may have set the hook to each instruction. KILL would then be raised again while it propagates.
         sethook(hook, '', HOOK_COUNT)
     end
     if ok and fid and fid % 1 ~= 0 then
@@ -428,7 +441,7 @@ local function hook()
             end
             ok, fid = raw_pcall(read, TURN, 0)
             if ok and fid and fid > 0 and me.cancelled then
-                -- A fiber that was cancelled has run for a whole slice and did not notice.
+                -- A fiber cancelled by fiber.cancel() has used a whole slice without a wait: it ends now.
                 fid = -fid
             end
         end
@@ -438,7 +451,7 @@ local function hook()
         if not me.user_code then
             return
         end
-        -- No room to look at the clock: this depth must be left, or it could never be interrupted.
+        -- The stack is too full to read the port. The error unwinds it; otherwise this code could never be interrupted.
         return error(unread(fid), 0)
     end
     me = fid and records[fid < 0 and -fid or fid] or me
@@ -447,7 +460,7 @@ local function hook()
         me.batch.looks = me.batch.looks + 1
     end
     if fid and fid < 0 and me.user_code then
-        -- Once, since it is on its way from then on; again where something has swallowed it.
+        -- KILL is raised once and then propagates. It is raised again only if something swallowed it.
         me.killed, me.thrown = true, (me.thrown or 0) + 1
         if me.thrown == 1 or me.thrown > THROWN_AGAIN then
             me.thrown = 1
@@ -456,13 +469,13 @@ local function hook()
     end
 end
 
--- There is much in memory: from now on the collector does not wait until twice as much is there.
+-- Called when memory use is large: the next cycle begins when it has grown by half, not doubled.
 function task.collect_sooner()
     collectgarbage('setpause', PAUSE)
 end
 
--- Does what Python asks for with an operation, by the flags added to it, and gives the operation. Where memory is short the
--- limit has been lifted: user code is to find it in its place.
+-- Does what the flags added to an operation ask for, and returns the operation without them. With TIGHT, Python has lifted
+-- the limit: `keeps_limit` makes task.run() put it back before user code runs.
 local STACK_DEPTH = 40
 function task.make_ready(me, operation)
     if operation >= CLOSELY then
@@ -481,12 +494,12 @@ function task.make_ready(me, operation)
     return operation - TIGHT
 end
 
--- A look at the clock out of turn: after a function of C that takes long for itself.
+-- Reads the clock now: for use after a C function that may have taken long.
 function internal.look()
     return hook()
 end
 
--- Makes the running coroutine a task's own. Called once, at its start.
+-- Makes the running coroutine the task's own. Called once, when the coroutine starts.
 function task.adopt(record)
     owned[co_running()] = record
     records[record.fid] = record
@@ -494,8 +507,8 @@ function task.adopt(record)
     current = record
 end
 
--- The hook may raise KILL between any two instructions for as long as `user_code` is set, so also just before and after
--- the inner pcall: the outer one is for that.
+-- While `user_code` is set, the hook may raise KILL between any two instructions, also just before and after the inner
+-- pcall (in enter()). The outer pcall (in task.run()) catches that.
 
 local function leave(me, ...)
     me.user_code = false
@@ -516,7 +529,7 @@ local function result(me, entered, ...)
     return false, KILL
 end
 
--- Runs func(...) as user code of `me`. Like pcall; a cancelled run ends with KILL as its error.
+-- Runs func(...) as user code of `me`. Like pcall; if the task is cancelled, the error is KILL.
 function task.run(me, func, ...)
     if me.keeps_limit then
         me.keeps_limit = false
@@ -527,8 +540,7 @@ function task.run(me, func, ...)
     return result(me, raw_pcall(enter, me, func, ...))
 end
 
--- Calls func(...), which is short and needs little memory, and is not to be ended in the middle. What ends the task meanwhile
--- does so behind it.
+-- Calls func(...), which must be short and need little memory. Cancellation cannot interrupt it; KILL is raised after it.
 function task.to_the_end(func, ...)
     local me = current
     local is_users = me.user_code
@@ -548,7 +560,7 @@ function task.to_the_end(func, ...)
     end
 end
 
--- What an error says, as text: an error object's own __tostring is user code.
+-- Converts an error value to text. An error object's __tostring is user code, so it runs in task.run().
 function task.text_of(me, value)
     if type(value) == 'string' then
         return value
@@ -557,7 +569,7 @@ function task.text_of(me, value)
     return ok and type(text) == 'string' and text or 'an error that cannot be shown'
 end
 
--- pcall, xpcall and coroutines as users get them: they hand KILL on, whatever it passed through.
+-- pcall, xpcall and coroutines as users get them. They raise KILL again if the task was cancelled inside them.
 
 local strip_position = internal.strip_position
 local function protected(ok, ...)
@@ -565,7 +577,7 @@ local function protected(ok, ...)
         check()
     end
     if not ok then
-        -- Whatever failed under the lock, user code is not under it.
+        -- An error raised under the lock leaves `critical` set; user code must run without it.
         critical = false
         local message = ...
         if type(message) == 'string' then
@@ -575,7 +587,7 @@ local function protected(ok, ...)
     return ok, ...
 end
 
--- pcall for trusted code that calls a user's function in the middle of a statement.
+-- pcall for trusted code that calls a user's function inside a statement.
 function task.protected(...)
     return protected(raw_pcall(...))
 end
@@ -599,7 +611,7 @@ local function call_protected(func, handler, ...)
     if count == 0 then
         return protected(raw_xpcall(func, guarded))
     end
-    -- 5.1's xpcall takes no arguments for the function; LuaJIT's does.
+    -- xpcall of Lua 5.1 passes no arguments to the function; LuaJIT's does.
     local arguments = {...}
     return protected(raw_xpcall(function() return func(unpack(arguments, 1, count)) end, guarded))
 end
@@ -616,8 +628,8 @@ function _G.xpcall(...)
     return call_protected(...)
 end
 
--- The library keeps a coroutine's hook by its address, and never forgets one: now and then the table is emptied, and the
--- hooks of those that live are set anew.
+-- Lua's debug library keeps each coroutine's hook in a table by the coroutine's address, and never removes one. So every
+-- REBUILD_COUNT new coroutines the table is emptied, and the hooks of live coroutines are set again.
 local REBUILD_COUNT = 5000
 local made, made_count = setmetatable({}, {__mode = 'k'}), 0
 local hook_table
@@ -657,18 +669,18 @@ local function create(name, ...)
         return error("bad argument #1 to '" .. name .. "' (function expected, got "
                      .. (select('#', ...) == 0 and 'no value' or type(func)) .. ')', 3)
     end
-    -- 5.1 makes coroutines of Lua functions only.
+    -- coroutine.create of Lua 5.1 refuses C functions.
     local ok, co = raw_pcall(co_create, func)
     if not ok then
         co = co_create(function(...) return func(...) end)
     end
     sethook(co, hook, '', COROUTINE_COUNT)
     made[co] = true
-    -- What a restricted session makes stays its maker's, whoever resumes it.
+    -- A coroutine keeps the identity of the code that made it, whoever resumes it.
     credentials[co] = credentials[co_running()] or current.session.maker
     made_count = made_count + 1
     if made_count >= REBUILD_COUNT then
-        -- Without memory some would be left without a hook.
+        -- If memory ran out halfway, some coroutines would stay without a hook.
         critical = true
         task.make_room()
         raw_pcall(rebuild_hooks)
@@ -680,17 +692,17 @@ local function create(name, ...)
     return co
 end
 
--- A coroutine for trusted code that runs a function of a user's in it.
+-- Makes a coroutine in which trusted code runs a user's function.
 function task.new_coroutine(func)
     return (create('create', func))
 end
 
--- Whatever failed under the lock, what goes on is not under it.
+-- For callers that have caught an error: one raised under the lock leaves `critical` set.
 function task.uncritical()
     critical = false
 end
 
--- Like coroutine.resume, for what create() made.
+-- Like coroutine.resume, for coroutines of create(). Sets the hook count by the memory in use now.
 local function resume(co, ...)
     sethook(co, hook, '', coroutine_count())
     return co_resume(co, ...)
@@ -754,7 +766,8 @@ function coroutine.running()
     return co
 end
 
--- A thread argument would let a user walk the stack of another session's coroutine; a level far below 0 walks for ever.
+-- Without these checks, a thread argument would let a user read the stack of another session's coroutine, and a level far
+-- below 0 would loop for ever in C.
 local raw_traceback = raw.traceback
 function debug.traceback(...)
     local message, level = ...
