@@ -1,4 +1,4 @@
--- LuaJIT's bit: 32-bit operations, on doubles.
+-- LuaJIT's module bit: 32-bit operations, computed on doubles.
 -- Needs: kernel/guard
 local internal = ...
 local raw = internal.raw
@@ -11,7 +11,7 @@ internal.bit = bit
 
 local WORD, SIGN = 2^32, 2^31
 
--- The low 32 bits of a number as LuaJIT sees them: those of its double's mantissa once it was shifted there.
+-- The low 32 bits of a number, as LuaJIT computes them: it adds 2^52 + 2^51 and takes the low bits of the sum's mantissa.
 local function unsigned(value)
     if value % 1 == 0 and value > -2^51 and value < 2^51 then
         return value % WORD
@@ -36,7 +36,7 @@ local function argument(number, count, value)
     return unsigned(got)
 end
 
--- Results for each pair of four bits, in one table: place 16 * a + b.
+-- Table of an operation's results for all pairs of 4-bit numbers, at index 16 * a + b.
 local function by_nibbles(operation)
     local results = {}
     for a = 0, 15 do
@@ -118,7 +118,7 @@ function bit.bswap(...)
     return signed(made)
 end
 
--- The lowest digits of a number; a negative count asks for capitals.
+-- The lowest hexadecimal digits of a number; a negative count gives upper case.
 function bit.tohex(...)
     local count = select('#', ...)
     local word, digits = argument(1, count, (...)), 8

@@ -1,13 +1,14 @@
--- What the functions that replace those of C share: whom an error blames, and what takes long in C.
+-- Helpers of the Lua functions that replace C functions: errors that name the user's line, looks at the clock after long
+-- C functions, and room for large results.
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
 local error, gsub, pcall, type = raw.error, raw.gsub, raw.pcall, raw.type
 
--- An error of a replaced function names the user's line, not ours: the C function is called again, its message loses the
--- position that points here and is raised from the caller's caller. Arguments that it takes after all (a number in a string)
--- are taken: so nothing may come here that is not safe to call.
-local BLAME_LEVEL = 4      -- blamed, and the tail calls that led there from the replaced function
+-- blame(func, ...) calls a C function. If it raises, the message is raised again with the position of the user's call,
+-- not of this file. The call can succeed even if the caller expects an error (for example, C converts a string to a
+-- number). So the arguments must be safe for the C function.
+local BLAME_LEVEL = 4      -- blamed(), and the tail calls that led here from the replacing function
 local byte, BUILTIN = raw.byte, raw.byte('builtin')
 local function strip_position(message)
     if byte(message) ~= BUILTIN then
@@ -32,7 +33,8 @@ local function blame(func, ...)
 end
 internal.blame = blame
 
--- A function of C, or a table, that a function of C asks for each of many items: in between no instruction would be counted.
+-- Wraps a C function or a table that another C function will call or index for each of many items. Without the Lua function
+-- in between, no VM instruction is counted and the hook is never called.
 local getinfo = raw.getinfo
 local function counted(func)
     if type(func) == 'table' then
@@ -47,13 +49,14 @@ local function counted(func)
     return func
 end
 
--- What takes long in C for itself: behind it the clock is looked at, however few instructions have passed.
+-- looked(func(...)) reads the clock after a long C function, however few instructions have passed.
 local function looked(...)
     internal.look()
     return ...
 end
 
--- What takes more at once than user code may: once more, with all the room that there is. Like pcall.
+-- If a call ran out of memory, collects garbage and calls it again with the whole memory limit, since user code may
+-- normally allocate only a part of it at once. Returns as pcall does.
 local function given_room(func, ok, result, ...)
     if not ok and result == internal.OUT_OF_MEMORY then
         internal.task.collect()
@@ -72,7 +75,7 @@ end
 
 internal.guard = {
     blame = blame, counted = counted, looked = looked, with_room = with_room, text_or_nil = text_or_nil,
-    -- What a function of C does is bounded by the product of its arguments. Where that is more than some 5 ms, it is done in
-    -- Lua, where the clock is looked at.
+    -- Bound of a C function's work, as the product of its arguments' sizes: some 5 ms. Above it, Lua does the work, where
+    -- the hook is called.
     WORK_MAX = 2^20,
 }

@@ -1,26 +1,28 @@
--- The one place where text becomes a function: statements, requests, loadstring, load, scripts and check-config.
+-- Compiles text. All code comes through load_text(): statements, requests, loadstring, load, scripts and check-config.
 --
--- The compiler of Lua 5.1.5 accepts two kinds of code that the interpreter does not run safely: bytecode, which it does not
--- verify, and functions with many parameters in front of `...`.
+-- Invariant: code that the interpreter of Lua 5.1.5 cannot run safely is refused here. The compiler accepts two kinds of
+-- it: bytecode, which it does not verify, and functions with many parameters before `...`. Code that would take the
+-- compiler too long is refused as well, since the compiler cannot be interrupted.
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
 local byte, dump, error, find, format, getinfo, gsub, loadstring, pcall, sub = raw.byte, raw.dump, raw.error, raw.find,
     raw.format, raw.getinfo, raw.gsub, raw.loadstring, raw.pcall, raw.sub
 
--- A call of a Lua function makes room for its registers (maxstacksize). Then adjust_varargs() of ldo.c pushes a nil for each
--- parameter that got no argument, moves the parameters behind them, and the registers begin there: so the frame ends up to
--- `numparams` slots behind the room that was made (CVE-2014-5461). Behind that room there are EXTRA_STACK = 5 slots and one
--- more. An instruction that calls a metamethod writes up to four slots behind the frame before it checks the stack, and a
--- frame that fits ends at least one slot before the end of the room: 1 + 6 - 4 = 3 slots may be missing. With four
--- parameters, a recursion that hits the right depth corrupts the heap. All calls, tail calls, metamethods and the start of
--- a coroutine go through the same luaD_precall().
+-- Why three parameters are safe: a call of a Lua function makes room for its registers (maxstacksize). Then
+-- adjust_varargs() of ldo.c pushes a nil for each parameter without an argument and moves the parameters above these; the
+-- registers begin there. So the frame can end up to `numparams` slots beyond the room (CVE-2014-5461). After the room
+-- come EXTRA_STACK = 5 slots and one more. An instruction that calls a metamethod writes up to four slots beyond the
+-- frame before it checks the stack, and a frame that fits ends at least one slot before the end of the room. So
+-- 1 + 6 - 4 = 3 slots may be missing. With four parameters, a recursion that hits the right depth corrupts the heap. All
+-- calls, tail calls, metamethods and the start of a coroutine go through the same luaD_precall().
 --
--- A function that does not use its `...` gets the table `arg` instead; for that, the room is checked once more.
+-- A function that does not use its `...` gets the table `arg`, and its room is checked once more: it is safe.
 local SAFE_PARAMETERS = 3
 local HAS_PARAMETER_ARG, NEEDS_ARG = 1, 4
 
--- Sizes of a dumped chunk's parts: the header (which tells how large an int and a size_t are), a number of code, a constant.
+-- The header of a dumped chunk: its length in bytes, and the offsets of the bytes that hold the sizes of int, size_t,
+-- instruction and number. Then the type bytes of constants.
 local HEADER_BYTES, INT_AT, SIZE_AT, INSTRUCTION_AT, NUMBER_AT = 12, 8, 9, 10, 11
 local NIL, BOOLEAN, NUMBER = 0, 1, 3
 local int_bytes, size_bytes, instruction_bytes, number_bytes, is_little
@@ -43,7 +45,8 @@ local function behind_string(dumped, at)
     return at + size_bytes + unsigned(dumped, at, size_bytes)
 end
 
--- Where the function that begins at `at` ends; or nil, with the line and the parameters of the first unsafe one.
+-- The position after the function that begins at `at`; or nil, and the line and number of parameters of the first unsafe
+-- function.
 local function behind_function(dumped, at)
     at = behind_string(dumped, at)
     local line = unsigned(dumped, at, int_bytes)
@@ -90,7 +93,7 @@ local function behind_function(dumped, at)
     return at
 end
 
--- Why a compiled chunk must not be run, or nil. Raises where the memory or the stack ends.
+-- Why a compiled chunk must not be run, or nil. Raises if the memory or the stack is full.
 local function danger(chunk)
     local at, line, parameters = behind_function(dump(chunk), HEADER_BYTES + 1)
     if not at then
@@ -99,7 +102,7 @@ local function danger(chunk)
     end
 end
 
--- Compiling is not interrupted, and each of these words may walk the list of jumps of all before it.
+-- The compiler may walk a list of all earlier jumps for each of these words.
 local JUMPS, JUMPS_MAX, JUMP_BYTES = {'and', 'or', 'elseif', 'break'}, 4000, 4
 local function has_many_jumps(text)
     local count = 0
@@ -116,21 +119,21 @@ local function has_many_jumps(text)
     return false
 end
 
--- The compiler looks for each name among the local variables and upvalues of all functions around it, one by one. How many
--- of these it may look at: about 0.5 ms a million.
+-- The compiler looks for each name among the local variables and upvalues of all enclosing functions, one by one. These
+-- comparisons are limited to LOOKUPS_MAX; a million take about 0.5 ms. Texts up to LOOKUP_BYTES are not counted.
 local LOOKUPS_MAX, LOOKUP_BYTES = 2e7, 2^13
-local LOCALS_MAX, UPVALUES_MAX = 200, 60           -- of a function
+local LOCALS_MAX, UPVALUES_MAX = 200, 60           -- of one function
 local OPENS, CLOSES, DECLARES, FUNCTION = 1, 2, 3, 4
 local KEYWORDS = {['do'] = OPENS, ['if'] = OPENS, ['repeat'] = OPENS, ['end'] = CLOSES, ['until'] = CLOSES,
                   ['local'] = DECLARES, ['for'] = DECLARES, ['function'] = FUNCTION,
                   ['and'] = 0, ['break'] = 0, ['else'] = 0, ['elseif'] = 0, ['false'] = 0, ['in'] = 0, ['nil'] = 0,
                   ['not'] = 0, ['or'] = 0, ['return'] = 0, ['then'] = 0, ['true'] = 0, ['while'] = 0}
-local HIDDEN = 3                                    -- names that `for` makes; a function may have self and arg
+local HIDDEN = 3                                    -- hidden locals: 3 of a `for`; self and arg of a function
 local QUOTE, APOSTROPHE, BRACKET, MINUS, EQUALS = byte('"\'[-=', 1, 5)
 local TOKEN = '^[^%a_\'"%[%-=]*([%a_\'"%[%-=][%w_]*)'
 local IN_STRING = {[QUOTE] = '[\\"\n\r]', [APOSTROPHE] = "[\\'\n\r]"}
 
--- Where the string, comment or long bracket that begins at `at` ends; nil where it does not, and the compiler stops.
+-- The position after the string, comment or long bracket that begins at `at`; nil if it does not end (the compiler stops).
 local function behind_literal(text, at, opener)
     if IN_STRING[opener] then
         local mark
@@ -157,10 +160,11 @@ local function behind_literal(text, at, opener)
     return at + 1
 end
 
--- How many it looks at, or a little more; stops counting behind LOOKUPS_MAX.
+-- An upper bound of the comparisons, close to their number; stops counting above LOOKUPS_MAX.
 local function lookups(text)
     local at, total, depth, declares = 1, 0, 0, false
-    -- Of all functions that are open: their local variables, and so many may be seen from here; of each: these and its blocks.
+    -- seen: variables of all open functions that are visible here. own, blocks: of each open function, its local variables
+    -- and its open blocks.
     local seen, own, blocks = 0, {[0] = 0}, {[0] = 0}
     while total <= LOOKUPS_MAX do
         local _, stop, token = find(text, TOKEN, at)
@@ -198,7 +202,7 @@ local function lookups(text)
     return total
 end
 
--- The same at worst, much sooner: all names, each in all functions that there are.
+-- A rougher upper bound that is much quicker to compute: all names times all variables that all functions could have.
 local function lookups_at_worst(text)
     local _, names = gsub(text, '[%a_][%w_]*', '')
     local functions, from, _ = 0, 0, nil
@@ -209,8 +213,8 @@ local function lookups_at_worst(text)
     return names * (LOCALS_MAX + UPVALUES_MAX) * functions
 end
 
--- Like loadstring, for text that is safe to run. Raises nothing but what ends a cancelled task. A script of whoever starts
--- the program (`is_script`) may take its time.
+-- Like loadstring, but refuses code that is unsafe to run. Raises nothing but KILL. The init script (`is_script`) may
+-- take long to compile.
 local BYTECODE = 27
 function internal.load_text(text, name, is_script)
     if byte(text, 1) == BYTECODE then
@@ -230,7 +234,7 @@ function internal.load_text(text, name, is_script)
     if not chunk then
         return nil, message
     end
-    -- The lexer knows one spelling of `...`, so a text without these three bytes holds no such function.
+    -- A text without these three bytes has no vararg function.
     if find(text, '...', 1, true) then
         local ok, problem = pcall(danger, chunk)
         if not ok and problem == internal.KILL then

@@ -1,4 +1,5 @@
--- The standard library as users get it: what could crash, hang or leave the process is taken away or replaced.
+-- The base, math, os and debug functions as users get them. Functions that could crash the process, block it or reach
+-- outside it are removed or replaced.
 -- Needs: kernel/blame, kernel/compiler, kernel/lists, kernel/strings
 local internal = ...
 local raw = internal.raw
@@ -6,7 +7,7 @@ local concat, error, find, loadstring, select, tonumber, type = raw.concat, raw.
     raw.tonumber, raw.type
 local blame, text_or_nil = internal.guard.blame, internal.guard.text_or_nil
 
--- As a Lua function it is left by a tail call, so that `error('x')` typed alone has no position: LuaJIT's way.
+-- The call of the C function is a tail call, so `error('x')` as a whole statement has no position, as in LuaJIT.
 function _G.error(message, level)
     if level == nil then
         return error(message, 2)
@@ -32,7 +33,7 @@ function _G.assert(...)
     return error(message == nil and 'assertion failed!' or raw.match(message, '^%Z*'), 0)
 end
 
--- LuaJIT reads binary digits, and no number in a text with a zero byte.
+-- As in LuaJIT: binary digits are accepted, and a text with a zero byte is no number.
 local BITS_MAX = 64
 local NUMBER_MAX = 2^16
 function _G.tonumber(...)
@@ -56,7 +57,8 @@ function _G.tonumber(...)
     return number
 end
 
--- C reads each argument as a number without a pause between: so many long texts would take long. (No number is that long.)
+-- C converts all arguments to numbers without a look at the clock, so many long texts would take long. Texts longer than
+-- any number are refused.
 local FEW_NUMBERS = 2
 for _, place in raw.ipairs({{math, 'max'}, {math, 'min'}, {string, 'char'}}) do
     local library, name = place[1], place[2]
@@ -76,7 +78,7 @@ for _, place in raw.ipairs({{math, 'max'}, {math, 'min'}, {string, 'char'}}) do
     end
 end
 
--- Compiling is not interrupted, and takes time with the square of some texts.
+-- The compiler cannot be interrupted, and for some texts its time grows with the square of their length.
 local CODE_MAX = 2^17
 local load_text = internal.load_text
 local function load_code(text, name)
@@ -101,7 +103,7 @@ function _G.loadstring(...)
     return load_code(text, name)
 end
 
--- load() reads its pieces here: inside the C reader a switch to another session could not be allowed.
+-- load() calls the reader function here, in Lua: inside the C reader no switch to another session is possible.
 function _G.load(chunk, name)
     chunk = text_or_nil(chunk)
     if type(chunk) == 'string' then
@@ -125,7 +127,7 @@ function _G.load(chunk, name)
     return load_code(concat(pieces), name or '=(load)')
 end
 
--- LuaJIT's math.log takes a base.
+-- math.log takes a base, as in LuaJIT.
 local log = math.log
 function math.log(...)
     local value, base = ...
@@ -135,7 +137,7 @@ function math.log(...)
     return blame(log, value) / blame(log, base)
 end
 
--- A format is a line, not a file: what C takes for each conversion, and how long its result is, is not known before.
+-- A date format is limited in length: C's time for each conversion, and the length of its result, are not known before.
 local DATE_FORMAT_MAX = 2^12
 local date = raw.date
 local function bounded_date(...)
@@ -146,7 +148,7 @@ local function bounded_date(...)
     return date(...)
 end
 
--- LuaJIT words a missing argument of these its own way.
+-- LuaJIT has its own message for a missing argument of these.
 for name, iterate in raw.pairs({ipairs = raw.ipairs, pairs = raw.pairs}) do
     _G[name] = function(...)
         if select('#', ...) == 0 then
@@ -159,7 +161,7 @@ for name, iterate in raw.pairs({ipairs = raw.ipairs, pairs = raw.pairs}) do
     end
 end
 
--- Hash collisions aside, a collector is not a user's to stop: only what reads it, or runs it once, is left.
+-- Users must not stop or tune the garbage collector: they can only read the memory use and run a collection.
 local collectgarbage = raw.collectgarbage
 function _G.collectgarbage(option, ...)
     if option == 'count' then
@@ -186,10 +188,10 @@ string.gfind = nil
 table.setn = nil
 math.mod = nil
 
--- The metatable that all strings share can be read, not changed. (New methods go to `string`, as everywhere.)
+-- All strings share one metatable. Users get a copy, so they cannot change it. (They can add methods to `string`.)
 raw.getmetatable('').__metatable = {__index = string}
 
--- box.NULL: a value that stands for nil inside a table. Its type is Tarantool's.
+-- box.NULL stands for nil inside a table. Its type is 'cdata', as in Tarantool.
 local NULL = raw.newproxy(true)
 local null_meta = raw.getmetatable(NULL)
 null_meta.__tostring = function()
@@ -198,7 +200,7 @@ end
 null_meta.__metatable = false
 internal.NULL = NULL
 
--- Objects whose type is told as Tarantool's (where they are C data), with what belongs to them.
+-- Objects whose type() is 'cdata', as in Tarantool. The value depends on the kind of object.
 local cdata = raw.setmetatable({[NULL] = true}, {__mode = 'k'})
 internal.cdata = cdata
 

@@ -1,5 +1,5 @@
--- unpack and the table library as users get them: what takes long in C is done in Lua, or in steps between which others get
--- their turns.
+-- unpack and the table library as users get them. Work that takes long in C is done in Lua, or in steps between which other
+-- tasks can run.
 -- Needs: kernel/blame, kernel/strings
 local internal = ...
 local raw, guard = internal.raw, internal.guard
@@ -9,11 +9,11 @@ local blame, counted, looked, with_room, text_or_nil = guard.blame, guard.counte
     guard.text_or_nil
 local join_all = internal.pattern.join
 local WORK_MAX = guard.WORK_MAX
--- What has more takes long in C for itself.
+-- Lists with more items take long in C: the clock is read afterwards.
 local LONG_LIST = 2^12
 
--- unpack of 5.1 narrows both ends and their distance to an int, and walks off the stack where one of them wraps
--- (CVE-2025-46817): what goes there is in the range of an int, in order and not too much.
+-- unpack of Lua 5.1 converts both ends and their distance to an int, and overruns the stack if one of them wraps
+-- (CVE-2025-46817). So the range is checked first: ends in the range of an int, in order, and not too far apart.
 local UNPACK_MAX, INT_MIN, INT_MAX = 1e6, -2^31, 2^31 - 1
 function _G.unpack(...)
     local list, first, last = ...
@@ -33,7 +33,8 @@ function _G.unpack(...)
     return unpack(list, from, to)
 end
 
--- table.insert of 5.1 shifts every element from a far position on, one by one: only a list's own positions are meant.
+-- table.insert of Lua 5.1 moves every element from the position to the end, one by one, also if the position is far outside
+-- the list. So only positions in or near the list are allowed.
 local INSERT_MIN = -2^12
 local function truncated(number)
     return number < 0 and -raw.floor(-number) or raw.floor(number)
@@ -86,7 +87,7 @@ table.remove = function(...)
     return blame(remove, ...)
 end
 
--- table.concat and table.sort of long lists, in steps between which others get their turns.
+-- table.concat of long lists works in steps, between which other tasks can run.
 local CONCAT_STEP, CONCAT_BYTES = 1024, 2^20
 function table.concat(...)
     local list, separator, first, last = ...
@@ -106,7 +107,7 @@ function table.concat(...)
        or not (to - from > CONCAT_STEP or (to - from) * #separator > CONCAT_BYTES) then
         return with_room(concat, ...)
     end
-    -- C puts separators in byte by byte: where they are long, few at a time.
+    -- C copies separators byte by byte, so with long separators a step has fewer items.
     local step = raw.floor(CONCAT_BYTES / (#separator + 1))
     step = step > CONCAT_STEP and CONCAT_STEP or step < 1 and 1 or step
     local pieces, count = {}, 0
@@ -122,7 +123,8 @@ end
 internal.concat = table.concat
 
 local SORT_IN_C, LONG_ITEM = 4096, 2^10
--- Whether C sorts it soon: not many items, and none that takes long to compare. (Strings are compared with strings only.)
+-- Whether C sorts a list quickly: it has few items, and none takes long to compare. (A string is compared with strings
+-- only, so the first item's type decides.)
 local function is_quick(list)
     local length = #list
     if length > SORT_IN_C then
@@ -146,7 +148,7 @@ end
 function table.sort(...)
     local list, compare = ...
     if type(list) == 'table' and compare == nil then
-        -- With a function in Lua the hook is asked now and then.
+        -- With a comparison function in Lua the hook is called.
         return blame(sort, list, not is_quick(list) and is_less or nil)
     elseif type(compare) == 'function' then
         return blame(sort, list, counted(compare))

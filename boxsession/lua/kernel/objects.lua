@@ -1,11 +1,12 @@
--- Objects for users: opaque userdata whose state is in a table that only the module which makes them has.
+-- Makes classes of objects for users. An object is an opaque userdata; its state is in a table that only the class's module
+-- can reach.
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
 local error, newproxy, select, setmetatable, type = raw.error, raw.newproxy, raw.select, raw.setmetatable, raw.type
 
--- A kind of object, by the name that messages use. Returns its methods (to be filled), its metatable, make(state), and
--- state_of(object, ...), which raises for anything else.
+-- Makes a class; `name` is for error messages. Returns its methods (a table to fill), its metatable, make(state), and
+-- state_of(object, ...), which raises if the object is not of this class.
 function internal.class(name)
     local base = newproxy(true)
     local meta = raw.debug_getmetatable(base)

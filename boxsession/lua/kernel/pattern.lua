@@ -1,15 +1,15 @@
--- find, match, gmatch and gsub of Lua 5.1 in Lua: for what the C functions, which nothing can interrupt, could take
--- too long over. Results and messages are theirs; is_costly() says when the detour is worth it.
+-- find, match, gmatch and gsub of Lua 5.1, written in Lua. The C functions cannot be interrupted; these are used if the C
+-- functions could take too long, which is_costly() decides. Results and error messages are the same as in C.
 --
--- A pattern becomes a chain of closures, one per item, each of which takes a position and gives the end of the match,
--- or nil. The text and the captures are upvalues of the chain, so a chain serves one call at a time: it is taken out
--- of the pool for it (the hook may let another session in anywhere).
+-- A pattern becomes a chain of closures, one for each item. A closure takes a position and returns the end of the match, or
+-- nil. Invariants:
+-- * The text and the captures are upvalues of the chain. So a chain serves one call at a time, and is taken out of the pool
+--   for it: the hook may switch to another session at any instruction.
+-- * Long runs are scanned by the C find over blocks of the text, with one item without a quantifier. So no VM instruction
+--   does more than one block's work.
 --
--- Long stretches are walked by the C find, with one item that has no quantifier, over blocks of the text: so between
--- two VM instructions there is never more than a block's work.
---
--- Longer than usual: the closures of a pattern share the text and the captures as upvalues, and a table between two
--- files would be asked at each step of a match.
+-- Longer than usual: the closures of a pattern share the text and the captures as upvalues; a split into two files would
+-- cost a table lookup at each step of a match.
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
@@ -21,7 +21,7 @@ local pattern = {}
 internal.pattern = pattern
 
 local BLOCK = 1024
-local SOURCE_MAX = 32       -- a longer set is slow in C: each byte is held against each of its members
+local SOURCE_MAX = 32       -- a longer set is slow in C, which compares each byte with each member
 local CAPTURES_MAX = 32
 local CACHE_MAX = 512
 local POOL_MAX = 128
@@ -31,7 +31,7 @@ local PIECES_MAX = 4096
 local LEFT, RIGHT, STAR, PLUS, MINUS, OPTION, CARET, DOLLAR, ESCAPE, DOT, BRACKET, CLOSE = byte('()*+-?^$%.[]', 1, -1)
 local BALANCE, FRONTIER, ZERO, NINE = byte('bf09', 1, -1)
 
--- Items: what matches one byte -----------------------------------------------------------------------------------------
+-- Items: pattern parts that match one byte ------------------------------------------------------------------------------
 
 local every_byte
 do
@@ -50,8 +50,9 @@ end
 
 local items, item_count = {}, 0
 
--- {has, byte or any, source, inverse, weight}. `has` holds the bytes that it matches, as C says; `inverse` is the item
--- that matches the others, nil where it is better not used; `weight` is what a test costs in C.
+-- Makes an item: {has, byte or any, source, inverse, weight}. `has`: set of the bytes that it matches, found by C's
+-- matcher. `byte`: the only byte that it matches. `any`: matches every byte. `inverse`: pattern of the other bytes, or
+-- nil if C has none that is quick. `weight`: cost of one test in C.
 local function make_item(source)
     local first = byte(source, 1)
     local item = {source = source, has = {}, weight = 1}
@@ -109,7 +110,7 @@ local function item_of(source)
     return item
 end
 
--- No byte matches both.
+-- Whether no byte matches both items.
 local function disjoint(one, other)
     if one.byte then
         return not other.has[one.byte]
@@ -131,7 +132,7 @@ end
 
 -- Parsing --------------------------------------------------------------------------------------------------------------
 
--- Where the item at `at` ends (the position after it), or nil and what is wrong.
+-- The position after the item at `at`, or nil and an error message.
 local function item_end(text, at)
     local code = byte(text, at)
     at = at + 1
@@ -147,7 +148,7 @@ local function item_end(text, at)
     if byte(text, at) == CARET then
         at = at + 1
     end
-    -- A ] that comes first is a member.
+    -- A ] in first place is a member.
     repeat
         if at > #text then
             return nil, "malformed pattern (missing ']')"
@@ -160,11 +161,11 @@ end
 local QUANTIFIERS = {[STAR] = 'max', [PLUS] = 'plus', [MINUS] = 'min', [OPTION] = 'option'}
 local QUANTIFIED = {max = true, plus = true, min = true}
 
--- The nodes of a pattern: {kind, item, index, ...}. What is wrong in it is a node too, an error when it is come to (a
--- text that does not match as far raises nothing). No item is skipped on the way to another, so which captures are
--- open at an item is known here. `captures` tells of each: 'open', 'closed' or 'position'.
+-- Parses a pattern into nodes {kind, item, index, ...}. An error in the pattern is a node as well: it is raised only if the
+-- match comes that far, as in C. No item is skipped, so the parser knows which captures are open at each item. `captures`
+-- has the state of each: 'open', 'closed' or 'position'.
 local function parse(text, at)
-    -- C sees no more of a pattern.
+    -- For C a pattern ends at a zero byte.
     local zero = find(text, '%z')
     if zero then
         text = sub(text, 1, zero - 1)
@@ -237,8 +238,8 @@ local function parse(text, at)
     return nodes, captures
 end
 
--- What must be matched first from nodes[from] on: an item, the node of a final $, or nil for no such thing; and the
--- weight of the nodes up to there.
+-- What must match first from nodes[from] on: an item, the node of a final $, or nil if unknown; and the weight of the nodes
+-- up to it.
 local function follow(nodes, from)
     local weight = 1
     for index = from, #nodes do
@@ -260,14 +261,15 @@ local function follow(nodes, from)
     end
 end
 
--- A run of `item` that `next_item` follows can only end where it must: the byte at any earlier place is the item's.
+-- Whether a run of `item` before `next_item` can end at one place only: at any earlier place the next byte matches `item`,
+-- so it cannot match `next_item`.
 local function ends_once(item, next_item)
     return next_item ~= nil and (next_item.kind == 'end' or disjoint(item, next_item))
 end
 
 -- The chain of closures --------------------------------------------------------------------------------------------------
 
--- Whether `length` bytes of one text and of another are the same.
+-- Whether `length` bytes of two texts are equal. Compares blocks.
 local function equal(one, from, other, start, length)
     if byte(one, from) ~= byte(other, start) then
         return length == 0
@@ -290,8 +292,8 @@ local function build(nodes, captures, anchored)
     local starts, ends = {}, {}
     local resets = {}
 
-    -- A function that gives the first position from `position` on whose byte is (not) among `has`, or the one after
-    -- the text. It remembers the last answer, so what is asked again and again inside a run is looked for once.
+    -- Makes a function that returns the first position from `position` on whose byte is in `has` (`wanted`) or not in it,
+    -- or the position after the text. It keeps the last answer, so repeated calls inside a run search once.
     local function scanner(has, wanted, source, plain)
         local low, high = 1, 0
         resets[#resets + 1] = function()
@@ -477,7 +479,7 @@ local function build(nodes, captures, anchored)
         end
     end
 
-    -- Backtracking comes by here again, so what is noted last is right.
+    -- Backtracking calls these again, so the position set last is the right one.
     function make.open(node, rest)
         local index = node.index
         return function(position)
@@ -540,7 +542,7 @@ local function build(nodes, captures, anchored)
         end
     end
 
-    -- Before and after the text there is a NUL.
+    -- As in C, the text has a zero byte before its start and after its end.
     function make.frontier(node, rest)
         local has = node.item.has
         return function(position)
@@ -566,7 +568,7 @@ local function build(nodes, captures, anchored)
     end
 
     local chain = accept
-    local literal, literal_item = nil, nil      -- the bytes that follow, while they are nothing else
+    local literal, literal_item = nil, nil      -- the run of single bytes that begins at this node
     local after
     for index = #nodes, 1, -1 do
         local node = nodes[index]
@@ -587,7 +589,7 @@ local function build(nodes, captures, anchored)
 
     local matcher = {count = #captures, anchored = anchored}
 
-    -- Takes a text, or gives it back.
+    -- Sets the text to search; '' releases it.
     function matcher.adopt(new_text)
         text, length, blocks = new_text, #new_text, {}
         for index = 1, #resets do
@@ -595,7 +597,7 @@ local function build(nodes, captures, anchored)
         end
     end
 
-    -- The first match from `position` on: its first position and the one after it.
+    -- The first match from `position` on: its first position and the position after it.
     if anchored then
         function matcher.search(position)
             local stop = chain(position)
@@ -619,7 +621,7 @@ local function build(nodes, captures, anchored)
             end
         end
     else
-        -- What `.*` or `.-` leads to is tried at every place up to the end: where that fails, a later start does too.
+        -- A leading `.*` or `.-` tries the rest at every place up to the end. If that fails, later starts fail as well.
         local once = leading and leading.item and leading.item.any and not has_back
             and (leading.kind == 'max' or leading.kind == 'min')
         local last_only = first and first.kind == 'end'
@@ -633,7 +635,7 @@ local function build(nodes, captures, anchored)
         end
     end
 
-    -- The capture of that number in the match from `start` to `stop`; 0 is the whole.
+    -- Capture number `index` of the match from `start` to before `stop`; 0 is the whole match.
     local function capture(index, start, stop)
         local state = captures[index]
         if state == 'closed' then
@@ -649,7 +651,7 @@ local function build(nodes, captures, anchored)
     end
     matcher.capture = capture
 
-    -- What a match gives: its captures, or the whole.
+    -- The results of a match: its captures, or the whole match if it has none.
     local count = #captures
     if count == 0 then
         function matcher.results(start, stop)
@@ -676,12 +678,12 @@ local function build(nodes, captures, anchored)
     return matcher
 end
 
--- Matchers that no call uses now, in lists by pattern.
+-- Matchers that are not in use, in lists by pattern.
 local pool, pool_count = {}, 0
 
 local function take(source, text)
     local idle = pool[source]
-    -- One C call: nobody else can take the same.
+    -- Taking it is one C call, so no other task can take the same.
     local matcher = idle and remove(idle)
     if not matcher then
         local anchored = byte(source, 1) == CARET
@@ -721,7 +723,7 @@ local function are_texts(text, source)
     return type(text) == 'string' and type(source) == 'string'
 end
 
--- The place of `needle`, byte by byte. C compares the beginnings, a block's worth at a time.
+-- Plain search. C searches for the head of `needle`, block by block; the rest is compared here.
 local function find_plain(text, needle, position)
     local size = #needle
     local head = size > SOURCE_MAX and sub(needle, 1, SOURCE_MAX) or needle
@@ -748,7 +750,7 @@ function pattern.find(text, source, init, plain)
     if not are_texts(text, source) then
         return find(text, source, init, plain)
     end
-    -- This tells what C makes of it, or raises.
+    -- C converts `init` to a position, or raises.
     local position = init == nil and 1 or find(text, '()', init)
     if not plain then
         local special, zero = find(source, '[%^%$%*%+%?%.%(%[%%%-]'), find(source, '%z')
@@ -790,7 +792,7 @@ function pattern.gmatch(text, source)
     if not are_texts(text, source) then
         return gmatch(text, source)
     end
-    -- No anchor here: a ^ is itself.
+    -- gmatch has no anchor: a leading ^ is an ordinary byte.
     if byte(source, 1) == CARET then
         source = '%' .. source
     end
@@ -811,7 +813,7 @@ function pattern.gmatch(text, source)
     end
 end
 
--- The pieces of a replacement: texts and the numbers of captures.
+-- The pieces of a replacement string: texts and capture numbers.
 local function parse_replacement(repl)
     local pieces, from = {}, 1
     while true do
@@ -831,7 +833,7 @@ local function parse_replacement(repl)
     end
 end
 
--- C takes an int: a fraction is cut off, then all but the last 32 bits.
+-- Converts as C does to an int: drops the fraction, then keeps the low 32 bits.
 local function to_int(number)
     if number ~= number or number >= 2^63 or number < -2^63 then
         return 0
@@ -843,7 +845,7 @@ local function to_int(number)
     return (whole + 2^31) % 2^32 - 2^31
 end
 
--- Joins pieces[1..count]; strings.lua puts its own here, which lets others in.
+-- Joins pieces[1..count]. strings.lua replaces this by a function that lets other tasks run.
 function pattern.join(pieces, count)
     return concat(pieces, '', 1, count)
 end
@@ -930,23 +932,23 @@ end
 
 -- Whether C could be slow ------------------------------------------------------------------------------------------------
 
--- An upper bound of the steps of C's matcher, in units of some 2 ns. `places` is where a match can start: one more than
--- the text's length.
+-- An upper bound of the steps of C's matcher, in units of some 2 ns. `places`: number of positions at which a match can
+-- start, which is the text's length plus one.
 --
--- A node's cost is a visit's times the visits. To visit a node a place was chosen for the start (but for an anchored
--- pattern) and for the end of each quantified item before it, no earlier than the one before: of n places, k choices
--- can be made in ways(k) = n (n + 1) ... (n + k - 1) / k! ways. A run from each visit takes no more steps than one
--- choice more has ways. `?` has two.
+-- A node's cost is the cost of one visit times the number of visits. Before a visit, C has chosen a start (unless the
+-- pattern is anchored) and an end for each quantified item before the node, each no earlier than the previous one. With n
+-- places, k choices can be made in ways(k) = n (n + 1) ... (n + k - 1) / k! ways. The runs from all visits of a node take
+-- at most ways(k + 1) steps. A `?` doubles the ways.
 --
--- No choice is:
--- - a run that ends once (see ends_once): C tries what follows at all its places, and but for one of them it gets no
---   farther than to the item that cannot match there. Nor is such a `?`: without its byte what follows fails at once.
--- - what a `sure` rest follows, which matches wherever it begins: the first try is the last. A rest is sure that can be
---   empty, to the pattern's end; or `.*` or `.-`, when what is left is, at the text's end (`ending`).
--- So a sure rest is visited at most once from each start.
+-- Not counted as a choice:
+-- - A run that ends once (see ends_once). C tries the rest at all its places, but all tries except one fail at the item
+--   that cannot match there. The same holds for such a `?`: without its byte the rest fails at once.
+-- - A quantified item before a `sure` rest. A sure rest matches wherever it begins, so the first try succeeds. A rest is
+--   sure if all of it, to the pattern's end, can be empty; or if it begins with `.*` or `.-` and what follows is sure at
+--   the text's end (`ending`). So a sure rest is visited at most once from each start.
 --
--- A rest that can be empty (`greedy`, no $) is done in one pass, and the next match begins after what it took: all of
--- them together read the text once, and look at one more byte for each node.
+-- A rest that can be empty and has no $ (`greedy`) is matched in one pass, and the next match begins after the bytes it
+-- took. So all these passes together read the text once, plus one byte for each node.
 local function steps(nodes, anchored, places)
     local base, base_choices = anchored and 1 or places, anchored and 0 or 1
     local ways, choices, total = base, base_choices, 0
@@ -979,7 +981,7 @@ local function steps(nodes, anchored, places)
     return total
 end
 
--- The longest text for which a pattern is harmless, to within an eighth.
+-- The longest text, to within an eighth, for which C's matcher stays below STEPS_MAX.
 local STEPS_MAX = 4e6
 local TEXT_MAX = 2^30
 local function longest_text(source)
@@ -1027,9 +1029,9 @@ end
 
 local longest, longest_count = {}, 0
 
--- Whether C could take longer than some 20 ms over a text of that length. `every_start` is for gmatch, which knows no
--- anchor. What a replacement takes is not counted.
-local LONGEST_IN_C = 2^22       -- some 10 ms, where each byte is looked at once
+-- Whether C could take longer than some 20 ms on a text of this length. `every_start`: for gmatch, which has no anchor.
+-- The time of a replacement is not counted.
+local LONGEST_IN_C = 2^22       -- some 10 ms if each byte is read once
 function pattern.is_costly(text_length, source, every_start)
     if text_length > LONGEST_IN_C then
         return true

@@ -1,7 +1,7 @@
--- The functions of Lua's own library, before anything is taken away from users or replaced.
+-- Keeps the original functions of Lua's library. It runs first, before functions are removed or replaced for users.
 --
--- Runs first. Trusted files take what they need from here (kept in their locals), so nothing a user does to the global
--- table, or to a library table, can reach them.
+-- Invariant: trusted code takes library functions from here, into local variables. So changes that users make to the global
+-- table or to library tables cannot affect trusted code.
 local internal = ...
 
 local raw = {

@@ -1,4 +1,4 @@
--- What LuaJIT and Tarantool 2.6 add to the standard library: string.split and its like, table.copy, os.getenv.
+-- Functions that LuaJIT and Tarantool 2.6 add to the standard library: string.split and others, table.copy, os.environ.
 -- Needs: kernel/bit, kernel/guard, kernel/task
 local internal, GETENV = ...
 local raw = internal.raw
@@ -6,7 +6,7 @@ local byte, char, error, find, floor, format, getmetatable, gsub, max, next, raw
     tonumber, type = raw.byte, raw.char, raw.error, raw.find, raw.floor, raw.format, raw.debug_getmetatable,
     raw.gsub, raw.max, raw.next, raw.rawget, string.rep, raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local reverse = raw.reverse
-local find_text = string.find          -- the one for users, which is interrupted
+local find_text = string.find          -- the users' one, which can be interrupted
 local string, table, os = string, table, os
 
 -- string --------------------------------------------------------------------------------------------------------------
@@ -21,7 +21,7 @@ local function check_text(number, name, value)
     end
 end
 
--- The pieces of a text between separators; between runs of white space where no separator is given.
+-- The pieces of a text between separators; without a separator, between runs of white space.
 function string.split(text, separator, most)
     if type(text) ~= 'string' then
         return expect(1, 'split', 'string', type(text))
@@ -55,11 +55,12 @@ function string.split(text, separator, most)
     return pieces
 end
 
--- Cuts white space, or the bytes of `chars`, off the left and the right side.
--- What is longer is looked through by C, in steps between which the clock is looked at.
+-- strip removes white space, or the bytes of `chars`, from the left and right end of a text. Texts longer than this many
+-- bytes are searched by C in steps, between which the clock is read.
 local STRIP_STEP = 2^16
 
--- The pattern of a byte that is none of `members`; where the first and the last of these are.
+-- other_than: the pattern of a byte that is not in `members`. first_other, last_other: position of the first and last such
+-- byte.
 local function other_than(members)
     local set = '[^'
     for member in next, members do
@@ -121,7 +122,7 @@ end
 string.strip, string.lstrip, string.rstrip = stripper('strip', true, true), stripper('lstrip', true, false),
     stripper('rstrip', false, true)
 
--- A part of a text by positions that may count from its end.
+-- A part of a text; negative positions count from its end.
 local function part(name, text, from, to)
     for number, value in next, {[3] = from, [4] = to} do
         if type(value) ~= 'number' then
@@ -164,7 +165,7 @@ function string.fromhex(text)
     return (gsub(text, '..', from_hex))
 end
 
--- Fills a text up to a width: `share` is how much of what is missing goes in front of it.
+-- Pads a text to a width. `share`: fraction of the padding that goes before the text.
 local function filler(name, share)
     return function(text, width, letter)
         check_text(1, name, text)
@@ -188,7 +189,7 @@ local function copied_by(value, name)
     return type(meta) == 'table' and rawget(meta, name) or nil
 end
 
--- A copy of a table whose values are the same; its metatable's __copy does it where there is one.
+-- A shallow copy of a table, or the result of its metatable's __copy.
 function table.copy(value)
     if type(value) ~= 'table' then
         return value
@@ -222,7 +223,7 @@ local function deep_copy(value, known)
     return setmetatable(made, getmetatable(value))
 end
 
--- A copy with copies of the tables in it, each made once.
+-- A deep copy. A table that occurs several times is copied once.
 function table.deepcopy(value)
     return deep_copy(value, {})
 end
@@ -236,7 +237,7 @@ local function check_number(number, value, count)
     return got
 end
 
--- An empty table; the sizes are a hint that PUC Lua has no use for.
+-- An empty table. LuaJIT uses the sizes as a hint; PUC Lua cannot.
 function table.new(...)
     local count = select('#', ...)
     local list, map = ...
@@ -245,7 +246,7 @@ function table.new(...)
     return {}
 end
 
--- Copies list[first..last] to target[at..]. From INDEX_MAX on, the next index is the same number.
+-- Copies list[first..last] to target[at..]. From INDEX_MAX on, a double cannot hold the next index.
 local MOVE_MAX, INDEX_MAX = 1e7, 2^53
 function table.move(list, first, last, at, target)
     if type(list) ~= 'table' then
@@ -273,10 +274,10 @@ end
 
 -- os ------------------------------------------------------------------------------------------------------------------
 
--- Of the environment, what names no secret.
+-- Environment variables that users may read: none of these contains a secret.
 local VARIABLES = {'HOME', 'HOSTNAME', 'LANG', 'LC_ALL', 'LOGNAME', 'PATH', 'PWD', 'SHELL', 'TERM', 'TZ', 'USER'}
 
--- The variables that are set and may be read.
+-- The variables of VARIABLES that are set.
 function os.environ()
     local found = {}
     for index = 1, #VARIABLES do

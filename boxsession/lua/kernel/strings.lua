@@ -1,4 +1,5 @@
--- The string library as users get it: what takes long in C is done in Lua, or in steps between which others get their turns.
+-- The string library as users get it. Work that takes long in C is done in Lua, or in steps between which other tasks can
+-- run.
 -- Needs: kernel/blame, kernel/pattern
 local internal = ...
 local raw, guard = internal.raw, internal.guard
@@ -7,11 +8,11 @@ local tonumber, unpack = raw.tonumber, raw.unpack
 local blame, counted, looked, with_room, text_or_nil = guard.blame, guard.counted, guard.looked, guard.with_room,
     guard.text_or_nil
 local WORK_MAX = guard.WORK_MAX
--- What takes more than this takes long in C for itself.
+-- Longer texts take long in C: the clock is read afterwards.
 local LONG_TEXT = 2^16
 
--- The matcher of 5.1 recurses in C for each item of a pattern: a longer pattern would overflow the stack. What it could take
--- too long over, with nothing to interrupt it, goes to the one in Lua (pattern.lua).
+-- The C matcher of Lua 5.1 recurses for each item of a pattern, so a longer pattern would overflow the C stack. It cannot
+-- be interrupted, so pattern.lua does the matches that could take it too long.
 local PATTERN_MAX = 10000
 local PLAIN_WORK_MAX = 2e7      -- bytes compared at worst: some 10 ms
 local SHORT_TEXT = 2^8
@@ -53,7 +54,7 @@ for _, name in raw.ipairs({'find', 'match', 'gmatch', 'gsub'}) do
     end
 end
 
--- As Lua functions these count arguments as LuaJIT does, also when they are called as methods.
+-- As Lua functions, these number their arguments in error messages as LuaJIT does, also if called as methods.
 for _, name in raw.ipairs({'sub', 'byte'}) do
     local cut = string[name]
     string[name] = function(...)
@@ -68,7 +69,7 @@ for _, name in raw.ipairs({'sub', 'byte'}) do
     end
 end
 
--- string.rep in C puts a long result together byte by byte; doubled in Lua it is quick, and others get their turns.
+-- string.rep of C builds a long result byte by byte. Doubling in Lua is quick, and other tasks can run in between.
 local REP_IN_C = 2^16
 local LONG_PIECE = 2^22
 local function join(one, other)
@@ -82,7 +83,8 @@ local function joined(one, other)
     return with_room(join, one, other)
 end
 
--- Joins pieces[1..count], eight at a time: each join copies once, and in between others get their turns.
+-- Joins pieces[1..count], eight at a time, and empties the list. Each join copies its pieces once; other tasks can run in
+-- between.
 local function join_eight(a, b, c, d, e, f, g, h)
     return a .. (b or '') .. (c or '') .. (d or '') .. (e or '') .. (f or '') .. (g or '') .. (h or '')
 end
@@ -126,7 +128,7 @@ local function repeated(text, count)
     end
 end
 
--- string.rep of LuaJIT takes a separator.
+-- string.rep takes a separator, as in LuaJIT.
 local rep = raw.rep
 local REP_MAX = 2^28
 function string.rep(...)
@@ -138,7 +140,7 @@ function string.rep(...)
     if separator ~= nil and type(separator) ~= 'string' then
         return error("bad argument #3 to 'rep' (string expected, got " .. type(separator) .. ')', 2)
     end
-    -- 5.1 cuts the count to 32 bits.
+    -- Lua 5.1 truncates the count to 32 bits.
     if count * (#text + (separator and #separator or 0)) > REP_MAX or count ~= count or count > REP_MAX then
         return error('resulting string too large', 2)
     end
@@ -151,12 +153,13 @@ function string.rep(...)
     return repeated(text .. separator, count - 1) .. text
 end
 
--- string.format by pieces, since LuaJIT's %s takes any value, and zero bytes, and its %q writes control characters as
--- numbers. Formats by their text: {is_simple, {text or specification, letter}...}.
+-- string.format works piece by piece, as in LuaJIT: %s takes any value and keeps zero bytes, and %q writes control
+-- characters as numbers. Parsed formats by their text: {is_simple, {text or specification, letter}...}. C's format can
+-- write a simple one, if its arguments allow.
 local format, tostring = raw.format, raw.tostring
 local plans, plan_count = {}, 0
 local PLANS_MAX, PLAN_LENGTH = 512, 200
-local SPEC_MAX = 20             -- C takes at most 12 bytes, and says what is wrong with more
+local SPEC_MAX = 20             -- bytes of a specification; C takes at most 12 and reports an error for more
 
 local function plan_of(text, values)
     local plan = plans[text]
@@ -166,7 +169,7 @@ local function plan_of(text, values)
     local is_long = #text > PLAN_LENGTH
     plan = {is_simple = not is_long}
     local count, from, specs = 0, 1, 0
-    while not is_long or specs <= values do         -- beyond these, a value is missing
+    while not is_long or specs <= values do         -- the first one without a value raises
         local start = find(text, '%', from, true)
         if not start then
             break
@@ -219,8 +222,8 @@ local function quoted_piece(text)
     end))
 end
 
--- In steps, since gsub is not interrupted. What a control character becomes depends on the letter behind it: each step sees
--- one letter more, and gives it back.
+-- Works in steps, since gsub cannot be interrupted. The form of a control character depends on whether a digit follows it.
+-- So a step sees a digit that follows it, and removes it from its result.
 local QUOTE_STEP = 2^16
 local function quoted(text)
     if #text <= QUOTE_STEP then
@@ -264,7 +267,7 @@ local function formatted_piece(piece, number, count, value)
     return text
 end
 
--- Longer strings are not copied by C's format: it knows nothing of what may be filled at once.
+-- Longer strings do not go through C's format, which cannot get more memory than user code may allocate at once.
 local FORMAT_MAX = 2^16
 function string.format(...)
     local text = ...
@@ -297,7 +300,7 @@ function string.format(...)
     return join_all(pieces, #pieces)
 end
 
-internal.format = string.format     -- as users had it at the start
+internal.format = string.format     -- before users can replace it
 
 local CONVERT_STEP = 2^18
 local function in_steps(convert, text, is_backwards)
