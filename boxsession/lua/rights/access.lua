@@ -1,8 +1,8 @@
--- Who a statement runs as, and what that user may do: levels, denials, su, login.
+-- The identity of running code, and its rights: levels, denials, su, triggers, login.
 --
--- A session has a user (`user`, `uid`) and the one that it logged in as (`login`, a uid). What a change of user runs, runs
--- in a coroutine of its own, by which `credentials` says who that is; what it starts inherits them. So nothing has to be
--- put back, whatever ends it.
+-- A session has a user (`user`, `uid`) and the uid that it logged in as (`login`). Invariant: code that runs as another
+-- user runs in a separate coroutine, whose identity is in `credentials`; coroutines made inside inherit it. So no
+-- identity has to be restored, however the code ends.
 -- Needs: library/expose
 local internal, COUNT, LOG = ...
 local raw, task = internal.raw, internal.task
@@ -21,20 +21,20 @@ local contract = internal.contract
 local SANDBOX, READ, FULL = contract.SANDBOX, contract.READ, contract.FULL
 access.READ, access.FULL = READ, FULL
 
--- The scope of a session whose rights are to be looked up before its next statement.
+-- The scope of a session whose rights must be looked up before its next statement.
 local STALE = {}
 access.STALE = STALE
 
--- Whose rights are asked for: what has a `uid` and a `user`. Credentials may say besides: `trusted` (may use what is
--- everybody's), `may_su` (su() asks nobody), `home` (the restricted session that they are of), `diag` (what holds the last
--- error, where that is not the task's).
+-- The identity whose rights count now: a table with `uid` and `user` (credentials or a session record). Credentials can
+-- have further fields: `trusted` (may use the shared globals), `may_su` (su() succeeds without a check of the login
+-- user), `home` (the restricted session that made the code), `diag` (holds the last error instead of the task).
 local function effective()
     return credentials[co_running()] or current().session
 end
 access.effective = effective
 
--- What a user may do, by uid: {level =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true
--- for all of them}. Forgotten at each change.
+-- Rights by uid: {level =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true for all
+-- commands}. The cache is emptied at each change of rights.
 local ALL = {level = FULL, functions = {}, commands = true}
 local known = {}
 
@@ -52,8 +52,9 @@ local function rights(uid)
 end
 access.rights = rights
 
--- Puts a session under the rights of its user; returns its scope, false for all sessions' globals. Where rights, or its user,
--- change meanwhile, it is done again: what has just been marked as stale must not be put in force.
+-- Sets a session's level, scope and maker by its user's rights. Returns the scope, or false for the shared globals. The
+-- lookup may wait: if the rights or the session's user change meanwhile, it is repeated, so that stale rights are never
+-- set.
 local function apply(record)
     while true do
         local seen, uid, user = known, record.uid, record.user
@@ -75,13 +76,13 @@ local function apply(record)
 end
 access.apply = apply
 
--- A session begins.
+-- Sets the level and scope of a new session.
 function access.begin(record)
     record.level = record.uid == ADMIN and FULL or SANDBOX
     record.scope = record.uid ~= ADMIN and STALE
 end
 
--- Refuses, under the name of a function that acts on others, who may not do everything.
+-- Raises a denial for function `name`, unless the running code has full rights. For functions that act on other sessions.
 function access.need_full(name)
     local who = effective()
     if rights(who.uid).level ~= FULL then
@@ -89,7 +90,7 @@ function access.need_full(name)
     end
 end
 
--- Whether who runs now may call a command that needs a right ('' for none).
+-- Whether the running code may call a command that needs `right` ('' for none).
 function access.may_command(name, right)
     if right == '' then
         return true
@@ -99,9 +100,9 @@ function access.may_command(name, right)
     return found.level == FULL or right == 'read' and found.level >= READ or commands == true or commands[name] == true
 end
 
--- Rights have changed: all who are not admin find theirs anew in front of their next statement. Until then the level is what
--- the running one began with. Python tells, since who has asked for the change may be gone before it is stored; nobody's turn
--- comes in the middle.
+-- Rights have changed: sessions of all users except admin look theirs up before their next statement. A running statement
+-- keeps its level. Python calls this, since the session that asked for the change may have ended before it is stored. No
+-- other task runs in between.
 function internal.take_rights_changes()
     while true do
         known = {}
@@ -114,20 +115,19 @@ function internal.take_rights_changes()
     end
 end
 
--- What holds the last error of the code that runs: who runs as somebody else has one of his own.
+-- The table that holds the last error of the running code. Code that runs as another user has a separate one.
 function access.diagnostics()
     local who = credentials[co_running()]
     return who and who.diag or current()
 end
 
--- Whether what runs now may use what is everybody's: as it began, or as rights are by now.
+-- Whether the running code may use the shared globals, by the rights that its statement began with or by the current ones.
 function access.is_full()
     local who, record = effective(), current().session
     return who.trusted or record.level == FULL or rights(record.uid).level == FULL
 end
 
--- Whether restricted code is where it may do nothing: in the session of somebody else, or inside of what runs as somebody
--- trusted.
+-- Whether restricted code must not act: it runs in another user's session, or inside trusted code.
 function access.is_foreign()
     local who, record = credentials[co_running()], current().session
     return who and (who.trusted or who.home and who.home ~= record) or record.level == FULL
@@ -149,9 +149,9 @@ local function finish(co, ok, ...)
     return ...
 end
 
--- A coroutine has a Lua stack of its own, but the levels of C calls (pcall, gsub, metamethods: 200 in all) are counted
--- through all coroutines. A restricted session could use up most of them first, and so end the code of somebody else in the
--- middle: that begins only where LEVELS are left for it.
+-- Each coroutine has its own Lua stack, but the levels of C calls (pcall, gsub, metamethods: 200 in all) are counted
+-- through nested coroutines. A restricted session could use up most of them, and so make another user's code fail
+-- halfway. So such code starts only if LEVELS are left.
 local LEVELS, FEW_FRAMES = 100, 50
 local is_of_user = coroutine.running        -- nil in a task's own coroutine
 local function has_levels(count)
@@ -162,7 +162,8 @@ local function has_levels(count)
     return ok and rest
 end
 local function need_levels()
-    -- Each level has a frame: a short stack has used few. (A look at it costs a fiftieth of trying.)
+    -- Each level of C calls has a stack frame, so a short stack has used few levels. (This test costs a fiftieth of the
+    -- other.)
     if is_of_user() == nil and not getinfo(FEW_FRAMES, 'l') then
         return
     end
@@ -171,7 +172,7 @@ local function need_levels()
     end
 end
 
--- Calls func(...) as somebody else.
+-- Calls func(...) under another identity, `who`.
 function access.run_as(who, func, ...)
     if not access.is_full() then
         need_levels()
@@ -182,7 +183,7 @@ function access.run_as(who, func, ...)
 end
 local run_as = access.run_as
 
--- Triggers run as admin, wherever the session itself does not.
+-- Runs a trigger as admin, in a separate coroutine unless the code already runs as admin.
 function access.run_trigger(func, ...)
     if current().session.uid == ADMIN and not credentials[co_running()] then
         return func(...)
@@ -191,7 +192,8 @@ function access.run_trigger(func, ...)
 end
 local run_trigger = access.run_trigger
 
--- Those of an event. What one raises goes to the log, but for on_connect's and on_auth's (`raises`).
+-- Runs the triggers of an event. Their errors are logged, or raised if `raises` (on_connect; on_auth with a right
+-- password).
 function access.run_triggers(event, raises, ...)
     local list = internal.triggers(event)
     for index = 1, #list do
@@ -207,7 +209,7 @@ function access.run_triggers(event, raises, ...)
     end
 end
 
--- A denial: counted, told to the triggers, and raised.
+-- Counts a denial, runs the on_access_denied triggers, and raises ACCESS_DENIED.
 function access.deny(privilege, kind, name, user)
     local _ = COUNT['denied']
     user = user or effective().user
@@ -244,13 +246,13 @@ local function become_here_and_there(record, uid, user, has_logged_in)
     record.level = uid == ADMIN and FULL or SANDBOX
 end
 
--- Not ended in the middle: what Python has recorded of a session is who it is here.
+-- Not interrupted by KILL, so that Python and Lua always have the same user for a session.
 local function turn_into(...)
     task.to_the_end(become_here_and_there, ...)
 end
 
--- su(user) makes the session another user's; su(user, function, ...) calls the function as that user.
--- compat: only who logged in as admin or as one who holds super may, and may come back.
+-- su(user) changes the session's user; su(user, function, ...) calls the function as that user.
+-- compat: allowed only if the session logged in as admin or as a user with the role super; it may change back.
 function session.su(...)
     local count = select('#', ...)
     if count == 0 then
@@ -275,7 +277,7 @@ function session.su(...)
     turn_into(record, found.uid, found.user, false)
 end
 
--- Makes the session that of who has proved who it is; `found` says who, nothing for a wrong password.
+-- Logs the session in as user `name`. `found`: the user, without a uid if the password was wrong.
 local function log_in(name, found)
     local record = current().session
     access.run_triggers('on_auth', found.uid, name, found.uid ~= nil)
@@ -290,7 +292,7 @@ function access.login(name, password)
     return log_in(name, check_login(name, password))
 end
 
--- The same, by what the binary protocol sends.
+-- The same, with the scramble that the binary protocol sends.
 function access.login_by_scramble(name, method, scramble)
     return log_in(name, check_scramble(name, method or '', scramble or ''))
 end

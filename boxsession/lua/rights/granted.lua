@@ -1,4 +1,5 @@
--- Calls of granted functions. What goes to one and comes back is copied.
+-- Calls granted functions. Invariant: arguments, results and errors are copied, so a restricted session and the trusted
+-- function share no table.
 -- Needs: library/errors, rights/access, rights/views
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
@@ -16,7 +17,7 @@ local function copied(value, copies, depth)
     end
     local kind = type(value)
     if kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
-        return error('cannot pass a ' .. kind .. ' between a granted function and who calls it', 0)
+        return error('cannot pass a ' .. kind .. ' between a granted function and its caller', 0)
     elseif kind ~= 'table' then
         return value
     elseif copies[value] then
@@ -56,7 +57,7 @@ local function granted(name)
     return access.rights(effective().uid).functions[name]
 end
 
--- Restricted code acts for its own session only, and not from inside of what runs as somebody trusted.
+-- Restricted code acts only in its own session, and not inside trusted code.
 local is_foreign = access.is_foreign
 local function refuse()
     return error('a function of a restricted session does nothing for others', 0)
@@ -92,14 +93,14 @@ local function call_granted(name, ...)
         return internal.raise('NO_SUCH_PROC', name)
     end
     local who = as or effective()
-    -- What it caught itself is not the caller's to see: it has a last error of its own.
+    -- A separate `diag`: the caller must not see the errors that the function caught.
     return results(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true, diag = {}}, func,
                                   all_copied({}, select('#', ...), ...)))
 end
 
 internal.call_granted = call_granted
 
--- Refuses a function that was not granted.
+-- Raises a denial if a function is not granted.
 function internal.need_grant(name)
     if granted(name) == nil then
         return deny('Execute', 'function', name)

@@ -1,5 +1,6 @@
--- The library as restricted code finds it: what is harmless, copied before any user's code has run, into tables that cannot
--- be changed; so sessions share nothing that one of them could prepare for another.
+-- The library for restricted code. Harmless functions are copied before any user code runs, into tables that refuse writes.
+--
+-- Invariant: sessions share no table that one of them could change for another.
 -- Needs: kernel/stdlib, library/errors, library/fiber, library/json, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
 local internal = ...
 local raw, access = internal.raw, internal.access
@@ -85,7 +86,7 @@ function basic.ipairs(...)
     return plain_ipairs(...)
 end
 
--- A list of its own, of what a view shows.
+-- A new list with the items of a view.
 local function listed(view)
     local list = {}
     for index = 1, #view do
@@ -110,7 +111,7 @@ function library.table.concat(...)
     return plain_concat(...)
 end
 
--- Tables that cannot be changed, by what reads or writes them raw neither.
+-- Front of a read-only table -> its content. Raw functions (rawset, table.insert and others) refuse these fronts as well.
 local fixed = setmetatable({}, {__mode = 'k'})
 local function is_fixed(value)
     return is_view(value) or type(value) == 'table' and fixed[value] ~= nil
@@ -146,7 +147,8 @@ function basic.rawset(list, key, value)
 end
 basic.getmetatable, basic.setmetatable = internal.shadowing.getmetatable, internal.shadowing.setmetatable
 
--- The methods of strings: for restricted code, those of the library as it was. From the first environment on.
+-- The methods of strings. Restricted code gets the original library, whatever others have changed in `string`. This is in
+-- force once the first sandbox is made.
 local strings = globals.string
 local methods = {}
 for name, func in next, library.string do
@@ -155,8 +157,9 @@ end
 local environments = setmetatable({}, {__mode = 'k'})
 local BUILTIN = '=builtin/'
 
--- A function of C (gsub, which looks into a table) or of this package (table.move, box.error.new) may be anybody's tool:
--- whoever called it decides, and the library as it was is for who cannot be seen any more, behind a tail call.
+-- Whether restricted code asks for a method, if a C function (gsub, which indexes a table) or a function of this package
+-- (table.move, box.error.new) does so directly. Its caller's environment decides. If a tail call hides the caller, the
+-- answer is true.
 local function asks_for_restricted()
     if not access.is_full() then
         return true
@@ -187,7 +190,7 @@ local function find_method(_, key)
     return strings[key]
 end
 
--- Modules that require() gives: what reads or computes, nothing that is set for all.
+-- Modules for require(): only functions that read or compute, none that changes settings of all sessions.
 local plain_modules = internal.modules
 local function module(name, names, reveals)
     local functions = {}

@@ -1,9 +1,10 @@
--- What a user without execute on universe evaluates in: an environment of its session's own, that holds only what is
--- harmless, what the session itself makes, and the functions that were granted. With read on universe, it shows
--- everybody's globals besides, and takes no write.
+-- The sandbox: the environment in which a user without execute on universe evaluates code. Each session has its own. It
+-- holds only harmless functions, the session's own globals, and the granted functions. For a user with read on universe it
+-- also shows the shared globals, and refuses writes.
 --
--- What acts in the name of who calls it refuses where others' code runs, which may have found a restricted session's
--- function in a storage. What else makes it safe is in library.lua, views.lua, granted.lua and shadows.lua.
+-- Invariant: a function that acts under its caller's identity refuses in other users' code (guarded()): such code can
+-- find a restricted session's function in a storage. The rest of the protection is in library.lua, views.lua, granted.lua
+-- and shadows.lua.
 -- Needs: library/console, library/errors, library/log, library/msgpack, library/schema, library/sessions, library/triggers, rights/library
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
@@ -42,7 +43,7 @@ for _, name in raw.ipairs({'peer', 'fd'}) do
         return func()
     end)
 end
--- What the real tables have besides is denied by its name. (Names are taken now: later ones may be anybody's.)
+-- Other fields of the real tables are denied by name. (The names are taken now: users may add some later.)
 local function names_of(list)
     local names = {}
     for key in next, list do
@@ -131,7 +132,7 @@ function own.load(text, name)
     return in_env(load_pieces(text, name))
 end
 
--- To the session itself: the log is not theirs to fill.
+-- print() writes to the session itself, since restricted code must not fill the log.
 own.print = guarded(function(...)
     local pieces = {}
     for index = 1, select('#', ...) do
@@ -150,7 +151,7 @@ local function find_granted(name)
     end
 end
 
--- A prefix of granted functions' names: `a` where `a.b` was granted.
+-- A table for a prefix of granted names: `a` if `a.b` is granted.
 local function find_prefix(prefix)
     for name in next, access.rights(effective().uid).functions do
         if find(name, prefix .. '.', 1, true) == 1 then
@@ -169,7 +170,7 @@ local function find_own(key)
     return own[key]
 end
 
--- Everybody's globals, to be looked at.
+-- An environment that shows the shared globals read-only.
 local function new_reading_scope()
     local view = wrap(globals, '_G')
     return setmetatable({}, {__metatable = false, __newindex = no_write, __index = guarded(function(_, key)
@@ -184,7 +185,7 @@ local function new_reading_scope()
     end)})
 end
 
--- A session's own globals only. Whether somebody else has one of that name is not told.
+-- An environment with the session's own globals only. A denial does not tell whether a shared global of that name exists.
 local sandbox_meta = {__metatable = false, __index = guarded(function(env, key)
     if key == '_G' then
         return env
@@ -198,7 +199,8 @@ end)}
 
 local function nothing() end
 
--- What completion finds behind an environment: what find_own() and find_granted() do, and for who may read, the globals.
+-- The names that completion finds beyond an environment's own fields: those of find_own() and find_granted(), and with read
+-- on universe the shared globals. Returns nil for other environments.
 function internal.behind(env)
     if not environments[env] then
         return nil
@@ -224,7 +226,7 @@ function internal.behind(env)
     return names
 end
 
--- The environment of a session as that user under that level, made when first needed.
+-- The environment of a session for a user and level. It is made when first needed.
 function internal.sandbox(record, uid, level)
     string_meta.__index = find_method
     local scopes = record.sandboxes or task.first(record, 'sandboxes', {})

@@ -1,7 +1,9 @@
--- Metatables that restricted code sets. What is set in truth is a shadow of it, in which each metamethod that is a function
--- goes through a door: in restricted code it is called, for others the value is plain data. So no code of a restricted
--- session runs, and sees its arguments, where somebody else prints, compares, indexes or formats what the session has made.
--- The shadow is made anew whenever the metatable is set.
+-- setmetatable and getmetatable for restricted code. The table gets a shadow instead of the metatable: a copy in which a
+-- door (a wrapper) replaces each metamethod that is a function. The door calls the metamethod only in the session's own
+-- restricted code; for others the value is plain data.
+--
+-- Invariant: no code of a restricted session runs, and sees its arguments, when another user's code prints, compares,
+-- indexes or formats the session's tables. The shadow is updated each time the metatable is set.
 -- Needs: rights/access, rights/granted, rights/views
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
@@ -12,7 +14,7 @@ local is_view, no_write = internal.views.is_view, internal.views.no_write
 
 local EVENTS = {'__index', '__newindex', '__call', '__tostring', '__serialize', '__copy', '__eq', '__lt', '__le', '__concat',
                 '__add', '__sub', '__mul', '__div', '__mod', '__pow', '__unm', '__len', '__mode', '__metatable'}
--- What others get in the place of a metamethod; all other operations are refused.
+-- Replacements of metamethods for other users' code; operations without one are refused.
 local PLAIN = {
     __index = function() end,
     __newindex = function(...) rawset(...) end,
@@ -27,15 +29,15 @@ local PLAIN = {
     end,
     __eq = function() return false end,
 }
--- The keys under which a shadow has the metatable that it is of, and what it was made of: events and their values.
+-- Keys of a shadow: its original metatable, and the values by event from which it was made.
 local ORIGINAL, SOURCES = {}, {}
--- Metatable -> shadow; event -> function -> door. Nothing in them keeps anything alive.
+-- Metatable -> shadow; event -> function -> door. Both are weak, so they keep nothing alive.
 local shadows, doors = setmetatable({}, {__mode = 'kv'}), {}
 for index = 1, #EVENTS do
     doors[EVENTS[index]] = setmetatable({}, {__mode = 'kv'})
 end
 
--- One door for each function, since two values are compared only by a metamethod that they share.
+-- One door for each function: Lua calls __eq, __lt and __le only if both values have the same metamethod.
 local function door(event, func)
     local known = doors[event][func]
     if known then
@@ -72,7 +74,7 @@ local function shadow_of(meta)
     return shadow
 end
 
--- The metatable that restricted code has set; others are shared.
+-- The metatable that restricted code has set, or nil: other metatables are shared and must not be given out.
 local function own_meta(value)
     local shadow = type(value) == 'table' and getmetatable(value)
     return shadow and rawget(shadow, ORIGINAL)

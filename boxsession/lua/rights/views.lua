@@ -1,5 +1,7 @@
--- What a user with read on universe sees of others' tables: views, userdata that give their content piece by piece, and
--- refuse everything else.
+-- Views: a user with read on universe sees other users' tables, functions and objects as views. A view is a userdata that
+-- shows the content field by field and refuses writes and calls.
+--
+-- Invariant: reading a view calls no function of anybody's.
 -- Needs: library/errors, rights/access, wire/shape
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
@@ -13,7 +15,7 @@ local globals = _G
 local base = newproxy(true)
 local view_meta = getmetatable(base)
 local targets = setmetatable({}, {__mode = 'k'})        -- view -> {target, name}
-local views = setmetatable({}, {__mode = 'kv'})         -- target -> view, so that a thing is equal to itself
+local views = setmetatable({}, {__mode = 'kv'})         -- target -> view: one view each, so that views can be compared
 
 local function wrap(value, name)
     local kind = type(value)
@@ -33,7 +35,7 @@ local function is_view(value)
     return type(value) == 'userdata' and targets[value] ~= nil
 end
 
--- What a view shows, for who may still read it.
+-- The target of a view; raises if the session's user may no longer read it.
 local function target_of(view)
     if access.rights(current().session.uid).level < READ then
         return deny('Read', 'universe', '')
@@ -52,7 +54,7 @@ local function no_write()
     return deny('Write', 'universe', '')
 end
 
--- A field, as plain Lua finds it. A function that would compute it is not called.
+-- A field, by rawget and __index tables. An __index function is not called: it is denied.
 local function field(target, key)
     for _ = 1, 100 do
         if type(target) ~= 'table' then
@@ -86,7 +88,7 @@ function view_meta.__tostring(view)
     return type(targets[view][1]) .. ': a view of ' .. targets[view][2]
 end
 
--- What a view shows as plain data: no function of anybody's is called on the way, nor can it be afterwards.
+-- Copies a view's target to plain data. No metamethod is called, and the copy has no metatable.
 local function bare_copy(value, copies)
     local kind = type(value)
     if kind == 'table' then
@@ -105,7 +107,8 @@ local function bare_copy(value, copies)
     return value
 end
 
--- Values as plain data, for what writes them: own tables say how they are shown before any view is looked into.
+-- Copies a value to plain data for the writers. The session's own tables are resolved by __serialize first; views become
+-- copies of their targets.
 local SHAPES = {list = {__serialize = 'seq'}, map = {__serialize = 'map'}, sequence = {__serialize = 'sequence'},
                 mapping = {__serialize = 'mapping'}}
 local function reveal(value, copies)
@@ -138,12 +141,12 @@ local function revealed(copies, count, value, ...)
     return reveal(value, copies), revealed(copies, count - 1, ...)
 end
 
--- What a restricted session shows.
+-- The values of a restricted session's reply as plain data.
 function internal.revealed(...)
     return revealed({}, select('#', ...), ...)
 end
 
--- The type of what a view shows.
+-- The type of a view's target.
 local function type_of(view)
     return type(targets[view][1])
 end
