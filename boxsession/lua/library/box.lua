@@ -1,8 +1,8 @@
--- box.session, and the little of `box` that stands without them.
+-- box.session, box.info, box.stat and box.cfg. Behaviour and messages: Tarantool 2.6; in the `classic` dialect, the manual
+-- page of 1.6.
 --
--- A session is a record made by session_new(); box.session reads the record of the task that runs, so it is right in
--- statements, triggers and whatever they call, however the greenlets switch. Behaviour and messages: Tarantool 2.6;
--- the `classic` dialect answers as the manual page of 1.6 has it.
+-- A session is a record made by session_new(). Invariant: box.session reads the record of the running task, so it is
+-- right in statements, triggers and all code that they call, however the greenlets switch.
 -- Needs: kernel/stdlib, library/expose, wire/format
 local internal, PUSH, INFO, packed_facts = ...
 local raw, task, output = internal.raw, internal.task, internal.output
@@ -13,8 +13,8 @@ local current = task.current
 local facts = internal.packed.value(packed_facts)
 internal.version = facts.version
 
--- Live sessions by id, and their storages (made when first asked for). Users hold the second table: it is read and written
--- raw, whatever metatable they give it.
+-- Live sessions by id, and their storages (made at first use). Users can reach the second table, so it is read and written
+-- by rawget and rawset: users may set a metatable.
 local sessions = {}
 local aggregate_storage = {}
 internal.sessions = sessions
@@ -23,7 +23,7 @@ local function session_of_caller()
     return current().session
 end
 
--- Arguments as Tarantool checks them: a count over the limit is told by name, a wrong type in words.
+-- Argument checks with the messages of Tarantool.
 local function to_id(value)
     local id = type(value) == 'number' and value or type(value) == 'string' and tonumber(value)
     if not id then
@@ -66,7 +66,7 @@ function session.peer(...)
         return error('session.peer(sid): bad arguments', 0)
     end
     local me = session_of_caller()
-    -- The own record is readable to the very end, also inside on_disconnect.
+    -- The session's own record is readable until its end, also in on_disconnect.
     local found = me
     if count == 1 then
         local id = number_argument('peer', (...))
@@ -101,7 +101,7 @@ function session.fd(...)
     return found.fd
 end
 
--- The number of the request that is being served, which only the binary protocol has.
+-- The sync of the running request; 0 in text sessions.
 function session.sync()
     local sync = current().sync
     return sync and (internal.msgpack.decode(sync, 1, 0)) or 0
@@ -116,7 +116,7 @@ local function push(record, value)
 end
 internal.push = push
 
--- Sends a document of its own to this session's client, in front of the statement's reply.
+-- Sends a document to this session's client, before the statement's reply.
 function session.push(...)
     if select('#', ...) ~= 1 then
         return error('Usage: box.session.push(data)', 0)
@@ -142,12 +142,12 @@ end
 
 -- Storage -------------------------------------------------------------------------------------------------------------
 
--- Who still runs for a session that has ended gets a table that nobody else can see, and that goes with it.
+-- A fiber can outlive its session. It then gets a storage that is only in the session's record, and is freed with it.
 local function known_storage(me)
     return me.orphaned or rawget(aggregate_storage, me.id)
 end
 
--- Gives the storage: `value`, or what there is already, unless that is replaced.
+-- Sets the storage to `value` if it has none or `replaces` is true. Returns the storage.
 local function set_storage(me, value, replaces)
     task.lock()
     local kept = not replaces and known_storage(me) or value
@@ -160,7 +160,7 @@ local function set_storage(me, value, replaces)
     return kept
 end
 
--- Two fibers of a session may be the first to ask.
+-- set_storage() is atomic, since two fibers of a session may ask first.
 local function storage()
     local me = session_of_caller()
     return known_storage(me) or set_storage(me, {}, false)
@@ -173,7 +173,7 @@ setmetatable(session, {
             return storage()
         end
     end,
-    -- compat: in Tarantool this assignment replaces `storage` for everybody.
+    -- compat: in Tarantool this assignment replaces `storage` for all sessions.
     __newindex = function(self, key, value)
         if key ~= 'storage' then
             return rawset(self, key, value)
@@ -187,7 +187,7 @@ setmetatable(session, {
 
 -- box -----------------------------------------------------------------------------------------------------------------
 
--- A table to be read, by two functions: one gives a field, one all of them. `call` is what calling it does.
+-- A read-only table. field(key) returns one field, all() all of them; `call` is its __call.
 local function read_only(name, field, all, call)
     return setmetatable({}, {
         __call = call and function(_, ...)
@@ -228,7 +228,7 @@ local function all_information()
     return shown
 end
 
--- The numbers of boxsession/operations/statistics.py; `net` is what Tarantool has under that name, but for rates.
+-- The numbers of boxsession/operations/statistics.py; `net` is Tarantool's box.stat.net without the rates.
 local function statistics()
     return internal.packed.value(task.text(INFO, 'statistics'))
 end
@@ -252,7 +252,7 @@ end
 
 local settings, configure = internal.service('settings'), internal.service('configure')
 
--- Changes settings of the running server, all or none: box.cfg{limits = {slice_ms = 10}}.
+-- Changes settings of the running server, all of them or none: box.cfg{limits = {slice_ms = 10}}.
 local function change(changes)
     if changes == nil then
         return
@@ -282,8 +282,8 @@ _G.box = {
     cfg = read_only('box.cfg', function(key) return settings()[key] end, function() return settings() end, change),
 }
 
--- The dialect of 1.6 has the module as a global of its own, which the tarantool dialect does not; globals are shared,
--- so it is a name that only the sessions of the one dialect find.
+-- In the `classic` dialect `session` is a global; in the tarantool dialect it is not. Globals are shared by all sessions,
+-- so a metamethod finds this name for sessions of the classic dialect only.
 local globals = _G
 local function classic_global(_, name)
     if name == 'session' and session_of_caller().dialect == 'classic' then

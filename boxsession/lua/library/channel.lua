@@ -1,6 +1,6 @@
--- fiber.channel and fiber.cond: what fibers wait for.
+-- fiber.channel and fiber.cond.
 --
--- What is looked at and then waited for is done under task.lock(): no other task can change it in between.
+-- Invariant: a check and the wait that follows it are under one task.lock(), so no wake-up is lost.
 -- Needs: kernel/objects, library/fiber
 local internal = ...
 local raw, task, waiting = internal.raw, internal.task, internal.waiting
@@ -16,7 +16,7 @@ function channel_meta.__tostring(object)
     return 'channel: ' .. #channel_of(object).items
 end
 
--- A channel that holds up to `size` messages; with none, each put waits for its get.
+-- A channel that holds up to `size` messages. With size 0, each put waits for a get.
 function fiber.channel(size)
     if size ~= nil and type(size) ~= 'number' then
         return error('fiber.channel(size): bad arguments', 0)
@@ -153,7 +153,7 @@ function fiber.cond()
     return make_cond({waiters = {}})
 end
 
--- Waits for a signal; says whether one came in time.
+-- Waits for a signal. Returns whether one came before the timeout (seconds).
 function cond.wait(...)
     if select('#', ...) == 0 then
         return error(WAIT_USAGE, 0)

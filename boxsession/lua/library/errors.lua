@@ -1,11 +1,11 @@
--- box.error: error objects with a code, a type and a message, as Tarantool 2.6 makes and shows them.
+-- box.error: error objects with a code, a type and a message. Behaviour: Tarantool 2.6.
 -- Needs: library/box, rights/access
 local internal = ...
 local raw, task, diagnostics = internal.raw, internal.task, internal.access.diagnostics
 local error, format, newproxy, next, pcall, select, setmetatable, tostring, type = raw.error, raw.format,
     raw.newproxy, raw.next, raw.pcall, raw.select, raw.setmetatable, raw.tostring, raw.type
 
--- The codes of what is raised here, or told by name; numbers and wording are part of the protocol.
+-- Error codes and message templates by name. Both are part of the protocol.
 local CODES = {
     UNKNOWN = {0, 'Unknown error'},
     ILLEGAL_PARAMS = {1, 'Illegal parameters, %s'},
@@ -49,10 +49,10 @@ end
 local ACCESS_DENIED = 42
 local UNKNOWN_TEMPLATE = 'Unknown error'
 
--- Error objects: opaque, their fields in a table that only this file has.
+-- An error object is an opaque userdata; its fields are in `cdata`, which users cannot reach.
 local template = newproxy(true)
 local meta = raw.debug_getmetatable(template)
-local fields_of = internal.cdata        -- what type() calls cdata
+local fields_of = internal.cdata        -- see guard.lua
 
 local function make(code, kind, message)
     local object = newproxy(template)
@@ -81,7 +81,7 @@ local function message_of(object)
 end
 meta.__tostring, meta.__serialize = message_of, message_of
 
--- What an error object tells: code, type, message and, of a denial, what was denied; nil for other values.
+-- The fields of an error object: code, type, message and, for a denial, what was denied; nil for other values.
 function internal.error_fields(object)
     return raw.debug_getmetatable(object) == meta and fields_of[object] or nil
 end
@@ -104,7 +104,7 @@ function methods.unpack(object)
     return copy
 end
 
-local match = string.match      -- the one for users, which is interrupted
+local match = string.match      -- the users' one, which can be interrupted
 function methods.match(object, ...)
     return match(message_of(object), ...)
 end
@@ -113,7 +113,7 @@ local function is_error(value)
     return type(value) == 'userdata' and fields_of[value] ~= nil and raw.debug_getmetatable(value) == meta
 end
 
--- A value's text, whatever its __tostring says.
+-- A value's text; its type if __tostring returns no text.
 local function text_of(value)
     local text = tostring(value)
     return type(text) == 'string' and text or type(text)
@@ -145,7 +145,7 @@ local function strings(count, value, ...)
     return tostring(value), strings(count - 1, ...)
 end
 
--- An error from (code, arguments...), (type, format, arguments...), or one table; nil when it is none of these.
+-- Makes an error from (code, arguments...), (type, format, arguments...), or one table; nil for other arguments.
 local function build(first, ...)
     local kind, count = type(first), select('#', ...)
     if kind == 'table' then
@@ -205,7 +205,7 @@ end
 
 _G.box.error = setmetatable(codes, {
     __index = box_error,
-    -- Raises: an error object, what would make one, or, without arguments, the last one again.
+    -- Raises an error object, or an error made from the arguments; without arguments the last error again.
     __call = function(_, ...)
         if select('#', ...) == 0 then
             local last = diagnostics().last_error

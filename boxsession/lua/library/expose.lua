@@ -1,18 +1,19 @@
--- Python functions, as Lua sees them: the program's own services, and what it exposes to users. Arguments and results are
--- copied through packed strings; no Python object, not even a proxy, ever exists on this side.
+-- Python functions for Lua: services for trusted code, and the functions that the program exposes to users.
+--
+-- Invariant: arguments and results are copied through packed strings. No Python object, not even a proxy, exists in Lua.
 -- Needs: kernel/task, wire/packed
 local internal, packed_services = ...
 local raw, task, packed = internal.raw, internal.task, internal.packed
 local byte, error, next, select = raw.byte, raw.error, raw.next, raw.select
 
--- Calls the function with that number, as 'number:'.
+-- Calls a function. `number` is its number and a colon: '12:'.
 local function call(number, ...)
     local answer = task.call_python(packed.list(number, ...))
     local value = packed.value(answer, 2)
     local mark = byte(answer, 1)
-    if mark == 33 then                  -- '!': it raised
+    if mark == 33 then                  -- '!': an exception
         return error(value, 0)
-    elseif mark == 94 then              -- '^': an error of Tarantool's, by name
+    elseif mark == 94 then              -- '^': an error that Tarantool has, by name
         if value[1] == 'ACCESS_DENIED' then
             return internal.access.deny(value[2], value[3], value[4], value[5])
         end
@@ -22,7 +23,7 @@ local function call(number, ...)
 end
 internal.call_python = call
 
--- What belongs to `owner` may be called as owner.name(...) and, as Lua's habit is, as owner:name(...).
+-- A Lua function that calls a Python function. A function in a table `owner` can also be called as owner:name(...).
 local function proxy(id, owner)
     local number = id .. ':'
     return function(...)
@@ -33,7 +34,7 @@ local function proxy(id, owner)
     end
 end
 
--- A spec is {call = id} for a function, {names = {name = spec}} for what holds several, {value = ...} for plain data.
+-- A spec is {call = id} for a function, {names = {name = spec}} for a table of specs, {value = ...} for plain data.
 local function build(spec, owner)
     if spec.call then
         return proxy(spec.call, owner)
@@ -48,15 +49,16 @@ local function build(spec, owner)
     return spec.value
 end
 
--- What the server does for trusted files, by name: a function of plain values.
+-- Services of the server for trusted code, by name. They take and return plain values.
 local services = packed.value(packed_services)
 function internal.service(name)
     return services[name] and proxy(services[name]) or function()
-        return error('there is no server here to do that: ' .. name, 0)
+        return error('this needs a running server: ' .. name, 0)
     end
 end
 
--- Start-up only: makes what `described` holds, packed, globals of users. Returns the name that is taken already, or ''.
+-- Called at start-up only: sets the exposed names of `described` (packed) as globals. Returns the first name that is
+-- already in use, or ''.
 function internal.expose(described)
     for name, spec in next, packed.value(described) do
         if _G[name] ~= nil then

@@ -1,5 +1,7 @@
--- Values that Lua has no type for, as they come by the binary protocol: whole numbers of 64 bits, decimals, times, errors.
--- Objects that show themselves as Tarantool shows them, compare by value, and go back as they came.
+-- Objects for msgpack values that have no Lua type: 64-bit integers, decimals, datetimes, errors and other extensions. They
+-- come by the binary protocol.
+--
+-- Invariants: an object is shown as Tarantool shows the value, compares by value, and is sent back with the same bytes.
 -- Needs: kernel/guard, kernel/objects
 local internal = ...
 local raw = internal.raw
@@ -11,11 +13,11 @@ local extension = {}
 internal.extension = extension
 
 local DECIMAL, UUID, ERROR, DATETIME, INTERVAL = 1, 2, 3, 4, 6
-local INTEGER = 'integer'           -- ours: no code of msgpack's
--- What is longer has no text of its own.
+local INTEGER = 'integer'           -- our own code, not one of msgpack
+-- An extension with more bytes is shown as 'extension'.
 local SHOWN_MAX = 64
 
--- What is told of each kind: whether it is written as a number, and how its text is made of its bytes.
+-- By extension code: a function that makes the text of the value's bytes.
 local kinds = {}
 local _, meta, make, state_of = internal.class('extension')
 
@@ -37,12 +39,12 @@ local function object_of(code, data, text, suffix)
     return object
 end
 
--- A whole number that a Lua number does not hold, by its digits and as msgpack has it.
+-- An integer that a Lua number cannot hold exactly. `packed`: its msgpack bytes.
 function extension.integer(digits, packed)
     return object_of(INTEGER, packed, digits, byte(digits) == 45 and 'LL' or 'ULL')
 end
 
--- A msgpack integer at the beginning of `data`, and how many bytes it takes: a decimal's scale.
+-- The scale of a decimal: a msgpack integer at the start of `data`. Returns it and its size in bytes.
 local function scale_of(data)
     local first = byte(data)
     if first == 0xd0 then
@@ -54,7 +56,7 @@ local function scale_of(data)
     return first, 1
 end
 
--- Packed decimal digits, two in a byte, the sign in the last half: what Tarantool's decimals are.
+-- Tarantool's decimals are packed BCD: two digits in a byte, and the sign in the last half byte.
 kinds[DECIMAL] = function(data)
     local scale, taken = scale_of(data)
     local digits = {}
@@ -93,7 +95,7 @@ local function little_endian(data, from, count, signed)
     return value
 end
 
--- Seconds since the epoch, then, if given, nanoseconds and minutes east of Greenwich.
+-- Seconds since the epoch, then (optional) nanoseconds and the offset from UTC in minutes.
 kinds[DATETIME] = function(data)
     local seconds = little_endian(data, 1, 8, true)
     local nanoseconds = #data >= 12 and little_endian(data, 9, 4, true) or 0
@@ -115,7 +117,7 @@ end
 kinds[ERROR] = function() return 'error' end
 kinds[INTERVAL] = function() return 'interval' end
 
--- The object of an extension value: its code and bytes.
+-- Makes the object of an extension value.
 function extension.object(code, data)
     if code == UUID and #data == 16 then
         return internal.uuid_of(data)
@@ -128,8 +130,7 @@ function extension.object(code, data)
     return object_of(code, data, ok and text or 'extension')
 end
 
--- The code and the bytes of an object that is an extension value; no code, and what msgpack has, for a whole number; nothing
--- for others.
+-- The code and bytes of an extension object; for an integer nil and its msgpack bytes; for other objects nil.
 function extension.packed(object)
     local bytes = internal.uuid_bytes(object)
     if bytes then
@@ -145,7 +146,7 @@ function extension.packed(object)
     return state.code, state.data
 end
 
--- The digits of what is written as a number in YAML and Lua output.
+-- The digits of an integer or decimal, which YAML and Lua output write as a number; nil for other objects.
 function extension.number(object)
     if raw.debug_getmetatable(object) ~= meta then
         return nil

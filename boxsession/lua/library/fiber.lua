@@ -1,7 +1,7 @@
--- The fiber module: user code that runs beside its creator, on tasks of its own (task.lua). Behaviour and messages:
--- Tarantool 2.6, but that a fiber keeps its creator's session.
+-- The module fiber: user code in a separate task (task.lua), concurrent with its creator. Behaviour and messages: Tarantool
+-- 2.6, except that a fiber keeps its creator's session.
 --
--- What is looked at and then waited for is done under task.lock(): no other task can change it in between.
+-- Invariant: a check and the wait that follows it are under one task.lock(), so no wake-up is lost.
 -- Needs: kernel/task, library/modules, library/waiting
 local internal, SPAWN, START, CLOCK, LOG = ...
 local MONOTONIC, REALTIME = internal.contract.MONOTONIC, internal.contract.REALTIME
@@ -15,17 +15,18 @@ local credentials = task.credentials
 local fiber = {}
 internal.modules.fiber = fiber
 
--- Records by fiber id: {fid, session, name, joinable, cancelled, finished, storage, ...}. A joinable one stays until joined.
+-- Records by fiber id: {fid, session, name, joinable, cancelled, finished, storage, ...}. A joinable fiber's record stays
+-- until it is joined.
 local fibers = {}
 
 local DEAD, NOT_JOINABLE = 'the fiber is dead', 'the fiber is not joinable'
 
 -- Handles -------------------------------------------------------------------------------------------------------------
 
--- Opaque userdata: what is behind it cannot be reached, nor its metatable.
+-- A handle is an opaque userdata: users reach neither its record nor its metatable.
 local template = newproxy(true)
 local handle_meta = raw.debug_getmetatable(template)
--- Neither keeps the other alive: a record does not know its handle.
+-- Weak tables, so neither a handle nor a record keeps the other alive.
 local records = setmetatable({}, {__mode = 'k'})
 local handles = setmetatable({}, {__mode = 'kv'})
 
@@ -47,7 +48,7 @@ local function type_name(count, value)
     return count == 0 and 'no value' or type(value)
 end
 
--- The record that an argument means: a handle, or where `by_id` a number.
+-- The record of an argument: a handle or, with `by_id`, a fiber id.
 local function record_of(by_id, ...)
     local value = ...
     local record = records[value]
@@ -80,7 +81,7 @@ end
 
 -- Life ----------------------------------------------------------------------------------------------------------------
 
--- Who a fiber runs as: as its creator, but with a last error of its own.
+-- A fiber's identity: its creator's, without `diag`, so that its last error is separate.
 local function inherited(who)
     return who and {uid = who.uid, user = who.user, trusted = who.trusted, may_su = who.may_su, home = who.home}
 end
@@ -99,7 +100,7 @@ local function finish(record, ok, ...)
         local _ = LOG['report:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
                       .. ' raised: ' .. task.text_of(record, (...))]
         record.told = true
-        -- The turn of others may have come, which took the room away.
+        -- Other tasks may have run, which puts the memory limit back.
         task.make_room()
     end
     task.lock()
@@ -124,7 +125,7 @@ local function run_and_finish(record)
     return finish(record, task.run(record, call, record))
 end
 
--- The body of a fiber's coroutine. Python starts it with the fiber's id and takes '' when it is over.
+-- The body of a fiber's coroutine. Python starts it with the fiber's id; it returns '' at its end.
 function internal.fiber_main(fid)
     local record = fibers[fid]
     task.adopt(record)
@@ -151,19 +152,19 @@ local function launch(port, usage, ...)
     if ok and started ~= nil then
         return handle_of(record)
     end
-    -- Whoever is ended meanwhile may have started it; nobody else has.
+    -- With KILL the fiber may have started, so its record stays. In the other cases it has not.
     if ok or started ~= KILL then
         fibers[record.fid] = nil
     end
     return error(ok and usage .. ': too many fibers (limits.fibers)' or started, 0)
 end
 
--- Runs a function in a fiber of its own, to its first wait, and then goes on.
+-- Runs a function in a new fiber up to its first wait, then continues.
 function fiber.create(...)
     return launch(START, 'fiber.create(function, ...)', ...)
 end
 
--- The same, but the new fiber waits until its creator does.
+-- The same, but the new fiber starts only when its creator waits.
 function fiber.new(...)
     return launch(SPAWN, 'fiber.new(function, ...)', ...)
 end
@@ -196,7 +197,7 @@ function fiber.status(...)
     return status_of(record_of(false, ...))
 end
 
--- name() and name(fiber) tell, name(text) and name(fiber, text) set.
+-- name() and name(fiber) return the name; name(text) and name(fiber, text) set it.
 function fiber.name(...)
     local first, second = ...
     local record, text
@@ -234,7 +235,7 @@ function fiber.wakeup(...)
     wake(live_record(true, ...))
 end
 
--- Soft: it is told at its next wait, and may go on nevertheless.
+-- Soft cancel: the fiber's next wait raises, and the fiber can catch that and continue.
 function fiber.cancel(...)
     local record = live_record(true, ...)
     record.cancelled = true
@@ -292,7 +293,7 @@ local function gather()
     return shown
 end
 
--- Where others have a turn in the middle, and make or end fibers, it is begun again.
+-- gather() fails if it is preempted and other tasks make or end fibers meanwhile; it is then tried again.
 local MADE_MEANWHILE, TRIES = "invalid key to 'next'", 10
 function fiber.info()
     for _ = 1, TRIES do
@@ -344,7 +345,7 @@ handle_meta.__serialize = function(handle)
     return {id = record.fid, name = record.name, status = status_of(record)}
 end
 
--- A session's own task is a fiber, too: it can be found, named and woken while the session lives.
+-- The task of a session or worker is a fiber as well: it can be found, named and woken while it lives.
 function internal.fiber_of_session(record)
     record.name = sub('console/' .. record.session.peer, 1, 255)
     fibers[record.fid] = record

@@ -34,13 +34,13 @@ for name, which in raw.next, {time = REALTIME, realtime = REALTIME, monotonic = 
     clock[name] = function()
         return CLOCK[which]
     end
-    -- Nanoseconds; a number, exact to 2^53.
+    -- Nanoseconds. The result is a Lua number, exact up to 2^53.
     clock[name .. '64'] = function()
         return raw.floor(CLOCK[which] * 1e9)
     end
 end
 
--- Seconds of CPU that a call took, and what it returned, in a list.
+-- A list of the CPU time that a call took, in seconds, and its results.
 function clock.bench(func, ...)
     local started = CLOCK[PROCESS]
     return (function(...)

@@ -1,4 +1,5 @@
--- box.schema: users, roles, functions and what is granted. The rules are users/schema.py's; here is who asks.
+-- box.schema: users, roles, functions and grants. Arguments are checked here for type and size; users/schema.py has the
+-- rules, and gets the uid of the caller.
 -- Needs: library/box, rights/access
 local internal = ...
 local raw, access = internal.raw, internal.access
@@ -6,7 +7,7 @@ local error, select, type = raw.error, raw.select, raw.type
 local TEXT_MAX, ARGUMENTS = 2^16, 5
 local ask, hash = internal.service('access'), internal.service('password_hash')
 
--- Names and texts only, and small tables of them.
+-- Raises unless a value is plain (text, number, boolean, nil) or a small table of plain values.
 local OPTIONS_MAX = 16
 local function check(value, depth)
     local kind = type(value)
@@ -23,13 +24,13 @@ local function check(value, depth)
     elseif kind == 'string' and #value > TEXT_MAX then
         return error('Illegal parameters, a text is too long', 0)
     elseif kind ~= 'nil' and kind ~= 'string' and kind ~= 'number' and kind ~= 'boolean' and value ~= internal.NULL then
-        return error('Illegal parameters, a ' .. kind .. ' is no name', 0)
+        return error('Illegal parameters, a ' .. kind .. ' is not allowed', 0)
     end
 end
 
 local schema = {user = {}, role = {}, func = {}}
 
--- A function of box.schema, `changes` for one that changes rights, which answers nothing.
+-- Makes a function of box.schema. `changes`: it changes rights and returns nothing.
 local function operation(kind, verb, changes)
     local name = kind .. '_' .. verb
     schema[kind][verb] = function(...)
@@ -56,7 +57,7 @@ for kind, verbs in raw.next, {user = {'exists', 'info'}, role = {'exists', 'info
     end
 end
 
--- What is kept of a password.
+-- The hash of a password, as the store keeps it.
 function schema.user.password(text)
     if type(text) ~= 'string' then
         return error('Usage: box.schema.user.password(password)', 0)

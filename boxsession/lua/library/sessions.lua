@@ -1,4 +1,4 @@
--- Who is connected, and what they may be told: box.session.list, name, cancel and kill. Tarantool has none of these.
+-- Lists, names, cancels and ends sessions: box.session.list, name, cancel and kill. Tarantool has none of these.
 -- Needs: library/box, rights/access
 local internal = ...
 local raw, task = internal.raw, internal.task
@@ -15,7 +15,7 @@ local function id_of(value, usage)
     return id
 end
 
--- The live sessions, or those whose fields are as the filter has them; idle_s and connected_s are told at least.
+-- Lists the live sessions, or those whose fields equal the filter's; idle_s and connected_s in a filter are minimums.
 function session.list(filter)
     if filter ~= nil and type(filter) ~= 'table' then
         return error('Usage: box.session.list({field = value})', 0)
@@ -24,7 +24,7 @@ function session.list(filter)
     return list(filter or {})
 end
 
--- Reads or sets what this session is for, as the list shows it.
+-- Reads or sets this session's name, which box.session.list() shows.
 function session.name(text)
     local me = task.current().session
     if text ~= nil then
@@ -42,14 +42,14 @@ end
 local CANCEL_USAGE, KILL_USAGE = 'Usage: box.session.cancel(id)',
     'Usage: box.session.kill(id or {field = value}, {timeout = seconds})'
 
--- Stops the statement that a session runs; says whether there was one.
+-- Cancels the statement that a session runs. Returns whether it ran one.
 function session.cancel(id)
     internal.access.need_full('box.session.cancel')
     return cancel(id_of(id, CANCEL_USAGE))
 end
 
--- Ends a session, or those that a filter finds, but never this one by a filter. Waits until they are gone, for so long at
--- most, and gives how many are.
+-- Ends a session by id, or all that a filter finds except the calling session. Waits for their end, up to the timeout in
+-- seconds, and returns how many have ended.
 function session.kill(which, options)
     internal.access.need_full('box.session.kill')
     if type(which) ~= 'table' then

@@ -1,4 +1,4 @@
--- The triggers of box.session.
+-- The triggers of box.session: users set them here, and sessions run them.
 -- Needs: library/box
 local internal, LOG, packed_facts = ...
 local raw, task = internal.raw, internal.task
@@ -38,7 +38,7 @@ local function changed_list(list, new, old)
     return changed
 end
 
--- Puts a list in the place of another; false where that is not there any more.
+-- Replaces the event's list if it is still `list`; false if another task has replaced it.
 local function replace(event, list, changed)
     task.lock()
     local is_there = triggers[event] == list
@@ -64,8 +64,8 @@ local function trigger(event)
             end
             return copy
         end
-        -- Lists are replaced, never changed: a run that is under way goes on with the one it started with. Where somebody
-        -- else was faster, it is done again.
+        -- Lists are replaced, never changed, so a run under way keeps its list. If another task was faster, the change is
+        -- made again.
         while not replace(event, list, changed_list(list, new, old)) do
             list = triggers[event]
         end
@@ -83,12 +83,12 @@ function internal.triggers(event)
     return are_off and none or triggers[event]
 end
 
--- on_connect: the first error ends it, and the session with it.
+-- on_connect: the first error ends the run and the session.
 function internal.run_on_connect()
     internal.access.run_triggers('on_connect', true)
 end
 
--- on_disconnect: each is run, whatever the others do; errors go to the log.
+-- on_disconnect: every trigger runs, whatever the others raise; errors are logged.
 local function report_trigger(me, problem)
     task.make_room(problem == internal.OUT_OF_MEMORY)
     local message = task.text_of(me, problem)
@@ -101,7 +101,7 @@ function internal.run_on_disconnect(me)
         local ok, problem = task.run(me, internal.access.run_trigger, list[index])
         if not ok then
             raw.pcall(report_trigger, me, problem)
-            me.keeps_limit = true           -- the next one's user code is to find it in its place
+            me.keeps_limit = true           -- task.run() puts the limit back before the next trigger
         end
     end
 end

@@ -1,4 +1,4 @@
--- Waits of fibers in queues: first come, first served.
+-- Waits of fibers in first-in, first-out queues. A queue is changed only under task.lock().
 -- Needs: kernel/task
 local internal, WAKE, CLOCK = ...
 local raw, task = internal.raw, internal.task
@@ -23,8 +23,8 @@ local function withdraw(queue, waiter)
     end
 end
 
--- Waits in `queue` until waiter.done, for `seconds` at most, and says whether it is; raises when this fiber is cancelled.
--- Called under the lock, and leaves it.
+-- Waits in `queue` until waiter.done, for at most `seconds`. Returns whether it is done; raises KILL if the task is
+-- cancelled. Called under the lock, and releases it.
 local function wait(queue, waiter, seconds)
     local me = task.current()
     waiter.record = me
