@@ -1,4 +1,5 @@
--- The backslash commands of the console: those that are built in, and the program's. Messages of \set: Tarantool 2.6.
+-- The backslash commands of the console: built-in ones, and those of the embedding program. Messages of \set: Tarantool
+-- 2.6.
 -- Needs: library/console, library/expose, rights/access
 local internal, CONTROL, packed_commands, packed_facts = ...
 local raw = internal.raw
@@ -13,8 +14,8 @@ local OF_THE_PROGRAM = '\nCommands of this program:\n\n'
 local CLOSING = [[
 
 Ctrl-C drops a half-typed statement and cancels a running one.
-With a delimiter, these commands need it, too.
-Globals are seen by all sessions; box.session.storage is this one's own.
+If a delimiter is set, end these commands with it as well.
+All sessions share the globals; box.session.storage belongs to this session.
 ]]
 
 local set = {}
@@ -59,7 +60,7 @@ local function choice(name, ...)
         return error(format('Specify %s: %s.', name, listed), 0)
     end
 end
--- Where names that are not local live: with all sessions' (global), or in a table of this session's own.
+-- Where non-local names are kept: in the globals of all sessions, or in this session's own table.
 function set.scope(session, value)
     if value == 'session' then
         internal.access.need_full('\\set scope')
@@ -97,7 +98,8 @@ local PARAMETERS = {
     scope = set.scope, print = set.print,
 }
 
--- What they run, by name: called with the session, the first words behind the name, and all of the line behind it.
+-- Functions of the built-in commands by name. Arguments: the session, the first two words after the name, the rest of the
+-- line after the name.
 local run = {}
 
 function run.set(session, name, value)
@@ -130,7 +132,7 @@ function run.kill(_, id)
     return kill(id_argument('kill', id))
 end
 
--- The password is the rest of the line, whatever is in it.
+-- The password is all of the line after the user, spaces included.
 function run.login(_, _, _, rest)
     local user, password = match(rest, '^(%S+)%s(.*)$')
     if not user then
@@ -174,7 +176,7 @@ local function need(command)
     end
 end
 
--- The program's commands are now these. Python tells, in nobody's turn.
+-- Python sends the program's commands here, whenever they change. No task runs meanwhile.
 function internal.take_commands()
     local packed = co_yield('')
     while true do
@@ -185,7 +187,7 @@ function internal.take_commands()
     end
 end
 
--- Names that begin with `text`, behind a backslash, of the commands that who asks may call.
+-- Names (with a backslash) of commands that begin with `text` and that the caller may run.
 function internal.command_names(text)
     local found = {}
     for _, list in raw.ipairs({built_in, of_program}) do
@@ -201,10 +203,10 @@ end
 
 -- Help ----------------------------------------------------------------------------------------------------------------
 
--- Where the help of a form begins, and how wide it is.
+-- Column at which the help of a form begins, and its width.
 local COLUMN, WIDTH = 33, 43
 
--- The lines of a form: what is typed, and beside that what it does.
+-- Writes a form (a way to call a command) and, beside it, its help.
 local function describe(out, name, usage, help)
     local line = '  \\' .. name .. (usage ~= '' and ' ' .. usage or '')
     local at = #line
@@ -245,7 +247,7 @@ local function list_all(out, list, title)
     end
 end
 
--- All commands that who asks may call, or one of them.
+-- Help on one command, or on all commands that the caller may run.
 function run.help(_, name)
     local out = {}
     if name == nil then
@@ -273,10 +275,10 @@ end
 
 for at = 1, #built_in do
     local name = built_in[at].name
-    built_in[at].run = run[name] or error('there is no function of the command ' .. name)
+    built_in[at].run = run[name] or error('no function is defined for the command ' .. name)
 end
 
--- Runs a command line (without its backslash) for a session; returns the values to show, raises what is wrong.
+-- Runs a command line (without its backslash) for a session. Returns the values to show; raises errors of the user.
 function internal.command(session, line)
     local name, rest = match(line, '^%s*(%S+)%s*(.*)$')
     local command = by_name[name or 'help']

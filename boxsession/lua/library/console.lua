@@ -1,4 +1,5 @@
--- The console module: what a statement can ask of the console that it is typed into. Messages: Tarantool 2.6.
+-- The module console: settings of the session's console, listeners, remote consoles, hooks and completion. Messages:
+-- Tarantool 2.6.
 -- Needs: kernel/objects, library/box, library/expose, library/modules, wire/format
 local internal, DELIMITER, FORMAT = ...
 local raw, task, output = internal.raw, internal.task, internal.output
@@ -18,7 +19,7 @@ local function own_session(name)
     return session
 end
 
--- Reads or sets what ends a statement of this session ('' for the end of the line).
+-- Reads or sets the delimiter that ends this session's statements; '' for the end of the line.
 local function delimiter(text)
     local session = own_session('delimiter')
     if text == nil then
@@ -34,7 +35,7 @@ console.delimiter, internal.delimiter = delimiter, delimiter
 
 -- Output --------------------------------------------------------------------------------------------------------------
 
--- 'yaml', 'lua', 'lua,line' or 'lua,block' as the mode that output.reply() takes.
+-- Parses 'yaml', 'lua', 'lua,line' or 'lua,block'. Returns the mode for output.reply() and the option.
 local function parse_output(value)
     local name, option = match(value, '^([^,]+),([^,]+)')
     name = name or value
@@ -50,7 +51,7 @@ internal.parse_output = parse_output
 
 local default = {mode = 'yaml', shown = {fmt = 'yaml'}}
 
--- How the sessions to come show values.
+-- The output mode of new sessions.
 function internal.default_output()
     return default.mode
 end
@@ -67,7 +68,7 @@ function console.set_default_output(value)
     default = {mode = mode, shown = {fmt = mode == 'yaml' and 'yaml' or 'lua', opts = option}}
 end
 
--- Reads or sets what ends a reply of this session, which only Lua output lets choose.
+-- Reads or sets the text that ends this session's replies. Only Lua output lets users choose it.
 function console.eos(text)
     local session = own_session('eos')
     if session.output == 'yaml' then
@@ -87,7 +88,7 @@ end
 
 -- Scope ---------------------------------------------------------------------------------------------------------------
 
--- The names that a session's own scope begins with: modules that every admin needs.
+-- The initial names of a session's own scope: modules that every admin needs.
 local function default_env()
     local env = {}
     for _, name in raw.ipairs({'clock', 'fiber', 'json', 'log', 'uuid', 'yaml'}) do
@@ -97,21 +98,21 @@ local function default_env()
 end
 local initial_env
 
--- The table itself: what is put into it is found by the sessions to come.
+-- Returns the table itself: users can add names for new scopes.
 function console.initial_env()
     if initial_env then
         return initial_env
     end
     local env = default_env()
     task.lock()
-    -- Two may have asked at once.
+    -- Another task may have set it meanwhile.
     env = initial_env or env
     initial_env = env
     task.unlock()
     return env
 end
 
--- Replaces it; without one, goes back to the start.
+-- Replaces the table; without an argument, restores the default.
 function console.set_initial_env(env)
     if env ~= nil and type(env) ~= 'table' then
         return error('Usage: console.set_initial_env(env)', 0)
@@ -119,7 +120,7 @@ function console.set_initial_env(env)
     initial_env = env
 end
 
--- A scope of a session's own, on top of the globals.
+-- Makes a session's own scope, on top of the globals.
 function internal.new_scope()
     local scope = {}
     for key, value in next, console.initial_env() do
@@ -128,7 +129,7 @@ function internal.new_scope()
     return raw.setmetatable(scope, {__index = globals})
 end
 
--- Hooks and what has no meaning here ----------------------------------------------------------------------------------
+-- Hooks, and functions without effect here ----------------------------------------------------------------------------
 
 local hooks = {}
 
@@ -143,7 +144,7 @@ end
 console.on_start = hook('on_start')
 console.on_client_disconnect = hook('on_client_disconnect')
 
--- Runs the on_start hook of a session that begins. User code.
+-- Runs the on_start hook of a new session. User code.
 function internal.run_on_start()
     local on_start = hooks.on_start
     if on_start then
@@ -151,7 +152,7 @@ function internal.run_on_start()
     end
 end
 
--- Runs the hook of a session that comes back from another console. User code.
+-- Runs the hook of a session that returns from another console. User code.
 function internal.run_on_client_disconnect()
     local on_client_disconnect = hooks.on_client_disconnect
     if on_client_disconnect then
@@ -159,7 +160,7 @@ function internal.run_on_client_disconnect()
     end
 end
 
--- Completion is the client's to switch: it is taken and has no effect.
+-- Accepted without effect: the client switches its completion itself.
 function console.ac()
     own_session('ac')
 end
@@ -168,7 +169,7 @@ function console.start()
     return error('console.start(): there is no terminal here, only sessions of clients', 0)
 end
 
--- Makes this session's statements go to another text console, until `~.` or its end.
+-- Sends this session's statements to another text console, until `~.` or the end of that connection.
 local connect = internal.service('connect')
 function console.connect(uri, options)
     if options ~= nil and type(options) ~= 'table' then
@@ -190,7 +191,7 @@ end
 local listen, close_listener = internal.service('listen'), internal.service('close_listener')
 local listener, listener_meta, make_listener, listener_of = internal.class('listener')
 
--- Listens on one more address; the sessions there are as this one is. Gives an object that can close it.
+-- Listens on one more address; its sessions get the settings of this session's listener. Returns an object with close().
 function console.listen(uri)
     if type(uri) ~= 'string' and type(uri) ~= 'number' then
         return error('Usage: console.listen("[host:]port")', 0)
@@ -206,7 +207,7 @@ local function open_listener(...)
     return state
 end
 
--- No new sessions come by it; those that came live on.
+-- Closes the listener. Its sessions continue.
 function listener.close(...)
     local state = open_listener(...)
     state.closed = true
@@ -226,7 +227,7 @@ function listener_meta.__serialize(object)
     return {name = state.name, closed = state.closed}
 end
 
--- Evaluates a statement and gives its reply as text, in the output mode of this session.
+-- Evaluates a statement and returns its reply as text, in this session's output mode.
 function console.eval(text)
     if text == nil then
         return nil
@@ -245,7 +246,7 @@ end
 
 local KEYWORDS = {'and', 'break', 'do', 'else', 'elseif', 'end', 'false', 'for', 'function', 'if', 'in', 'local', 'nil',
                   'not', 'or', 'repeat', 'return', 'then', 'true', 'until', 'while'}
--- Beyond these nobody reads, and a loop of metatables ends.
+-- Limits: items looked at in one table, length of a chain of metatables (which can be a loop), length of a name.
 local ITEMS_MAX, CHAIN_MAX, NAME_MAX = 500, 20, 1000
 
 local function parent_of(value)
@@ -258,7 +259,7 @@ local function parent_of(value)
     return index or nil
 end
 
--- A field without running anybody's code: only tables are looked into, and __index where it is a table.
+-- A field, found without running user code: by rawget, and by __index if it is a table.
 local function field(value, key)
     for _ = 1, CHAIN_MAX do
         if type(value) == 'table' then
@@ -274,7 +275,7 @@ local function field(value, key)
     end
 end
 
--- What `text` may become, in front of that their longest common beginning; nothing when there is none.
+-- The names found, with their longest common prefix as first item; nil if there are none.
 local function with_common(found)
     if #found == 0 then
         return
@@ -289,8 +290,7 @@ local function with_common(found)
     return found
 end
 
--- The names that `text` may become, as this session finds them: first their longest common beginning, then each; nothing
--- when there is none. Behind a backslash these are commands.
+-- Completes `text` with names that this session finds; after a backslash, with commands. Returns as with_common() does.
 local function complete(text)
     if sub(text, 1, 1) == '\\' then
         return with_common(internal.command_names(sub(text, 2)))
@@ -343,7 +343,7 @@ local function complete(text)
 end
 internal.complete = complete
 
--- The same; `from` and `to` are the part of the line that it stands in, of which only the length counts.
+-- The same, with Tarantool's arguments: `from` and `to` are positions in the line; only their distance is used.
 function console.completion_handler(text, from, to)
     if type(text) ~= 'string' or type(from) ~= 'number' or type(to) ~= 'number' then
         return error('Usage: console.completion_handler(text, start, end)', 0)

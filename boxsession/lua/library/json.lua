@@ -1,4 +1,4 @@
--- The json module. Behaviour and messages: Tarantool 2.6.
+-- The module json. Behaviour and messages: Tarantool 2.6.
 -- Needs: library/modules, wire/serializer, wire/shape
 local internal = ...
 local raw = internal.raw
@@ -16,7 +16,7 @@ for code = 0, 31 do
     ESCAPES[char(code)] = ESCAPES[char(code)] or format('\\u%04x', code)
 end
 
--- Appends a string. In steps: gsub is not interrupted.
+-- Appends a string to `out`, and `behind` after it. Works in steps, since gsub cannot be interrupted.
 local ESCAPE_STEP = 2^14
 local function put_string(out, text, behind)
     if #text <= ESCAPE_STEP then
@@ -43,7 +43,7 @@ end
 
 local encode_value
 
--- What has no form in JSON.
+-- Encodes a value that JSON has no form for, as the settings say.
 local function encode_other(out, value, depth, settings)
     if settings.encode_use_tostring then
         return encode_value(out, tostring(value), depth, settings)
@@ -118,7 +118,7 @@ function encode_value(out, value, depth, settings)
     end
 end
 
--- A value on one line, whatever it is: for the log.
+-- Any value on one line, for the log.
 function internal.json_text(value)
     local settings = settings_of_call(DEFAULTS, {encode_use_tostring = true, encode_deep_as_nil = true})
     local out = {}
@@ -134,7 +134,7 @@ end
 
 -- Decode --------------------------------------------------------------------------------------------------------------
 
--- Tokens are (name, value, position); the names are the ones that messages tell.
+-- Tokens are (name, value, position); error messages contain these names.
 local PUNCTUATION = {['['] = 'T_ARR_BEGIN', [']'] = 'T_ARR_END', ['{'] = 'T_OBJ_BEGIN', ['}'] = 'T_OBJ_END',
                      [','] = 'T_COMMA', [':'] = 'T_COLON'}
 local UNESCAPES = {b = '\b', f = '\f', n = '\n', r = '\r', t = '\t', ['"'] = '"', ['\\'] = '\\', ['/'] = '/'}
@@ -151,10 +151,10 @@ local function utf8(code)
     return char(0xf0 + floor(code / 262144), 0x80 + floor(code / 4096) % 64, 0x80 + floor(code / 64) % 64, 0x80 + code % 64)
 end
 
--- find() is not interrupted, so a long text is looked at in windows.
+-- find() cannot be interrupted, so a long text is searched in windows.
 local WINDOW, FIRST_WINDOW = 2^16, 2^6
 
--- Where the first byte of a class is, from `at` on.
+-- Position of the first byte of a class from `at` on.
 local function find_first(text, class, at)
     if #text - at < WINDOW then
         return find(text, class, at)
@@ -169,7 +169,7 @@ local function find_first(text, class, at)
     end
 end
 
--- The line of a byte of the text, and its place in that line, both counted from 1.
+-- Line and column of a byte of the text, both counted from 1.
 local function place(text, at)
     local line, column = 1, at
     for from = 1, at - 1, WINDOW do
@@ -235,10 +235,10 @@ local function read_string(text, at)
     end
 end
 
--- No number is longer.
+-- Longest text of a number.
 local NUMBER_MAX = 1000
 
--- The token at or behind `at`: its name, value, position, and the position behind it.
+-- The first token from `at` on: its name, value, position, and the position after it.
 local function next_token(text, at, settings)
     at = find_first(text, '[^ \t\r\n]', at) or #text + 1
     local mark = sub(text, at, at)
@@ -277,7 +277,7 @@ end
 
 local VALUES = {T_STRING = true, T_INT = true, T_NUMBER = true, T_BOOLEAN = true}
 
--- The value that begins with a token, and the position behind it.
+-- The value that begins with a token, and the position after it.
 local function decode_value(text, depth, settings, name, value, at, stop)
     if VALUES[name] then
         return value, stop

@@ -1,4 +1,4 @@
--- The log module and print. Behaviour and messages: Tarantool 2.6, but that print may go to the session.
+-- The module log, and print. Behaviour and messages: Tarantool 2.6, except that print can write to the session.
 -- Needs: library/expose, library/modules
 local internal, LOG = ...
 local raw, task = internal.raw, internal.task
@@ -49,13 +49,14 @@ function _G.print(...)
     local _ = LOG['info:' .. text]
 end
 
--- Levels by Tarantool's numbers and names, as our setting names them. What is finer than the setting is its next coarser.
+-- Tarantool's level numbers and names -> values of our setting. A level that the setting does not have becomes another:
+-- fatal, syserror and crit become error, verbose becomes info.
 local LEVELS = {[0] = 'error', 'error', 'error', 'error', 'warning', 'info', 'info', 'debug'}
 local NUMBERS = {error = 2, warning = 4, info = 5, debug = 7}
 local NAMED = {fatal = 0, syserror = 1, error = 2, crit = 3, warn = 4, info = 5, verbose = 6, debug = 7}
 local EXPECTED = 'expected crit,warn,info,debug,syserror,verbose,fatal,error'
 
--- Sets what is logged, for all sessions.
+-- Sets the log level of all sessions.
 function log.level(level)
     if type(level) ~= 'number' and type(level) ~= 'string' then
         return error('must be a number or a string', 0)
@@ -67,7 +68,7 @@ function log.level(level)
     configure({['log.level'] = name})
 end
 
--- Sets how lines are written, for all sessions.
+-- Sets the log format of all sessions.
 function log.log_format(name)
     if name ~= 'json' and name ~= 'plain' then
         return error('expected json,plain', 0)
@@ -75,17 +76,17 @@ function log.log_format(name)
     configure({['log.format'] = name == 'json' and 'json' or 'text'})
 end
 
--- Opens the log file anew, after it was moved away.
+-- Reopens the log file, after it was moved by a log rotation.
 function log.rotate()
     internal.service('reopen_log')()
 end
 
--- There is no logger process.
+-- 0, since no logger process is used.
 function log.pid()
     return 0
 end
 
--- The settings in Tarantool's terms; called, it changes them.
+-- The log settings under Tarantool's names. A call changes them.
 log.cfg = setmetatable({}, {
     __index = function(_, key)
         local now = settings().log
@@ -98,7 +99,7 @@ log.cfg = setmetatable({}, {
         end
     end,
     __newindex = function()
-        return error('log.cfg is read-only: call it to change what may change', 2)
+        return error('log.cfg is read-only: call log.cfg{level = ..., format = ...} to change it', 2)
     end,
     __serialize = function(self)
         return {level = self.level, format = self.format, log = self.log}

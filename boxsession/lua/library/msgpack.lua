@@ -1,4 +1,5 @@
--- msgpack to values and back: arguments and results of the binary protocol. What is long is interrupted as all of Lua is.
+-- Reads and writes msgpack: arguments and results of the binary protocol. It is written in Lua, so the hook can interrupt
+-- it.
 --
 -- Longer than usual: the reader and the writer of one format stand side by side, so that they can be compared.
 -- Needs: library/extension, library/modules, wire/serializer, wire/shape
@@ -37,7 +38,7 @@ local function decode_map(data, at, count, depth)
     for _ = 1, count do
         local key
         key, at = decode(data, at, depth + 1)
-        -- Neither nil nor nan is a key.
+        -- Lua tables cannot have nil or nan as a key.
         if not at or key == NULL or key ~= key then
             return nil, nil
         end
@@ -49,7 +50,7 @@ local function decode_map(data, at, count, depth)
     return setmetatable(map, MAP_META), at
 end
 
--- By the first byte: how many bytes make the number behind it; what is made of that.
+-- A reader for values whose first byte is followed by a number of `size` bytes; make() gets the number.
 local function with_number(size, make)
     return function(data, at, depth)
         local a, b, c, d = byte(data, at + 1, at + size)
@@ -89,14 +90,14 @@ local function unsigned(number, _, at)
     return number, at
 end
 
--- Digits of a whole number of 64 bits, in two steps that a number holds exactly.
+-- The digits of a 64-bit integer, in two parts that a double can hold exactly.
 local function digits_of(high, low)
     local rest = high % 1e6 * 2^32 + low
     local last = rest % 1e6
     return format('%.0f%06d', floor(high / 1e6) * 2^32 + (rest - last) / 1e6, last)
 end
 
--- From here on a number no longer holds every whole one; from there on it is negative, if it has a sign.
+-- High word from which a double cannot hold every integer, and from which a signed integer is negative.
 local EXACT_HIGH, NEGATIVE_HIGH = 2^21, 2^31
 
 local function whole(high, low, data, at)
@@ -179,7 +180,7 @@ local readers = {
     end,
 }
 
--- The value at `at`, with NULL for nil, and where it ends; nothing where it is none, or the data end before it.
+-- The value at `at` (NULL for nil) and the position after it; nil, nil if it is invalid or incomplete.
 function decode(data, at, depth)
     local first = byte(data, at)
     if not first or depth > DEEPEST then
@@ -242,7 +243,7 @@ local function encode_double(value)
     return '\203' .. quad(sign + exponent * 2^20 + floor(fraction / 2^32)) .. quad(fraction % 2^32)
 end
 
--- Whole numbers of 64 bits as such, whatever they were.
+-- Integers of up to 64 bits are written as integers, all other numbers as doubles.
 local function encode_number(value)
     if value % 1 ~= 0 then
         return encode_double(value)
@@ -294,7 +295,7 @@ local function encode_object(value)
     elseif data then
         return data
     elseif internal.cdata[value] then
-        local text = raw.tostring(value)            -- an error object
+        local text = raw.tostring(value)            -- of an error object
         return string_head(#text) .. text
     end
     return error("unsupported Lua type 'userdata'", 0)
@@ -321,7 +322,7 @@ local function encode(value, depth)
     return error("unsupported Lua type '" .. kind .. "'", 0)
 end
 
--- Pieces are put together now and then, so that no step is long.
+-- Pieces are joined every PIECES items, so that no single concat takes long.
 local PIECES = 4096
 local function put_together(out, count, joined)
     joined = joined or {}
@@ -354,7 +355,7 @@ local function encode_map(value, depth)
         if kind == 'table' then
             return error('a table cannot be a key', 0)
         elseif kind == 'boolean' and rawget(value, key and 1 or 0) ~= nil then
-            -- Many a client takes the one for the other.
+            -- In many client languages true equals 1.
             return error('true and 1, or false and 0, cannot both be keys', 0)
         end
         out[count + 1], out[count + 2] = encode(key, depth + 1), encode(item, depth + 1)
@@ -387,7 +388,7 @@ function encode_table(value, depth)
     return encode_map(value, depth)
 end
 
--- A list of these values.
+-- The arguments as a msgpack list.
 local function encode_list(...)
     local count = select('#', ...)
     if count == 1 then
@@ -412,7 +413,7 @@ local function is_list(value)
     return type(shown) == 'table' and forced ~= 'map' and (forced == 'list' or list_length(shown) ~= nil)
 end
 
--- The same for the old CALL: a list of lists, since Tarantool 1.6 returned tuples.
+-- The same for the CALL of Tarantool 1.6: a list of lists, since it returned tuples.
 function msgpack.encode_rows(...)
     local values, count = {...}, select('#', ...)
     if count == 1 and is_list(values[1]) and is_list(values[1][1]) then

@@ -1,4 +1,4 @@
--- The uuid module: universally unique identifiers as objects that compare by value. Behaviour and messages: Tarantool 2.6.
+-- The module uuid: universally unique identifiers as objects that compare by value. Behaviour and messages: Tarantool 2.6.
 -- Needs: kernel/guard, kernel/objects, library/modules
 local internal, RANDOM = ...
 local raw = internal.raw
@@ -9,7 +9,7 @@ local methods, meta, make, state_of = internal.class('uuid')
 local uuid = {}
 internal.modules.uuid = uuid
 
--- An object from its 16 bytes in network order, which are its state.
+-- Makes an object. Its state is its 16 bytes in network order.
 local function from_bytes(bytes)
     local object = make(bytes)
     internal.cdata[object] = true
@@ -18,7 +18,7 @@ end
 
 internal.uuid_of = from_bytes
 
--- The bytes of an object that is a uuid, nil for others.
+-- The bytes of a uuid object, nil for other objects.
 function internal.uuid_bytes(object)
     return raw.debug_getmetatable(object) == meta and state_of(object) or nil
 end
@@ -27,7 +27,7 @@ local function text_of(bytes)
     return (format(rep('%02x', 4) .. rep('-' .. rep('%02x', 2), 3) .. '-' .. rep('%02x', 6), byte(bytes, 1, 16)))
 end
 
--- The other order, in which the first three fields are little-endian.
+-- Converts to or from the order in which the first three fields are little-endian.
 local function swapped(bytes)
     return reverse(sub(bytes, 1, 4)) .. reverse(sub(bytes, 5, 6)) .. reverse(sub(bytes, 7, 8)) .. sub(bytes, 9)
 end
@@ -66,7 +66,7 @@ function methods.isnil(...)
     return bytes_of('isnil()', ...) == NIL
 end
 
--- Fields of the structure, as numbers.
+-- Fields of Tarantool's struct tt_uuid: positions of their first and last bytes.
 local FIELDS = {time_low = {1, 4}, time_mid = {5, 6}, time_hi_and_version = {7, 8}, clock_seq_hi_and_reserved = {9, 9},
                 clock_seq_low = {10, 10}, node = {11, 16}}
 
@@ -97,7 +97,7 @@ meta.__tostring, meta.__serialize = shown, shown
 
 uuid.NULL = from_bytes(NIL)
 
--- A random one (version 4 of RFC 4122).
+-- A random uuid (version 4 of RFC 4122).
 function uuid.new()
     local bytes = internal.task.text(RANDOM, 16)
     return from_bytes(sub(bytes, 1, 6) .. char(64 + byte(bytes, 7) % 16) .. sub(bytes, 8, 8)
@@ -114,7 +114,7 @@ end
 
 local TEXT = '^' .. rep('%x', 8) .. rep('%-' .. rep('%x', 4), 3) .. '%-' .. rep('%x', 12) .. '$'
 
--- nil when the text is none.
+-- Returns nil if the text is not a uuid.
 function uuid.fromstr(text)
     if type(text) ~= 'string' then
         return error('fromstr(str)', 0)

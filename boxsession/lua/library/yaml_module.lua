@@ -1,4 +1,5 @@
--- The yaml module. Behaviour and messages: Tarantool 2.6. The writers are yaml.lua and, for what it leaves, the emitter.
+-- The module yaml. Behaviour and messages: Tarantool 2.6. Plain values are written by yaml.lua, others by libyaml's
+-- emitter.
 -- Needs: kernel/task, library/modules, wire/serializer, wire/packed
 local internal, FORMAT, DECODE = ...
 local raw = internal.raw
@@ -7,7 +8,7 @@ local byte, error, find, gmatch, select, sub, type, unpack = raw.byte, raw.error
     raw.type, raw.unpack
 local encodes_by_default, text = internal.encodes_by_default, internal.task.text
 
--- What one decode() may take: parsing is not interrupted.
+-- Longest text for decode(), since the parser cannot be interrupted.
 local DECODE_MAX = 2^20
 
 local ENCODE_USAGE = 'Usage: encode(object, {tag_prefix = <string>, tag_handle = <string>})'
@@ -17,7 +18,7 @@ local function text_of(value)
     return type(value) == 'number' and value .. '' or type(value) == 'string' and value or nil
 end
 
--- The %TAG line that options ask for, or ''; or nil and what is wrong with them.
+-- The %TAG line for the options, or ''; or nil and an error message.
 local function tag_line(options)
     local prefix, handle = options.tag_prefix, options.tag_handle
     if prefix == nil and handle == nil then
@@ -35,7 +36,7 @@ local function tag_line(options)
     return '%TAG ' .. handle .. ' ' .. prefix .. '\n'
 end
 
--- The tag that the first document declares: its handle and prefix, or nil.
+-- The handle and prefix of the tag that the first document declares, or nil.
 local function declared_tag(text)
     local handle, prefix
     for line in gmatch(text, '[^\r\n]+') do
@@ -75,7 +76,7 @@ internal.serializer('yaml', function(yaml, settings)
         return tag .. text(FORMAT, packed.document(value, settings))
     end
 
-    -- The values of all documents in a text; with `tag_only` the tag that it declares.
+    -- The values of all documents in a text; with `tag_only` only the declared tag.
     function yaml.decode(...)
         local document, options = ...
         document = text_of(document)
