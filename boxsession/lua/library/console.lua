@@ -191,7 +191,7 @@ end
 local listen, close_listener = internal.service('listen'), internal.service('close_listener')
 local listener, listener_meta, make_listener, listener_of = internal.class('listener')
 
--- Listens on one more address; its sessions get the settings of this session's listener. Returns an object with close().
+-- Listens on one more address; its sessions get this session's dialect and user. Returns an object with close().
 function console.listen(uri)
     if type(uri) ~= 'string' and type(uri) ~= 'number' then
         return error('Usage: console.listen("[host:]port")', 0)

@@ -1,7 +1,7 @@
 -- Views: a user with read on universe sees other users' tables, functions and objects as views. A view is a userdata that
 -- shows the content field by field and refuses writes and calls.
 --
--- Invariant: reading a view calls no function of anybody's.
+-- Invariant: reading a view calls no user function.
 -- Needs: library/errors, rights/access, wire/shape
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access

@@ -1,4 +1,6 @@
--- Values to reply text, in the session's output mode: 'yaml', 'line' or 'block' (the two of Lua output).
+-- Writes replies and pushes in the session's output mode: 'yaml', or 'line' or 'block' for Lua output.
+--
+-- Invariant: the first byte of what leaves Lua says whether it is final text or a tagged string for Python's formatters.
 -- Needs: wire/packed
 local internal, MOST = ...
 local raw = internal.raw
@@ -9,13 +11,13 @@ local select, type = raw.select, raw.type
 local output = {}
 internal.output = output
 
--- The first byte of what leaves Lua: '-' and 'L' open final text, the others a tagged string (values/packed.py).
+-- First bytes of tagged strings, as values/documents.py has them. Final text begins with a printable byte.
 local YAML_LIST, YAML_ONE, LUA_LINE, LUA_BLOCK, LUA_LINE_ONE, LUA_BLOCK_ONE = '\1', '\2', '\3', '\4', '\5', '\6'
 
--- A document longer than this is looked at whether it is too long.
+-- Only documents longer than this are checked against the output limit, since MOST is a port.
 local LOOKED_AT = 2^12
 
--- A document, unless it is too long: then it is written anew, and cut.
+-- The document, or nil if it is over the output limit: it is then written again by packed.reply(), which truncates.
 local function checked(document)
     if document and #document > LOOKED_AT and #document > MOST[0] then
         return nil
@@ -23,15 +25,16 @@ local function checked(document)
     return document
 end
 
--- What ends a push in Lua output, whatever console.eos() says.
+-- The end of a push in Lua output, whatever console.eos() has set.
 local PUSH_END = ';'
 
--- In Lua output what ends the document comes first, as a packed string.
+-- A tagged string for Lua output. The end mark comes before the values, as a packed string.
 local function lua_output(first, eos, values, count)
     return packed.reply(first .. 's' .. #eos .. ':' .. eos, values, count, false, MOST[0])
 end
 
--- The reply to a statement that gave these values: a string, or a list of strings that follow one another. `style` is a session, or what has an `output` and an `eos` as it has.
+-- The reply to a statement with these values: a string, or a list of strings that are to be joined. `style`: a session, or
+-- another table with `output` and `eos`.
 function output.reply(style, ...)
     local count = select('#', ...)
     local mode = style.output
@@ -60,7 +63,7 @@ function output.reply(style, ...)
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {...}, count)
 end
 
--- The reply to a statement that ended in an error.
+-- The reply to a statement that raised `message`.
 function output.error_reply(style, message)
     if message == nil then
         message = NULL
@@ -79,7 +82,7 @@ function output.error_reply(style, message)
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
 
--- A reply in one string, where it came in several.
+-- Joins a reply that is a list of strings.
 local function text(reply)
     return type(reply) == 'table' and raw.concat(reply) or reply
 end

@@ -1,6 +1,7 @@
--- The packed string on Lua's side: its one writer and its one reader. values/packed.py has its grammar, and is the other side.
--- What a formatter is to show is written with aliases for tables that are met again, as Tarantool's serializer has them; what
--- Python is to have is written as it is, or refused.
+-- Lua's writer and reader of packed strings. values/packed.py documents the grammar and is Python's side.
+--
+-- Values for a formatter are written with aliases for tables that occur more than once, as Tarantool's serializer does.
+-- Values for Python code are written without aliases; a value that has no packed form is refused.
 --
 -- Longer than usual: the writer and the reader of one grammar stand side by side, so that they can be compared.
 -- Needs: wire/shape, wire/yaml
@@ -20,13 +21,17 @@ internal.packed = packed
 
 -- Writer --------------------------------------------------------------------------------------------------------------
 --
--- `out` is a list of pieces, and says how to write: `left`, the bytes that may still come; `seen`, the tables to look for
--- aliases in, and `named`, how many have names; `settings`, a serializer's; `sparse_max`, up to where any list is one;
--- `strict`, where what has no form is an error; `depth`, where Python is to have the values: so many tables are open.
+-- `out` is a list of pieces, with these fields:
+--   left: number of bytes that may still be written.
+--   seen, named: tables that may need aliases, and how many have a name so far.
+--   settings: a serializer's settings.
+--   sparse_max: a list with up to this highest index is a list, however sparse.
+--   strict: a value without a form is an error.
+--   depth: number of open tables; set only for values that go to Python code.
 
--- What is written is put together now and then: the pieces of a large value would take many times its room. The result is
--- a list of strings of about PIECE_BYTES or more, since joining them at the end would keep the others waiting; for the same
--- reason a longer text is one of them as it is.
+-- Pieces are joined from time to time, since the pieces of a large value need many times its size. `joined` is a list of
+-- strings of about PIECE_BYTES or more: joining them all at the end would block the event loop. A longer text is put into
+-- it as it is, for the same reason.
 local PIECES, PIECE_BYTES, UNLIMITED = 4096, 2^20, 2^52
 local function new(first, most)
     return {first, left = most, put_at = most - PIECE_BYTES}
@@ -50,7 +55,7 @@ local function text_of(out)
     return internal.concat(out.joined)
 end
 
--- A string, or a list of strings that follow one another.
+-- The result: a string, or a list of strings that are to be joined.
 local function pieces_of(out)
     if not out.joined then
         return concat(out)
@@ -75,8 +80,8 @@ local function pieces_of(out)
     return pieces
 end
 
--- Marks the tables that are reached more than once, by raw content as Tarantool does: what __serialize makes is not
--- looked into.
+-- Marks the tables that are reached more than once. It follows raw content only, as Tarantool does: results of __serialize
+-- are not searched.
 local function find_references(value, seen)
     if type(value) ~= 'table' then
         return
@@ -123,7 +128,7 @@ local function length_of(out, value, kind)
     return length
 end
 
--- What Python is to have may be so deep.
+-- Deepest nesting of values for Python code.
 local DEEPEST = 100
 
 local function write_table(out, value, kind, flow)
@@ -131,7 +136,7 @@ local function write_table(out, value, kind, flow)
     local anchor = seen and seen[value]
     if anchor then
         if anchor == true then
-            -- Referenced more than once and met for the first time: it gets the next number for its name.
+            -- Referenced more than once, and written now for the first time: the next number is its name.
             anchor = out.named
             out.named = anchor + 1
             seen[value] = anchor + 1
@@ -185,7 +190,7 @@ local function number_by(settings, value)
     return internal.yaml.number_with_digits(value, settings.encode_number_precision)
 end
 
--- Functions, coroutines and objects. An object's __serialize is asked, and what it raises is shown in its place.
+-- Functions, coroutines and objects. An object's __serialize is called; if it raises, the error is shown instead.
 local function write_object(out, value)
     if out.depth then
         return error('cannot pass a ' .. type(value) .. ' to Python', 0)
@@ -220,7 +225,7 @@ function write(out, value)
     if name == 'table' then
         return write_table(out, value, kind, flow)
     elseif name == 'string' then
-        -- A long one is looked at in pieces, in Python.
+        -- Python checks a long text in pieces.
         return write_text(out, not out.depth and #value <= LONG and is_numeric(value) and 'q' or 's', value)
     elseif name == 'number' then
         return write_text(out, 'n', out.depth and format('%.17g', value) or settings and number_by(settings, value)
@@ -234,7 +239,7 @@ function write(out, value)
     out[#out + 1] = mark
 end
 
--- A value for which others need not stand back: what it raises is shown in its place, as Lua output does.
+-- For Lua output: each value has its own aliases, and an error is shown in the value's place.
 local LUA_SPARSE_MAX = 100000
 local FAILED = 'console: exception while formatting output: "%s"'
 local function write_one(out, value)
@@ -263,8 +268,8 @@ local function write_alone(out, value)
     end
 end
 
--- For the formatters. `first` says how the string is meant; then the values, one after the other. Gives what pieces_of()
--- does. What is over `most` bytes is cut behind a value, and marked.
+-- The tagged string of a reply or push: `first` (its tag), then the values. `together`: the values are one document with
+-- common aliases. A string over `most` bytes is truncated after a value, and marked. Returns as pieces_of() does.
 function packed.reply(first, values, count, together, most)
     local out = new(first, most)
     if together then
@@ -287,8 +292,8 @@ function packed.reply(first, values, count, together, most)
     return pieces_of(out)
 end
 
--- For a formatter: a single value as a document, where what has no form of its own is an error, but by a serializer's
--- settings.
+-- The tagged string of one value as a document. A value without a form is an error, unless the serializer's settings allow
+-- it.
 function packed.document(value, settings)
     local out = new('\2', UNLIMITED)
     out.strict, out.settings, out.seen, out.named = true, settings, {}, 0
@@ -297,7 +302,7 @@ function packed.document(value, settings)
     return text_of(out)
 end
 
--- For Python: `first`, and the list of the other arguments.
+-- The packed string for Python code: `first`, then the list of the other arguments.
 function packed.list(first, ...)
     local out = {first, 'L', left = UNLIMITED, put_at = UNLIMITED - PIECE_BYTES, depth = 0}
     for index = 1, select('#', ...) do
@@ -309,9 +314,9 @@ end
 
 -- Reader --------------------------------------------------------------------------------------------------------------
 --
--- By mark: gives the value whose mark stands in front of `at`, and the position behind it. A text of documents has a
--- `context`: its named tables, the metatables that its lists and maps get, and whether nan and inf are refused. `name` is
--- that of the value, if it has one.
+-- Readers by mark. A reader returns the value whose mark is before `at`, and the position after the value. With documents,
+-- `context` has the named tables, the metatables for lists and maps, and whether nan and inf are refused. `name`: the
+-- value's name, if it has one.
 
 local readers = {}
 
@@ -401,8 +406,8 @@ function packed.value(text, at)
     return (readers[sub(text, at, at)](text, at + 1))
 end
 
--- What yaml.decode() was answered, from `at` on: a list of the values of all documents (itself without a metatable), and
--- how many; or a string. A metatable may be false, for none.
+-- Reads the answer to yaml.decode() from `at` on: a list of the values of all documents, and their number; or a string. A
+-- metatable can be false, for none.
 function packed.documents(text, at, list_meta, map_meta, finite)
     local context = {anchors = {}, list_meta = list_meta or nil, map_meta = map_meta or nil, finite = finite}
     local values = readers[sub(text, at, at)](text, at + 1, context)

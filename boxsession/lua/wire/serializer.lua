@@ -1,5 +1,5 @@
--- What the modules yaml and json share: the settings of each, and new(), which makes one more with settings of its own.
--- Names, defaults and effects: Tarantool 2.6, whose settings take any value unchecked.
+-- Common part of the modules yaml and json: their settings, and new(), which makes another module with separate settings.
+-- Names, defaults and effects: Tarantool 2.6, which does not check the values either.
 -- Needs: kernel/guard
 local internal = ...
 local raw = internal.raw
@@ -14,7 +14,7 @@ local DEFAULTS = {
 }
 internal.serializer_defaults = DEFAULTS
 
--- Metatables of decoded tables, which keep an empty map a map; the first new key ends that.
+-- Metatables of decoded tables. They keep an empty map a map. The first new key removes the metatable.
 local function newindex(self, key, value)
     rawset(setmetatable(self, nil), key, value)
 end
@@ -29,7 +29,7 @@ local function copy(settings)
     return made
 end
 
--- Settings that a call gives for itself alone: what `options` has of them, in place of the module's.
+-- The settings of one call: the module's, overridden by those in `options`.
 function internal.settings_of_call(settings, options)
     if options == nil then
         return settings
@@ -46,7 +46,7 @@ function internal.settings_of_call(settings, options)
     return made
 end
 
--- Whether all that encoders look at is as it was: then the fast writers may be used.
+-- Whether all settings have their defaults: then the fast writers can be used.
 function internal.encodes_by_default(settings)
     for key, value in next, DEFAULTS do
         if settings[key] ~= value then
@@ -56,7 +56,7 @@ function internal.encodes_by_default(settings)
     return true
 end
 
--- Makes a module by `fill(module, settings)`, which adds its functions, and keeps it under its name.
+-- Makes a module and registers it under its name. fill(module, settings) adds its functions.
 function internal.serializer(name, fill)
     local function make()
         local settings = setmetatable(copy(DEFAULTS), {__call = function(self, ...)

@@ -1,4 +1,4 @@
--- How a table is shown, for all that write values: what __serialize says about it, and whether it is a list.
+-- Decides for all writers how a table is shown: by its __serialize, and as a list or a map.
 -- Needs: wire/yaml
 local internal = ...
 local raw, NULL = internal.raw, internal.NULL
@@ -9,10 +9,10 @@ local list_length = internal.yaml.list_length
 local shape = {}
 internal.shape = shape
 
--- Beyond SPARSE_RATIO places for each item, a list is too sparse to be one.
+-- A table with more than SPARSE_RATIO places for each item is shown as a map.
 local SPARSE_RATIO = 2
 
--- What __serialize says about a table: the value to show instead, the kind to force, and whether in flow style.
+-- Applies __serialize: returns the value to show instead, the forced kind, and whether in flow style.
 local function resolve(value)
     for _ = 1, 100 do
         if type(value) ~= 'table' then
@@ -48,7 +48,7 @@ end
 
 shape.resolve = resolve
 
--- resolve(), also for objects.
+-- resolve() for tables and objects.
 function shape.resolve_object(value)
     if type(value) == 'userdata' then
         local meta = getmetatable(value)
@@ -61,8 +61,8 @@ function shape.resolve_object(value)
     return resolve(value)
 end
 
--- The length of a table that __serialize says is a list, whatever its keys: up to the highest index, if that is not far
--- beyond what there is.
+-- The length of a table that __serialize forces to be a list: its highest index, or #value if that index is far above the
+-- number of items.
 local FORCED_SPARSE_MAX = 1000
 local function highest_index(value)
     local size, max = 0, 0
@@ -77,7 +77,7 @@ end
 
 shape.highest_index = highest_index
 
--- The length of a table by a serializer's settings: nil for a map. `forced`: __serialize says that it is a list.
+-- The length of a table by a serializer's settings, or nil for a map. `forced`: __serialize forces a list.
 local HUGE_LIST = 2^20
 local function list_length_by(settings, value, forced)
     local ratio = settings.encode_sparse_ratio
@@ -85,7 +85,7 @@ local function list_length_by(settings, value, forced)
     if ratio == 0 then
         safe = HUGE_LIST
     end
-    -- Below SPARSE_SAFE the writer's own rule never finds a list too sparse; a smaller `safe` is not worth another count.
+    -- list_length() never finds a list of up to SPARSE_SAFE items too sparse, so a smaller `safe` has no effect.
     local length, too_sparse = list_length(value, safe, ratio)
     if too_sparse and not settings.encode_sparse_convert then
         return error('excessively sparse array', 0)

@@ -1,8 +1,8 @@
--- Plain documents as YAML, in one pass: what libyaml's emitter would write for them is simple enough to be known without it.
+-- Writes plain documents as YAML, in one pass, without libyaml's emitter.
 --
--- Plain are numbers, booleans, nil, printable ASCII and tables of these, each met once. Anything else makes these functions
--- answer nil, and leaves as a tagged string (packed.lua) for the real emitter. Both ways must give the same bytes:
--- tests/values/test_output.py holds them together.
+-- Plain values are numbers, booleans, nil, printable ASCII, and tables of these, each table once. For other values these
+-- functions return nil, and the value leaves Lua as a tagged string (packed.lua) for the emitter.
+-- Invariant: both ways write the same bytes; tests/values/test_output.py compares them.
 --
 -- Longer than usual: the writers of the styles call each other for each value, as locals.
 -- Needs: kernel/guard
@@ -16,9 +16,9 @@ local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 local yaml = {}
 internal.yaml = yaml
 
--- libyaml folds a scalar at the first single space behind this column.
+-- libyaml folds a scalar at the first single space after this column.
 local BEST_WIDTH = 80
--- A longer string takes the emitter, which writes it in pieces.
+-- A longer string goes to the emitter, which writes it in pieces.
 local LONG = 2^16
 yaml.LONG = LONG
 -- A longer key is written as a complex one ("? key").
@@ -51,10 +51,10 @@ end
 
 -- Strings -------------------------------------------------------------------------------------------------------------
 
--- What a YAML 1.1 reader of Tarantool's kind would not read back as a string.
+-- Words that Tarantool's YAML reader does not read back as strings.
 local WORDS = {['true'] = true, ['false'] = true, ['null'] = true, ['~'] = true, ['yes'] = true, ['no'] = true}
 
--- strtod's and LuaJIT's idea of a number: Tarantool quotes a string that lua_isnumber() takes for one.
+-- Whether strtod or LuaJIT read a text as a number: Tarantool quotes strings for which lua_isnumber() is true.
 local function is_numeric(text)
     local value = tonumber(text)
     if value ~= nil then
@@ -66,7 +66,7 @@ end
 yaml.is_numeric = is_numeric
 
 local function is_plain(text)
-    -- Ends in a space or a colon, or holds what starts a comment or a key: an indicator.
+    -- Not plain: begins with an indicator, ends in a space or colon, or contains the start of a value or comment.
     if find(text, '^[#,%[%]{}&*!|>\'"%%@` ]') or find(text, '[ :]$') or find(text, ': ', 1, true)
        or find(text, ' #', 1, true) then
         return false
@@ -85,7 +85,7 @@ local function is_plain(text)
     return not WORDS[text] and not is_numeric(text)
 end
 
--- libyaml breaks a line at a single space behind column 80; `column` is where the scalar starts.
+-- Breaks lines as libyaml does, at a single space after column 80. `column`: where the scalar starts.
 local function fold(text, column, indent, quoted)
     local pieces, count, from, position = {}, 0, 1, 1
     local last = #text
@@ -94,7 +94,7 @@ local function fold(text, column, indent, quoted)
         if not at then
             break
         end
-        -- Leading and trailing spaces of a quoted scalar (just inside its quotes) are never a place to break.
+        -- libyaml never breaks at the first or last character inside the quotes.
         local edge = quoted and (at == 2 or at == last - 1)
         if not edge and column + at - from > BEST_WIDTH and sub(text, at + 1, at + 1) ~= ' '
            and sub(text, at - 1, at - 1) ~= ' ' then
@@ -111,8 +111,8 @@ local function fold(text, column, indent, quoted)
     return concat(pieces, '\n' .. rep(' ', indent))
 end
 
--- Texts of scalars that are decided once. A text is kept only when it is the same wherever the scalar stands: no line can
--- be too long for it.
+-- Cache: texts of scalars by value. A text is kept only if it is the same at every column where it can start, so that it
+-- never needs folding.
 local KEPT_LENGTH, KEPT_COUNT = 64, 4096
 local known, kept = {}, 0
 local function keep(value, text)
@@ -124,7 +124,7 @@ local function keep(value, text)
     kept = kept + 1
 end
 
--- A string as a YAML scalar that starts at `column`, continued at `indent`; nil when it takes the emitter.
+-- A string as a YAML scalar that starts at `column` and continues at `indent`; nil if it needs the emitter.
 local function string_text(value, column, indent)
     if #value > LONG or find(value, '[^ -~]') then
         return nil
@@ -148,18 +148,18 @@ end
 -- Plain documents -----------------------------------------------------------------------------------------------------
 
 local DEEPEST = 20
--- By indent: the line break in front of an item or a key.
+-- Line breaks before a key and before an item, by indent.
 local BREAKS, ITEM_BREAKS = {}, {}
 for indent = 0, 2 * DEEPEST + 4, 2 do
     BREAKS[indent] = '\n' .. rep(' ', indent)
     ITEM_BREAKS[indent] = BREAKS[indent] .. '- '
 end
 
--- A sparse list stays a list up to this length, and beyond while at most every second place is empty.
+-- A table is a list up to this highest index, and above it while at most half of its places are empty.
 local SPARSE_SAFE, SPARSE_RATIO = 10, 2
 
--- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does, which lets a
--- list be as sparse as it likes where `sparse_max` says so. Also nil, and true, for a list that `ratio` finds too sparse.
+-- The length of a table that is shown as a list, or nil for a map. Counts as Tarantool's serializer does. Up to a highest
+-- index of `sparse_max`, a list can be sparse to any degree. Returns nil and true for a list that is too sparse by `ratio`.
 local function list_length(value, sparse_max, ratio)
     local size, max = 0, 0
     for key in next, value do
@@ -182,7 +182,7 @@ yaml.list_length = list_length
 
 local write_table
 
--- The text of a scalar that starts at `column`, continued at `indent`; nil for tables and for what takes the emitter.
+-- The text of a scalar that starts at `column` and continues at `indent`; nil for tables and values that need the emitter.
 local function scalar_text(value, column, indent)
     local kind = type(value)
     if kind == 'string' then
@@ -200,16 +200,17 @@ local function scalar_text(value, column, indent)
     end
 end
 
--- Buffers that documents are put together in, used again and again. A task that takes one leaves none for another that gets
--- its turn meanwhile: that one makes its own. Taking is one call of C, so no two tasks take the same.
+-- Buffers in which documents are built, reused to save allocations. A task takes one; if it is preempted, another task
+-- makes a new one. Taking is one C call, so two tasks never take the same.
 local BUFFER_MAX = 1024
 local spare_pieces, spare_texts = {{}}, {{}}
 
--- These append to `out` and return its new count, or nil when the document is not plain. The writer stands where the
--- first item or key goes; the others go on lines of their own, at column `indent`. `seen` has the tables that were met,
--- once there is more than one.
+-- The writers append to `out` and return its new count, or nil if the document is not plain. The first item or key goes to
+-- the current position, each other one to a new line at column `indent`. `seen`: the tables met so far, from the second
+-- table on.
 
--- A list without holes whose items all have known texts, which most have: returns nil for any other.
+-- Writes a list without holes whose items all have texts in the cache, which is the usual case. Returns nil for other
+-- lists.
 local function write_known_list(out, count, list, indent)
     local texts = remove(spare_texts) or {}
     local size = 0
@@ -254,7 +255,7 @@ local function write_list(out, count, list, length, indent, seen)
             end
         end
         if text == '' then
-            -- "-" stands alone: the emitter writes no space in front of nothing.
+            -- The emitter writes no space after the "-" of an empty scalar.
             count = count + 1
             out[count] = sub(out[count], 1, -2)
         elseif text then
@@ -265,7 +266,7 @@ local function write_list(out, count, list, length, indent, seen)
     return count
 end
 
--- By indent and key: what stands in front of a value, from the line break to the space.
+-- Cache by indent and key: the text before a value, from the line break to the space.
 local BY_INDENT = {__index = function(self, indent)
     self[indent] = {}
     return self[indent]
@@ -299,7 +300,7 @@ local function write_map(out, count, map, indent, seen)
     for key, value in next, map do
         local name, text = names[key], nil
         if name then
-            -- A known name is short: behind it a known text stands on its line.
+            -- A cached name is short, so a cached text after it needs no folding.
             text = known[value]
         else
             name = key_text(key, indent)
@@ -332,16 +333,17 @@ local function write_map(out, count, map, indent, seen)
         end
     end
     if count < start then
-        -- Emptied by another session since it was looked at.
+        -- Another session has emptied the table meanwhile.
         out[start] = '[]'
         return start
     end
-    -- The first key stands where we are, not on a line of its own.
+    -- The first key is written at the current position, so its line break is removed.
     out[start] = sub(out[start], indent + 2)
     return count
 end
 
--- A table in a list (or for itself), or as the value of a key: then lists stay at the key's column, maps move in.
+-- Writes a table in a list or on its own, or as the value of a key (`after_key`). After a key, a list is at the key's
+-- column, and a map is indented.
 function write_table(out, count, value, list_indent, map_indent, seen, after_key)
     if getmetatable(value) ~= nil or map_indent > 2 * DEEPEST then
         return nil
@@ -395,19 +397,19 @@ local function start(text)
     return out
 end
 
--- A list of `count` values as a YAML document, or nil when it is not plain.
+-- A list of `count` values as a YAML document, or nil if it is not plain.
 function yaml.list(values, count)
     local out = start('---\n')
     return finish(out, write_list(out, 1, values, count, 0))
 end
 
--- The same for one table.
+-- The same for a list of one table.
 function yaml.table(value)
     local out = start('---\n- ')
     return finish(out, write_table(out, 1, value, 2, 2))
 end
 
--- A single value as a document of its own (what a push sends).
+-- A single value as a document, as a push sends it.
 function yaml.value(value)
     if type(value) ~= 'table' or getmetatable(value) ~= nil then
         return nil
