@@ -1,4 +1,4 @@
-"""Addresses as users write them: `host:port`, `[v6]:port`, `unix:PATH`."""
+"""Addresses as users write them: `host:port`, `[v6]:port` or `unix:PATH`."""
 from __future__ import annotations
 
 import ipaddress
@@ -14,7 +14,7 @@ _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a listener listens: either host and port, or path."""
+    """An address to listen on or to connect to: a host and a port, or the path of a unix socket."""
 
     host: str = ''
     port: int = 0
@@ -25,17 +25,17 @@ class Address:
         """Reads an address.
 
         Raises:
-            ValueError: it is none, in words for the user.
+            ValueError: the text is not an address. The message is for the user.
         """
         if text.startswith('unix:'):
             path = text[5:]
             if not path:
-                raise ValueError(f"{text!r} names no path: expected 'unix:PATH'")
-            # A line of the log that names it stays one. (Bytes that are not UTF-8 are surrogates, and harmless.)
+                raise ValueError(f"{text!r} has no path: expected 'unix:PATH'")
+            # The path is written to log lines. Bytes that are not UTF-8 are surrogates here, and harmless.
             if not _SURROGATES.sub('', path).isprintable():
-                raise ValueError(f'{text!r} names a path with characters that cannot be printed')
+                raise ValueError(f'{text!r} is not an address: its path has characters that cannot be printed')
             if len(path.encode(errors='surrogateescape')) > 107:
-                raise ValueError(f'{text!r} is too long for a unix socket: at most 107 bytes')
+                raise ValueError(f'{text!r} is not an address: the path of a unix socket has at most 107 bytes')
             return cls(path=path)
         host, colon, port = text.rpartition(':')
         if host.startswith('[') and host.endswith(']'):
@@ -43,26 +43,26 @@ class Address:
             try:
                 ipaddress.IPv6Address(host.partition('%')[0])
             except ValueError:
-                raise ValueError(f'{text!r} is no address: [{host}] is not IPv6') from None
+                raise ValueError(f'{text!r} is not an address: [{host}] is not IPv6') from None
         elif ':' in host:
-            raise ValueError(f"{text!r} is no address: IPv6 goes into brackets, as in '[::1]:3313'")
+            raise ValueError(f"{text!r} is not an address: IPv6 needs brackets, as in '[::1]:3313'")
         if not colon or not host or not (port.isascii() and port.isdigit()):
-            raise ValueError(f'{text!r} is no address: {_EXPECTED}')
+            raise ValueError(f'{text!r} is not an address: {_EXPECTED}')
         if int(port) > 65535:
-            raise ValueError(f'{text!r} is no address: ports go up to 65535')
+            raise ValueError(f'{text!r} is not an address: the port must be at most 65535')
         return cls(host=host, port=int(port))
 
     @classmethod
     def from_uri(cls, uri: object) -> Address:
-        """Reads what Tarantool's functions take besides: a port alone, which is one of this machine's, `unix/:PATH`.
+        """Reads an address in any form that Tarantool's functions take: also a port of this machine, and `unix/:PATH`.
 
         Raises:
-            ValueError: it is no address.
+            ValueError: it is not an address.
         """
         if isinstance(uri, int) and not isinstance(uri, bool):
             uri = str(uri)
         if not isinstance(uri, str):
-            raise ValueError(f'{uri!r} is no address: {_EXPECTED}')
+            raise ValueError(f'{uri!r} is not an address: {_EXPECTED}')
         if uri.isascii() and uri.isdigit():
             uri = f'127.0.0.1:{uri}'
         if uri.startswith('unix/:'):
@@ -71,7 +71,7 @@ class Address:
 
     @property
     def is_local(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only this machine can reach the address."""
         if self.path or self.host == 'localhost':
             return True
         try:
@@ -88,19 +88,19 @@ class Address:
 
 
 def peer_text(address: Any) -> str:
-    """The other end of a connection as box.session.peer() tells it; `address` is what accept() gave."""
+    """The peer in the form that box.session.peer() returns; `address` comes from accept()."""
     if isinstance(address, tuple):
         return str(Address(host=address[0], port=address[1]))
     return 'unix/:(socket)'
 
 
 def is_local_peer(name: Any) -> bool:
-    """Whether a connection stays on this machine; `name` is what getpeername() or accept() gave."""
+    """Whether the peer is on this machine; `name` comes from getpeername() or accept()."""
     return not isinstance(name, tuple) or Address(host=name[0]).is_local
 
 
 def socket_text(name: Any) -> str:
-    """Where a socket listens, as users write it; `name` is what getsockname() gave."""
+    """The address of a listening socket, as users write it; `name` comes from getsockname()."""
     if isinstance(name, tuple):
         return str(Address(host=name[0], port=name[1]))
     return f'unix:{name}' if name and isinstance(name, str) else 'unix:(no path)'

@@ -1,1 +1,1 @@
-"""What can be set, how it is read, and what is in force."""
+"""Settings: their table, the reader of config files, and changes in a running server."""

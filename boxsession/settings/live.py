@@ -1,4 +1,4 @@
-"""Settings in a running server: what is in force, and how it is changed."""
+"""Changes to the settings of a running server (box.cfg)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,7 +10,12 @@ __all__ = ['Refused', 'changes', 'nested']
 
 
 class Refused(Exception):
-    """A change that cannot be made: the name of the setting, and the reason, None for what no running server changes."""
+    """A setting cannot be changed.
+
+    Attributes:
+        name: dotted name of the setting.
+        reason: why, without the name; None: no running server can change this setting.
+    """
 
     def __init__(self, name: str, reason: str | None):
         super().__init__(f'{name}: {reason}')
@@ -19,10 +24,13 @@ class Refused(Exception):
 
 
 def changes(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Checks changes to settings, given as a mapping for each section or by dotted name; gives them by dotted name.
+    """Checks changes to settings and returns them by dotted name.
+
+    Args:
+        data: settings by dotted name, or a mapping of settings by section name.
 
     Raises:
-        Refused: one of them is unknown, wrong, or cannot be changed while the server runs.
+        Refused: a setting is unknown, has a wrong value, or cannot be changed while the server runs.
     """
     by_name = {setting.name: setting for setting in SETTINGS}
     sections = {name.partition('.')[0] for name in by_name if '.' in name}
@@ -30,7 +38,7 @@ def changes(data: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in data.items():
         if key in sections and isinstance(value, Mapping):
             flat.update({f'{key}.{inner}': inner_value for inner, inner_value in value.items()})
-        elif key in sections and isinstance(value, list) and not value:     # an empty table of Lua's
+        elif key in sections and isinstance(value, list) and not value:     # an empty Lua table: no settings
             continue
         elif key in sections:
             raise Refused(str(key), 'should be a table of settings')
@@ -51,7 +59,7 @@ def changes(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def nested(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings by dotted name as a mapping for each section; what is not set is left out."""
+    """Turns settings by dotted name into one mapping per section. Leaves out those that are None."""
     shown: dict[str, Any] = {}
     for name, value in values.items():
         section, _, key = name.rpartition('.')

@@ -1,4 +1,4 @@
-"""Reads settings from a file or a mapping: whole, or refused whole with every problem and its line."""
+"""Reads settings from a file or a mapping. If anything is wrong, refuses all and reports every problem with its line."""
 from __future__ import annotations
 
 import difflib
@@ -26,7 +26,7 @@ from boxsession.settings.table import (
 __all__ = ['Config', 'load', 'read']
 
 
-# What is wrong, and in which line.
+# The line in the file (None without a file) and the text.
 Problem = tuple[int | None, str]
 
 
@@ -35,8 +35,9 @@ class Config:
     """All settings, checked.
 
     Attributes:
-        values: those of SETTINGS, by dotted name.
-        lines: where what is set stands in the file, by dotted name, and for listeners by number and key (`listen.0.tls`).
+        listen: the listeners.
+        values: the values of SETTINGS, by dotted name.
+        lines: the line of each setting in the file, by dotted name; for listeners by number and key (`listen.0.tls`).
     """
 
     listen: tuple[ListenerConfig, ...]
@@ -48,14 +49,14 @@ class Config:
 
 
 class _Node:
-    """A value with the line it came from (None where there is no file)."""
+    """A value with its line in the file (None without a file)."""
 
     __slots__ = ('value', 'line', 'text')
 
     def __init__(self, value: Any, line: int | None = None, text: str | None = None):
         self.value = value
         self.line = line
-        self.text = repr(value) if text is None else text       # as it stands in the file
+        self.text = repr(value) if text is None else text       # as the file has it
 
 
 def _from_yaml(node: yaml.Node, loader: yaml.SafeLoader, problems: list[Problem]) -> _Node:
@@ -67,10 +68,10 @@ def _from_yaml(node: yaml.Node, loader: yaml.SafeLoader, problems: list[Problem]
             if isinstance(key, int) and not isinstance(key, bool):
                 key = str(key)              # a uid
             if not isinstance(key, str):
-                problems.append((key_node.start_mark.line + 1, f'{key!r} is no name of a setting'))
+                problems.append((key_node.start_mark.line + 1, f'{key!r} is not the name of a setting'))
                 continue
             if key in mapping:
-                problems.append((key_node.start_mark.line + 1, f'`{key}` stands here twice'))
+                problems.append((key_node.start_mark.line + 1, f'`{key}` is set twice'))
             mapping[key] = _from_yaml(value_node, loader, problems)
             mapping[key].line = key_node.start_mark.line + 1
         return _Node(mapping, line)
@@ -111,7 +112,7 @@ class _Reader:
         near = difflib.get_close_matches(key, [k.rpartition('.')[2] for k in known], 1)
         place = f' in `{prefix}`' if prefix else ''
         names = sorted(k.rpartition('.')[2] for k in known)
-        hint = f': did you mean `{near[0]}`?' if near else f': known are {", ".join(names)}'
+        hint = f': did you mean `{near[0]}`?' if near else f': known keys are {", ".join(names)}'
         self.complain(node, f'unknown key `{key}`{place}{hint}')
 
     def checked(self, setting: Setting, node: _Node) -> Any:
@@ -190,7 +191,7 @@ class _Reader:
         if not address.path:
             for key in FOR_UNIX_SOCKETS:
                 if key in node.value:
-                    self.complain(node.value[key], f'`{key}` is for unix sockets: {address} has no file')
+                    self.complain(node.value[key], f'`{key}` is for unix sockets: {address} is not one')
         if found.get('protocol') == 'binary':
             found.setdefault('user', 'guest')
         if found.get('peers') and address.path:
@@ -198,7 +199,7 @@ class _Reader:
         listener = ListenerConfig(**found)
         if listener.peers and not address.path and not (listener.tls and listener.tls.ca):
             self.complain(node.value['peers'], '`peers` is for unix sockets, and for tls with a `ca`: '
-                                               f'{address} knows nobody')
+                                               f'{address} cannot identify its clients')
         if address.path and listener.tls:
             self.complain(node.value['tls'], f'`tls` is for addresses with a port: {address} is a unix socket')
         if listener.is_open and (listener.user == 'admin'):
@@ -211,7 +212,7 @@ class _Reader:
             try:
                 found[int(name) if name.isdigit() else pwd.getpwnam(name).pw_uid] = user
             except KeyError:
-                self.complain(node, f'`peers`: {name!r} is no uid and no user of this machine')
+                self.complain(node, f'`peers`: {name!r} is neither a uid nor a user of this machine')
         return found
 
 
@@ -220,7 +221,7 @@ def _finish(root: _Node, problems: list[Problem], source: object) -> Config:
     if root.value is None:
         root = _Node({}, root.line)
     if not isinstance(root.value, dict):
-        reader.complain(root, 'a config file is a mapping of settings')
+        reader.complain(root, 'a config file must be a mapping of settings')
         values: dict[str, Any] = {}
         listen: tuple[ListenerConfig, ...] = ()
     else:
@@ -245,7 +246,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     """Reads a config file.
 
     Raises:
-        ConfigError: it cannot be read, is no YAML, or something in it is wrong.
+        ConfigError: the file cannot be read, is not YAML, or a setting is wrong.
     """
     try:
         text = Path(path).read_bytes()
@@ -260,7 +261,7 @@ def load(path: str | os.PathLike[str]) -> Config:
         finally:
             loader.dispose()
     except RecursionError:
-        raise ConfigError([f'{path}: not a config file: it contains itself, or is nested too deep']) from None
+        raise ConfigError([f'{path}: not a config file: it contains itself, or is nested too deeply']) from None
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
         line = f':{mark.line + 1}' if mark else ''
@@ -270,9 +271,12 @@ def load(path: str | os.PathLike[str]) -> Config:
 
 
 def read(data: Mapping[str, Any], source: str = 'config') -> Config:
-    """Checks settings that a program gives: the same keys as in the file.
+    """Checks settings from an embedding program. The keys are those of the config file.
+
+    Args:
+        source: the text in front of each problem.
 
     Raises:
-        ConfigError: something in them is wrong.
+        ConfigError: a setting is wrong.
     """
     return _finish(_from_data(data), [], source)

@@ -1,4 +1,4 @@
-"""The settings for people: the commented config file, and the list in the documentation."""
+"""Generates the commented config file and the list of settings in the documentation."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +17,8 @@ def _shown(setting: Setting) -> str:
 
 
 def default_file() -> str:
-    """conf/boxsession.yml: every setting with its default, commented."""
-    lines = ['# Settings of boxsession, each with its default. Check a changed file with: boxsession check-config FILE', '',
+    """The content of conf/boxsession.yml: every setting with its help and its default."""
+    lines = ['# Settings of boxsession with their defaults. To check a changed file: boxsession check-config FILE', '',
              'listen:']
     for number, setting in enumerate(LISTENER_SETTINGS):
         if number == 0:
@@ -39,17 +39,17 @@ def default_file() -> str:
 
 
 def reference() -> str:
-    """The settings as docs/configuration.rst lists them."""
+    """The list of settings for docs/configuration.rst."""
     def entries(table: Iterable[Setting]) -> Iterator[str]:
         for setting in table:
             default = f' ({_shown(setting)})' if setting.default is not None else ''
             live = ' *' if setting.is_live else ' +' if setting.is_reloaded else ''
             yield f'``{setting.name}``{default}{live}\n    {setting.help}\n'
 
-    return '\n'.join([*entries(SETTINGS), 'Each entry of ``listen`` is an address, or a mapping of these:\n',
+    return '\n'.join([*entries(SETTINGS), 'Each entry of ``listen`` is an address, or a mapping of these settings:\n',
                       *entries(LISTENER_SETTINGS)])
 
 
 def _commented(setting: Setting, key: str, indent: str, off: bool) -> list[str]:
-    """A setting's help and its line; `off` where the line shows an example that is not in force."""
+    """A setting's help and its line; `off` comments the line out: it shows an example, not the default."""
     return [f'{indent}# {setting.help}', f'{indent}{"# " if off else ""}{key}: {_shown(setting)}']

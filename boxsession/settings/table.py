@@ -1,4 +1,4 @@
-"""The table of settings that the config file, the documentation and the program all read."""
+"""The table of settings. The config file, the documentation and the program are all made from it."""
 from __future__ import annotations
 
 import grp
@@ -21,23 +21,23 @@ Check = Callable[[Any], Any]
 class Setting:
     """One row of the table."""
 
-    name: str                               # dotted path in the file
+    name: str                               # dotted name, as in limits.sessions
     default: Any
-    check: Check                            # the value for the program, or ValueError with what was expected
-    help: str                               # what it is for, in one sentence
-    example: str = ''                       # what the commented file shows instead of the default
-    is_live: bool = False                   # whether a running server can change it (box.cfg, and a reload of the file)
-    is_reloaded: bool = False               # whether a reload of the file changes it, and box.cfg does not
+    check: Check                            # converts a value, or raises ValueError with the expected form as text
+    help: str                               # for the documentation and the commented config file
+    example: str = ''                       # shown in the commented config file instead of the default
+    is_live: bool = False                   # box.cfg and a reload can change it in a running server
+    is_reloaded: bool = False               # a reload can change it, box.cfg cannot
 
 
-# Checks: each takes what YAML made of the value ----------------------------------------------------------------------
+# Checks: each takes the value that the YAML reader made -----------------------------------------------------------------
 
-# No setting means more; what counts in C takes no larger numbers.
+# Greatest number of a setting. Counters in C, such as the limit of the Lua allocator, take no larger one.
 _MOST = 1 << 46
 
 
 def _whole(expected: str = 'a whole number, 0 or more', least: int = 1, most: int = _MOST) -> Check:
-    """A check for 0 or a whole number in a range, which `expected` tells."""
+    """A check for 0 or a whole number from `least` to `most`; `expected` is the text of the error."""
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not (value == 0 or least <= value <= most):
             raise ValueError(expected)
@@ -65,7 +65,7 @@ def _flag(value: Any) -> bool:
 
 def _one_of(*known: str) -> Check:
     def check(value: Any) -> str:
-        # YAML 1.1 reads some words as booleans: `off` is meant as text where a word is expected.
+        # YAML 1.1 reads `on` and `off` as booleans; here they are words.
         if isinstance(value, bool):
             value = 'on' if value else 'off'
         if value not in known:
@@ -108,7 +108,13 @@ def _group(value: Any) -> int:
 
 @dataclass(frozen=True, slots=True)
 class TLSConfig:
-    """Files of a TLS listener: its certificate with the chain, the key, and who signs its clients' certificates."""
+    """Files of a TLS listener, in PEM format.
+
+    Attributes:
+        cert: the server's certificate with its chain.
+        key: the private key of the certificate.
+        ca: the certificate authority that signs the clients' certificates; None: clients need none.
+    """
 
     cert: str
     key: str
@@ -116,7 +122,7 @@ class TLSConfig:
 
 
 def _tls(value: Any) -> TLSConfig:
-    expected = 'the files of a certificate, as in {cert: FILE, key: FILE, ca: FILE}; with ca, clients must have one, too'
+    expected = 'the files of a certificate, as in {cert: FILE, key: FILE, ca: FILE}; with `ca`, clients need a certificate'
     if not isinstance(value, dict) or not {'cert', 'key'} <= value.keys() <= {'cert', 'key', 'ca'} or not all(
             isinstance(path, str) and path for path in value.values()):
         raise ValueError(expected)
@@ -133,82 +139,97 @@ def _peers(value: Any) -> dict[str, str]:
 # The tables ----------------------------------------------------------------------------------------------------------
 
 LISTENER_SETTINGS = (
-    Setting('address', None, _address, 'Where to listen: host:port, [v6]:port or unix:PATH. Port 0 takes a free one.',
+    Setting('address', None, _address, 'Address to listen on: host:port, [v6]:port or unix:PATH. Port 0 takes a free port.',
             '127.0.0.1:3313'),
     Setting('protocol', 'console', _one_of('console', 'binary'),
-            'What is spoken there: console, the text protocol, or binary, which Tarantool\'s connectors speak (IPROTO).'),
+            'Protocol: console for text, binary for the protocol of Tarantool\'s connectors (IPROTO).'),
     Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
-            'How box.session answers: classic as its manual page has it, or tarantool as Tarantool 2.x does.'),
-    Setting('user', 'admin', _text, 'Who a session is until it logs in; guest for binary, where nothing else is set.'),
+            'Behaviour in which Tarantool versions differ: classic follows the manual of 1.6, tarantool follows 2.x.'),
+    Setting('user', 'admin', _text, 'User of a session until it logs in. The default of the binary protocol is guest.'),
     Setting('peers', None, _peers,
-            'Who a session is instead, by the uid at the other end of a unix socket, or by the common name of a client '
-            'certificate; others are refused.', '{0: admin, 1000: ops}'),
+            'User of each client, instead of user: by uid on a unix socket, by common name of the client certificate with '
+            'TLS. Other clients are refused.', '{0: admin, 1000: ops}'),
     Setting('tls', None, _tls,
-            'Files for TLS: cert, key and, where clients must have certificates, ca, which signs them.',
-            '{cert: server.pem, key: server.key, ca: ca.pem}'),
-    Setting('mode', 0o600, _mode, 'Permissions of a unix socket, in force before anyone can connect.', '"0600"'),
-    Setting('owner', None, _owner, 'Owner of a unix socket: a name or a uid.', 'root'),
-    Setting('group', None, _group, 'Group of a unix socket: a name or a gid.', 'adm'),
+            'TLS files in PEM format: cert (with its chain), key, and optionally ca. With ca, each client needs a '
+            'certificate that this authority has signed.', '{cert: server.pem, key: server.key, ca: ca.pem}'),
+    Setting('mode', 0o600, _mode,
+            'Permissions of the unix socket, in quotes. They are in force before a client can connect.', '"0600"'),
+    Setting('owner', None, _owner, 'Owner of the unix socket: a name or a uid.', 'root'),
+    Setting('group', None, _group, 'Group of the unix socket: a name or a gid.', 'adm'),
     Setting('insecure', False, _flag,
-            'Serve everyone who can reach an address that is not of this machine alone. They may all run code.'),
+            'Allow a listener on which clients from other machines can run any code without a login or a certificate. '
+            'Without this setting, the server refuses to start with such a listener.'),
 )
 
 SETTINGS = (
-    Setting('init', None, _text, 'Lua file that is run once, as admin, before anything listens.',
+    Setting('init', None, _text, 'Lua file that runs once at the start, as admin, before the server listens.',
             '/etc/boxsession/init.lua'),
-    Setting('store', None, _text, 'File that keeps users, roles and grants (SQLite); without it they live in memory.',
+    Setting('store', None, _text,
+            'SQLite file for users, roles and grants. Without it they are lost when the server stops.',
             '/var/lib/boxsession/users.db'),
     Setting('limits.sessions', 10000, _whole(),
-            'Sessions at a time, of which the last few are kept for unix sockets; 0 for no limit.', is_live=True),
-    Setting('limits.statement_seconds', 0, _seconds, 'How long a statement may run or wait; 0 for no limit.', is_live=True),
-    Setting('limits.trigger_seconds', 10, _seconds,
-            'How long the triggers of one event may run, lest they lock everyone out; 0 for no limit.', is_live=True),
-    Setting('limits.idle_seconds', 0, _seconds,
-            'Closes a session that has sent nothing for so long, never while a statement runs; 0 for no limit.',
+            'Maximum number of sessions; 0 for no limit. If the server listens on a unix socket, the last 3 places are '
+            'reserved for unix sockets.', is_live=True),
+    Setting('limits.statement_seconds', 0, _seconds,
+            'Maximum time of a statement or request in seconds, including the time that it waits; 0 for no limit.',
             is_live=True),
+    Setting('limits.trigger_seconds', 10, _seconds,
+            'Maximum time in seconds of all triggers of one connect or disconnect; 0 for no limit. If the on_connect '
+            'triggers take longer, the client is refused.', is_live=True),
+    Setting('limits.idle_seconds', 0, _seconds,
+            'The server closes a session whose client has sent nothing for this many seconds, unless a statement runs; 0 '
+            'for no limit.', is_live=True),
     Setting('limits.on_disconnect', 'cancel', _one_of('cancel', 'finish'),
-            'Whether the statement of a client that has vanished is cancelled, or may finish.', is_live=True),
+            'What happens to a running statement if its client disconnects: cancel ends it, finish lets it run to its end.',
+            is_live=True),
     Setting('limits.lua_memory_bytes', 268435456, _whole('a whole number of bytes, 16777216 or more, or 0', 1 << 24),
-            'How much memory the Lua state that all sessions share may hold: at least 16 MiB, or 0 for no limit.',
+            'Memory limit in bytes of the Lua state, which all sessions share: at least 16777216 (16 MiB); 0 for no limit.',
             is_live=True),
     Setting('limits.statement_bytes', 65536, _whole('a whole number of bytes, 256 or more, or 0', 256),
-            'Longest statement, at least 256; 0 for no limit.', is_live=True),
+            'Maximum length of a statement in bytes, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),
-            'Longest reply, at least 4096: what is over it is cut behind a value, and says so; 0 for no limit.',
-            is_live=True),
+            'Maximum length of a reply in bytes, at least 4096; 0 for no limit. A longer reply is truncated after a value '
+            'and ends with an error; in the binary protocol the whole response becomes an error.', is_live=True),
     Setting('limits.total_output_bytes', 268435456, _whole('a whole number of bytes, 1048576 or more, or 0', 1 << 20),
-            'Output of all sessions together that clients have not taken, at least 1048576: over it, the session is closed '
-            'that holds most of it for longest; 0 for no limit.', is_live=True),
+            'Maximum unsent output of all sessions together in bytes, at least 1048576 (1 MiB); 0 for no limit. Above it, '
+            'the server closes the session with the most unsent bytes for the longest time.', is_live=True),
     Setting('limits.total_input_bytes', 268435456, _whole('a whole number of bytes, 1048576 or more, or 0', 1 << 20),
-            'Input of all sessions together that cannot be run yet, at least 1048576: over it, the session is closed that '
-            'holds most of it for longest; 0 for no limit.', is_live=True),
+            'Maximum input of all sessions together that cannot run yet, in bytes, at least 1048576 (1 MiB); 0 for no '
+            'limit. Above it, the server closes the session with the most such bytes for the longest time.', is_live=True),
     Setting('limits.request_bytes', 1048576, _whole('a whole number of bytes, 256 or more, or 0', 256),
-            'Longest request of the binary protocol, at least 256; 0 for no limit.', is_live=True),
+            'Maximum length of a request of the binary protocol in bytes, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.requests', 768, _whole(),
-            'Requests of one binary connection that run at a time; what more comes waits. 0 for no limit.', is_live=True),
+            'Maximum number of requests that run at a time on one binary connection; further requests wait; 0 for no '
+            'limit.', is_live=True),
     Setting('limits.fibers', 10000, _whole(),
-            'Fibers at a time, of all sessions: each takes some 5 KB outside of lua_memory_bytes. 0 for no limit.',
-            is_live=True),
+            'Maximum number of fibers of all sessions together; 0 for no limit. Each fiber takes about 5 KB that '
+            'lua_memory_bytes does not include.', is_live=True),
     Setting('limits.slice_ms', 2, _whole('a whole number from 0 to 60000', most=60000),
-            'How long a statement runs before others get their turn; 0 lets it run to its end.', is_live=True),
+            'Time slice in milliseconds: a statement that runs longer is preempted, so that other sessions can run; 0 for '
+            'no preemption.', is_live=True),
     Setting('limits.share_percent', 25, _whole('a whole number from 0 to 100', most=100),
-            "Share of the event loop's time for statements that run longer than a slice, while the loop has other work; "
-            '0 for no limit.', is_live=True),
+            "Maximum share of the event loop's time, in percent, for statements that run longer than a time slice, while "
+            'the loop has other work; 0 for no limit.', is_live=True),
     Setting('limits.send_seconds', 30, _seconds,
-            'How long a client may take to read 256 KiB of what it asked for, or less; 0 for no limit.', is_live=True),
-    Setting('limits.drain_seconds', 10, _seconds, 'How long running statements may go on when the server stops.',
-            is_live=True),
-    Setting('audit.file', None, _text, 'Where each statement is recorded, one JSON object a line; SIGHUP opens it anew.',
+            'Maximum time in seconds that a client may take to read the next 256 KiB of its output; 0 for no limit. The '
+            'session of a slower client is closed.', is_live=True),
+    Setting('limits.drain_seconds', 10, _seconds,
+            'Maximum time in seconds that running statements get to finish when the server stops; 0 for no limit. After '
+            'that they are cancelled.', is_live=True),
+    Setting('audit.file', None, _text,
+            'Audit file: one JSON object per line for each statement, login and other event. SIGHUP and SIGUSR1 reopen it.',
             '/var/log/boxsession/audit.jsonl', is_reloaded=True),
-    Setting('audit.required', False, _flag, 'Refuse statements while they cannot be recorded.', is_reloaded=True),
-    Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'), 'What is logged.', is_live=True),
-    Setting('log.file', '-', _text, 'Where to; - is standard error. SIGHUP opens it anew.', '"-"',
+    Setting('audit.required', False, _flag, 'Refuse statements while the audit file cannot be written.', is_reloaded=True),
+    Setting('log.level', 'info', _one_of('error', 'warning', 'info', 'debug'),
+            'Least severe level that is logged: error, warning, info or debug.', is_live=True),
+    Setting('log.file', '-', _text, 'Log file; - for standard error. SIGHUP and SIGUSR1 reopen it.', '"-"',
             is_reloaded=True),
-    Setting('log.format', 'text', _one_of('text', 'json'), 'text, or json for one object a line. What goes to systemd\'s '
-            'journal has its level in front, as the journal reads it.', is_live=True),
+    Setting('log.format', 'text', _one_of('text', 'json'),
+            'Format of log lines: text, or json for one object per line. A line to systemd\'s journal begins with its '
+            'level, in the form that the journal reads.', is_live=True),
     Setting('metrics.address', None, _address_text,
-            'Where Prometheus finds /metrics, and a load balancer /healthz: host:port, [v6]:port or unix:PATH. It asks '
-            'nobody for a password.', '127.0.0.1:9313', is_reloaded=True),
+            'Address of the HTTP server for /metrics (Prometheus) and /healthz (load balancers): host:port, [v6]:port or '
+            'unix:PATH. It asks for no password.', '127.0.0.1:9313', is_reloaded=True),
 )
 
 FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
@@ -218,7 +239,7 @@ DEFAULT_ADDRESS = '127.0.0.1:3313'
 
 @dataclass(frozen=True, slots=True)
 class ListenerConfig:
-    """One listener, checked."""
+    """The checked settings of one listener; see LISTENER_SETTINGS."""
 
     address: Address
     protocol: str = 'console'
@@ -233,13 +254,12 @@ class ListenerConfig:
 
     @property
     def is_open(self) -> bool:
-        """Whether other machines can reach it without a certificate, and nobody has said that this is meant."""
+        """Whether other machines can reach it without a client certificate, and `insecure` is not set."""
         return not self.address.is_local and not self.insecure and not (self.tls and self.tls.ca)
 
 
 def open_listener_problem(listener: ListenerConfig) -> str:
-    """What is wrong with an open listener whose sessions may evaluate from their start, and what to do."""
-    return (f'{listener.address} can be reached from other machines, and everyone who reaches it may run code as '
-            f'{listener.user}: listen on 127.0.0.1 or a unix socket, give it `tls` with a `ca` that signs your clients, '
-            'let sessions begin as a `user` without rights (guest), or set `insecure: true` in the config file if you mean '
-            'it')
+    """The error for an open listener whose sessions may evaluate code without a login."""
+    return (f'{listener.address} can be reached from other machines, and every client there may run code as '
+            f'{listener.user}: listen on 127.0.0.1 or a unix socket, set `tls` with a `ca` for client certificates, set '
+            '`user` to a user without rights (guest), or set `insecure: true` in the config file to allow it')

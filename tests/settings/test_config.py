@@ -32,7 +32,7 @@ def problems(tmp_path, text):
 @pytest.mark.parametrize(('text', 'told'), [
     ('limts: {}', '1: unknown key `limts`: did you mean `limits`?'),
     ('limits:\n  sesions: 5', '2: unknown key `sesions` in `limits`: did you mean `sessions`?'),
-    ('limits:\n  frobnicate: 5', '2: unknown key `frobnicate` in `limits`: known are drain_seconds, '),
+    ('limits:\n  frobnicate: 5', '2: unknown key `frobnicate` in `limits`: known keys are drain_seconds, '),
     ('limits: 5', '1: `limits` is 5: expected settings below it, as in `limits.sessions`'),
     ('limits: {sessions: many}', "1: `limits.sessions` is many: expected a whole number, 0 or more"),
     ('limits: {sessions: -1}', '1: `limits.sessions` is -1: expected a whole number, 0 or more'),
@@ -46,16 +46,16 @@ def problems(tmp_path, text):
     ('log:\n  level: loud', "2: `log.level` is loud: expected error or warning or info or debug"),
     ('store: 5', '1: `store` is 5: expected text'),
     ('audit: {required: 5}', '1: `audit.required` is 5: expected true or false'),
-    ('metrics: {address: nowhere}', "1: `metrics.address`: 'nowhere' is no address: expected 'host:port'"),
+    ('metrics: {address: nowhere}', "1: `metrics.address`: 'nowhere' is not an address: expected 'host:port'"),
     ('init: 5', '1: `init` is 5: expected text'),
-    ('init: a\ninit: b', '2: `init` stands here twice'),
+    ('init: a\ninit: b', '2: `init` is set twice'),
     ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),
     ('listen: ["127.0.0.1:5", "127.0.0.1:0", "127.0.0.1:0",\n"127.0.0.1:5"]', '2: `listen` has 127.0.0.1:5 twice'),
     ('listen: {}', '1: `listen` must be a list of listeners, each with an `address`'),
     ('listen:\n- dialect: classic', '2: a listener needs an `address`'),
     ('listen:\n- 5', '2: a listener needs an `address`'),
-    ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is no address: expected 'host:port', '[v6]:port' or 'unix:P"),
-    ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is no address: ports go up to 65535"),
+    ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is not an address: expected 'host:port', '[v6]:port' or 'un"),
+    ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is not an address: the port must be at most 65535"),
     ('listen:\n- address: 127.0.0.1:0\n  dialect: new', "3: `dialect` is new: expected classic or tarantool"),
     ('listen:\n- address: 127.0.0.1:0\n  protocol: http', '3: `protocol` is http: expected console or binary'),
     ('listen:\n- address: 127.0.0.1:0\n  user: 7', '3: `user` is 7: expected text'),
@@ -63,22 +63,22 @@ def problems(tmp_path, text):
     ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: a, key: 5}', '3: `tls` is a mapping: expected the files'),
     ('listen:\n- address: unix:/tmp/x\n  tls: {cert: a, key: b}', '3: `tls` is for addresses with a port'),
     ('listen:\n- address: 127.0.0.1:0\n  peers: {0: admin}', '3: `peers` is for unix sockets, and for tls with a `ca`'),
-    ('listen:\n- address: unix:/tmp/x\n  peers: {nosuchuser: admin}', "3: `peers`: 'nosuchuser' is no uid and no user"),
+    ('listen:\n- address: unix:/x\n  peers: {nosuchuser: admin}', "3: `peers`: 'nosuchuser' is neither a uid nor a user"),
     ('listen:\n- address: unix:/tmp/x\n  peers: [admin]', '3: `peers` is a list: expected users by uid'),
     ('listen:\n- address: 0.0.0.0:0\n  tls: {cert: a, key: b}', '2: 0.0.0.0:0 can be reached from other machines'),
-    ('listen:\n- address: 127.0.0.1:0\n  mode: "0600"', '3: `mode` is for unix sockets: 127.0.0.1:0 has no file'),
+    ('listen:\n- address: 127.0.0.1:0\n  mode: "0600"', '3: `mode` is for unix sockets: 127.0.0.1:0 is not one'),
     ('listen:\n- address: unix:/x\n  mode: 0600', '3: `mode` is 0600: expected four octal digits in quotes, as in "0660"'),
     ('listen:\n- address: unix:/x\n  mode: "0999"', '3: `mode` is "0999": expected four octal digits in quotes'),
     ('listen:\n- address: unix:/x\n  owner: nosuchuser', "3: `owner` is nosuchuser: expected a user of this machine"),
     ('listen:\n- address: unix:/x\n  group: nosuchgroup', "3: `group` is nosuchgroup: expected a group of this machine"),
     ('listen:\n- address: 0.0.0.0:3313', '2: 0.0.0.0:3313 can be reached from other machines'),
     ('listen:\n- address: "[::]:3313"', '2: [::]:3313 can be reached from other machines'),
-    ('- 1', '1: a config file is a mapping of settings'),
+    ('- 1', '1: a config file must be a mapping of settings'),
     ('a: [', '1: not YAML: '),
     ('a: &x [*x]', ' not a config file: it contains itself'),
     ('init: !!python/name:os.system ""', '1: not YAML: could not determine a constructor'),
-    ('5: 5', '1: unknown key `5`: known are audit, init'),
-    ('true: 5', '1: True is no name of a setting'),
+    ('5: 5', '1: unknown key `5`: known keys are audit, init'),
+    ('true: 5', '1: True is not the name of a setting'),
 ])
 def test_a_wrong_setting_is_told(tmp_path, text, told):
     found = problems(tmp_path, text)
@@ -281,7 +281,7 @@ listen: [{{address: "127.0.0.1:0", tls: {{cert: {secret}/c, key: {secret}/k}}}}]
 def test_a_library_user_is_told_as_well():
     with pytest.raises(ConfigError, match='`limits.sessions` is'):
         Console(config={'limits': {'sessions': 'x'}})
-    with pytest.raises(ConfigError, match='no address'):
+    with pytest.raises(ConfigError, match='not an address'):
         Console(listen=['nowhere'])
     with pytest.raises(ConfigError, match='other machines'):
         Console(listen=['0.0.0.0:1'])
