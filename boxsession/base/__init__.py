@@ -1,1 +1,1 @@
-"""What the rest is built on; it knows nothing of consoles."""
+"""The bottom layer: addresses, errors, sessions, redaction of secrets, counters. It does not know consoles."""

@@ -1,4 +1,4 @@
-"""What is counted of a console while it runs."""
+"""The counters of a running console."""
 from __future__ import annotations
 
 from collections import Counter
@@ -8,7 +8,7 @@ from boxsession.base.session import TYPES
 
 __all__ = ['ERROR_KINDS', 'Counters']
 
-# What statements and requests end in, if not well. `input`: what came was not run.
+# Kinds of errors of statements and requests. `input`: the input was too long, unfinished or foreign, and did not run.
 ERROR_KINDS = ('syntax', 'runtime', 'denied', 'timeout', 'cancelled', 'memory', 'output', 'input')
 
 
@@ -16,8 +16,8 @@ class Counters:
     """The counters of one console.
 
     Attributes:
-        hits: how often a limit was met, by the name of its setting; and what else is counted.
-        seconds_taken: how long statements and requests took, by the type of their session.
+        hits: how often a limit was reached, by the name of its setting; other counters as well, such as `errors.KIND`.
+        seconds_taken: durations of statements and requests, by session type.
     """
 
     def __init__(self) -> None:
@@ -25,5 +25,5 @@ class Counters:
         self.seconds_taken = {kind: Histogram() for kind in TYPES}
 
     def count_error(self, kind: str) -> None:
-        """One more of ERROR_KINDS, of those that Lua does not count."""
+        """Counts an error of one of ERROR_KINDS that Lua does not count itself."""
         self.hits[f'errors.{kind}'] += 1

@@ -1,6 +1,7 @@
-"""The last file descriptors of the process: they are not for those who come over the network.
+"""Reserves the last file descriptors of the process.
 
-What is kept is for clients on unix sockets, and for files that have to be opened anew: logs, the audit file, users.
+Clients that connect over TCP cannot use them. They are reserved for clients on unix sockets, and for files that are
+reopened: the log, the audit file and the store.
 """
 from __future__ import annotations
 
@@ -12,6 +13,9 @@ _KEPT = 16
 
 
 def is_kept(descriptor: int) -> bool:
-    """Whether a descriptor that was just made is one of the last, which tells that nearly all are in use."""
+    """Whether a new descriptor is one of the reserved ones.
+
+    The system gives the lowest free number. So a high number means that nearly all descriptors are in use.
+    """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return limit != resource.RLIM_INFINITY and descriptor >= limit - min(_KEPT, limit // 4)

@@ -1,23 +1,27 @@
-"""What can go wrong outside a statement. Each message says what was wrong and what to do about it."""
+"""Errors outside of statements. Each message says what is wrong and what to do."""
 from __future__ import annotations
 
 __all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError']
 
 
 class Internal(BaseException):
-    """The base of what this package throws into greenlets of its own. Never seen by users."""
+    """Base of the exceptions that this package throws into its own greenlets. Users never see them."""
 
 
 class Stopped(Internal):
-    """The console stops: nothing that runs for users may catch it."""
+    """The console stops. Code that runs for users must not catch it."""
 
 
 class BoxsessionError(Exception):
-    """The base of all errors that this package raises on purpose."""
+    """Base of the errors that this package raises on purpose."""
 
 
 class ConfigError(BoxsessionError):
-    """A setting is unknown, of the wrong type or impossible. One line for each problem found."""
+    """Settings are unknown, have a wrong value, or cannot be used.
+
+    Attributes:
+        problems: one line for each problem.
+    """
 
     def __init__(self, problems: list[str]):
         super().__init__('\n'.join(problems))
@@ -25,7 +29,11 @@ class ConfigError(BoxsessionError):
 
 
 class ListenError(BoxsessionError):
-    """An address cannot be listened on: `reason` says why, without the address."""
+    """The server cannot listen on an address.
+
+    Attributes:
+        reason: why, without the address.
+    """
 
     def __init__(self, address: object, reason: str):
         super().__init__(f'cannot listen on {address}: {reason}')
@@ -33,15 +41,20 @@ class ListenError(BoxsessionError):
 
 
 class ScriptError(BoxsessionError):
-    """The init script cannot be read, does not compile or raised."""
+    """The init script cannot be read, does not compile, or has raised an error."""
 
 
 class StatementError(BoxsessionError):
-    """What a statement asked for cannot be done. The text is its error, word for word."""
+    """A statement cannot do what it asked for. The message becomes the error of the statement, unchanged."""
 
 
 class ClientError(BoxsessionError):
-    """An error of Tarantool's, by the name of its code in lua/library/errors.lua, with what its message tells."""
+    """An error of Tarantool.
+
+    Attributes:
+        name: the name of its code, as in lua/library/errors.lua.
+        arguments: the values for the placeholders of its message.
+    """
 
     def __init__(self, name: str, *arguments: object):
         super().__init__(f'{name}: {", ".join(map(str, arguments))}')
@@ -50,8 +63,8 @@ class ClientError(BoxsessionError):
 
 
 class StoreError(BoxsessionError):
-    """Users cannot be read or stored."""
+    """The file of users and grants cannot be read or written."""
 
 
 class StatementCancelled(BaseException):
-    """Raised inside an exposed Python function whose statement was cancelled."""
+    """Raised in an exposed Python function when its statement is cancelled."""

@@ -1,8 +1,8 @@
-"""The greenlets that run code of users, and what may be raised in them from outside.
+"""The greenlets that run users' code, and the exceptions that others may throw into them.
 
-An exposed function runs in the greenlet of its session, and may start a timeout there and forget it, or give the greenlet
-to others. What is later thrown into the greenlet would end the session at whatever it waits for. So it is raised only
-inside an exposed function, where it is an error of the statement; anywhere else it is dropped, and logged.
+An exposed function runs in the greenlet of its session. It may start a gevent timeout there and forget it, or hand out
+the greenlet. An exception that is thrown into the greenlet later would end the session in any wait. Therefore the exception
+is raised only inside an exposed function, as an error of the statement. Elsewhere it is dropped and logged.
 """
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ __all__ = ['TASK', 'Aborted', 'OwnTimeout', 'SessionEnded', 'TimedOut', 'UserGre
 
 log = logging.getLogger('boxsession')
 
-# The attribute of a greenlet that holds its task (see lua/bridge.py).
+# Name of the greenlet attribute that holds its task (scheduler/task.py).
 TASK = 'boxsession_task'
 
 
 class SessionEnded(Stopped, GreenletExit):
-    """Thrown by a console that stops, when a session does not end otherwise."""
+    """Thrown into a session that does not end when the console stops."""
 
 
 class TimedOut(Internal, TimeoutError):
-    """What a timeout of the package's own raises."""
+    """Raised by a timeout of this package."""
 
 
 class Aborted(Internal, ConnectionAbortedError):
-    """Ends the wait for a client that reads slowly."""
+    """Ends the wait for a slow reader."""
 
 
 class OwnTimeout(Internal, Timeout):
-    """A timeout of the package's own, where it raises itself."""
+    """A timeout of this package that raises itself instead of TimedOut."""
 
 
-# Beside what is the package's own: a kill, and a socket that somebody has closed while the greenlet waits for it.
+# Exceptions that are raised everywhere: our own, a kill, and the one that a closed socket raises in a greenlet that waits.
 _OURS = (Internal, GreenletExit, cancel_wait_ex)
 
 
@@ -46,16 +46,16 @@ class UserGreenlet(Greenlet):
     """A greenlet of a session, of its requests, or of a fiber.
 
     Attributes:
-        is_shielded: exceptions of others are raised only inside exposed functions. Set by the greenlet's body.
+        is_shielded: foreign exceptions are raised only inside exposed functions. The greenlet's body sets it.
     """
 
     is_shielded = False
 
     def throw(self, *args: Any) -> Any:
-        """As Greenlet.throw(), which gevent's timeouts and kill() call. A kill still ends the session in order."""
+        """Like Greenlet.throw(), which gevent's timeouts and kill() call. A kill still ends the session in order."""
         if self.is_shielded and not getattr(self, TASK).calling:
             kind = args[0] if args else GreenletExit
             if not issubclass(kind if isinstance(kind, type) else type(kind), _OURS):
-                log.warning('dropped what was thrown into a session outside of any exposed function: %r', kind)
+                log.warning('dropped an exception that was thrown into a session outside of an exposed function: %r', kind)
                 return None
         return super().throw(*args)

@@ -1,4 +1,4 @@
-"""How long things took, sorted into buckets: cheap to add to, read when somebody asks."""
+"""Histograms of durations. Adding is cheap, reading is rare."""
 from __future__ import annotations
 
 from bisect import bisect_left
@@ -6,20 +6,20 @@ from typing import Any
 
 __all__ = ['BOUNDS', 'Histogram']
 
-# The upper ends of the buckets, in seconds; what takes longer is in one more. From a statement that looks up a variable to
-# one that somebody should ask about.
+# Upper bounds of the buckets, in seconds; one more bucket is above the last bound. They range from a lookup of a variable
+# to a statement that needs attention.
 BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 _SHORTEST = BOUNDS[0]
-# Below that it is not worth telling which of several things took it.
+# Below this total, observe_last() does not care which of several durations was the long one.
 _SHORT_SECONDS = 0.001
 
 
 class Histogram:
-    """Durations since the start.
+    """The durations since the start.
 
     Attributes:
-        counts: how many are in each bucket, and above the last.
-        seconds: the sum of all.
+        counts: number of durations in each bucket; the last item is for those above the last bound.
+        seconds: sum of all durations.
     """
 
     __slots__ = ('counts', 'seconds')
@@ -29,13 +29,13 @@ class Histogram:
         self.seconds = 0.0
 
     def observe(self, seconds: float, count: int = 1) -> None:
-        """Adds `count` durations that were `seconds` long together, and about equally long."""
+        """Adds `count` durations of about equal length; `seconds` is their sum."""
         each = seconds / count
         self.counts[bisect_left(BOUNDS, each) if each > _SHORTEST else 0] += count
         self.seconds += seconds
 
     def observe_last(self, seconds: float, count: int) -> None:
-        """Adds `count` durations that were `seconds` long together, of which only the last may have been long."""
+        """Adds `count` durations of which only the last may be long; `seconds` is their sum."""
         if seconds < _SHORT_SECONDS:
             self.observe(seconds, count)
             return
@@ -44,7 +44,7 @@ class Histogram:
         self.seconds += seconds
 
     def snapshot(self) -> dict[str, Any]:
-        """How many there were, their sum in seconds, and how many were at most so long: [bound, number] by bound."""
+        """Number of durations, their sum in seconds, and for each bound [bound, number of durations up to it]."""
         buckets, so_far = [], 0
         for bound, count in zip(BOUNDS, self.counts, strict=False):
             so_far += count

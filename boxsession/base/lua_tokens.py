@@ -1,4 +1,4 @@
-"""The tokens of Lua: names, literals, comments, operators. Any text has some. Pure, and linear in its length."""
+"""Splits any text into the tokens of Lua: names, literals, comments, operators. Pure; linear in the length of the text."""
 from __future__ import annotations
 
 import re
@@ -10,10 +10,10 @@ from boxsession.base.secret_words import Span, command_line
 __all__ = ['COMMENT', 'KEYWORD', 'KEYWORDS', 'NAME', 'NUMBER', 'OP', 'OTHER', 'STEP', 'STRING', 'Token', 'tokens_of',
            'unescaped']
 
-# Tokens between two pauses.
+# Number of tokens between two pauses.
 STEP = 256
 
-# No alternative ever goes back to where it began: an unfinished literal ends with its line or the text.
+# No alternative backtracks to its start: an unfinished literal ends with its line or with the text.
 _TOKEN = re.compile(rb'''
     (?P<blank>[ \t\r\n\f\v]+)
    |(?P<name>[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*)
@@ -24,8 +24,8 @@ _TOKEN = re.compile(rb'''
    |(?P<op>\.\.\.?|[=~<>]=|[=.,;:(){}\[\]\\])
    |(?P<other>[^ \t\r\n\f\vA-Za-z_\x80-\xff"'\[0-9=~<>.,;:(){}\]\\-]+|.)
 ''', re.VERBOSE | re.DOTALL)
-# Parts of literals, of so many pieces that a match of one is short. A backslash alone at the end of the text belongs to
-# what is unfinished.
+# A part of a quoted literal, by the code of its quote. A match has at most 1024 pieces, so that it takes little
+# time. A single backslash at the end of the text does not match: the literal is unfinished.
 _IN_STRING = {34: re.compile(rb'(?:[^"\\\r\n]+|\\.){1,1024}', re.DOTALL),
               39: re.compile(rb"(?:[^'\\\r\n]+|\\.){1,1024}", re.DOTALL)}
 _CLOSING = re.compile(rb'\](=*)(?=\])')
@@ -37,10 +37,15 @@ NAME, KEYWORD, STRING, NUMBER, COMMENT, OP, OTHER = 'name', 'keyword', 'string',
 
 
 class Token:
-    """A piece of a statement: where it is, and for a literal where its content is.
+    """A token of a text.
 
     Attributes:
-        is_first: nothing stands in front of it on its line.
+        kind: one of NAME, KEYWORD, STRING, NUMBER, COMMENT, OP, OTHER.
+        start: its offset in the text, in bytes.
+        stop: the offset of its end.
+        text: its bytes; for a literal or a comment only the content.
+        is_first: it is the first token of its line.
+        inside: start and stop of the content, without quotes, brackets or dashes.
     """
 
     __slots__ = ('kind', 'start', 'stop', 'text', 'is_first', 'inside')
@@ -55,7 +60,15 @@ class Token:
 
 
 def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[Token], list[Token], list[Span]]:
-    """The tokens of a text without its comments, these, and what is secret in its command lines."""
+    """Splits a text into tokens.
+
+    Args:
+        depth: 0 for a statement, more for the content of a literal or comment (see secret_places()).
+        pause: called now and then, so that other greenlets can run.
+
+    Returns:
+        The tokens without comments, the comments, and the secrets in command lines. Tokens of command lines are left out.
+    """
     tokens: list[Token] = []
     comments: list[Token] = []
     spans: list[Span] = []
@@ -65,7 +78,7 @@ def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[
         if not (len(tokens) + len(comments)) % STEP:
             pause()
         match = match_at(text, at)
-        assert match is not None            # any byte is a token
+        assert match is not None            # every byte starts a token
         kind, start, at = match.lastgroup or OTHER, at, match.end()
         if kind == 'blank':
             is_first = is_first or b'\n' in match.group()
@@ -90,7 +103,7 @@ def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[
             piece = match.group()
         command = None
         if kind == OP and piece == b'\\':
-            pause()                     # behind each of many the text is looked at more closely
+            pause()                     # after each backslash more of the text is read; a text may have many of them
             command = command_line(text, start, is_first, not (tokens or comments or depth))
         if command is not None:
             at, found = command
@@ -103,7 +116,7 @@ def tokens_of(text: bytes, depth: int, pause: Callable[[], None]) -> tuple[list[
 
 
 def _string_end(text: bytes, at: int, pause: Callable[[], None]) -> int:
-    """Where the content of a literal ends that begins at a place, behind its quote."""
+    """The end of the content of a quoted literal; `at` is the offset after the opening quote."""
     part = _IN_STRING[text[at - 1]]
     while True:
         match = part.match(text, at)
@@ -122,12 +135,16 @@ def _long_bracket(text: bytes, start: int, at: int) -> tuple[int, Span]:
 
 
 def unescaped(content: bytes, pause: Callable[[], None] = lambda: None) -> tuple[bytes, Callable[[int], int]]:
-    """The value of a literal's content, and what gives the place in the content for one in the value."""
+    """Resolves the escapes of a literal.
+
+    Returns:
+        The value, and a function that maps an offset in the value to an offset in `content`.
+    """
     if b'\\' not in content:
         return content, lambda place: place
     pieces: list[bytes] = []
     at, size = 0, 0
-    values, sources = [0], [0]          # from here on, the distance between the two is the same
+    values, sources = [0], [0]          # offsets of the same place in both; the text after it is copied as it is
     for number, match in enumerate(_ESCAPE.finditer(content)):
         if not number % STEP:
             pause()
@@ -142,7 +159,7 @@ def unescaped(content: bytes, pause: Callable[[], None] = lambda: None) -> tuple
         pieces += piece, made
         at = match.end()
         size += len(piece) + len(made)
-        # The escape belongs to what begins behind its source.
+        # A place right after an escape belongs to the text that follows the escape.
         values.append(size)
         sources.append(at)
     pieces.append(content[at:])

@@ -1,21 +1,21 @@
-r"""What may be kept of a statement: all of it but its secrets. Pure, and linear in the length of the text.
+r"""Removes secrets from statements, so that logs, the audit file and lists can show them. Pure; linear in the length.
 
-A statement is cut into the tokens of Lua: names, literals, comments, operators. Only these are ever cut out:
+A statement is split into the tokens of Lua: names, literals, comments, operators. Only the following is removed:
 
-* a literal in the position of a password: `password = '...'`, `passwd('ann', '...')`, `['token'] = '...'`, also joined by
-  `..` or kept in a variable first (`local p = '...' passwd(p)`);
-* the userinfo's password of a URL or of `user:password@host`;
-* what follows the user's name in `\login USER PASSWORD`, in a command that does not exist, and in the same without `\`,
-  which is no Lua and never runs; what follows a program's command that takes a secret;
-* all literals, but those of grant() and revoke(), where a statement may reach a password's function by another way than its
-  name: it takes `x.passwd` as a value, passes `...` on to it, makes a key of such a name (`t[('passwd')]`), or deals with
-  `box.schema` and makes any key, or has such a name as a literal.
+* A literal in the position of a password: `password = '...'`, `passwd('ann', '...')`, `['token'] = '...'`. The same if it
+  is joined by `..`, or assigned to a variable first (`local p = '...' passwd(p)`).
+* The password in a URL, and in `user:password@host`.
+* The text after the user's name in `\login USER PASSWORD`, in an unknown command, and in the same without `\` (which is
+  not Lua and never runs). The text after a program's command that takes a secret.
+* All literals of a statement that may reach a function for passwords other than by its name; only the literals of grant()
+  and revoke() stay. Such a statement uses `x.passwd` as a value, passes `...` to it, computes a key with such a name
+  (`t[('passwd')]`), or names `schema` and also computes any key or has such a name as a literal.
 
-Names, operators and all other literals stay, so a statement cannot hide what it does. Text inside of literals and comments
-is looked through in the same way, since it may be code, JSON or a command line.
+Names, operators and all other literals stay, so a statement cannot hide what it does. The content of literals and comments
+is searched in the same way, since it may be code, JSON or a command line.
 
-In place of a secret stand its length and a tag: equal secrets have equal tags within one process. The tag is a keyed hash,
-and the key is random and kept in memory only, so nobody can find a short password by trying.
+A secret is replaced by its length and a tag. Equal secrets have equal tags within one process. The tag is a hash with a
+random key that exists only in memory, so a short password cannot be found by trying.
 """
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from boxsession.base.secret_words import SENSITIVE, Span, know_command, login_pa
 __all__ = ['STATEMENT_BYTES', 'know_command', 'login_password', 'may_hold_secret', 'redacted', 'redacted_arguments',
            'redacted_error', 'redacted_text']
 
-# So much of a statement is kept, and looked at.
+# Number of bytes of a statement that are searched and kept.
 STATEMENT_BYTES = 1 << 16
 _KEY = secrets.token_bytes(32)
 _TAG_BYTES = 6
-# An error is searched for so many secrets at most.
+# An error is searched for at most this many secrets; with more, all of it is removed.
 _FORMS_MAX = 64
 _CHUNK_NAME = re.compile(rb'\[string "[^\n]*?"\]:')
-# A secret that is shorter may be a part of any word.
+# A shorter secret is removed from an error only as a whole word: it may be a part of any word.
 _SHORT = 4
 _RUN_AT_CUT = 1024
 
@@ -48,13 +48,13 @@ def _go_on() -> None:
 
 
 def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False, pause: Callable[[], None] = _go_on) -> str:
-    """A statement as it may be kept in a log, an audit file or a list.
+    """Removes the secrets of a statement.
 
     Args:
-        most: so many bytes are kept, and looked at; of the rest only its length and tag are.
-        brief: for lists: cuts are told by `***` alone, and of a statement that is longer all literals are cut, since
-            what is not looked at may use one as a password.
-        pause: called now and then, to let others run.
+        most: number of bytes to search and keep. The rest is replaced by its length and tag.
+        brief: for lists. A secret becomes `***`. If the statement is longer than `most`, all its literals are removed,
+            since the rest, which is not searched, may use one as a password.
+        pause: called now and then, so that other greenlets can run.
     """
     text = statement[:most]
     is_cut = len(statement) > most
@@ -63,7 +63,7 @@ def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False,
 
 
 def redacted_text(text: bytes, most: int = STATEMENT_BYTES, pause: Callable[[], None] = _go_on) -> str:
-    """The same of a text that is no statement, such as an error's or a request's argument."""
+    """Like redacted(), for a text that is not a statement, such as an error."""
     part = text[:most]
     shown = _without(part, secret_places(part, 1, pause), False, pause)
     return f'{shown}... ({_told(text[most:])})' if len(text) > most else shown
@@ -71,12 +71,14 @@ def redacted_text(text: bytes, most: int = STATEMENT_BYTES, pause: Callable[[], 
 
 def redacted_arguments(name: bytes, source: bytes, data: bytes, most: int = STATEMENT_BYTES,
                        pause: Callable[[], None] = _go_on) -> str:
-    """The arguments of a request, written as Lua.
+    """Removes the secrets of a request's arguments.
 
     Args:
-        name: the function or expression that takes them: where it deals with secrets, all of them are cut out.
-        source: the arguments, at least `most` bytes of them.
-        data: all of them in any form, for the tag of what is too long.
+        name: the function or expression that takes the arguments. If it deals with secrets, all literals are removed.
+        source: the arguments as Lua text; it may end after `most` bytes.
+        data: all arguments in any form, for the length and tag if they are too long.
+        most: number of bytes to keep.
+        pause: called now and then, so that other greenlets can run.
     """
     name = name[:most]
     takes_secret = SENSITIVE.search(name) is not None or b'schema' in name and b'[' in name
@@ -85,17 +87,17 @@ def redacted_arguments(name: bytes, source: bytes, data: bytes, most: int = STAT
 
 
 def may_hold_secret(statement: bytes) -> bool:
-    """Whether redacted() would cut something out of a statement."""
+    """Whether redacted() would remove something from a statement."""
     return bool(_secrets(statement, False, False, _go_on))
 
 
 def redacted_error(statement: bytes, error: bytes, most: int = STATEMENT_BYTES,
                    pause: Callable[[], None] = _go_on) -> str:
-    """The error that a statement ended in, without the statement's secrets: Lua quotes the statement in its messages."""
+    """Removes the secrets of a statement from its error. Lua quotes parts of the statement in its messages."""
     text = statement[:most]
     spans = _secrets(text, len(statement) > most, False, pause) if error else []
     if spans:
-        # Lua's name of the chunk, and the token at which it stopped, may be a part of a secret.
+        # Lua's name of the chunk, and the token that it quotes, may be a part of a secret.
         error = _CHUNK_NAME.sub(b'[string]:', error)
         at = error.find(b" near '")
         error = error if at < 0 else error[:at]
@@ -131,10 +133,10 @@ def _without(text: bytes, spans: list[Span], brief: bool, pause: Callable[[], No
 
 
 def _secrets(text: bytes, is_cut: bool, all_literals: bool, pause: Callable[[], None]) -> list[Span]:
-    """Where the secrets of a statement are, in order, without overlaps."""
+    """The secrets of a statement, in order, without overlaps."""
     spans = secret_places(text, 0, pause, all_literals)
     if is_cut:
-        # The host that would tell a password may be behind the cut.
+        # `user:password@host` may be truncated before its `@`: everything after a colon in the last word is a secret.
         last = re.search(rb'[^\s"\']*\Z', text[-_RUN_AT_CUT:])
         assert last is not None
         start = len(text) - len(last.group())

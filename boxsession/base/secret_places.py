@@ -1,4 +1,4 @@
-"""Where the secrets of a text are. Pure, and linear in the length of the text."""
+"""Finds the secrets of a text. Pure; linear in the length of the text."""
 from __future__ import annotations
 
 import re
@@ -10,13 +10,13 @@ from boxsession.base.secret_words import HINT, LOGIN_WORD, NAME_LENGTH, Span, be
 
 __all__ = ['joined', 'secret_places']
 
-# Literals in literals in literals: what is deeper is cut out where it may hold a secret.
+# Levels of literals inside of literals that are searched. A deeper literal is removed if it may contain a secret.
 _DEEPEST = 3
-# How often names that hold passwords are looked for.
+# Maximum number of passes over the tokens to find the names of variables that hold secrets.
 _ROUNDS = 4
-# Of a name that is put together, so many pieces are looked at.
+# Maximum number of joined literals that are examined as one name.
 _KEY_PIECES = 4
-# What leaves a chain of joined literals whole.
+# Operators that may stand inside a chain of joined literals.
 _LINKS = {b'..', b'.', b'(', b')'}
 _EQUAL = (b'==', b'~=')
 _RUN, _RUN_IN_TEXT = re.compile(rb'[^\s"\']+'), re.compile(rb'\S+')
@@ -24,12 +24,12 @@ _HOST_FOLLOWS = re.compile(rb'[^\s:@]*@')
 
 
 def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool = False) -> list[Span]:
-    """The secrets of a text, in order, without overlaps.
+    """Finds the secrets of a text, in order, without overlaps.
 
     Args:
-        depth: 0 for a statement, below that for what stands in a literal or a comment.
-        pause: called now and then, to let others run.
-        all_literals: all of them are secrets.
+        depth: 0 for a statement, 1 or more for the content of a literal or a comment.
+        pause: called now and then, so that other greenlets can run.
+        all_literals: treat every literal as a secret.
     """
     pause()
     if not all_literals and not HINT.search(text):
@@ -56,7 +56,7 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
 
 
 def joined(spans: list[Span], pause: Callable[[], None]) -> list[Span]:
-    """The same places in order, without overlaps."""
+    """Sorts spans and joins those that overlap. Drops empty ones."""
     found: list[Span] = []
     for number, (start, stop) in enumerate(sorted(spans)):
         if not number % STEP:
@@ -71,7 +71,7 @@ def joined(spans: list[Span], pause: Callable[[], None]) -> list[Span]:
 
 
 def _userinfo(text: bytes, run: re.Pattern[bytes]) -> list[Span]:
-    """Passwords of URLs, and of `user:password@host`."""
+    """The passwords in URLs and in `user:password@host`; `run` matches the words that are searched."""
     spans: list[Span] = []
     if b'@' in text:
         for match in run.finditer(text):
@@ -86,7 +86,7 @@ def _userinfo(text: bytes, run: re.Pattern[bytes]) -> list[Span]:
 
 
 class _Reader:
-    """Goes through tokens once, and finds the literals in the position of a secret, and the secrets inside of others."""
+    """Reads tokens once. Finds the literals in the position of a secret, and the secrets inside of other literals."""
 
     def __init__(self, text: bytes, tokens: list[Token], depth: int, position: Position, pause: Callable[[], None]):
         self._text = text
@@ -95,9 +95,9 @@ class _Reader:
         self._position = position
         self._pause = pause
         self._spans: list[Span] = []
-        self._first_on_line: Token | None = None        # the first literal there
-        self._stop_of_line = 0          # up to here it was looked at again
-        self._chain: list[Token] = []   # literals and names joined by `..` so far
+        self._first_on_line: Token | None = None        # the first literal on the current line
+        self._stop_of_line = 0          # end of the line that _look_behind_quote() has searched
+        self._chain: list[Token] = []   # the literals and names that `..` has joined so far
 
     def read(self, comments: list[Token]) -> list[Span]:
         for number, token in enumerate(comments):
@@ -132,10 +132,12 @@ class _Reader:
         return self._spans
 
     def _bare_login(self) -> int:
-        r"""Two names at the beginning are no Lua, but somebody took them for \login: cuts what stands behind them on their
-        line; gives the token behind it."""
+        r"""Removes the arguments of a \login without its backslash: two names at the start of a text are not Lua.
+
+        Returns the index of the first token to read after them.
+        """
         tokens = self._tokens
-        index = 1 if tokens and tokens[0].text == b'/' else 0           # as other programs want it
+        index = 1 if tokens and tokens[0].text == b'/' else 0           # some users type /login, as in other programs
         words = tokens[index:index + 2]
         if len(words) < 2 or words[0].kind != NAME or not LOGIN_WORD.fullmatch(words[0].text):
             return 0
@@ -147,7 +149,7 @@ class _Reader:
         return index
 
     def _cut_line(self, word: Token) -> int:
-        """Cuts what stands behind a word that somebody took for a login, on its line; gives where that ends."""
+        """Removes the arguments of a login without its backslash. Returns the end of the line."""
         stop = line_end(self._text, word.stop)
         self._spans += behind_user(self._text, word.stop, stop)
         return stop
@@ -155,7 +157,7 @@ class _Reader:
     def _name(self, token: Token, previous: Token | None, index: int) -> None:
         tokens = self._tokens
         if token.is_first and index and LOGIN_WORD.fullmatch(token.text):
-            # Three words are no Lua wherever they stand.
+            # Three words in a row are not Lua at the start of any line.
             behind = tokens[index + 1:index + 3]
             if len(behind) == 2 and behind[0].kind == NAME and behind[1].kind in (NAME, NUMBER) \
                     and not behind[0].is_first and not behind[1].is_first:
@@ -166,7 +168,7 @@ class _Reader:
         self._link(token, previous)
 
     def _link(self, token: Token, previous: Token | None) -> None:
-        """A name or a literal goes on with the chain, or begins one."""
+        """Appends a name or a literal to the chain, or begins a new chain."""
         if previous is None or previous.kind != OP or previous.text not in _LINKS:
             self._chain = []
         self._chain.append(token)
@@ -208,7 +210,9 @@ class _Reader:
             self._spans.append((start + first, start + last))
 
     def _look_behind_quote(self, token: Token) -> None:
-        """A literal has no end, so the line's quotes may all be taken wrongly, as in `don't password = '...'`."""
+        """Searches the line again from its first literal on. The literal has no end, so quotes may be paired wrongly, as in
+        `don't password = '...'`.
+        """
         assert self._first_on_line is not None
         start = self._first_on_line.inside[0]
         self._stop_of_line = line_end(self._text, token.start)
@@ -217,7 +221,7 @@ class _Reader:
                 self._spans.append((start + first, start + last))
 
     def _userinfo_by_pieces(self) -> None:
-        """'ann:' .. password .. '@host'."""
+        """Removes a password that `..` joins, as in 'ann:' .. password .. '@host'."""
         token = self._chain[-1]
         match = _HOST_FOLLOWS.match(token.text)
         if match is None or len(self._chain) == 1:
@@ -239,5 +243,5 @@ class _Reader:
 
 
 def _value(pieces: list[bytes]) -> bytes:
-    """What literals are, joined; empty where that is too long for a name."""
+    """The joined value of literals; empty if it is too long for a name."""
     return b'' if sum(map(len, pieces)) > NAME_LENGTH else b''.join(unescaped(piece)[0] for piece in pieces)

@@ -1,4 +1,4 @@
-"""Whether a literal stands in the position of a secret, as the names and operators in front of it tell. Pure."""
+"""Decides from names and operators whether a literal is in the position of a secret. Pure."""
 from __future__ import annotations
 
 import re
@@ -8,25 +8,33 @@ from boxsession.base.secret_words import NAME_LENGTH, TAKES_SECRET, Span, is_sen
 
 __all__ = ['Position']
 
-# These stand inside of expressions.
+# Keywords that do not end an expression.
 _INNER = {b'and', b'or', b'not', b'nil', b'true', b'false', b'function', b'end'}
 _OPENING, _CLOSING = (b'(', b'[', b'{'), (b')', b']', b'}')
-# Behind these an expression may be over.
+# Tokens after which an expression may be complete.
 _OPERANDS = {NAME, STRING, NUMBER}
 _ENDS = {*_CLOSING, b'nil', b'true', b'false', b'end'}
 _EQUAL = (b'==', b'~=')
-# Whose function is taken as a value.
+# Functions that may be used as a value to reach them under another name.
 _TAKEN = {b'passwd'}
-# A literal that may choose it: a name, a part of one, or a pattern.
+# A literal that may select such a function: its name, a part of the name, or a pattern.
 _PASS = re.compile(rb'[\w.^$%*+-]*pass[\w.^$%*+-]*', re.IGNORECASE)
-# In calls of these a literal that reads like a secret's name is a user's or a role's.
+# In calls of these functions, a literal such as 'token' is the name of a user or role, not of a secret.
 _RIGHTS = {b'grant', b'revoke'}
-# A value without quotes, in text.
+# An unquoted value in text, after `=` or `:`.
 _BARE = re.compile(rb'[ \t]*(?:(?:bearer|basic)[ \t]+)?([^\s,;&"\'()\[\]{}\\<>=:][^\s,;&"\'()\[\]{}\\<>]*)', re.IGNORECASE)
 
 
 class _Bracket:
-    """An open bracket: behind which name, what was `pending` in front of it, and what it makes of what is inside."""
+    """An open bracket.
+
+    Attributes:
+        opener: the bracket.
+        function: the name in front of it; empty without one.
+        was_pending: Position._pending in front of it.
+        is_secret: the literals inside are secrets.
+        makes_key: the content computes a key.
+    """
 
     __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key')
 
@@ -39,17 +47,18 @@ class _Bracket:
 
 
 class Position:
-    """Goes along with the tokens of a text.
+    """Follows the tokens of a text, one after the other.
 
     Args:
-        is_text: it is no statement, but stands in a literal or a comment.
-        known: names whose value is a secret, though they do not say so; more of them are added.
-        calls: the same, of functions that take one.
-        all_literals, all_rights: whether all literals are secrets, and those of grant() and revoke(), too.
+        is_text: the text is not a statement, but the content of a literal or a comment.
+        known: names of variables that hold a secret, though the name does not show it. This object adds names.
+        calls: names of functions that take a secret, though the name does not show it. This object adds names.
+        all_literals: all literals are secrets, except those of grant() and revoke().
+        all_rights: with all_literals: those of grant() and revoke() are secrets, too.
 
     Attributes:
-        is_evasive: a password's function may be reached by another way than its name.
-        spans: secrets that are no literals.
+        is_evasive: the text may reach a function for passwords other than by its name.
+        spans: secrets that are not literals.
     """
 
     def __init__(self, text: bytes, tokens: list[Token], is_text: bool, known: set[bytes], calls: set[bytes],
@@ -65,18 +74,18 @@ class Position:
         self.spans: list[Span] = []
         self._is_schema = b'schema' in text
         self._stack: list[_Bracket] = []
-        self._making = self._inside = 0                     # how many of these make a key, are secret inside
-        self._target: tuple[bytes, int] | None = None       # the name that an assignment gives a value, and how deep
-        self._has_value = False         # what is pending would be a secret itself; else it only takes one
-        self._armed = -1                # how deep the expression is whose literals are secrets
-        self._is_list = False           # it goes on behind a comma
-        self._pending = False           # a sensitive name was read: `=` or a call follows
-        self._takes_call = False        # ... a call would do
-        self._is_key = False            # a literal that is such a name was read
+        self._making = self._inside = 0                     # number of open brackets that compute a key; that hold secrets
+        self._target: tuple[bytes, int] | None = None       # the name that is assigned to, and the depth of brackets there
+        self._has_value = False         # the pending name holds a secret; otherwise it is a function that takes one
+        self._armed = -1                # depth of brackets of the expression whose literals are secrets
+        self._is_list = False           # that expression continues after a comma
+        self._pending = False           # a sensitive name was read: `=` or a call may follow
+        self._takes_call = False        # a call of the pending name makes its arguments secrets
+        self._is_key = False            # a literal with a sensitive name was read: it may be a key
 
     @property
     def is_secret(self) -> bool:
-        """Whether any value here is one."""
+        """Whether any value at this place is a secret."""
         return self._inside > 0 or self._armed >= 0
 
     def _is_in(self, opener: bytes) -> bool:
@@ -92,9 +101,9 @@ class Position:
     # Names
 
     def name(self, token: Token, previous: Token | None, index: int) -> bool:
-        """Takes a name; gives whether it says that there is a secret."""
+        """Takes a name; returns whether it is sensitive."""
         text = token.text
-        if previous is not None and _ends_operand(previous):         # a statement begins
+        if previous is not None and _ends_operand(previous):         # a new statement begins
             self._target = None
             self._end_expression()
         if self.is_secret:
@@ -115,7 +124,7 @@ class Position:
         return True
 
     def _note_target(self) -> None:
-        """f = box.schema.user.passwd: f takes a secret, too."""
+        """Notes that `f` takes a secret after `f = box.schema.user.passwd`."""
         if self._target is not None and self._target[1] == len(self._stack):
             self._calls.add(self._target[0])
 
@@ -138,12 +147,12 @@ class Position:
     # Literals
 
     def hides(self, previous: Token | None) -> bool:
-        """Whether the string that comes now is a secret."""
+        """Whether the next string is a secret; `previous` is the token in front of it."""
         is_argument = self._takes_call and self._pending and previous is not None and previous.kind == NAME
         return self.is_secret or is_argument or self._all and (self._all_rights or not self._in_rights())
 
     def string(self, value: bytes, index: int) -> None:
-        """Takes a string, joined to what is in front of it."""
+        """Takes a string; `value` is joined to the literals in front of it."""
         self._is_key = not self.is_secret and not self._in_rights() and b' ' not in value and is_sensitive(value)
         if self._is_key and (self._making or self._is_schema and _PASS.fullmatch(value)
                              and not (index and _is_plain_key(self._tokens, index - 1))):
@@ -237,12 +246,12 @@ class Position:
 
 
 def _ends_operand(token: Token) -> bool:
-    """Whether an expression may be over behind a token."""
+    """Whether an expression may be complete after a token."""
     return token.kind in _OPERANDS or token.text in _ENDS
 
 
 def _is_value(tokens: list[Token], index: int, is_argument: bool) -> bool:
-    """Whether the name at `index` is neither called nor set, nor handed to a function that is to call it."""
+    """Whether the name at `index` is used as a value: not called, not set, not passed to a function that calls it."""
     if index + 1 == len(tokens):
         return False
     after = tokens[index + 1]
@@ -250,13 +259,13 @@ def _is_value(tokens: list[Token], index: int, is_argument: bool) -> bool:
 
 
 def _is_plain_key(tokens: list[Token], index: int) -> bool:
-    """Whether a bracket at `index` holds one literal, and nothing else."""
+    """Whether the bracket at `index` contains one literal and nothing else."""
     inside = tokens[index:index + 3]
     return len(inside) == 3 and inside[0].text == b'[' and inside[1].kind in (STRING, NUMBER) and inside[2].text == b']'
 
 
 def _function(tokens: list[Token], index: int) -> tuple[bytes | None, list[bytes]]:
-    """The name of a function, None where it has none, and its parameters."""
+    """The name of the function that begins at `index`, or None, and the names of its parameters."""
     name, at, parameters = None, index + 1, []
     while at < len(tokens) and (tokens[at].kind == NAME or tokens[at].text in (b'.', b':')):
         name = tokens[at].text if tokens[at].kind == NAME else name

@@ -1,8 +1,8 @@
-"""Sessions: who is connected, and whose code runs now.
+"""The identity of a session, and the current session.
 
-A session begins with a connection and ends with it. Ids count up from 1 and are never used twice in a process; 0 stands
-for "no session". The current session is greenlet-local: it is right in a statement, in a trigger and in any Python
-function that they call, however the greenlets switch.
+A session begins and ends with its connection. Ids count from 1 and are not reused within a process; 0 means no session.
+The current session is greenlet-local. So it is right in a statement, in a trigger and in any Python function that they
+call, even after switches of greenlets.
 """
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gevent.local import local
 
 __all__ = ['TYPES', 'Session', 'current_session', 'enter_session']
 
-# What sessions speak.
+# Types of sessions: the protocols that they speak.
 TYPES = ('console', 'binary')
 
 _current = local()
@@ -21,26 +21,26 @@ _current = local()
 
 @dataclass(eq=False, slots=True)
 class Session:
-    """One client's identity, from its accept to its end. Plain data: safe to keep after the session has ended."""
+    """One client's identity, from accept to the end. Plain data: may be kept after the session has ended."""
 
-    id: int                         # unique in this process, counted from 1
-    peer: str                       # 'host:port' of the client, or 'unix/:(socket)'
-    fd: int                         # the socket's file descriptor while the session lives
-    user: str                       # who its statements run as
-    uid: int                        # that user's id: names may be given anew, ids are not
-    dialect: str                    # 'classic' or 'tarantool', the listener's choice
+    id: int                         # unique in this process, from 1 on
+    peer: str                       # address of the client: 'host:port' or 'unix/:(socket)'
+    fd: int                         # file descriptor of the socket; valid while the session lives
+    user: str                       # effective user: statements run with its rights
+    uid: int                        # id of that user: a name can be reused, an id cannot
+    dialect: str                    # 'classic' or 'tarantool', from the listener's settings
     type: str = 'console'           # one of TYPES
-    listener: str = ''              # the address that it came by
-    name: str = ''                  # what its user says it is for
-    login: str = ''                 # who logged in, whoever its statements run as since
+    listener: str = ''              # address of the listener that accepted the client
+    name: str = ''                  # label that the user has set by box.session.name()
+    login: str = ''                 # user who logged in; su() does not change it
     started: float = field(default_factory=time.time)       # seconds since the epoch
 
 
 def current_session() -> Session | None:
-    """The session whose statement or trigger runs in this greenlet; None where there is none."""
+    """The session whose statement or trigger runs in this greenlet, or None."""
     return getattr(_current, 'session', None)
 
 
 def enter_session(session: Session) -> None:
-    """Makes `session` the current one of this greenlet, for the rest of its life."""
+    """Makes `session` the current session of this greenlet until the greenlet ends."""
     _current.session = session

@@ -1,4 +1,4 @@
-"""What is done to sockets at either end of a connection."""
+"""Operations on sockets that the server and the client share."""
 from __future__ import annotations
 
 import socket
@@ -11,7 +11,7 @@ _LINGER_RESET = struct.pack('ii', 1, 0)
 
 
 def reset(sock: Any) -> None:
-    """Ends a connection with a reset: what runs at the other end is to know that nobody waits."""
+    """Closes a connection with a reset, so that the other end stops work whose result nobody reads."""
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
     except OSError:

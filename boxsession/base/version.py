@@ -1,2 +1,2 @@
-"""The version, in one place: setup.cfg and the greeting read it here."""
+"""The version. setup.cfg and the greeting read it from here."""
 __version__ = '0.1.0'
