@@ -338,7 +338,7 @@ class TestOutputBytes:
         reply = client.reply(statement)
         values = yaml.load(reply, yaml.CSafeLoader)
         assert len(reply) < 10000 + (1 << 14) + 500         # the emitter keeps 16 KiB to itself
-        assert {'error': 'the output is cut: it is over 10000 bytes (limits.output_bytes)'} == values[-1]
+        assert {'error': 'the output is truncated: it is longer than 10000 bytes (limits.output_bytes)'} == values[-1]
         assert 1 == hits(client, 'output_bytes')
         assert [2] == client.values('1 + 1')
 
@@ -349,7 +349,7 @@ class TestOutputBytes:
 
     def test_a_push(self, client):
         client.send('box.session.push(("é"):rep(1e5)) return 1\n')
-        assert b'the output is cut' in client.document()
+        assert b'the output is truncated' in client.document()
         assert b'- 1\n' in client.document()
 
     def test_lua_output(self, client):

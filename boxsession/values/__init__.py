@@ -1,1 +1,1 @@
-"""Values that leave Lua, and what they become for clients."""
+"""Values between Lua, Python and clients: packed strings, and their forms as YAML, Lua text and msgpack."""

@@ -1,6 +1,6 @@
-"""What leaves Lua, as the bytes that go to the client.
+"""Turns what leaves Lua into the bytes for the client. Pure: bytes in, bytes out.
 
-Final text passes; a tagged string (its first byte says which kind) goes through a formatter. Pure: bytes in, bytes out.
+Final text passes unchanged. A tagged string goes through the formatter that its first byte names.
 """
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from boxsession.values.packed import Tagged, tokens
 
 __all__ = ['push_pieces', 'reply_document', 'reply_pieces']
 
-# The first bytes of tagged strings, as boxsession/lua/wire/format.lua has them.
+# First bytes of tagged strings; boxsession/lua/wire/format.lua has the same numbers.
 _YAML_LIST, _YAML_ONE, _LUA_LINE, _LUA_BLOCK, _LUA_LINE_ONE, _LUA_BLOCK_ONE = range(1, 7)
 
-# A document's pieces are joined to some of about so many bytes.
+# The pieces of a document are joined into pieces of about this many bytes.
 _PIECE = 1 << 16
-# A push is told from a reply by its tag (Tarantool 1.10 and later).
+# The tag distinguishes a push from a reply (Tarantool 1.10 and later).
 _PUSH_TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 _PUSH_COMMENT = b'-- Push\n'
 
 
 def reply_document(data: Tagged, limits: Limits = UNLIMITED) -> bytes:
-    """reply_pieces() in one."""
+    """reply_pieces() as one bytes object."""
     return b''.join(reply_pieces(data, limits))
 
 
 def reply_pieces(data: Tagged, limits: Limits = UNLIMITED) -> list[bytes]:
-    """The document of a reply, in pieces: one where it is short.
+    """The document of a reply, in pieces; a short one is one piece.
 
-    Raises only what a pause raises: what cannot be formatted becomes an error document.
+    If the values cannot be formatted, the result is an error document. The only exceptions raised are those of
+    `limits.pause`.
     """
     kind = data[0] if isinstance(data, bytes) else data[0][0]
     if kind > _LUA_BLOCK_ONE:
-        assert isinstance(data, bytes)          # only a tagged string may be in several
+        assert isinstance(data, bytes)          # only a tagged string can be in several pieces
         return [data]
     try:
         return _format(kind, data, limits)
-    except Exception as error:                  # a formatter's defect is the statement's error, not the session's end
+    except Exception as error:                  # a formatter's bug must not end the session
         text = str(error) if str(error) == limits.message else \
             f'console: an exception occurred when formatting the output: {type(error).__name__}: {error}'
         tagged = text.encode(errors='replace')
@@ -48,7 +49,7 @@ def reply_pieces(data: Tagged, limits: Limits = UNLIMITED) -> list[bytes]:
 
 
 def push_pieces(data: bytes, limits: Limits = UNLIMITED) -> list[bytes]:
-    """The document of a push, with what marks it as one, in pieces."""
+    """The document of a push, with the mark of a push, in pieces."""
     pieces = reply_pieces(data, limits)
     mark = _PUSH_COMMENT if data[0] in (_LUA_LINE_ONE, _LUA_BLOCK_ONE) else _PUSH_TAG
     return [mark + pieces[0]] if len(pieces) == 1 else [mark, *pieces]
@@ -63,7 +64,7 @@ def _format(kind: int, data: Tagged, limits: Limits) -> list[bytes]:
 
 
 def _batches(pieces: list[bytes], limits: Limits) -> Iterator[bytes]:
-    """The same in fewer, longer pieces."""
+    """Joins pieces into fewer, longer ones."""
     batch: list[bytes] = []
     size = 0
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""How long a document may be, and who else wants to run while one is written."""
+"""What formatters need while they write: the maximum length of a document, and a pause for other greenlets."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,11 +7,14 @@ __all__ = ['UNLIMITED', 'Limits']
 
 
 class Limits:
-    """What the formatters ask while they write.
+    """The limits of a formatter.
 
     Args:
-        max_bytes: called for the longest document, in bytes; 0 for no limit.
-        pause: called now and then; may let others run.
+        max_bytes: called for the maximum length of a document in bytes; 0 for no limit.
+        pause: called now and then, so that other greenlets can run; it may raise.
+
+    Attributes:
+        cuts: number of documents that were truncated.
     """
 
     __slots__ = ('_max_bytes', 'pause', 'cuts')
@@ -19,7 +22,7 @@ class Limits:
     def __init__(self, max_bytes: Callable[[], int], pause: Callable[[], None]):
         self._max_bytes = max_bytes
         self.pause = pause
-        self.cuts = 0               # how many documents were cut
+        self.cuts = 0
 
     def is_over(self, size: int) -> bool:
         """Whether a document of `size` bytes is too long."""
@@ -27,13 +30,13 @@ class Limits:
         return limit != 0 and size > limit
 
     def cut(self) -> None:
-        """A document has been cut."""
+        """Counts a truncated document."""
         self.cuts += 1
 
     @property
     def message(self) -> str:
-        """What a document that was cut says in place of the rest."""
-        return f'the output is cut: it is over {self._max_bytes()} bytes (limits.output_bytes)'
+        """The error text that stands in a truncated document instead of the rest."""
+        return f'the output is truncated: it is longer than {self._max_bytes()} bytes (limits.output_bytes)'
 
 
 UNLIMITED = Limits(lambda: 0, lambda: None)

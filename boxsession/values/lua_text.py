@@ -1,7 +1,7 @@
-r"""Values as Lua text: `\set output lua,line` and `lua,block`, as Tarantool 2.6 writes them, its quirks included.
+r"""Writes values as Lua text (`\set output lua,line` and `lua,block`), as Tarantool 2.6 does, including its quirks.
 
-A table that is met again is `{nil}`; backslashes are not doubled; a whole-number key that equals the number of entries
-before it is left out; the reply ends with `;`, or what else was chosen, and without a line feed.
+A repeated table is `{nil}`. Backslashes are not doubled. An integer key that equals the number of entries before it is left
+out. The reply ends with `;` or the text that the user has chosen, without a line feed.
 """
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _KEYWORDS = frozenset(b'''and break do else elseif end false for function if in 
                           true until while'''.split())
 _NAME = re.compile(rb'\w*', re.ASCII)
 _UNESCAPED = bytes(code for code in range(32, 127) if code not in b'"\'')
-# By byte: what stands for it.
+# By byte: its form in a quoted string.
 _WRITTEN = [bytes([code]) if code in _UNESCAPED else b'\\x%02x' % code for code in range(256)]
 for _char, _escape in zip(b'\0\a\b\t\n\v\f\r"\'', b'0abtnvfr"\'', strict=True):
     _WRITTEN[_char] = b'\\%c' % _escape
-_STEP = 256         # tokens between two pauses
+_STEP = 256         # number of tokens between two pauses
 _WHOLE_TRIPLES = 3 << 12
-# No name is longer, and needs no look whether it is one.
+# Longer strings are never written as names.
 _NAME_MAX = 1 << 12
 _WORDS = {'N': b'nil', 'Z': b'box.NULL', 't': b'true', 'f': b'false'}
 
@@ -34,7 +34,7 @@ def _escaped(piece: bytes) -> bytes:
 
 
 def _text(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
-    """A string's characters as they stand between the quotes, in pieces; base64 where it is not text."""
+    """The content of a quoted string, in pieces; base64 if the string is not text."""
     if is_printable(data, pause):
         for piece in pieces(data, pause):
             yield _escaped(piece)
@@ -45,14 +45,14 @@ def _text(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
 
 
 class _Writer:
-    """Writes tokens. `out` grows; nothing else is kept."""
+    """Writes tokens to the list `out`."""
 
     def __init__(self, tokens: Iterator[Token], block: bool, limits: Limits):
         self.tokens = _paused(tokens, limits)
         self.limits = limits
         self.block = block
         self.out: list[bytes] = []
-        self._size = 0              # of the strings
+        self._size = 0              # bytes of the strings that are not short
 
     def value(self, token: Token, depth: int) -> None:
         mark, data = token
@@ -86,7 +86,7 @@ class _Writer:
             _check(self._size, self.limits)
 
     def _open(self, depth: int, is_first: bool) -> None:
-        """Goes to where an item of a table at `depth` stands."""
+        """Writes what precedes an item of a table at `depth`."""
         self.out.append(b'{' if is_first else b',' if self.block else b', ')
         if self.block:
             self.out.append(b'\n' + b'  ' * (depth + 1))
@@ -114,7 +114,7 @@ class _Writer:
                 break
             self._open(depth, is_first=position == 0)
             if token[0] in 'LlMm&*':
-                # A table as a key stands as an item of its own, in front of its value.
+                # A table that is a key is written as an item, before its value.
                 self.value(token, depth + 1)
                 self._open(depth, is_first=False)
             else:
@@ -146,7 +146,7 @@ class _Writer:
 
 
 def _check(size: int, limits: Limits) -> None:
-    if limits.is_over(size // 2):               # block style and escapes may double what was counted
+    if limits.is_over(size // 2):               # block style and escapes may double the size
         limits.cut()
         raise ValueError(limits.message)
 
@@ -159,19 +159,24 @@ def _paused(tokens: Iterator[Token], limits: Limits) -> Iterator[Token]:
 
 
 def values(tokens: Iterator[Token], *, block: bool) -> bytes:
-    """values_pieces() in one."""
+    """values_pieces() as one bytes object."""
     return b''.join(values_pieces(tokens, block=block))
 
 
 def values_pieces(tokens: Iterator[Token], *, block: bool, limits: Limits = UNLIMITED) -> list[bytes]:
-    """The values, separated by commas, in pieces. The first token is no value: its text ends the document.
+    """Writes values, separated by commas, in pieces.
+
+    Args:
+        tokens: a string token with the end of the document, then the values.
+        block: one item per line; otherwise all on one line.
+        limits: limits.message replaces the rest of truncated values.
 
     Raises:
-        ValueError: they are too long.
+        ValueError: the result is too long.
     """
     mark, end = next(tokens, ('', b''))
     if mark != 's':
-        raise ValueError('Lua output needs to know what ends it')
+        raise ValueError('Lua output needs a string token with its end first')
     writer = _Writer(tokens, block, limits)
     is_first = True
     for token in writer.tokens:

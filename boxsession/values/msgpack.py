@@ -1,7 +1,6 @@
-"""Reads msgpack without making Python objects of it: values go straight to packed strings (values/packed.py), or to text.
+"""Reads msgpack into packed strings (values/packed.py) or text, without Python objects. Pure.
 
-So any key of a map is fine, no key collides with another one, and the memory that is needed is a small multiple of the
-length. Pure.
+So a map can have keys of any type, keys do not collide, and the memory used is a small multiple of the length.
 """
 from __future__ import annotations
 
@@ -13,12 +12,12 @@ from boxsession.values.packed import text
 
 __all__ = ['BadValue', 'Reader', 'first_string', 'source_of']
 
-# A frame with more values, or deeper ones, is refused.
+# Limits of a frame: number of values and depth.
 _VALUES_MAX, _DEEPEST = 2_000_000, 400
 
 # Kinds of values.
 NIL, FALSE, TRUE, INTEGER, FLOAT, TEXT, EXTENSION, LIST, MAP = range(9)
-# What a first byte from 0xc0 on means. Of a number: its kind and format.
+# Meaning of a first byte from 0xc0 on. For numbers: kind and format.
 _NUMBERS = {
     0xca: (FLOAT, struct.Struct('>f')), 0xcb: (FLOAT, struct.Struct('>d')),
     0xcc: (INTEGER, struct.Struct('>B')), 0xcd: (INTEGER, struct.Struct('>H')),
@@ -26,7 +25,7 @@ _NUMBERS = {
     0xd0: (INTEGER, struct.Struct('>b')), 0xd1: (INTEGER, struct.Struct('>h')),
     0xd2: (INTEGER, struct.Struct('>i')), 0xd3: (INTEGER, struct.Struct('>q')),
 }
-# Of all others: kind, how many bytes of length follow, and the length where none do.
+# For all others: kind, number of bytes of the length, and the length if there are none.
 _KINDS = {
     0xc0: (NIL, 0, 0), 0xc2: (FALSE, 0, 0), 0xc3: (TRUE, 0, 0),
     0xc4: (TEXT, 1, 0), 0xc5: (TEXT, 2, 0), 0xc6: (TEXT, 4, 0),
@@ -39,14 +38,14 @@ _KINDS = {
 
 
 class BadValue(ValueError):
-    """What came is no msgpack, or over the limits."""
+    """The data is not valid msgpack, or exceeds the limits."""
 
 
 class Reader:
-    """Reads msgpack, a value at a time.
+    """Reads msgpack, one value at a time.
 
     Raises:
-        BadValue: by all methods, where it is not valid, or over the limits.
+        BadValue: all methods raise it if the data is not valid or exceeds the limits.
     """
 
     def __init__(self, data: bytes):
@@ -62,11 +61,11 @@ class Reader:
         start = self._at
         self._at += count
         if self._at > len(self._data):
-            raise BadValue('a value is cut off')
+            raise BadValue('a value is incomplete')
         return self._data[start:self._at]
 
     def head(self) -> tuple[int, Any]:
-        """The next value's kind, and its content: a number, a text, how many values a collection has."""
+        """The kind of the next value and its content: a number, a text, or the number of items of a list or map."""
         self._left -= 1
         if self._left < 0:
             raise BadValue(f'it holds more than {_VALUES_MAX} values')
@@ -85,7 +84,7 @@ class Reader:
             kind, number = _NUMBERS[first]
             return kind, number.unpack(self._take(number.size))[0]
         if first not in _KINDS:
-            raise BadValue('a value of no known kind')
+            raise BadValue('a value is of an unknown kind')
         kind, width, length = _KINDS[first]
         if width:
             length = int.from_bytes(self._take(width), 'big')
@@ -98,8 +97,8 @@ class Reader:
     def value(self) -> bytes:
         """The next value, packed."""
         out = bytearray()
-        counts: list[int] = []          # of each collection that is open: how many values are to come
-        ends: list[bytes] = []          # and what ends it
+        counts: list[int] = []          # for each open collection: number of values still to come
+        ends: list[bytes] = []          # and the mark that ends it
         while True:
             kind, content = self.head()
             if kind in (LIST, MAP):
@@ -126,17 +125,24 @@ class Reader:
                 return bytes(out)
 
     def values(self) -> list[bytes]:
-        """The values of the list that comes next, packed."""
+        """The items of the next value, which must be a list, packed."""
         kind, count = self.head()
         if kind != LIST:
-            raise BadValue('it holds no list of values')
+            raise BadValue('it has no list of values')
         return [self.value() for _ in range(count)]
 
     def fields(self, wanted: dict[int, Callable[[Reader], Any]]) -> dict[int | None, Any]:
-        """The map that comes next: of the keys in `wanted`, what their methods read. All others are passed over."""
+        """Reads the next value, which must be a map with integer keys.
+
+        Args:
+            wanted: the function that reads the value, by key. Other keys are skipped.
+
+        Returns:
+            The values by key; None is the key of a skipped value.
+        """
         kind, count = self.head()
         if kind != MAP:
-            raise BadValue('there is no map')
+            raise BadValue('it has no map')
         methods = {text(b'n', b'%d' % key): (key, method) for key, method in wanted.items()}
         found: dict[int | None, Any] = {}
         for _ in range(count):
@@ -145,10 +151,10 @@ class Reader:
         return found
 
 
-# Requests' arguments, for people ---------------------------------------------------------------------------------------
+# Arguments of requests, for logs ---------------------------------------------------------------------------------------
 
 def first_string(arguments: bytes) -> bytes | None:
-    """The first of a list's values, given in msgpack, where it is a string."""
+    """The first item of a list in msgpack if it is a string; otherwise None."""
     try:
         reader = Reader(arguments)
         _, count = reader.head()
@@ -159,9 +165,9 @@ def first_string(arguments: bytes) -> bytes | None:
 
 
 def source_of(arguments: bytes, most: int) -> bytes:
-    """A list's values, given in msgpack, as Lua would write them: all of them, or little more than `most` bytes."""
+    """The items of a list in msgpack as Lua text, truncated to little more than `most` bytes."""
     reader, out = Reader(arguments), bytearray()
-    open_ = []          # of each collection: how many values are to come, and whether it is a map
+    open_ = []          # for each open collection: number of values still to come, and whether it is a map
     try:
         open_.append([reader.head()[1], False])
         while open_ and len(out) < most:

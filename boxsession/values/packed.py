@@ -1,22 +1,21 @@
-"""The packed string: how values travel between Lua, Python and the formatters, as one piece of bytes.
+"""The packed string: a serialised value that passes between Lua, Python and the formatters.
 
-It is written and read here for Python, and by boxsession/lua/wire/packed.lua for Lua. This is its grammar:
+This module is the writer and reader for Python, boxsession/lua/wire/packed.lua the one for Lua. The grammar:
 
     N nil    Z box.NULL    t true    f false
-    n<length>:<digits>      a number, already as text
-    s<length>:<bytes>       a string        q<length>:<bytes>   one that looks like a number
-    L values... ]           a list          l values... ]       one to be written in flow style
-    M (key value)... }      a map           m (key value)... }  one to be written in flow style
-    &<length>:<name>        names the list or map that follows
-    *<length>:<name>        the list or map of that name again
-    I<length>:<digits>      a whole number that Lua has no room for     E<length>:<code><bytes>  an extension value
+    n<length>:<digits>      a number, as text
+    s<length>:<bytes>       a string        q<length>:<bytes>   a string that looks like a number
+    L values... ]           a list          l values... ]       a list to write in flow style
+    M (key value)... }      a map           m (key value)... }  a map to write in flow style
+    &<length>:<name>        an anchor: names the value that follows
+    *<length>:<name>        an alias: the value of that name again
+    X                       the output was truncated here, after a value
 
-    X                       the output was cut here, after a value
+Only values for a formatter contain q and X. The readers below also accept I<length>:<digits> (an integer that Lua cannot
+hold) and E<length>:<code><bytes> (an extension value); nothing writes them.
 
-Only what a formatter is to show has q and X; only what came in msgpack to a client has I and E.
-
-A tagged string is a packed one behind a byte that says what a formatter is to make of it (values/documents.py). In Lua
-output, a string in front of all values is what ends the document.
+A tagged string is a packed string after a byte that names the formatter (values/documents.py). For Lua output, a string in
+front of all values is the end of the document.
 """
 from __future__ import annotations
 
@@ -27,14 +26,14 @@ from typing import Any
 __all__ = ['Tagged', 'Token', 'is_printable', 'is_printable_piece', 'pack', 'pieces', 'text', 'tokens', 'tree', 'unpack']
 
 Token = tuple[str, bytes]
-# In several strings where a text is long: it is then one of them.
+# In several strings if a text is long: the text is then a string of its own.
 Tagged = bytes | tuple[bytes, ...]
 
 _WITH_TEXT = frozenset(b'nsq&*IE')
-# Above this a Lua number no longer holds every whole number.
+# A Lua number holds every integer up to this.
 _EXACT_MAX = 2 ** 53
 _DEEPEST = 100
-# Tokens between two pauses; what has fewer bytes is unpacked without any.
+# Number of tokens between two pauses. Strings of up to _SHORT bytes are unpacked without a pause.
 _STEP = 256
 _SHORT = 1 << 12
 _GONE = object()
@@ -42,7 +41,7 @@ _WORDS = {'N': None, 'Z': None, 't': True, 'f': False}
 
 
 def tokens(data: Tagged, start: int = 0) -> Iterator[Token]:
-    """The tokens of a tagged string from `start` on: (mark, text), the text b'' for marks that have none."""
+    """The tokens of a packed or tagged string from `start` on: (mark, text). The text is b'' if the mark has none."""
     rest = iter((data,) if isinstance(data, bytes) else data)
     for piece in rest:
         at, end = start, len(piece)
@@ -60,7 +59,7 @@ def tokens(data: Tagged, start: int = 0) -> Iterator[Token]:
 
 
 def text(mark: bytes, data: bytes) -> bytes:
-    """One token that has a text."""
+    """A token with a text."""
     return b'%s%d:%s' % (mark, len(data), data)
 
 
@@ -71,14 +70,18 @@ def _go_on() -> None:
 
 
 def pack(value: Any, pause: Callable[[], None] = _go_on) -> bytes:
-    """A Python value for Lua. Bytes and str become strings, lists and tuples lists, mappings maps.
+    """Packs a Python value for Lua. Bytes and str become strings; lists, tuples and sets lists; mappings maps.
 
-    Others may change the value whenever `pause` lets them in: what is packed of each collection is what it held when its
-    turn came, without the keys that a mapping has lost since.
+    Other greenlets may change the value during a pause. Each collection is packed with the items that it has when its
+    packing begins, without the keys that a mapping loses later.
+
+    Args:
+        pause: called now and then, so that other greenlets can run.
 
     Raises:
-        TypeError: it is none of these and has no `__serialize__`.
-        ValueError: it is nested too deep, or an integer that a Lua number cannot hold exactly.
+        TypeError: a value is of another type and has no `__serialize__`.
+        ValueError: the value is nested too deeply, has a key that Lua does not allow, or has an integer that a Lua number
+            cannot hold exactly.
     """
     out: list[bytes] = []
     done: list[bytes] = []
@@ -101,7 +104,7 @@ def _pack(out: list[bytes], value: Any, depth: int, done: list[bytes], pause: Ca
     elif value is True or value is False:
         out.append(b't' if value else b'f')
     elif isinstance(value, int):
-        value = int.__int__(value)              # subclasses may say otherwise
+        value = int.__int__(value)              # a subclass may override its conversions
         if not -_EXACT_MAX <= value <= _EXACT_MAX:
             raise ValueError(f'integer {value} does not fit a Lua number exactly: return it as a string')
         out.append(text(b'n', b'%d' % value))
@@ -134,10 +137,14 @@ def _pack(out: list[bytes], value: Any, depth: int, done: list[bytes], pause: Ca
 
 
 def unpack(packed: bytes, start: int = 0, pause: Callable[[], None] = _go_on) -> Any:
-    """A value that Lua packed. Strings come as str where they are UTF-8 and as bytes where not, whole numbers as int.
+    """Unpacks a value from Lua. A string becomes str if it is UTF-8, otherwise bytes. Whole numbers become int.
+
+    Args:
+        start: the offset at which the value begins.
+        pause: called now and then, so that other greenlets can run.
 
     Raises:
-        ValueError: a table is a key of another one.
+        ValueError: a table is the key of another table.
     """
     stream = tokens(packed, start)
     if len(packed) > _SHORT:
@@ -171,14 +178,14 @@ def _key(key: Any) -> Any:
 
 
 def tree(stream: Iterator[Token], scalar: Callable[[str, bytes], Any], key: Callable[[Any], Any]) -> Any:
-    """The next value of a stream of tokens: lists, dicts, and what `scalar` makes of all else.
+    """Reads the next value of a stream of tokens into lists, dicts and scalars.
 
     Args:
-        scalar: called with the mark and the text of a token.
-        key: called with each key of a map, gives what it is in the dict.
+        scalar: called with the mark and the text of any other token; returns its value.
+        key: called with each key of a map; returns the key for the dict.
 
     Raises:
-        RecursionError: it is nested too deep for Python.
+        RecursionError: the value is nested too deeply for Python.
     """
     return _tree(next(stream), stream, scalar, key, {})
 
@@ -219,15 +226,15 @@ def _tree(token: Token, stream: Iterator[Token], scalar: Callable[[str, bytes], 
 
 # Text -----------------------------------------------------------------------------------------------------------------
 
-# Valid UTF-8 that is not shown as text: U+0080 to U+009F, the byte order mark, the last two code points of each plane.
+# Valid UTF-8 that does not count as text: U+0080 to U+009F, the byte order mark, the last two code points of each plane.
 _HIDDEN = re.compile(rb'[\xc2\xef\xf0-\xf4](?:(?<=\xc2)[\x80-\x9f]|(?<=\xef)(?:\xbb\xbf|\xbf[\xbe\xbf])'
                      rb'|(?<=[\xf0-\xf4])[\x8f\x9f\xaf\xbf]\xbf[\xbe\xbf])')
-# What is looked at in one go, a few milliseconds at most.
+# Size of the pieces of a long string, in bytes. A piece takes a few milliseconds at most.
 _PIECE = 1 << 13
 
 
 def pieces(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
-    """A string in pieces that end where a character ends; `pause` is called before each, if there are several."""
+    """A string in pieces that end at the end of a character. If there are several, `pause` is called before each."""
     at, end = 0, len(data)
     if end <= _PIECE:
         yield data
@@ -243,7 +250,7 @@ def pieces(data: bytes, pause: Callable[[], None]) -> Iterator[bytes]:
 
 
 def is_printable_piece(data: bytes) -> bool:
-    """is_printable() for a string that is short."""
+    """is_printable() for a short string."""
     if data.isascii():
         return True
     try:
@@ -254,10 +261,10 @@ def is_printable_piece(data: bytes) -> bool:
 
 
 def is_printable(data: bytes, pause: Callable[[], None] = lambda: None) -> bool:
-    """Whether a string is shown as text: valid UTF-8 without what Tarantool 2.6 takes for unprintable.
+    """Whether a string is shown as text: valid UTF-8 without characters that Tarantool 2.6 treats as unprintable.
 
-    Those are the C1 controls (U+0080 to U+009F), the byte order mark and the last two code points of each plane; ASCII
-    control characters are text, they have escapes.
+    These are the C1 controls (U+0080 to U+009F), the byte order mark and the last two code points of each plane. ASCII
+    control characters count as text, since they have escapes.
     """
     if len(data) <= _PIECE:
         return is_printable_piece(data)

@@ -1,7 +1,7 @@
-"""YAML text to values for Lua, packed (values/packed.py has the grammar): what yaml.decode() reads.
+"""Reads YAML text into packed values (values/packed.py), for yaml.decode() and for clients.
 
-Scalars are what Tarantool 2.6 takes them for: plain `null`, `~` and nothing are nil, plain `true`, `false`, `yes`, `no`
-booleans, what strtod() reads is a number, all else, and what is quoted, a string.
+Scalars have the types that Tarantool 2.6 gives them. Plain `null`, `~` and an empty scalar are nil. Plain `true`, `false`,
+`yes` and `no` are booleans. A plain scalar that strtod() reads is a number. All others, and quoted ones, are strings.
 """
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from boxsession.values.packed import text
 __all__ = ['VALUES_MAX', 'Unshowable', 'packed_value', 'read_documents']
 
 _WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
-# No two parts of these can match the same digits: the time would grow with the square of their number.
+# No digits can be matched by two parts of a pattern: backtracking would take time that is quadratic in their number.
 _DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
 _BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
-_STEP = 256         # events between two pauses
+_STEP = 256         # number of events between two pauses
 _DEEPEST = 1000
-# So many values of one document are looked at. A value has two events at most.
+# Maximum number of values of a document that packed_value() reads. A value has at most two events.
 VALUES_MAX = 2_000_000
 _PAUSES_MAX = 2 * VALUES_MAX // _STEP
-# libyaml compares each tag with all of them.
+# libyaml compares each tag with all %TAG lines.
 _TAG_LINES_MAX = 100
 _BRACKETS = re.compile(rb'[\[\]{}]')
 _STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
 
 
 class Unshowable(Exception):
-    """A document cannot be shown in this format. The text says why."""
+    """A document cannot be shown in this format. The message says why."""
 
 
 def _number(plain: str) -> str | None:
-    """The digits that Lua's tonumber() reads, for a plain scalar that is a number."""
+    """Text that Lua's tonumber() reads, if a plain scalar is a number; otherwise None."""
     plain = plain.strip(' \t\n\r\v\f')
     if _DECIMAL.fullmatch(plain) or _NAMED.fullmatch(plain):
         return plain
@@ -91,7 +91,7 @@ def _packed(parsed: Iterable[events.Event], empty: bytes) -> bytes:
 
 
 def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
-    """Whether a text is nested so deep that libyaml's time for it grows with the square of the depth."""
+    """Whether a text is nested so deeply that libyaml would need time quadratic in the depth."""
     if data.count(b'[') + data.count(b'{') > _DEEPEST:
         depth = 0
         for number, match in enumerate(_BRACKETS.finditer(data)):
@@ -116,10 +116,14 @@ def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
 
 
 def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:
-    """The values of all documents: a packed list behind '=', or a packed message behind '!'. Raises only what `pause`,
-    which is called now and then, raises.
+    """Reads all documents of a YAML text.
 
-    `empty` is what nothing stands for: nil in YAML, but an empty string (b's0:') where Tarantool's serializer wrote it.
+    Args:
+        pause: called now and then, so that other greenlets can run. Only its exceptions are raised.
+        empty: the packed value of an empty scalar: nil in YAML, but b's0:' if Tarantool's serializer has written the text.
+
+    Returns:
+        '=' and a packed list of the values, or '!' and a packed error message.
     """
     if _is_too_deep(data, pause):
         return b'!' + text(b's', b'Too high nest level')
@@ -152,10 +156,10 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty:
 
 
 def packed_value(document: bytes) -> bytes:
-    """The one value of a document, in the grammar of `boxsession.values.packed`.
+    """The value of a document, packed.
 
     Raises:
-        Unshowable: it cannot be read, or is too large.
+        Unshowable: the document cannot be read, has no value, or is too large.
     """
     pauses = 0
 
@@ -167,7 +171,7 @@ def packed_value(document: bytes) -> bytes:
 
     packed = read_documents(document, pause, empty=b's0:')
     if packed == b'=L]':
-        raise Unshowable('the reply holds nothing')
+        raise Unshowable('the reply has no document')
     if packed[:1] != b'=':
         raise Unshowable(f'the reply cannot be read: {packed.partition(b":")[2].decode(errors="replace").strip()}')
     return packed[2:-1]

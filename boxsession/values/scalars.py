@@ -1,11 +1,11 @@
-"""Long strings as YAML scalars, in pieces, with the bytes that libyaml's emitter writes for them.
+"""Writes long strings as YAML scalars, in pieces, with the same bytes as libyaml's emitter.
 
-The emitter writes a scalar in one call of C, during which nobody else runs. A long string is therefore given to it as a
-short placeholder in the style that the string needs; what the emitter then writes tells the column and the indent, and
-the string takes the place of the placeholder. Only where the emitter writes in flow style (`[a, b]`) it may break lines
-behind a long string at other places.
+The emitter writes a scalar in one C call, which blocks the event loop. So a long string is given to the emitter as a short
+placeholder in the style that the string needs. The emitter's output shows the column and the indent, and the string then
+replaces the placeholder. One difference remains: in flow style (`[a, b]`) the emitter may break lines after a long string
+at other places.
 
-The rules are those of yaml_emitter_analyze_scalar() and the functions behind it, for strings that are printable.
+The rules are those of yaml_emitter_analyze_scalar() and the functions that it calls, for printable strings.
 """
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from boxsession.values.packed import is_printable_piece, pieces
 
 __all__ = ['LONG', 'LongScalar', 'Placeholders']
 
-# Strings of more bytes are written here.
+# Strings of more bytes are written by this module.
 LONG = 1 << 16
 
-_WIDTH = 80                 # the emitter breaks lines at spaces behind this column
+_WIDTH = 80                 # the emitter breaks lines at spaces after this column
 _BREAKS = (b'\n', b'\xe2\x80\xa8', b'\xe2\x80\xa9')
 _EXCEPT = {name: bytes(set(range(256)) - set(chars)) for name, chars in {
-    # What single quotes and literals cannot hold: control characters, and code points of more than 16 bits.
+    # Not possible in single quotes and literals: control characters, and code points of more than 16 bits.
     'special': b'\t' + bytes(range(9)) + bytes(range(11, 32)) + b'\x7f' + bytes(range(0xf0, 0x100)),
     'flow': b',?[]{}:', 'quote': b"'", 'line': b'\n',
-    # In double quotes these take one byte more than themselves, three, and six.
+    # In double quotes these take one, three and six bytes more.
     'short': b'\0\a\b\t\n\v\f\r\x1b"\\', 'long': bytes({*range(32), 127} - set(b'\0\a\b\t\n\v\f\r\x1b')),
     'wide': bytes(range(0xf0, 0x100)),
 }.items()}
 _NUMERIC = b'0123456789abcdefABCDEFxXpP.+-'
 _NUMBER = re.compile(rb'[+-]?\.?[0-9]')
-# How a string begins that is not plain.
+# Start of a string that is not plain.
 _INDICATOR = re.compile(rb'[#,\[\]{}&*!|>\'"%@` \n]|\xe2\x80[\xa8\xa9]|[-?:](?: |\Z)|---|\.\.\.')
 
 
-# By code point: what stands for it in double quotes, where that is not itself; wider ones beside.
+# By code point: its form in double quotes. _WIDE matches those of more than 16 bits, which _escaped() writes.
 _ESCAPES = {code: f'\\x{code:02X}' if code < 32 or code == 127 else chr(code) for code in range(128)}
 _ESCAPES.update({ord(char): text for char, text in {
     '\0': '\\0', '\a': '\\a', '\b': '\\b', '\t': '\\t', '\n': '\\n', '\v': '\\v', '\f': '\\f', '\r': '\\r', '\x1b': '\\e',
@@ -45,7 +45,7 @@ _ESCAPES.update({ord(char): text for char, text in {
 _WIDE = re.compile('[\U00010000-\U0010ffff]+')
 _LINE_BREAKS = re.compile('([\n\u2028\u2029]+)')
 _INDENTED = re.compile('(?<=[\n\u2028\u2029])(?=[^\n\u2028\u2029])')
-# Where a line may be broken: at a single space; in double quotes at the first of several, too. Not at the last character.
+# Places for a line break: a single space; in double quotes also the first of several spaces, but not the last character.
 _SINGLE_SPACE, _FIRST_SPACE = re.compile('(?<! ) (?! )'), re.compile(r'(?<! ) (?!\Z)')
 
 
@@ -54,17 +54,17 @@ def _count(piece: bytes, what: str) -> int:
 
 
 class LongScalar:
-    """A long string that is to be written.
+    """A long string to write.
 
     Args:
         data: the string.
-        quoted: whether it is to stand in quotes, whatever it is.
-        pause: called between two pieces; may raise.
+        quoted: write it in quotes in any case.
+        pause: called between two pieces, so that other greenlets can run; may raise.
 
     Attributes:
-        style: '' (plain), one of the quotes, '|', or 'binary' for what is no text.
-        has_flow_indicators: whether the emitter must not write it plain in flow style.
-        size: how many bytes it takes, without the breaks of lines.
+        style: '' (plain), one of the quotes, '|', or 'binary' for data that is not text.
+        has_flow_indicators: the emitter must not write it plain in flow style.
+        size: its length as a scalar in bytes, without the line breaks of folding.
     """
 
     __slots__ = ('_data', '_pause', 'style', 'has_flow_indicators', 'size')
@@ -92,7 +92,7 @@ class LongScalar:
                     breaks = True
                     break_space = break_space or mark + b' ' in joint
                     space_break = space_break or b' ' + mark in joint
-            # Tarantool looks for the empty line with strstr(), which sees a string up to its first zero byte.
+            # Tarantool searches for the empty line with strstr(), which stops at the first zero byte.
             if not seen_zero:
                 text, zero, _ = joint.partition(b'\0')
                 empty_line, seen_zero = empty_line or b'\n\n' in text, bool(zero)
@@ -110,9 +110,15 @@ class LongScalar:
         return style
 
     def written(self, style: str, column: int, indent: int) -> Iterator[bytes]:
-        """The scalar in pieces, without quotes, from a column on; `style` is what the emitter made of its placeholder."""
+        """Yields the scalar in pieces, without quotes.
+
+        Args:
+            style: the style in which the emitter has written the placeholder.
+            column: the column at which the scalar begins.
+            indent: number of spaces at the start of further lines.
+        """
         if style == 'binary':
-            # Whole groups of three bytes.
+            # A multiple of three bytes, so that only the last piece has padding.
             step = 3 << 12
             for at in range(0, len(self._data), step):
                 self._pause()
@@ -124,7 +130,7 @@ class LongScalar:
                 yield text.encode()
 
     def _texts(self) -> Iterator[tuple[str, str]]:
-        """Pairs of a piece and the first character behind it, which is '' behind the last."""
+        """Pairs of a piece and the first character of the next piece, '' for the last piece."""
         last = ''
         for piece in pieces(self._data, self._pause):
             text = piece.decode()
@@ -158,7 +164,7 @@ class LongScalar:
                     out.append(margin)
                     column, in_breaks = indent, False
                 if '\n' in part:
-                    # Short lines. Of breaks that follow one another the first is written twice.
+                    # Short lines, which need no folding. The first of several line breaks in a row is written twice.
                     part = part.replace('\n', '\n\n' + margin).replace(margin + '\n\n', '\n')
                     out.append(part)
                     column, before = len(part) - part.rfind('\n') - 1, part[-1]
@@ -184,7 +190,7 @@ class LongScalar:
             before = text[-1]
 
     def ends_line(self, style: str) -> bool:
-        """Whether it ends with a line break of its own."""
+        """Whether the written scalar ends with a line break."""
         return style == '|' and self._data.endswith(_BREAKS)
 
 
@@ -193,7 +199,7 @@ def _escaped(match: re.Match[str]) -> str:
 
 
 def _lines(text: str, column: int, indent: int) -> list[str]:
-    """Texts and the breaks of lines behind them, in turns; lines that need not be broken stay together."""
+    """Splits a text into texts and line breaks, alternately. Lines that need no folding stay together."""
     if '\u2028' not in text and '\u2029' not in text and '\n' in text:
         lines = text.split('\n')
         if max(column, indent) + max(map(len, lines)) <= _WIDTH:
@@ -204,7 +210,7 @@ def _lines(text: str, column: int, indent: int) -> list[str]:
 
 
 def _fold(out: list[str], part: str, before: str, behind: str, place: re.Pattern[str], column: int, margin: str) -> int:
-    """Appends a text, with line breaks where it is too long; gives the column behind it."""
+    """Appends a text to `out` and breaks lines that are too long. Returns the column after the text."""
     text = before + part + behind
     start, limit = 1, 1 + len(part)
     while True:
@@ -224,25 +230,27 @@ def _fold(out: list[str], part: str, before: str, behind: str, place: re.Pattern
 
 
 class Placeholders:
-    """The long strings of one document."""
+    """The long strings of one document, and the placeholders that the emitter writes for them."""
 
     def __init__(self) -> None:
         self._scalars: list[LongScalar] = []
-        self._mark = secrets.token_hex(16)      # no text can have it by chance
-        self.size = 0                           # of all of them, in bytes
+        self._mark = secrets.token_hex(16)      # random, so that no text contains it
+        self.size = 0                           # of all scalars, in bytes
 
     def add(self, scalar: LongScalar) -> tuple[str, str | None]:
-        """The text that the emitter is to write in its place, and the style."""
+        """Adds a scalar. Returns the placeholder for the emitter, and its style."""
         self._scalars.append(scalar)
         self.size += scalar.size
-        # It is too long for a key on one line, and is broken at its space, which tells the indent.
+        # Too long for a key on one line. The emitter breaks the line at the space, which shows the indent.
         text = f'{self._mark}{"x" * 2 * _WIDTH} {"," if scalar.has_flow_indicators else "x"}x'
         return text, scalar.style if scalar.style in ("'", '"', '|') else None
 
     def replaced(self, document: bytes, check: Callable[[int], None]) -> list[bytes]:
-        """The document in pieces, with the long strings in their places.
+        """Replaces the placeholders in a document by the long strings. Returns the document in pieces.
 
-        `check` is called with the sizes so far, and may raise.
+        Args:
+            document: the emitter's output.
+            check: called with the size of the strings so far, in bytes; may raise.
         """
         if not self._scalars:
             return [document]

@@ -1,4 +1,4 @@
-"""Values as YAML documents, written by PyYAML's libyaml emitter with the choices of Tarantool 2.6's serializer."""
+"""Writes values as YAML documents with libyaml's emitter (PyYAML), in the styles of Tarantool 2.6's serializer."""
 from __future__ import annotations
 
 import base64
@@ -17,34 +17,34 @@ __all__ = ['document', 'document_pieces']
 
 _BINARY_TAG = 'tag:yaml.org,2002:binary'
 _QUOTED_WORDS = frozenset([b'true', b'false', b'null', b'~', b'yes', b'no'])
-# A text that is looked at for itself, whether there is room for it.
+# Before a longer text, the limit is checked and others may run.
 _LONG = 1 << 10
 _PRINTABLE = bytes(range(32, 127)) + b'\t\n'
 _PLAIN_WORDS = {'N': 'null', 'Z': 'null', 't': 'true', 'f': 'false'}
 
 
 class _FlowState:
-    """Whether libyaml's emitter knows itself to be in flow style when the next event comes.
+    """Tracks whether libyaml's emitter reports flow style at the next event.
 
-    Tarantool quotes all strings in flow style, and asks its emitter whether it is there; but the emitter looks ahead some
-    events before it enters a collection, so at a few places the answer is wrong, and a string stays plain. To write the
-    same bytes, this follows the emitter's queue (yaml_emitter_need_more_events): each collection's start waits for as
-    many events as it needs, and flow style begins with a collection's first item.
+    Tarantool quotes all strings in flow style, and asks its emitter for the style. But the emitter queues some events
+    before it enters a collection. So the answer is wrong at a few places, and a string stays plain there. To write the
+    same bytes, this class models the emitter's queue (yaml_emitter_need_more_events): the start of a collection waits for
+    as many events as it needs, and flow style begins with the first item of the collection.
     """
 
     _LOOK_AHEAD = {'L': 2, 'M': 3}
 
     def __init__(self) -> None:
-        self._queue: list[tuple[str, bool]] = []        # (mark, is flow) of events that wait
-        # Collections that were entered: 'first' (flow, before its first item), 'flow', 'block'.
+        self._queue: list[tuple[str, bool]] = []        # (mark, is flow) of the queued events
+        # Open collections: 'first' (flow, before its first item), 'flow' or 'block'.
         self._open: list[str] = []
-        self._level = 0             # of flow style, as the emitter counts it
+        self._level = 0             # the emitter's counter of flow levels
 
     def __bool__(self) -> bool:
         return self._level > 0 or any(is_flow for _, is_flow in self._queue)
 
     def add(self, mark: str, is_flow: bool = False) -> None:
-        """An event goes to the emitter: 'L' or 'M' starts a collection, 'E' ends one, 's' is anything else."""
+        """Adds an event of the emitter: 'L' or 'M' starts a collection, 'E' ends one, 's' is any other."""
         self._queue.append((mark, is_flow))
         while self._queue and not self._waits():
             self._process(*self._queue.pop(0))
@@ -95,20 +95,21 @@ def _long_string(scalar: LongScalar, placeholders: Placeholders) -> events.Scala
     return events.ScalarEvent(None, None, (True, True), text, style=style)
 
 
-# Between two pauses this many tokens are written.
+# Number of tokens between two pauses.
 _STEP = 256
 
 
 def _written_bytes(data: bytes) -> int:
-    """About how long a string is in YAML: a control character takes four bytes."""
+    """The approximate length of a string in YAML: a control character takes four bytes."""
     return len(data) + 3 * len(data.translate(None, _PRINTABLE)) if data.isascii() else len(data)
 
 
 class _Open:
-    """A collection that is open.
+    """An open collection.
 
     Attributes:
-        count: how many tokens of its own came.
+        is_map: it is a map, not a list.
+        count: number of its items so far; keys and values of a map count as items.
     """
 
     __slots__ = ('is_map', 'count')
@@ -120,7 +121,7 @@ class _Open:
 
 def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Callable[[], int],
             placeholders: Placeholders) -> Iterator[events.Event]:
-    """Emitter events for the tokens of one value, or of several that follow one another."""
+    """Emitter events for the tokens of one value or several."""
     anchor = None
     nesting: list[_Open] = []
     for number, (mark, data) in enumerate(tokens):
@@ -165,7 +166,7 @@ def _events(tokens: Iterable[Token], flow: _FlowState, limits: Limits, size: Cal
 
 
 def _cut(nesting: list[_Open], limits: Limits) -> Iterator[events.Event]:
-    """Ends what is open, each value whole, and says in a last item that the rest is missing."""
+    """Closes all open collections and adds an item with the error that the rest is missing."""
     while nesting:
         last = nesting.pop()
         if last.is_map and last.count % 2:
@@ -179,19 +180,20 @@ def _cut(nesting: list[_Open], limits: Limits) -> Iterator[events.Event]:
 
 
 def document(tokens: Iterable[Token], *, as_list: bool) -> bytes:
-    """document_pieces() in one."""
+    """document_pieces() as one bytes object."""
     return b''.join(document_pieces(tokens, as_list=as_list))
 
 
 def document_pieces(tokens: Iterable[Token], *, as_list: bool, limits: Limits = UNLIMITED) -> list[bytes]:
-    """One YAML document, from `---` to `...`, in pieces: to join what is long would hold everybody.
+    """Writes a YAML document, from `---` to `...`, in pieces. Joining long pieces would block the event loop.
 
     Args:
-        tokens: one value, or with `as_list` any number of values that become a list.
-        limits: where to cut a list that is too long, and when to let others in.
+        tokens: one value, or any number of values if `as_list`.
+        as_list: write the values as a list.
+        limits: the maximum length, and the pause. A list that is too long is truncated.
 
     Raises:
-        ValueError: a single value is too long.
+        ValueError: a single value is too long, or a list is too long because of its line breaks.
     """
     stream = io.BytesIO()
     emitter = CEmitter(stream, indent=2, width=80, allow_unicode=True, line_break='\n')
@@ -213,7 +215,7 @@ def document_pieces(tokens: Iterable[Token], *, as_list: bool, limits: Limits = 
     emitter.emit(events.StreamEndEvent())
 
     def check(size: int) -> None:
-        # Deep in a table, line breaks may take more than the rest.
+        # Sizes are counted without line breaks. Deep in a table, these may take more than the text.
         if limits.is_over(size // 2):
             limits.cut()
             raise ValueError(limits.message)
