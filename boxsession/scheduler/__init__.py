@@ -1,1 +1,1 @@
-"""Whose turn it is in the event loop: turns.py has the rule, loop.py the loop that it needs."""
+"""Schedules sessions on the event loop. turns.py has the rules, loop.py adapts gevent's loop to them."""

@@ -1,4 +1,4 @@
-"""For how long tasks may run."""
+"""Time limits of tasks."""
 from __future__ import annotations
 
 import time
@@ -14,11 +14,11 @@ class Deadlines:
     """The deadlines of one console's tasks.
 
     Args:
-        hits: where it is counted how often a limit was met, by the name of its setting.
+        hits: counts exceeded limits, by the name of the setting.
         cancel: called as cancel(task, reason, ending).
 
     Attributes:
-        seconds: how long tasks may run, by the name of the setting; 0 for ever.
+        seconds: the time limits in seconds, by the name of the setting; 0 for no limit.
     """
 
     __slots__ = ('seconds', '_hits', '_cancel')
@@ -29,20 +29,19 @@ class Deadlines:
         self._cancel = cancel
 
     def left(self, task: Task) -> float:
-        """The seconds until a task, which has a limit, has run for as long as it may. Its time begins when this is first
-        asked."""
+        """The seconds left until the deadline of a task that has a limit. The first call starts its time."""
         now = time.monotonic()
         if not task.deadline:
             task.deadline, task.is_clean = now + self.seconds[task.limit], False
         return task.deadline - now
 
     def check(self, task: Task) -> None:
-        """Cancels a task, which has a limit, if it has run for longer than it may."""
+        """Cancels a task that has a limit if its deadline has passed."""
         if not task.killed and self.left(task) <= 0:
             self.passed(task)
 
     def passed(self, task: Task) -> None:
-        """Cancels a task, which has run for longer than it may."""
+        """Cancels a task whose deadline has passed."""
         what = 'trigger' if task.limit == TRIGGERS else 'statement'
         self._hits[task.limit] += 1
         self._cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})',

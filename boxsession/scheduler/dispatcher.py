@@ -1,4 +1,4 @@
-"""Switches between tasks and the event loop: waits, time slices, deadlines and cancellation, in whatever language."""
+"""Switches between tasks and the event loop: waits, time slices, deadlines and cancellation, in any language."""
 from __future__ import annotations
 
 from collections import Counter
@@ -22,16 +22,16 @@ class Dispatcher:
     """The dispatcher of the calling thread's event loop.
 
     Args:
-        hits: where it is counted how often a limit was met, by the name of its setting.
+        hits: counts exceeded limits, by the name of the setting.
 
     Attributes:
-        turns: says when which session's tasks run (see boxsession.scheduler.turns).
-        overruns: finds operations that cannot be interrupted and take long.
-        running: the task that runs now; read by the monitor's thread.
-        deadlines: how long tasks may run.
-        has_ticked: whether the clock was looked at since the last statement of a batch began.
-        began: when the turn that runs now began.
-        looked: when the clock was last looked at in it.
+        turns: the scheduler (see boxsession.scheduler.turns).
+        overruns: detects operations that cannot be interrupted and take long.
+        running: the task that runs now, or None. The monitor's thread reads it.
+        deadlines: the time limits of tasks.
+        has_ticked: whether the current statement may have used measurable time: a clock check was made, or it waited.
+        began: start of the current turn.
+        looked: time of the last clock check, or of the resume.
     """
 
     __slots__ = ('turns', 'overruns', 'running', 'deadlines', 'has_ticked', 'began', 'looked', '_event_loop', '_loop')
@@ -47,20 +47,20 @@ class Dispatcher:
         self.began = self.looked = 0.0
 
     def close(self) -> None:
-        """Nobody gets a turn any more."""
+        """Begins no more turns."""
         self._event_loop.close()
 
     # For the monitor's thread
 
     def who_runs(self) -> str:
-        """What runs now, in words."""
+        """The running task and its statement, as text for the log."""
         task = self.running
         return 'the program around the console' if task is None else task.described()
 
     def interrupt(self, busy: float) -> None:
-        """Ends the turn that runs now as soon as it can be ended, in whatever thread this is called.
+        """Ends the current turn as soon as possible. Callable from any thread.
 
-        `busy` is the processor's time that the loop's thread has used, in seconds; 0 where that is not known.
+        `busy` is the CPU time that the loop's thread has used, in seconds; 0 if unknown.
         """
         task = self.running
         if task is not None:
@@ -70,7 +70,7 @@ class Dispatcher:
     # Waits
 
     def wait(self, task: Task, seconds: float) -> None:
-        """Waits; then a new turn begins."""
+        """Waits for this number of seconds or until woken. A new turn begins afterwards."""
         waiter = Waiter()
         timer = self._loop.timer(seconds, priority=PRIORITY)
         timer.start(self._end_of_wait, task, waiter)
@@ -82,7 +82,7 @@ class Dispatcher:
         self.resumed(task)
 
     def leave(self, task: Task, waiter: Waiter, is_woken: bool = False) -> None:
-        """Switches to the event loop, until the waiter is switched to; `is_woken` where that is under way already."""
+        """Switches to the event loop until the waiter is switched to. `is_woken`: that switch is already scheduled."""
         task.waiter, task.is_woken, self.running = waiter, is_woken, None
         try:
             waiter.get()
@@ -90,13 +90,13 @@ class Dispatcher:
             task.waiter = None
 
     def _end_of_wait(self, task: Task, waiter: Waiter) -> None:
-        """Called by the event loop: the task can go on."""
+        """In the hub: lets the task begin its next turn."""
         if task.waiter is waiter:
             account = self.turns.cancelled if task.killed else task.account
             self.turns.resume(account, partial(switch, waiter))
 
     def wake(self, task: Task) -> None:
-        """Wakes a task, if it waits; once, however often it is called before the loop comes to it."""
+        """Wakes a task if it waits. Further calls have no effect until the task has resumed."""
         if task.waiter is not None and not task.is_woken:
             task.is_woken = True
             self._loop.run_callback(self._end_of_wait, task, task.waiter)
@@ -109,7 +109,7 @@ class Dispatcher:
         self.leave(task, waiter)
 
     def take_turn(self, task: Task) -> None:
-        """Ends the task's turn, and waits for its next one as a preempted task."""
+        """Preempts the task: ends its turn, and waits for its next one."""
         if task.host is not None:
             task.host.switching_out()
         self._preempt(task)
@@ -120,7 +120,7 @@ class Dispatcher:
         task.account.preempted_at = self.began
 
     def yield_turn(self, task: Task) -> None:
-        """Lets others run. The turn goes on behind that: a task that only yields is preempted like others."""
+        """Lets other tasks run. The turn continues afterwards: so a task that only yields is preempted like any other."""
         began = self.began
         if self.turns.is_over(began):
             self._preempt(task)
@@ -130,35 +130,35 @@ class Dispatcher:
             self.began += began - self.looked
 
     def rejoin(self) -> None:
-        """The calling task has waited for something that the scheduler does not know of: it comes back by the queue."""
+        """Queues the calling task again if it has waited outside of the scheduler, as exposed functions do."""
         task = current_task()
         if task is not None and not self.turns.is_running:
             self._queue(task, self.turns.short)
             self.resumed(task)
 
     def resumed(self, task: Task) -> None:
-        """The scheduler has resumed the task."""
+        """Called when the scheduler has resumed the task."""
         self.running = task
         task.resumed()
         self.begin_turn()
         self.has_ticked = True
 
     def begin_turn(self) -> float:
-        """The scheduler has resumed the calling greenlet, which is not inside a statement. Gives when that was."""
+        """The scheduler has resumed the calling greenlet, outside of a statement. Returns the start of the turn."""
         self.began = self.looked = self.overruns.last = began = self.turns.began
         self.has_ticked = False
         return began
 
     def turn_is_over(self) -> bool:
-        """Whether the turn that runs now has used its slice."""
+        """Whether the current turn has used its slice. Clears `has_ticked`."""
         self.has_ticked = False
         return self.turns.is_over(self.began)
 
     def pause(self) -> None:
-        """Lets the others in, when the calling task has run long enough.
+        """Preempts the calling task if its slice is used.
 
         Raises:
-            StatementCancelled: what runs now was cancelled meanwhile.
+            StatementCancelled: the running statement was cancelled meanwhile.
         """
         task = getattr(getcurrent(), TASK)
         if self.turns.is_over(self.began):
@@ -167,25 +167,28 @@ class Dispatcher:
             raise StatementCancelled
 
     def pause_call(self) -> None:
-        """The same behind what may have waited for something that the scheduler does not know of."""
+        """Like pause(), after code that may have waited outside of the scheduler."""
         self.rejoin()
         self.pause()
 
     def let_others_in(self) -> None:
-        """The same behind a statement, whose cancellation comes too late."""
+        """Like pause(), after a statement: it is too late to cancel that."""
         if self.turns.is_over(self.began):
             self.take_turn(getattr(getcurrent(), TASK))
 
     # Statements
 
     def begin(self, task: Task) -> None:
-        """Before a statement, unless the task is clean: makes it so."""
-        # A session that was ended while it waited between two statements runs no other one.
+        """Resets the task's state before a statement. Not needed if the task is clean."""
+        # If the session was ended while it waited between two statements, it must not run the next one.
         task.killed = task.host is not None and task.host.is_over
         task.deadline, task.is_clean = 0.0, not task.killed
 
     def cancel(self, task: Task, reason: str = '', ending: str = 'cancelled') -> None:
-        """Ends what the task runs, as soon as it can be ended. Callable from any greenlet and from the hub."""
+        """Cancels the task's statement. Callable from any greenlet and from the hub.
+
+        `reason` is the text of its error ('' for the default one), `ending` the kind: 'cancelled' or 'timeout'.
+        """
         if not task.killed:
             task.reason, task.ending = reason, ending
         task.killed, task.is_clean = True, False
@@ -195,7 +198,7 @@ class Dispatcher:
             self._loop.run_callback(_interrupt_call, task)
 
     def park(self, task: Task, seconds: float) -> bool:
-        """Waits; True unless the task was cancelled before or meanwhile."""
+        """Waits for this number of seconds, 0 for a yield. False if the task was cancelled before or meanwhile."""
         deadlines = self.deadlines
         if task.host is not None:
             task.host.switching_out()       # may find that the client has left, and cancel
@@ -207,7 +210,8 @@ class Dispatcher:
             left = deadlines.left(task) if deadlines.seconds.get(task.limit) else seconds
             self.wait(task, min(seconds, left))
             if left < seconds and not task.is_woken and not task.killed:
-                # A timer may come early, by as much as the loop's time is late: that is no reason to go on.
+                # The deadline ended the wait. The timer may fire early, because the loop's time lags behind: then check()
+                # below would not find it.
                 deadlines.passed(task)
         if deadlines.seconds.get(task.limit):
             deadlines.check(task)

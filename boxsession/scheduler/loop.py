@@ -1,7 +1,8 @@
-"""gevent's event loop, as turns.py needs it.
+"""Adapts gevent's event loop to turns.py.
 
 All watchers of a console have the lowest priority. So the program's own events come first in each iteration, and can be
-told from ours: what is pending for the first of two check watchers and is not for the second was the program's.
+told from ours. Two check watchers count the pending events: one runs before the program's watchers, one after them. The
+difference is the number of the program's events.
 """
 from __future__ import annotations
 
@@ -13,15 +14,16 @@ from gevent import get_hub
 
 __all__ = ['PRIORITY', 'EventLoop']
 
-# libev's lowest, and the one above it.
+# libev's lowest priority, and the one above it.
 PRIORITY, _BEHIND_OTHERS = -2, -1
+# libev's highest priority.
 _FIRST = 2
-# For how long events are still counted when nobody waits for a turn any more, in seconds.
+# Events are counted for this time after the last task left the lanes, in seconds.
 _WATCHED_SECONDS, _FOR_EVER = 0.01, float('inf')
 
 
 class _Timer:
-    """A timer that is started again and again. See turns.Timer."""
+    """A timer that can be started many times. See turns.Timer."""
 
     __slots__ = ('_loop', '_callback', '_next', '_later')
 
@@ -32,7 +34,7 @@ class _Timer:
         self._later: Any = None
 
     def start(self, seconds: float) -> None:
-        if self._next is None:              # closed: nobody gets a turn any more
+        if self._next is None:              # closed
             return
         if seconds <= 0:
             self._next.start(self._callback)
@@ -54,12 +56,12 @@ class _Timer:
 
 
 class EventLoop:
-    """The loop of the calling thread's hub."""
+    """The event loop of the calling thread's hub."""
 
     def __init__(self) -> None:
         self._loop = get_hub().loop
         self._timers: list[_Timer] = []
-        # Closed at the end: a watcher keeps its callback, and so the whole console.
+        # close() must close these: a watcher refers to its callback, and so to the whole console.
         self._before = self._loop.check(priority=_FIRST)
         self._behind = self._loop.check(priority=_BEHIND_OTHERS)
         self._is_watching = self._is_closed = False
@@ -76,7 +78,10 @@ class EventLoop:
         return timer
 
     def watch(self, on: bool) -> None:
-        """Whether to count other events. They are counted a little longer: one iteration without any proves nothing."""
+        """Starts or stops counting the program's events.
+
+        Counting stops some milliseconds late: one iteration without such events proves nothing.
+        """
         if not on:
             self._watched_until = time.monotonic() + _WATCHED_SECONDS
             return
@@ -96,19 +101,19 @@ class EventLoop:
         self._pending = self._loop.pendingcnt
 
     def _count_behind(self) -> None:
-        # One of those that were pending was the call of this function.
+        # One of the pending events was the call of this function.
         if self._pending - self._loop.pendingcnt > 1:
             self._had_events = True
         if self._watched_until is not _FOR_EVER and time.monotonic() > self._watched_until:
             self._stop_watching()
 
     def had_other_events(self) -> bool:
-        """Whether the program had events since this was last asked."""
+        """Whether the program had events since the last call."""
         had, self._had_events = self._had_events, False
         return had
 
     def close(self) -> None:
-        """Gives the watchers back."""
+        """Closes all watchers and timers."""
         self._stop_watching()
         self._is_closed = True
         for watcher in (self._before, self._behind, *self._timers):

@@ -1,8 +1,8 @@
-"""Finds operations of Lua that hold everybody for longer than the memory they touch explains.
+"""Detects overruns: operations of Lua that block the event loop for longer than the memory they touch explains.
 
-Some take time that nothing bounds: the keys of a table may collide, so that one assignment moves them all at a cost that
-is quadratic (in Lua 5.1 hash values are not seeded), and a comparison of strings with many zeros stops at each. They cannot
-be interrupted, or foreseen. What can be seen is that no hook was called for long while the processor was busy.
+The time of some operations has no bound. If keys of a table collide, one assignment can move all of them at a quadratic
+cost (Lua 5.1 does not seed its hash values). A comparison of strings stops at each zero byte in them. Such operations
+cannot be interrupted or predicted. They are visible afterwards: no hook was called for a long time while the CPU was busy.
 """
 from __future__ import annotations
 
@@ -20,24 +20,33 @@ class Overruns:
     """Measures the time between two moments at which Lua can be interrupted.
 
     Attributes:
-        last: the last such moment, by time.monotonic(); 0 where it is not known, as at the start of a statement.
+        last: the last such moment, by time.monotonic(); 0 if it is not known, as at the start of a statement.
     """
 
     __slots__ = ('last', '_met', '_used')
 
     def __init__(self) -> None:
         self.last = 0.0
-        self._met = (0.0, 0.0)      # `last` when the monitor first met it, and the processor's time that was used then
-        self._used = 0              # bytes, at the last look
+        self._met = (0.0, 0.0)      # value of `last` that the monitor saw, and the thread's CPU time when it first saw it
+        self._used = 0              # bytes in use at the last clock check
 
     def meet(self, busy: float) -> None:
-        """Called now and then in another thread while Lua runs, with the processor's seconds that Lua's thread has used."""
+        """Notes that Lua is running. Called by the monitor's thread every few milliseconds.
+
+        Args:
+            busy: CPU time that the loop's thread has used, in seconds.
+        """
         last = self.last or time.monotonic()
         if self._met[0] != last:
             self.last, self._met = last, (last, busy)
 
     def is_too_long(self, now: float, used: int) -> bool:
-        """Whether the operation that has just ended was. Called at each look at the clock, with the bytes in use."""
+        """Whether the operation that has just ended was an overrun. Called at each clock check.
+
+        Args:
+            now: the time, by time.monotonic().
+            used: bytes of Lua memory in use.
+        """
         before, self._used = self._used, used
         last, busy = self._met
         if last != self.last or now - last < _SECONDS or not busy:

@@ -1,4 +1,4 @@
-"""Tasks: what runs users' code, in whatever language."""
+"""Tasks: greenlets that run user code, in any language."""
 from __future__ import annotations
 
 from typing import Any, Protocol
@@ -11,31 +11,31 @@ from boxsession.scheduler.turns import Account
 
 __all__ = ['STATEMENTS', 'TRIGGERS', 'Host', 'Task', 'current_task', 'switch']
 
-# The settings that say how long a task may run.
+# The settings with the time limits of tasks.
 STATEMENTS, TRIGGERS = 'limits.statement_seconds', 'limits.trigger_seconds'
 
 
 class Host(Protocol):
-    """What a task's owner (a connection) does for it. None of these may raise."""
+    """The owner of a task: a connection, or a worker of one. None of these methods may raise."""
 
-    def push(self, tagged: bytes) -> None: ...      # for binary sessions: a list of one value, in msgpack
+    def push(self, tagged: bytes) -> None: ...      # sends a push; of binary sessions: a msgpack list of one value
     def set_delimiter(self, delimiter: bytes) -> None: ...
-    def control(self, command: str) -> None: ...
-    def switching_out(self) -> None: ...
-    def running(self) -> str: ...
+    def control(self, command: str) -> None: ...            # runs a backslash command that changes the connection
+    def switching_out(self) -> None: ...                    # called before the task waits or is preempted
+    def running(self) -> str: ...                           # text for the log: the session and its statement
     @property
-    def is_over(self) -> bool: ...                          # whether the session ends: it is to run nothing more
+    def is_over(self) -> bool: ...                          # the session has ended: it must run nothing more
     def kill(self, reason: str) -> None: ...                # ends the session
-    def give_back(self, what: int | bytes) -> None: ...     # of those that run batches of requests
+    def give_back(self, what: int | bytes) -> None: ...     # only workers: see sessions/workers.py
 
 
 class Task:
-    """One greenlet that runs statements, one after the other. Used by that greenlet, cancelled by any.
+    """One greenlet that runs statements one by one. Only that greenlet uses it; any greenlet may cancel it.
 
     Args:
-        host: whose task it is; None for the init script.
-        account: of its session, which its turns are charged to.
-        limit: the setting that says how long it may run, or ''.
+        host: the owner; None for the init script.
+        account: the account of its session. Its turns are charged to it.
+        limit: the name of the setting with its time limit, or ''.
     """
 
     __slots__ = ('host', 'account', 'greenlet', 'killed', 'ending', 'reason', 'raised', 'waiter', 'is_woken', 'calling',
@@ -45,48 +45,48 @@ class Task:
         self.host = host
         self.account = account
         self.greenlet: Any = None
-        self.killed = False                         # the running statement is to end
-        self.reason = ''                            # why, for its error
-        self.ending = 'cancelled'                   # the kind of that error: this, or 'timeout'
-        self.raised: BaseException | None = None    # what was thrown into the greenlet while it was inside a statement
-        self.waiter: Waiter | None = None           # what a parked task waits on
-        self.is_woken = False                       # the end of that wait is under way
+        self.killed = False                         # the running statement is cancelled
+        self.reason = ''                            # text of its error
+        self.ending = 'cancelled'                   # kind of its error: this, or 'timeout'
+        self.raised: BaseException | None = None    # exception that was thrown into the greenlet inside a statement
+        self.waiter: Waiter | None = None           # set while the task waits
+        self.is_woken = False                       # the wait is about to end
         self.calling = False                        # inside an exposed Python function
-        self.leaving: Any = None                    # the callback that flushes its output if that function waits
+        self.leaving: Any = None                    # callback that flushes the output if that function waits
         self.limit = limit
-        self.began = 0.0                            # when its statement was first looked at
-        self.deadline = 0.0                         # when it has run for as long as it may; 0: not looked at yet
-        self.is_clean = False                       # nothing of this needs a reset before the next statement
+        self.began = 0.0                            # time of the statement's first clock check
+        self.deadline = 0.0                         # end of the time limit; 0: no check yet
+        self.is_clean = False                       # no field needs a reset before the next statement
         self.move_to(getcurrent())
 
     def move_to(self, greenlet: Greenlet) -> None:
-        """From now on the task is that greenlet's."""
+        """Makes the greenlet the one that runs this task."""
         self.greenlet = greenlet
         setattr(greenlet, TASK, self)
 
     def described(self) -> str:
-        """What it runs, in words."""
+        """The running statement, as text for the log."""
         return 'the init script' if self.host is None else self.host.running()
 
     def resumed(self) -> None:
-        """The task goes on: puts in force what holds while it runs."""
+        """Called when the task resumes: restores the state that it runs under."""
 
     def interrupt(self) -> None:
-        """Ends the turn that runs now as soon as it can be ended, in whatever thread this is called."""
+        """Ends the task's turn as soon as possible. Callable from any thread."""
 
     def raise_kept(self) -> None:
-        """Raises what was thrown into the greenlet."""
+        """Raises the exception that was thrown into the greenlet."""
         raised, self.raised = self.raised, None
         assert raised is not None
         raise raised
 
 
 def current_task() -> Any:
-    """The task of the calling greenlet; None where it has none."""
+    """The task of the calling greenlet, or None."""
     return getattr(getcurrent(), TASK, None)
 
 
 def switch(waiter: Waiter) -> None:
-    """Ends a wait, unless it has ended meanwhile."""
+    """Ends a wait, unless it has already ended."""
     if waiter.greenlet is not None:
         waiter.switch(None)

@@ -1,29 +1,29 @@
 """Shares the time of one event loop between sessions, and with the program that the loop belongs to. Pure.
 
-The rule
---------
-1. A turn is what a task runs from the moment the loop resumes it until it waits. A task whose turn reaches one slice
-   (`slice_seconds`) is preempted: it goes on in a later iteration of the loop. Accepting a client, and reading
-   from one, are turns, too.
-2. There are two lanes. The short lane has the turns that begin: at most two slices of them in one iteration; the rest
-   waits for a later one. The long lane has the preempted tasks: one slice in an iteration. A session that was not
-   preempted for a second is so by chance: it goes on in the short lane.
-3. In both lanes the session that has used the least time comes first (start-time fair queuing). Time is shared by session,
-   not by task. A session that has used little may catch up by 50 ms, so one admin's longer statement ends soon among many
-   loops. A new session starts behind those that are there by one slice: reconnecting gains nothing.
-   The sessions whose clients have left weigh as one: nobody waits for their ends.
-4. While the loop has other work, a lane that has used more than a slice, d seconds, is closed for
-   1.5 d (1 - share) / share seconds. So it gets at most `share` of the time, and somewhat less, since it leaves
-   cold caches to the program. While both lanes have tasks, each gets half of that. An operation that overran its slice is
-   paid for by the same rule, up to 50 ms of use: one session's long operation must not close the lane to all others for
-   several times as long.
-5. Other work is any event of the program in the last 10 ms; for the long lane also what the short lane used. Without it
-   both lanes are open in each iteration and get all the time there is.
-6. Operations that cannot be interrupted get some hundredth of the time. What a turn took more than three slices of the
-   processor's time is paid for by its session with 300 times as long. It may owe 3 s of that, lest a step of the garbage
-   collector make an innocent session wait. What it owes more, 5 s at most, it waits for before its next turn, while there
-   is other work: the program's, or other sessions' turns in the last 100 ms that were not as long. What is cancelled does
-   not wait.
+The rules
+---------
+1. A turn is one run of a task: from the moment when the loop resumes it until it waits. A turn may last one time slice
+   (`slice_seconds`). Then the task is preempted: it continues in a later iteration of the loop. Accepting a client and
+   reading from a client are turns, too.
+2. Two run queues, called lanes, hold the ready tasks. The short lane holds the tasks that begin a turn. It runs at most
+   two slices in one iteration; the other tasks wait for a later iteration. The long lane holds the preempted tasks. It
+   runs one slice in one iteration. A task whose session was not preempted in the last second goes to the short lane
+   instead: one preemption may be chance.
+3. Each lane first runs the session that has used the least time (start-time fair queuing). Time is shared between
+   sessions, not between tasks. A session that used little time may be up to 50 ms behind virtual time: so a longer
+   statement of an admin ends soon even if many sessions run loops. A new session starts one slice after virtual time: so
+   a client gains nothing by reconnecting. All sessions whose clients have left share one account: nobody waits for them.
+4. If the loop has other work, a lane that used d seconds, more than a slice, is closed for 1.5 d (1 - share) / share
+   seconds. So the lane gets at most `share` of the time. The factor 1.5 pays for the cold caches that it leaves to the
+   program. While both lanes have tasks, each gets half of that share. If an operation overran its slice, the lane pays for
+   at most 50 ms: a long operation of one session must not close the lane to all others for several times as long.
+5. Other work means an event of the program in the last 10 ms. For the long lane it also means time that the short lane
+   used. Without other work both lanes are open in each iteration and may use all of the time.
+6. Operations that cannot be interrupted get about a hundredth of the time. If a turn takes more than three slices of CPU
+   time, its session owes 300 times the excess. A debt of up to 3 s has no effect: a step of the garbage collector must
+   not delay a session that did nothing wrong. If the debt is larger, the session waits for the rest, at most 5 s, before
+   its next turn. It waits only while there is other work: events of the program, or turns of other sessions in the last
+   100 ms that were not as long. A cancelled task does not wait.
 """
 from __future__ import annotations
 
@@ -35,59 +35,59 @@ from typing import Protocol
 
 __all__ = ['Account', 'Lane', 'Loop', 'Timer', 'Turns']
 
-# How long an event of the program counts as other work, in seconds.
+# An event of the program counts as other work for this time, in seconds.
 _REMEMBERED = 0.01
-# The short lane's use that counts as other work for the long lane, in seconds: less is not worth a pause.
+# Use of the short lane, in seconds, above which it counts as other work for the long lane. Less is not worth a pause.
 _NOTICED = 0.00015
 
-# What a second of turns costs the program, in seconds: afterwards it finds its caches cold.
+# Cost for the program of one second of turns, in seconds. It includes the cold caches.
 _COST = 1.5
-# A session that was not preempted for so many seconds is not a long one.
+# A session counts as long-running for this time after a preemption, in seconds.
 _PREEMPTED = 1.0
-# The most that a lane pays for, in seconds of use: one long operation must not close it to all sessions for long. (Its own
-# session pays for all of it, by its place in virtual time.)
+# Maximum use that a lane pays for, in seconds: one long operation must not close the lane to all sessions for long. (Its
+# own session pays for all of it, by its place in virtual time.)
 _OWED_MAX = 0.05
-# How far a session that has used less than others may be behind them, in seconds of use.
+# Maximum distance of a session behind virtual time, in seconds of use.
 _CREDIT = 0.05
-# An operation that cannot be interrupted: from so many slices on, how many times what it took more its session pays, what
-# that may owe and the most that it waits (seconds); how often is looked whether there is other work, and for how long other
-# sessions' turns count as that.
+# Rule 6: a turn is long from this number of slices on; the session owes this multiple of the excess; it may owe this
+# without waiting, and waits at most this (seconds); interval of the checks for other work (seconds); turns of other
+# sessions count as other work for this time (seconds).
 _LONG_SLICES, _LONG_PAUSE, _LONG_OWED, _LONG_MAX, _LONG_LOOK, _LONG_REMEMBERED = 3, 300, 3.0, 5.0, 0.01, 0.1
 _INFINITE, _LEAST = float('inf'), 1e-9
 
 
 class Timer(Protocol):
-    """One callback, at one time in the future."""
+    """Calls one callback once after each start()."""
 
-    def start(self, seconds: float) -> None: ...    # 0: in the next iteration of the loop, behind its other events
+    def start(self, seconds: float) -> None: ...    # 0: in the next iteration of the loop, after its other events
 
 
 class Loop(Protocol):
-    """What the scheduler needs of an event loop."""
+    """The event loop as the scheduler uses it."""
 
-    def now(self) -> float: ...                     # seconds of a clock that never goes back
-    def processor_time(self) -> float: ...          # seconds that the thread has run
+    def now(self) -> float: ...                     # monotonic clock, in seconds
+    def processor_time(self) -> float: ...          # CPU time of the thread, in seconds
     def timer(self, callback: Callable[[], None]) -> Timer: ...
-    def watch(self, on: bool) -> None: ...          # whether to count other events
-    def had_other_events(self) -> bool: ...         # since it was last asked, or began to count
+    def watch(self, on: bool) -> None: ...          # starts or stops counting the program's events
+    def had_other_events(self) -> bool: ...         # since the last call, or since counting started
 
 
 class Account:
-    """The loop time that one session has used, in virtual time: see Turns."""
+    """One session's use of loop time, in virtual time: see Turns."""
 
     __slots__ = ('used', 'due', 'paid_at', 'preempted_at', 'offences', 'waits')
 
     def __init__(self, waits: bool = True):
-        self.waits = waits      # whether rule 6 holds for it
-        self.used = -1.0        # below 0: it has run nothing yet
-        self.offences = 0       # operations that held everybody for no good reason; counted by who runs them
-        self.due = 0.0          # it owes too much: when its next turn may come (see rule 6); 0 otherwise
-        self.paid_at = 0.0      # when all its long turns are paid for
-        self.preempted_at = -_INFINITE  # when it last went on behind that
+        self.waits = waits      # rule 6 applies to it
+        self.used = -1.0        # virtual time at the end of its last turn; below 0: no turn yet
+        self.offences = 0       # operations that blocked the event loop without a good reason; counted by lua/turn_ports.py
+        self.due = 0.0          # rule 6: earliest time of its next turn; 0: no debt
+        self.paid_at = 0.0      # rule 6: time at which its debt is paid
+        self.preempted_at = -_INFINITE  # time at which it last resumed after a preemption
 
 
 class Lane:
-    """A queue of ready tasks with a gate: see rules 2 and 4."""
+    """A run queue of ready tasks that can be closed: see rules 2 and 4."""
 
     __slots__ = ('is_open', 'budget', 'most', '_turns', '_spent', '_ended', '_heap', '_tasks', '_order', '_timer',
                  '_is_waiting', 'total')
@@ -95,26 +95,26 @@ class Lane:
     def __init__(self, turns: Turns):
         self.is_open = True
         self._turns = turns
-        self.budget = self.most = 0.0       # what may be used before the lane is looked at, and before it closes at once
-        self._spent = 0.0                   # what was used of it, less what the pauses between have paid back
-        self._ended = -_INFINITE            # when its last turn ended
-        self.total = 0.0                    # all that it ever used
+        self.budget = self.most = 0.0       # seconds that may be used before _look(), and before the lane closes at once
+        self._spent = 0.0                   # seconds used of the budget; pauses between turns reduce it
+        self._ended = -_INFINITE            # end of its last turn
+        self.total = 0.0                    # seconds used since start
         self._heap: list[tuple[float, int, Account]] = []
         self._tasks: dict[Account, deque[Callable[[], None]]] = {}
         self._order = count()
         self._timer = turns.loop.timer(self._look)
-        self._is_waiting = False            # whether the timer is started
+        self._is_waiting = False            # the timer is started
 
     def __len__(self) -> int:
         return sum(map(len, self._tasks.values()))
 
     @property
     def is_busy(self) -> bool:
-        """Whether tasks wait, or what they used is not paid yet."""
+        """Whether tasks are queued, or the lane is closed."""
         return bool(self._heap) or not self.is_open
 
     def push(self, account: Account, resume: Callable[[], None]) -> None:
-        """Queues a task: `resume` is called by the loop when it is its turn."""
+        """Queues a task. The event loop calls `resume` to begin its turn."""
         tasks = self._tasks.get(account)
         if tasks is None:
             self._tasks[account] = deque((resume,))
@@ -124,7 +124,11 @@ class Lane:
         self._wait(0.0)
 
     def run(self, account: Account, resume: Callable[[], None], start: float = 0.0) -> None:
-        """Runs one turn and charges it. `start` is its place in virtual time, where it had one in the queue."""
+        """Runs one turn and charges it to the account.
+
+        Args:
+            start: the start in virtual time that the queue gave to the turn; 0 for a turn that was not queued.
+        """
         turns = self._turns
         used = account.used
         if used < turns.virtual - _CREDIT:
@@ -169,7 +173,7 @@ class Lane:
             self._timer.start(seconds)
 
     def _look(self) -> None:
-        """By the timer: opens the lane, unless it has to pay first, and lets those in who wait."""
+        """Timer callback: runs queued tasks, or closes the lane if it must pause first (rule 4)."""
         self._is_waiting = False
         turns = self._turns
         if self._spent > self.budget:
@@ -211,19 +215,19 @@ class Lane:
 
 
 class Turns:
-    """The scheduler of one loop: see the rule at the top of this file.
+    """The scheduler of one loop: see the rules at the top of this file.
 
     Args:
         loop: the event loop.
-        slice_seconds: how long a turn may be; 0 for no limit.
-        share: what either lane gets of the loop's time while there is other work: over 0; 1 for no limit.
+        slice_seconds: the time slice; 0 for no limit.
+        share: each lane's share of the loop's time while the loop has other work: over 0; 1 for no limit.
 
     Attributes:
         short, long: the two lanes.
-        is_running: whether a turn runs, and is charged.
-        began: when it, or the last one, began.
-        certain: when a turn began that is known to have kept the processor busy; told by who watches.
-        virtual: virtual time: the use of the account that runs, as start-time fair queuing counts it.
+        is_running: whether a turn runs now; it will be charged.
+        began: start of the current or the last turn, by `loop.now()`.
+        certain: start of the last turn that certainly used the CPU all the time. The monitor sets it.
+        virtual: virtual time: the largest start of a turn so far, as in start-time fair queuing.
     """
 
     def __init__(self, loop: Loop, slice_seconds: float = 0.002, share: float = 0.25):
@@ -233,42 +237,47 @@ class Turns:
         self.is_running = False
         self.began = loop.now()
         self._busy_until = -_INFINITE
-        self._short_total = 0.0         # of the short lane, when the long one last looked
+        self._short_total = 0.0         # total of the short lane at the long lane's last check for other work
         self._watching: set[object] = set()
         self.now = loop.now
-        self.processor_seconds = loop.processor_time()      # when it was last looked at
-        self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # see rule 6
-        self.long_due = 0.0     # when the last of those that wait may go on: see rule 6
-        self.last: Account | None = None    # whose turn, of those not so long, was the last; when it ended, and another's
+        self.processor_seconds = loop.processor_time()      # CPU time at the last timer callback
+        self._delayed: list[tuple[Lane, Account, Iterable[Callable[[], None]]]] = []     # tasks that wait for rule 6
+        self.long_due = 0.0     # rule 6: the latest `due` of all accounts
+        self.last: Account | None = None    # account of the last turn that was not long
+        # End of that turn, and end of the last turn of another account that was not long.
         self.ended = self.ended_before = -_INFINITE
-        self.cancelled = Account(waits=False)       # tasks that go on to end what they do
-        self.leaving = Account(waits=False)         # sessions whose clients have left: nobody waits for their ends
+        self.cancelled = Account(waits=False)       # for cancelled tasks
+        self.leaving = Account(waits=False)         # for sessions whose clients have left
         self._delay_timer = loop.timer(self._look_at_delayed)
         self.short, self.long = Lane(self), Lane(self)
         self.configure(slice_seconds, share)
 
     def configure(self, slice_seconds: float, share: float) -> None:
-        """Changes the two numbers, also while tasks run."""
+        """Sets the time slice and the share. Tasks may be running."""
         self.slice_seconds = slice_seconds
-        self.pause = _COST * (1 - share) / share        # seconds of pause for each second that a lane has used
+        self.pause = _COST * (1 - share) / share        # seconds of pause for each second that a lane used
         self.repaid = 1 / max(self.pause, _LEAST)
         self.short.budget = slice_seconds or _INFINITE
         self.short.most = 2 * self.short.budget
         self.long_seconds = _LONG_SLICES * slice_seconds if slice_seconds and share < 1 else _INFINITE
 
     def resume(self, account: Account, resume: Callable[[], None]) -> None:
-        """A turn of a task can begin. Called by the loop: it begins now, or as soon as there is budget for it."""
+        """Begins a task's turn, now or as soon as the short lane has budget. Called in the hub."""
         if self.short.is_open and not account.due:
             self.short.run(account, resume)
         else:
             self.short.push(account, resume)
 
     def preempted(self, account: Account, began: float) -> Lane:
-        """Where a task goes on whose slice is over. `began` is when its turn did, later by as long as it has yielded."""
+        """The lane in which a preempted task continues.
+
+        Args:
+            began: start of its turn. The time that the task has spent in yields is added to it.
+        """
         return self.long if began - account.preempted_at < _PREEMPTED else self.short
 
     def note_long(self, account: Account, seconds: float, ended: float) -> None:
-        """A turn took long: if that was not for other processes of the machine, its session has to wait."""
+        """Charges a long turn by rule 6, unless other processes of the machine made it long."""
         if self.certain != self.began:
             seconds = min(seconds, self.loop.processor_time() - self.processor_seconds)
         if seconds >= self.long_seconds and account.waits:
@@ -280,20 +289,20 @@ class Turns:
                 self.long_due = max(self.long_due, due)
 
     def delay(self, lane: Lane, account: Account, tasks: Iterable[Callable[[], None]]) -> None:
-        """Queues tasks of a session again once it has waited."""
+        """Queues tasks of a session again after the session has waited (rule 6)."""
         if not self._delayed:
             self.watch(self, True)
             self._delay_timer.start(_LONG_LOOK)
         self._delayed.append((lane, account, tasks))
 
     def has_to_wait(self, account: Account) -> bool:
-        """Whether a session whose last turn was long has to wait still."""
+        """Whether a session still has to wait because of its debt (rule 6)."""
         now = self.now()
         others_ended = self.ended if self.last is not account else self.ended_before
         return now < account.due and (self.is_program_busy(now) or now - others_ended < _LONG_REMEMBERED)
 
     def _look_at_delayed(self) -> None:
-        """By the timer: lets those go on who have waited, or for whom there is no other work."""
+        """Timer callback: queues the tasks of sessions that need not wait any more."""
         self.processor_seconds = self.loop.processor_time()
         delayed, self._delayed = self._delayed, []
         for one in delayed:
@@ -313,7 +322,7 @@ class Turns:
         return self.long if lane is self.short else self.short
 
     def place(self, account: Account) -> float:
-        """Where in virtual time the next turn of an account stands."""
+        """The start in virtual time of an account's next turn."""
         used = account.used
         if used < 0:
             return self.virtual + self.slice_seconds
@@ -324,7 +333,7 @@ class Turns:
         return 0 < self.slice_seconds <= self.now() - began
 
     def has_other_work(self, lane: Lane, now: float) -> bool:
-        """Whether the loop has other work than a lane's."""
+        """Whether the loop has other work than this lane (rule 5)."""
         if self.is_program_busy(now):
             return True
         if lane is self.short:
@@ -333,13 +342,13 @@ class Turns:
         return used > _NOTICED
 
     def is_program_busy(self, now: float) -> bool:
-        """Whether the program had events of its own."""
+        """Whether the program had an event in the last 10 ms."""
         if self.loop.had_other_events():
             self._busy_until = now + _REMEMBERED
         return now < self._busy_until
 
     def watch(self, who: object, on: bool) -> None:
-        """Other events are counted while somebody wants to know of them."""
+        """Registers or removes a watcher. The program's events are counted while any watcher is registered."""
         if on:
             self._watching.add(who)
         else:
