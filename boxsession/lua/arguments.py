@@ -1,4 +1,4 @@
-"""The arguments of a command: words as a shell splits them, and values as a function's annotations name them. Pure."""
+"""Parses the arguments of a command: splits them as a shell does, and converts them by the function's annotations. Pure."""
 from __future__ import annotations
 
 import inspect
@@ -13,11 +13,11 @@ from boxsession.base.errors import StatementError
 
 __all__ = ['Arguments', 'split']
 
-# A longer line is refused: to split it would hold the event loop.
+# A longer line is refused: splitting it would block the event loop.
 _LINE_BYTES = 1 << 16
 _SHOWN = 60
 _BLANKS = ' \t\r\n'
-# The pieces of a line, as shlex.split() has them. The last two are mistakes.
+# The tokens of a line, as shlex.split() finds them. The last two are errors.
 _PIECE = re.compile(r"""(?P<blank>[ \t\r\n]+)|(?P<plain>[^ \t\r\n'"\\]+)|'(?P<single>[^']*)'|"(?P<double>(?:[^"\\]|\\.)*)"
                         |\\(?P<escaped>.)|(?P<quote>['"])|(?P<backslash>\\)""", re.DOTALL | re.VERBOSE)
 _ESCAPED_IN_QUOTES = re.compile(r'\\(["\\])')
@@ -27,7 +27,7 @@ _SWITCH = {'on': True, 'true': True, 'yes': True, 'off': False, 'false': False, 
 
 
 def split(line: str) -> list[str]:
-    """The words of a line: blanks separate them, quotes and backslashes keep blanks, as in `shlex.split()`.
+    """Splits a line at blanks, as `shlex.split()`. Quotes and backslashes keep blanks.
 
     Raises:
         ValueError: a quote is not closed, or a backslash is the last character.
@@ -77,7 +77,7 @@ def _switch(text: str) -> bool:
 
 
 class _Kind(NamedTuple):
-    """What an argument has to be: in words, and how it is read (a ValueError where it is something else)."""
+    """A type of arguments: its name for messages, and its converter, which raises ValueError for other text."""
 
     words: str
     read: Callable[[str], Any]
@@ -106,10 +106,10 @@ def _choice(choices) -> _Kind:
 
 
 def _kind(annotation) -> _Kind:
-    """How values of a type are read.
+    """The kind of arguments for an annotation.
 
     Raises:
-        TypeError: they cannot be typed into a console.
+        TypeError: values of this type cannot be typed into a console.
     """
     if annotation is inspect.Parameter.empty:
         return _KINDS[str]
@@ -126,26 +126,26 @@ def _kind(annotation) -> _Kind:
 
 
 class _Argument(NamedTuple):
-    name: str           # as the usage shows it
+    name: str           # in capitals, for the usage
     kind: _Kind
     is_required: bool
 
 
 class Arguments:
-    """How the words behind a command become the arguments of its function.
+    """Converts the words after a command to the arguments of its function.
 
     Args:
-        name: of the command.
-        function: its parameters' annotations are str, int, float, bool, `typing.Literal` of such, or one of these or None;
-            without an annotation it is str. A default makes a parameter optional.
+        name: the command's name.
+        function: its annotations may be str, int, float, bool, `typing.Literal` of these, or a union of one of these and
+            None. A parameter without an annotation is a str. A default makes a parameter optional.
 
     Attributes:
-        usage: how the command is typed.
-        names: the parameters' names.
-        described: each argument's name as the usage has it, and what it has to be, in words.
+        usage: the command's arguments, for its help.
+        names: the names of the function's parameters.
+        described: a pair for each argument: its name in the usage, and its type in words.
 
     Raises:
-        ValueError: the function takes what cannot be typed into a console.
+        ValueError: a parameter cannot be typed into a console.
     """
 
     def __init__(self, name: str, function: Callable):
@@ -154,7 +154,7 @@ class Arguments:
         self._rest: _Argument | None = None
         try:
             signature = inspect.signature(function, eval_str=True)
-        except Exception as error:          # also what an annotation raises when it is read
+        except Exception as error:          # evaluating an annotation may raise anything
             raise ValueError(f'\\{name}: the parameters of its function cannot be read: {error}: annotate them with names '
                              'that are known where it is defined') from error
         self.names = tuple(signature.parameters)
@@ -187,10 +187,13 @@ class Arguments:
             self._arguments.append(_Argument(name, kind, not has_default))
 
     def read(self, line: str | bytes) -> list[Any]:
-        """The arguments that a line names.
+        """Converts a line to arguments.
+
+        Args:
+            line: the text after the command's name; bytes if it is not valid UTF-8.
 
         Raises:
-            StatementError: there are too few or too many, or one is of another type.
+            StatementError: an argument is missing, superfluous or of the wrong type.
         """
         if isinstance(line, bytes):
             raise self._wrong('the arguments are not UTF-8')

@@ -1,19 +1,19 @@
-"""The one Lua state that all sessions share, and how greenlets run statements in it.
+"""The Lua state that all sessions share. Greenlets run statements in it.
 
 Theory of operation
 -------------------
-lupa is safe under greenlets that switch inside Lua only within narrow rules, and everything here keeps to them:
+Greenlets may switch while they are inside Lua. lupa is safe under such switches only if these rules are kept:
 
-* Lua calls Python by reading an item of a port (`PORT[argument]`), never by calling an object. A port takes one scalar,
-  gives one scalar, and never raises.
-* Python calls Lua by sending to a coroutine, after start-up in no other way. A string comes back: a long one in pieces, and
-  of a batch of requests two strings and two numbers (tests/lua/test_lua.py).
-* No Lua object is wrapped for Python after start-up but the coroutines themselves; ports live as long as the state.
-* Nothing waits on the state's main coroutine. Each task's coroutine is driven by its own greenlet only, one send at a
-  time, in one OS thread.
+* Lua calls Python by indexing a port (`PORT[argument]`), never by calling an object. A port takes one scalar, returns one
+  scalar, and never raises.
+* After start-up, Python calls Lua only by sending to a coroutine. Lua returns one string; a long one is returned in pieces.
+  A batch of requests returns two strings and two numbers (tests/lua/test_lua.py).
+* After start-up, lupa wraps no Lua objects but the coroutines. Ports live as long as the state.
+* Nothing waits on the state's main coroutine. Only a task's own greenlet drives the task's coroutine, one send at a time.
+  All of this happens in one OS thread.
 
-A task that waits (fiber.sleep), or whose time slice is over, switches to the hub inside a port. Cancelling a task sets a
-flag and wakes it; the port then answers False, and Lua unwinds. A Python exception never passes through Lua frames.
+A task switches to the hub inside a port when it waits (fiber.sleep) or when its time slice is over. Cancelling a task sets
+a flag and wakes the task. The port then returns False, and Lua unwinds. A Python exception never passes through Lua frames.
 """
 from __future__ import annotations
 
@@ -54,18 +54,21 @@ class Runtime:
 
     Args:
         dispatcher: switches between tasks.
-        counters: where it is counted how statements end, and how often a limit was met.
-        facts: what box.info tells, e.g. version and pid (what is callable is called when it is read).
-        expose: names to Python functions, objects or plain values for Lua (see `boxsession.Console`).
-        services: what trusted Lua can ask of the program, by name: functions of plain values.
+        counters: counts the ends of statements, and exceeded limits.
+        facts: the fields of box.info, e.g. version and pid. A callable is called on each read.
+        expose: Python functions, objects or plain values for Lua, by name (see `boxsession.Console`).
+        services: functions of plain values that trusted Lua may call, by name.
         commands: the backslash commands that the program adds.
 
+    Raises:
+        ValueError: a value cannot be exposed, or Lua has a global of its name.
+
     Attributes:
-        memory: its memory limit.
-        fibers: those that statements have started.
-        state: what its tasks share.
-        output_bytes: the longest document for a client; 0 for no limit.
-        output_limits: for what is sent to clients: cut where it is too long.
+        memory: the memory limit of the state.
+        fibers: the fibers that statements have started.
+        state: the object that all tasks of the state share.
+        output_bytes: maximum size of a document for a client, in bytes; 0 for no limit.
+        output_limits: truncates documents for clients at that size.
     """
 
     def __init__(self, dispatcher: Dispatcher, counters: Counters, facts: Mapping[str, Any],
@@ -76,7 +79,7 @@ class Runtime:
         self._facts = facts
         self._calls = functions.Calls()
         self._commands = commands or Commands()
-        self._command_numbers: dict[str, int] = {}      # by the command's name
+        self._command_numbers: dict[str, int] = {}      # numbers of the commands' functions, by command
         self._lua = lua51.LuaRuntime(
             encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False,
             attribute_handlers=(reader(dispatcher.overruns), deny), max_memory=0)
@@ -88,13 +91,13 @@ class Runtime:
         self._load(expose or {}, services or {})
 
     def _load(self, expose, services) -> None:
-        """Runs the trusted files, which leave the coroutine functions that everything else goes through."""
+        """Runs the trusted files, and takes the functions of the tasks' coroutines from them."""
         internal = self._lua.table()
         loader.load(self._lua, internal, self._ports(services))
         if expose:
             taken = internal[b'expose'](self._calls.describe(expose))
             if taken:
-                raise ValueError(f'cannot expose {taken.decode()!r}: Lua has a global of that name')
+                raise ValueError(f'cannot expose {taken.decode()!r}: Lua has a global of that name: choose another name')
         state = self.state
         state.session_main, state.request_main = internal[b'session_main'], internal[b'request_main']
         state.fiber_main = internal[b'fiber_main']
@@ -104,11 +107,11 @@ class Runtime:
         self._take_rights_changes = _started(internal[b'take_rights_changes'])
         self._take_commands = _started(internal[b'take_commands'])
         self.commands_changed()
-        # The first release of a reference makes an entry in the registry: now, while there is no limit.
+        # The first release of a reference allocates an entry in the registry. So release one now, while no limit is set.
         state.fiber_main.coroutine(0)
 
     def _ports(self, services) -> dict[str, Any]:
-        """What the trusted files take, by the names that they have there."""
+        """The ports and packed values that the trusted files take, by their names in Lua."""
         state, memory = self.state, MemoryPorts(self.state)
         return {
             **memory.ports(), **TurnPorts(state).ports(), **HostPorts(state, self._calls, memory).ports(),
@@ -119,24 +122,28 @@ class Runtime:
         }
 
     def stop(self, timeout: float) -> None:
-        """Cancels all fibers and waits for their ends; those that do not end in time are left to the collector."""
+        """Cancels all tasks and waits for the ends of fibers. Garbage collection frees fibers that do not end in time.
+
+        Args:
+            timeout: in seconds.
+        """
         for task in list(self.state.tasks.values()):
             self.dispatcher.cancel(task)
         self.fibers.join(timeout)
-        self.memory.limit(0)                # what is released from now on finds room
+        self.memory.limit(0)                # later releases of Lua objects may allocate
 
     # For the console
 
     def evaluator(self, session: Session, host: Host, account: Account) -> Evaluator:
-        """The evaluator of a session, for the calling greenlet only."""
+        """Makes the evaluator of a session. Only the calling greenlet may use it."""
         return Evaluator(self.state, session, host, account)
 
     def requests(self, session: Session, host: Host, account: Account) -> Requests:
-        """What runs requests of a session, one at a time, for the calling greenlet only."""
+        """Makes an object that runs requests of a session one by one. Only the calling greenlet may use it."""
         return Requests(self.state, session, host, account)
 
     def errors(self) -> dict[str, int]:
-        """How many statements and requests ended in an error, by ERROR_KINDS."""
+        """The numbers of statements and requests that ended in an error, by ERROR_KINDS."""
         counted = self._ask(self._count_errors)
         found = {kind: self.counters.hits[f'errors.{kind}'] for kind in ERROR_KINDS}
         for entry in counted.decode().split():
@@ -145,18 +152,18 @@ class Runtime:
         return found
 
     def rights_changed(self) -> None:
-        """Makes all sessions find their users' rights anew. Callable from any greenlet."""
+        """Makes all sessions look up their users' rights again. Callable from any greenlet."""
         self._ask(self._take_rights_changes)
 
     def commands_changed(self) -> None:
-        """Gives Lua the program's commands. Callable from any greenlet."""
+        """Passes the program's commands to Lua. Callable from any greenlet."""
         for command in self._commands.added:
             if command.name not in self._command_numbers and command.function is not None:
                 self._command_numbers[command.name] = self._calls.number(command.function)
         self._ask(self._take_commands, pack(described(self._commands.added, self._command_numbers)))
 
     def _ask(self, coroutine, told=None):
-        """Resumes one of the coroutines that are no task's."""
+        """Resumes a coroutine that belongs to no task."""
         self.memory.lift(len(told) if told else 0)
         answer = coroutine.send(told)
         running = self.dispatcher.running
@@ -164,16 +171,16 @@ class Runtime:
         return answer
 
     def limit_memory(self, limit: int) -> None:
-        """Sets how much memory the Lua state may hold, in bytes; 0 for no limit. What is over it already may stay."""
+        """Sets the memory limit of the Lua state, in bytes; 0 for no limit. Memory in use above it is kept."""
         self.memory.lift()
         self._tell_ample.send(self.memory.ample_with(limit) / 1024)
         self.memory.limit(limit)
 
     def run_script(self, text: bytes, name: str) -> None:
-        """Runs a script as admin, without a session. It may wait; the caller waits with it.
+        """Runs a script as admin, without a session. The script may wait: the caller waits until its end.
 
         Raises:
-            ScriptError: it does not compile, or it raised.
+            ScriptError: the script does not compile, or it raised an error.
         """
         greenlet = UserGreenlet.spawn(self._run_script, text, name)
         problem = greenlet.get()
@@ -196,14 +203,14 @@ class Runtime:
 
 
 def _started(function):
-    """A coroutine of a Lua function that waits for what it is sent."""
+    """Starts a coroutine of a Lua function. It then waits for the first send()."""
     coroutine = function.coroutine()
     coroutine.send(None)
     return coroutine
 
 
 def compile_problem(text: bytes, name: str) -> str | None:
-    """Why a script would not compile, or None. It runs nothing."""
+    """Compiles a script without running it. Returns the error message, or None if it compiles."""
     lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False)
     internal = lua.table()
     loader.load(lua, internal, {}, ['kernel/compiler'])

@@ -1,7 +1,7 @@
-r"""The table of the console's backslash commands: what `\help` shows, who may call them, and what they run.
+r"""The table of the console's backslash commands: their help, the rights that they need, and their functions.
 
-Built-in commands are functions of lua/library/commands.lua, which has one of each name here. An embedding program adds
-functions of its own, which are called as exposed functions are (lua/functions.py).
+lua/library/commands.lua has a function for each built-in command, with the same name. An embedding program may add Python
+functions as commands. Lua calls them like exposed functions (lua/functions.py).
 """
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ['BUILT_IN', 'Command', 'Commands', 'described']
 
 _NAME = re.compile(r'[A-Za-z_][A-Za-z0-9_-]{0,63}')
 _ACCESS = ('execute', 'read')
-# In a reply the text is indented by four.
+# Columns of the help text. A reply indents it by four.
 _WIDTH = 76
 
 
@@ -29,12 +29,13 @@ class Command:
     r"""One command.
 
     Attributes:
-        name: without its backslash.
-        forms: how it may be typed, each with the words behind the name and what that does.
-        aliases: other names of it.
-        access: the right that a user needs: 'execute' on the command, 'read' on universe or that, None for no right.
-        details: what `\help NAME` shows besides.
-        function: what a program's command runs, with one string: the rest of the line.
+        name: the name, without the backslash.
+        forms: a pair for each form of the command: its arguments, and its purpose.
+        aliases: other names of the command.
+        access: the right that a user needs: 'execute' (execute on the command), 'read' (that, or read on universe), or
+            None for no right.
+        details: more text for `\help NAME`.
+        function: the function of a program's command. It takes one string: the rest of the line.
     """
 
     name: str
@@ -45,40 +46,40 @@ class Command:
     function: Callable[[str], Any] | None = None
 
     def row(self) -> dict[str, Any]:
-        """What Lua gets of it."""
-        # A program's docstring keeps its lines.
+        """The command's description for Lua."""
+        # The text of a program's command comes from a docstring: keep its line breaks.
         details = self.details if self.function else textwrap.fill(self.details, _WIDTH)
         return {'name': self.name, 'forms': [list(form) for form in self.forms], 'aliases': list(self.aliases),
                 'access': self.access or '', 'details': details}
 
 
 BUILT_IN = (
-    Command('help', (('[NAME]', 'this page, or more on one command'),), aliases=('h',)),
-    Command('quit', (('', 'end the session; so do ~. and Ctrl-D'),), aliases=('q',)),
-    Command('login', (('USER PASSWORD', 'go on as another user'),),
+    Command('help', (('[NAME]', 'show this page, or details of one command'),), aliases=('h',)),
+    Command('quit', (('', 'end the session, like ~. and Ctrl-D'),), aliases=('q',)),
+    Command('login', (('USER PASSWORD', 'change the user of this session'),),
             details='The password is the rest of the line.'),
-    Command('sessions', (('', 'who is connected'),), access='execute'),
-    Command('complete', (('TEXT', 'the names that TEXT may become'),),
-            details="As this session's user sees them: first their longest common beginning, then each. Nobody's code is "
-                    'run for it. Behind a backslash these are the commands.'),
-    Command('cancel', (('ID', 'stop the statement that a session runs'),), access='execute'),
+    Command('sessions', (('', 'list the connected sessions'),), access='execute'),
+    Command('complete', (('TEXT', 'list the names that complete TEXT'),),
+            details="Lists only names that this session's user can see: first their longest common prefix, then each name. "
+                    'It runs no user code. If TEXT begins with a backslash, it lists commands.'),
+    Command('cancel', (('ID', "stop a session's running statement"),), access='execute'),
     Command('kill', (('ID', 'end a session'),), access='execute'),
     Command('set', (
-        ('output yaml|lua[,line|,block]', 'how values are shown'),
-        ('delimiter TEXT', "statements end with TEXT at a line's end (without TEXT: with the line)"),
-        ('continuation auto|on|off', "auto: an unfinished statement waits for more; on: after a backslash at the line's "
-                                     'end; off: every line stands alone'),
+        ('output yaml|lua[,line|,block]', 'set the format of values'),
+        ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),
+        ('continuation auto|on|off', 'auto: an incomplete statement continues on the next line; on: a statement continues '
+                                     'after a backslash at the end of a line; off: each line is a statement'),
         ('prompt on|off', 'show a prompt'),
-        ('scope session|global', "session: names without `local` are this session's own (_G has the others)"),
-        ('print on|off', 'print() shows its text here, not in the log'),
-        ('language lua', 'the only one there is'),
-    ), aliases=('s',), details='At the start: output yaml, prompt off, scope global, '
-        'print off. Settings may be shortened: o, d (delim), c, p, l (lang).'),
+        ('scope session|global', "session: variables without `local` belong to this session (_G has the global ones)"),
+        ('print on|off', 'on: print() writes to this session, not to the log'),
+        ('language lua', 'set the language of statements: lua is the only one'),
+    ), aliases=('s',), details='Defaults: output yaml, prompt off, scope global, '
+        'print off. Abbreviations: o, d (delim), c, p, l (lang).'),
 )
 
 
 class Commands:
-    """The commands of one console: those that are built in, and those that its program adds."""
+    """The commands of one console: the built-in commands, and the commands of its program."""
 
     def __init__(self):
         self._added: dict[str, Command] = {}
@@ -86,18 +87,18 @@ class Commands:
 
     @property
     def added(self) -> tuple[Command, ...]:
-        """Those of the program."""
+        """The commands of the program."""
         return tuple(self._added.values())
 
     def names(self) -> frozenset[str]:
-        """The names of all."""
+        """The names of all commands."""
         return frozenset((*(command.name for command in BUILT_IN), *self._added))
 
     def add(self, function: Callable, name: str | None = None, access: str = 'execute') -> Command:
-        """Adds a function as a command, as `boxsession.Console.command` says.
+        """Adds a function as a command: see `boxsession.Console.command`.
 
         Raises:
-            ValueError: the name or the function cannot be a command's.
+            ValueError: the name is invalid or taken, or the function cannot be a command.
         """
         if not callable(function):
             raise ValueError(f'a command is a function: a {type(function).__name__} cannot be called')
@@ -105,11 +106,11 @@ class Commands:
             name = getattr(function, '__name__', '')
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise ValueError(f'{name!r} cannot be the name of a command: pass `name` with up to 64 letters, digits, - and '
-                             '_, of which the first is a letter or _')
+                             '_; the first must be a letter or _')
         if name in self._taken:
-            raise ValueError(f'\\{name} is a command of the console itself: pass another `name`')
+            raise ValueError(f'\\{name} is a built-in command: pass another `name`')
         if name in self._added:
-            raise ValueError(f'there is a command \\{name} already: pass another `name`')
+            raise ValueError(f'the command \\{name} exists already: pass another `name`')
         if access not in _ACCESS:
             raise ValueError(f'\\{name}: access is {access!r}: expected one of {", ".join(map(repr, _ACCESS))}')
         command = self._added[name] = _made(name, function, access)
@@ -131,5 +132,5 @@ def _made(name, function, access) -> Command:
 
 
 def described(commands: tuple[Command, ...], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
-    """What Lua gets of commands, each of a program's with the number of its function."""
+    """The descriptions of commands for Lua. `numbers` are the functions' numbers, by command."""
     return [command.row() | ({'call': numbers[command.name]} if command.function else {}) for command in commands]

@@ -1,31 +1,32 @@
-"""The numbers that Python and Lua agree on. Lua finds them in `internal.contract`, under the same names."""
+"""The numbers that Python and Lua share. Lua reads them from `internal.contract`, under the same names."""
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 __all__ = ['NUMBERS']
 
-# What a session's coroutine is to do (kernel/evaluator.lua).
+# Operations of a session's coroutine (kernel/evaluator.lua).
 STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK, LEFT_REMOTE, LAST_ERROR = range(1, 9)
-# What the coroutine of requests is to do (kernel/requests.lua); 0 ends it.
+# Operations of a worker's coroutine (kernel/requests.lua). 0 ends the coroutine.
 EVAL, CALL, LOGIN, BATCH, CALL_16, EVAL_ERROR = range(1, 7)
-# Added to these: memory is short, and the limit is lifted; the garbage is to be collected first; there is much in memory,
-# so that one instruction may take long.
+# Flags that are added to an operation: memory is short and the limit is lifted; collect the garbage first; much memory is
+# in use, so one instruction may take long.
 TIGHT, COLLECT, CLOSELY = 16, 32, 64
 
-# TICK's argument in a task's own coroutine, and there at the first look at a statement; 0 in others.
+# Arguments of TICK in a task's own coroutine: a clock check, and the first clock check of a statement. In other coroutines
+# the argument is 0.
 OWN_LOOK, FIRST_LOOK = 1, 2
-# Added to its answer, the task's id, or minus that where the task is to end: the collector is late; the time slice is over;
-# the monitor asked for this look; there is much in memory.
+# TICK returns the task's id, or minus the id if the task must end. Flags that are added to the id: garbage collection is
+# late; the time slice is over; the monitor asked for this clock check; much memory is in use.
 LATE, OVER, ASKED, MANY = 0.5, 0.25, 0.125, 0.0625
 
-# The answer of a port for whose string there is no room.
+# Result of a port if there is no room for its string.
 NO_ROOM = -1
 
-# CLOCK's arguments.
+# Arguments of CLOCK.
 REALTIME, MONOTONIC, PROCESS, THREAD = range(4)
 
-# What a user may do (users/access.py).
+# Levels of a user's rights (users/access.py).
 SANDBOX, READ, FULL = range(1, 4)
 
 NUMBERS: Mapping[str, float] = {name: value for name, value in globals().items() if name.isupper()}

@@ -19,7 +19,7 @@ log = logging.getLogger('boxsession')
 
 
 class Evaluator:
-    """Runs the statements of one session. Made, used and closed by the greenlet of that session."""
+    """Runs the statements of one session. Only the greenlet of that session may make, use and close it."""
 
     __slots__ = ('task', '_state', '_session', '_dispatcher', '_memory', '_send', '_used')
 
@@ -44,18 +44,19 @@ class Evaluator:
         self._memory.keep()
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
-        """Runs a statement and gives what leaves Lua (see `boxsession.values.documents`).
+        """Runs a statement. Returns its reply as Lua made it (see `boxsession.values.documents`).
 
-        With `may_continue`, b'' when the statement is not complete yet.
+        Args:
+            may_continue: return b'' if the statement is not complete yet.
         """
         task, dispatcher, memory = self.task, self._dispatcher, self._memory
         if not task.is_clean:
             dispatcher.begin(task)
-            if task.killed:                     # before it began
+            if task.killed:                     # cancelled before it began
                 self._state.counters.count_error(task.ending)
                 return self.error(task.reason or 'the statement was cancelled')
         operation = STATEMENT_OPEN if may_continue else STATEMENT
-        # As LuaTask.cross() has it: a call more would be 3 % of a short statement.
+        # LuaTask.cross(), inlined: the call would cost 3 % of a short statement.
         used = self._used() + len(text)
         if used > memory.look_at and (memory.has_moved(used) or not task.is_watched):
             operation = task.prepare(operation, used, len(text))
@@ -67,15 +68,15 @@ class Evaluator:
         return reply
 
     def is_incomplete(self, text: bytes) -> bool:
-        """Whether a statement, which is not run, waits for more lines."""
+        """Whether a statement is incomplete and waits for more lines. Does not run it."""
         return self._perform(CHECK, text) == b''
 
     def is_wrong(self, text: bytes) -> bool:
-        """Whether a statement, which is not run, is no Lua."""
+        """Whether a statement does not compile as Lua. Does not run it."""
         return self._perform(CHECK, text) == b'wrong'
 
     def connect(self) -> bytes:
-        """Runs the on_connect triggers; gives b'', or the error that is to end the session."""
+        """Runs the on_connect triggers. Returns b'', or the reply with the error that refuses the session."""
         return self._perform(CONNECT, b'', TRIGGERS)
 
     def disconnect(self) -> None:
@@ -85,8 +86,8 @@ class Evaluator:
             try:
                 self._perform(DISCONNECT, b'', TRIGGERS)
             except lua51.LuaError:
-                # The coroutine has died of something that it should have caught: the triggers have one of their own.
-                log.exception('session %d: its evaluator failed', self._session.id)
+                # A bug in trusted code has ended the coroutine. Run the triggers in a new one.
+                log.exception('session %d: its evaluator failed: its last triggers run in a new one', self._session.id)
                 tasks.pop(self.task.fid, None)
                 self._start()
                 self._perform(DISCONNECT, b'', TRIGGERS)
@@ -98,7 +99,7 @@ class Evaluator:
             self._memory.keep()
 
     def last_error(self) -> bytes:
-        """The error that the last statement ended in, as text; empty where there was none."""
+        """The text of the last statement's error; b'' if it had none."""
         return self._perform(LAST_ERROR, b'')
 
     def left_remote(self) -> None:
@@ -106,7 +107,7 @@ class Evaluator:
         self._perform(LEFT_REMOTE, b'', TRIGGERS)
 
     def error(self, message: str) -> bytes:
-        """An error in the session's output format, as a statement would have ended in it."""
+        """Makes the reply with an error, in the session's output format."""
         return self._perform(FAIL, message.encode())
 
     def _perform(self, operation, text, limit=''):
@@ -117,5 +118,5 @@ class Evaluator:
         finally:
             task.limit = STATEMENTS
             self._dispatcher.running = None
-            # It may have taken long: whoever runs one after the other looks whether the turn is over.
+            # The operation may have taken long. So the session's loop must check its slice.
             self._dispatcher.has_ticked = True

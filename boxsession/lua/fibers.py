@@ -1,4 +1,4 @@
-"""Fibers that statements start: each has a greenlet and a Lua coroutine of its own."""
+"""Fibers that statements start. Each fiber has its own greenlet and its own Lua coroutine."""
 from __future__ import annotations
 
 from functools import partial
@@ -21,30 +21,30 @@ class Fibers:
     """The fibers of one Lua state.
 
     Attributes:
-        most: how many may live; 0 for no limit.
+        most: maximum number of live fibers; 0 for no limit.
     """
 
     def __init__(self, state: State):
         self.most = 0
         self._state = state
         self._dispatcher = state.dispatcher
-        self._live: set[gevent.Greenlet] = set()        # kept alive until they end
+        self._live: set[gevent.Greenlet] = set()        # these references keep the greenlets alive until they end
 
     def __len__(self) -> int:
         return len(self._live)
 
     def join(self, timeout: float) -> None:
-        """Waits for their ends."""
+        """Waits for the ends of all fibers, up to `timeout` seconds."""
         gevent.joinall(list(self._live), timeout=timeout)
 
     # Each port takes the id that Lua has given to the fiber
 
     def ports(self) -> dict[str, Port]:
-        """The ports by the names that they have in Lua."""
+        """The ports, by their names in Lua."""
         return {'SPAWN': Port(self.spawn), 'START': Port(self.start), 'WAKE': Port(self.wake)}
 
     def spawn(self, fid: float) -> bool | None:
-        """Starts a fiber as soon as others are let run. None where there are too many."""
+        """Queues a new fiber, as Tarantool's fiber.new(). None if there are too many fibers."""
         if self._has_all():
             return None
         task = current_task()
@@ -53,14 +53,17 @@ class Fibers:
         return True
 
     def start(self, fid: float) -> bool | None:
-        """The same, and lets it run to its first wait. False where the calling task was cancelled meanwhile."""
+        """Runs a new fiber up to its first wait, as Tarantool's fiber.create().
+
+        Returns None if there are too many fibers, False if the calling task was cancelled before or meanwhile.
+        """
         task, dispatcher = current_task(), self._dispatcher
         if task.killed:
             return False
         if self._has_all():
             return None
         greenlet, waiter, began = self._new(task, fid), Waiter(), dispatcher.began
-        # Callbacks run in order, so the fiber comes first. The turn goes on behind that.
+        # The hub runs callbacks in order: first the fiber, then the caller. The caller's turn continues.
         for resume in (greenlet.switch, partial(switch, waiter)):
             get_hub().loop.run_callback(dispatcher.turns.short.run, task.account, resume)
         dispatcher.leave(task, waiter, is_woken=True)
@@ -69,7 +72,7 @@ class Fibers:
         return not task.killed
 
     def wake(self, fid: float) -> bool:
-        """Ends the wait of the task with this id, if it waits."""
+        """Wakes the task with this id if it waits."""
         task = self._state.tasks.get(int(fid))
         if task is not None:
             self._dispatcher.wake(task)

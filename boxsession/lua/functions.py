@@ -1,4 +1,4 @@
-"""Python functions for Lua: what is exposed, and how arguments and results are copied.
+"""Python functions for Lua: exposes them, and copies their arguments and results.
 
 Values travel as packed strings (values/packed.py). Nothing that Lua holds refers to a Python object.
 """
@@ -16,21 +16,25 @@ __all__ = ['Calls']
 _NAME = re.compile('[A-Za-z_][A-Za-z0-9_]*')
 _KEYWORDS = frozenset("""and break do else elseif end false for function if in local nil not or repeat return then true
                          until while""".split())
-# The name of a type, whatever its metaclass says.
+# Reads a type's name. A metaclass cannot change the result.
 _TYPE_NAME = type.__dict__['__name__'].__get__
 
 
 class Calls:
-    """The functions that one Lua state can call, by number."""
+    """The Python functions that one Lua state can call, by number."""
 
     def __init__(self):
         self._functions: list[Callable] = []
 
     def describe(self, expose: Mapping[str, Any]) -> bytes:
-        """What to make of each name, packed for library/expose.lua. Plain values are copied now."""
+        """Packs a description of each exposed name for library/expose.lua. Plain values are copied now.
+
+        Raises:
+            ValueError: a name or a value cannot be exposed.
+        """
         for name in expose:
             if not isinstance(name, str) or not _NAME.fullmatch(name) or name in _KEYWORDS or name == 'session':
-                raise ValueError(f'cannot expose {name!r}: it is no name that Lua could use')
+                raise ValueError(f'cannot expose {name!r}: expected the name of a Lua variable, other than `session`')
         return pack({name: self._spec(value, name) for name, value in expose.items()})
 
     def _spec(self, value, name):
@@ -47,19 +51,24 @@ class Calls:
             return {'names': {key: {'call': self.number(method)} for key, method in methods.items()}}
 
     def services(self, table: Mapping[str, Callable]) -> bytes:
-        """The numbers of the program's own functions by name, packed."""
+        """Adds services. Returns their numbers by name, packed."""
         return pack({name: self.number(function) for name, function in table.items()})
 
     def number(self, function: Callable) -> int:
-        """The number by which Lua calls a function from now on."""
+        """Adds a function. Returns its number."""
         self._functions.append(function)
         return len(self._functions) - 1
 
     def call(self, request: bytes, pause: Callable[[], None]) -> bytes:
-        """Calls a function with packed arguments. Its result, packed, after '='; what it raised, in words, after
-        '!', or as a list of an error's name and arguments after '^'.
+        """Calls a function.
 
-        `pause` is called now and then while much is copied, to let others run; what it raises is told like anything else.
+        Args:
+            request: the function's number, ':', and the packed arguments.
+            pause: lets other tasks run. Called from time to time while large values are copied.
+
+        Returns:
+            '=' and the packed result; '!' and the packed text of an exception; or '^' and a packed list of the name and
+            arguments of one of Tarantool's errors.
         """
         colon = request.index(b':')
         try:
@@ -71,12 +80,12 @@ class Calls:
             return b'^' + pack([error.name, *error.arguments])
         except Stopped:
             raise
-        except BaseException as error:          # also what is no Exception: a Timeout, sys.exit()
+        except BaseException as error:          # gevent.Timeout and SystemExit are no Exception
             return b'!' + pack(_described(error))
 
 
 def _described(error: BaseException) -> bytes:
-    """An exception's type and message. Both are code of whoever wrote it, and may fail."""
+    """An exception's type and message. Reading them may run code of the program, which may fail."""
     try:
         name, text = type(error).__name__, str(error)
         described = f'{name}: {text}' if text else name

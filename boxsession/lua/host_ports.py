@@ -1,4 +1,4 @@
-"""The ports that concern the calling task: its host, how it ends, the Python functions that it calls."""
+"""The ports for the calling task's host, its cancellation, and its calls of Python functions."""
 from __future__ import annotations
 
 from gevent import get_hub, getcurrent
@@ -15,7 +15,7 @@ __all__ = ['HostPorts']
 
 
 class HostPorts:
-    """The ports by which the tasks of one Lua state reach their hosts.
+    """The ports through which the tasks of one Lua state reach their hosts.
 
     Args:
         calls: the Python functions that Lua can call.
@@ -28,14 +28,14 @@ class HostPorts:
         self._memory = memory
 
     def ports(self) -> dict[str, Port]:
-        """The ports by the names that they have in Lua."""
+        """The ports, by their names in Lua."""
         text = self._memory.text
         return {'CALL': text(self._call), 'REASON': Port(self._reason), 'STOPPED': Port(self._stopped),
                 'PUSH': Port(self._push), 'GIVE_BACK': Port(self._give_back), 'DELIMITER': Port(self._delimiter),
                 'CONTROL': Port(self._control)}
 
     def _call(self, request):
-        """Calls an exposed function: packed arguments in, packed result or error out."""
+        """Calls an exposed function. See Calls.call() for the argument and the result."""
         task, dispatcher = getattr(getcurrent(), TASK), self._dispatcher
         if task.killed:
             return False
@@ -46,8 +46,8 @@ class HostPorts:
         if deadlines.seconds.get(task.limit):
             timer = loop.timer(max(0.0, deadlines.left(task)))
             timer.start(deadlines.passed, task)
-        # If it waits, what the client is to get goes out first. One callback serves all calls until the loop runs it: those
-        # of a loop of short calls would pile up faster than the event loop takes them.
+        # If the function waits, flush the output first. One pending callback is enough for all calls: one for each would
+        # pile up in a loop of short calls.
         if task.host is not None and (task.leaving is None or not task.leaving.pending):
             task.leaving = loop.run_callback(_flush_if_waiting, task)
         try:
@@ -82,13 +82,13 @@ class HostPorts:
         return True
 
     def _reason(self, _):
-        """Why the statement that has just been cancelled was; None for no particular reason."""
+        """The reason why the statement was cancelled; None for the default text."""
         reason = current_task().reason.encode()
-        self._memory.make_room_for(reason)      # asked for by trusted code, which must not fail
+        self._memory.make_room_for(reason)      # trusted code, which must not fail, asks for it
         return reason or None
 
     def _stopped(self, _):
-        """What the task runs has ended, since it was cancelled or took too long."""
+        """Counts a statement that ended by a cancel or a timeout."""
         self._counters.count_error(current_task().ending)
         return True
 

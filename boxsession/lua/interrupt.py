@@ -1,8 +1,8 @@
-"""Makes a Lua coroutine look at the clock at its next instruction. Called from another thread than the one that runs Lua.
+"""Makes a Lua coroutine check the clock at its next instruction. The monitor's thread calls this while Lua runs.
 
-A count hook counts instructions, but one instruction may add a string of 20 MB to a number, which takes 17 ms. So where a
-turn is overdue, the monitor's thread asks for the hook itself. `lua_sethook` may be called at any time, also while the
-coroutine runs: it only sets four fields of it (the standalone `lua` does so from a signal handler, for Ctrl-C).
+The hook counts instructions. But one instruction may take long: adding a string of 20 MB to a number takes 17 ms. So the
+monitor's thread asks for a hook call if a turn is overdue. `lua_sethook` may be called at any time, also while the
+coroutine runs: it only sets four fields. (The standalone `lua` calls it from a signal handler, for Ctrl-C.)
 """
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _MASKCOUNT = 8
 
 
 def _library() -> Any:
-    """Lua's functions; None where the build of lupa keeps them to itself."""
+    """The C functions of Lua; None if this build of lupa does not export them."""
     try:
-        library: Any = ctypes.PyDLL(lua51.__file__)     # holds the GIL: so short a call need not give it up
+        library: Any = ctypes.PyDLL(lua51.__file__)     # PyDLL keeps the GIL: these calls are too short to release it
         library.lua_gethook.restype = ctypes.c_void_p
         library.lua_gethook.argtypes = [ctypes.c_void_p]
         library.lua_sethook.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int]
@@ -30,14 +30,14 @@ def _library() -> Any:
 
 
 _LUA = _library()
-# A real one, also in a program that is patched: the monitor's thread takes it.
+# An unpatched lock, also in a program that gevent has patched: the monitor's thread takes it.
 LOCK = monkey.get_original('_thread', 'allocate_lock')()
 
 
 def address_of(coroutine: Any) -> int:
-    """Where the state of a coroutine is in memory; 0 where that is of no use.
+    """The address of a coroutine's lua_State; 0 if interrupts are not possible.
 
-    Whoever gives the coroutine up first makes interrupt() forget it, under LOCK.
+    Before the coroutine is released, its owner must set `task.address` to 0 under LOCK.
     """
     if _LUA is None:
         return 0
@@ -46,9 +46,9 @@ def address_of(coroutine: Any) -> int:
 
 
 def interrupt(task: Any) -> None:
-    """Has the hook of a task's coroutine called at its next instruction, and at each behind it until it sets itself anew.
+    """Makes the hook of a task's coroutine run at each instruction, until the hook sets its own count again.
 
-    The coroutine is not released meanwhile: `task.address` becomes 0 under LOCK before it is.
+    The coroutine is not released meanwhile: its owner must first set `task.address` to 0 under LOCK.
     """
     with LOCK:
         if task.address:

@@ -1,7 +1,7 @@
-"""Loads the trusted Lua files, each after the files that it needs.
+"""Loads the trusted Lua files. Each file is loaded after the files that it needs.
 
-The head of a file names these (`-- Needs: kernel/raw, wire/yaml`). Its first statement names the ports that it takes
-(`local internal, LOG, CLOCK = ...`), so a port has one name in both languages.
+The head of a file names the files that it needs (`-- Needs: kernel/raw, wire/yaml`). Its first statement names the ports
+that it takes (`local internal, LOG, CLOCK = ...`): so a port has the same name in both languages.
 """
 from __future__ import annotations
 
@@ -20,8 +20,14 @@ _TAKES = re.compile(rb'^local internal((?:, \w+)*) = \.\.\.$', re.MULTILINE)
 
 
 def sources(wanted: Collection[str] | None = None) -> dict[str, bytes]:
-    """The files' texts by name (`'kernel/task'`), in the order in which they can be loaded: with `wanted` only these, and
-    what they need."""
+    """The texts of the files by name (`'kernel/task'`), in load order.
+
+    Args:
+        wanted: names of files; only these and the files that they need are returned. None for all files.
+
+    Raises:
+        ValueError: files need each other.
+    """
     package = resources.files(__package__)
     found = {f'{room}/{file.name.removesuffix(".lua")}': file for room in _ROOMS
              for file in package.joinpath(room).iterdir() if file.name.endswith('.lua')}
@@ -51,14 +57,14 @@ def load(lua: Any, internal: Any, ports: Mapping[str, Any], wanted: Collection[s
 
     Args:
         lua: the `lupa.LuaRuntime`.
-        internal: the Lua table by which the files find each other.
-        ports: what files take, by the names that they have there.
-        wanted: as `sources()` takes it.
+        internal: the Lua table through which the files share their functions.
+        ports: the ports and values that files take, by their names in Lua.
+        wanted: see `sources()`.
     """
     internal[b'contract'] = lua.table_from({name.encode(): number for name, number in contract.NUMBERS.items()})
     for name, text in sources(wanted).items():
         takes = _TAKES.search(text)
         if takes is None:
-            raise ValueError(f'{name}.lua takes no `internal`')
+            raise ValueError(f'{name}.lua must begin with `local internal = ...`')
         arguments = [ports[port] for port in takes[1].decode().split(', ')[1:]]
         lua.execute(text, internal, *arguments, name=f'=builtin/{name.partition("/")[2]}.lua'.encode())

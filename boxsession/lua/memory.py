@@ -1,32 +1,32 @@
-"""The memory limit of the Lua state: when it is in force, when it is lifted, when the garbage is to be collected.
+"""The memory limit of the Lua state: sets it, lifts it, and decides when to collect garbage.
 
-The allocator refuses what is over the limit. Where Lua allocates for user code, that is an error like any other; where
-Python puts something into Lua it would end the process, and in trusted code it would leave things half done. So the limit
-is always in force, and lifted, for a moment, where there is no room for what must not fail. (kernel/task.lua is the other
-half: it asks for room, and puts the limit back before user code goes on.)
+The allocator refuses allocations over the limit. In user code that is an ordinary error. But while Python passes a value to
+Lua, such an error would end the process, and in trusted code it would leave work half done. So the limit is lifted for a
+moment if an operation must not fail and has no room. (kernel/task.lua is the other half: it asks for room, and restores the
+limit before user code continues.)
 
-What user code may fill between two looks at the clock is less than that. A string that is added to itself comes to the
-limit in some eighty instructions, and holds everybody for as long as the copying takes: it is refused in time.
+Between two clock checks user code may allocate only a part of the limit. A string that is repeatedly added to itself
+reaches the limit in about eighty instructions, and the copying blocks the event loop. The lower limit stops it early.
 
-Any allocation may be the one behind which the collector, once it has swept everything, makes the table of all strings half
-as large: Lua 5.1 takes a new one for that, and raises where it cannot, again and again until it can. So there is room where
-there is that much.
+After any allocation the garbage collector may finish a cycle and halve Lua's table of all strings. For that Lua 5.1
+allocates a new table. If this fails, Lua raises an error, and tries again at the next allocation, until it succeeds. So
+"room" always includes space for that table.
 """
 from __future__ import annotations
 
 __all__ = ['UNLIMITED', 'Memory']
 
 UNLIMITED = 1 << 62
-# Room for what trusted code does with a statement and its error; for what lupa does with an answer. In bytes.
+# Room in bytes that trusted code needs for a statement and its error, and that lupa needs to pass a port's result.
 _ROOM, _ANSWER_ROOM = 1 << 20, 1 << 12
-# The share of the limit that half of the largest table of strings takes which fits: it has 8 bytes for each of as many as
-# were ever there at once, or for twice as many, and the shortest that differ have 28.
+# Maximum size of the halved string table, as a share of the limit. The full table has 8 bytes for each slot; its slots are
+# as many as the strings that existed at once, or up to twice as many. The shortest distinct strings take 28 bytes each.
 _STRING_TABLE = 0.14
-# Where more than this is used, one instruction may take long: it can copy or compare so much.
+# Memory use in bytes above which one instruction may take long, because it can copy or compare that much.
 _LARGE = 1 << 24
-# Shares of the limit: where collecting cannot wait, and how much more is used before it is done again; how much a statement
-# may fill that began when there was enough, and how much of that between two looks. (The default's are 64 MiB: a list of
-# two million may still double.)
+# Shares of the limit: use at which garbage must be collected at once; growth before it is collected again; use that a
+# statement may reach if it began with enough room; growth between two clock checks. (With the default limit the last one is
+# 64 MiB: a list of two million items can still double.)
 _COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.25
 
 
@@ -34,31 +34,40 @@ class Memory:
     """The memory of one Lua state.
 
     Args:
-        lua: a lupa runtime whose allocator counts (`max_memory=0`).
+        lua: a lupa runtime that was made with `max_memory=0`, so that its allocator counts.
+
+    Attributes:
+        used: function without arguments that returns the bytes in use, garbage included.
+        ample: memory use in bytes up to which trusted code has room for any work on a statement.
+        large: memory use in bytes above which hooks check the clock more often. At most `ample`.
+        collect_at: memory use in bytes above which garbage is collected at once.
+        lifted: whether the limit is lifted.
+        look_at: memory use in bytes above which the limit in force may need a change; 0 if it is wide.
+        in_force: the limit in force, in bytes.
     """
 
     __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_room',
                  '_ceiling', '_stride', 'in_force', '_collected')
 
     def __init__(self, lua):
-        self.used = lua.get_memory_used     # () -> bytes, garbage included
-        self.ample: float = UNLIMITED       # up to here there is room for whatever trusted code does with a statement
-        self.large: float = _LARGE          # from here on tasks are watched closely; never more than `ample`
-        self.collect_at: float = UNLIMITED  # from here on the garbage is collected out of turn
-        self.lifted = False                 # whether more than the limit is in force
-        self.look_at: float = UNLIMITED     # from here on what may be filled is looked at now and then: 0 when it is wide
+        self.used = lua.get_memory_used
+        self.ample: float = UNLIMITED
+        self.large: float = _LARGE
+        self.collect_at: float = UNLIMITED
+        self.lifted = False
+        self.look_at: float = UNLIMITED
         self._set = lua.set_max_memory
         self._limit = 0
-        self._room = _ROOM                  # what trusted code may need
-        self._ceiling = UNLIMITED           # what user code may fill in the end
-        self._stride = UNLIMITED            # and at once
-        self._from: float = 0                   # between these
-        self._to: float = UNLIMITED             # as long as so much is used that need not be told again
+        self._room = _ROOM                  # bytes that trusted code may need
+        self._ceiling = UNLIMITED           # use that user code may reach in total
+        self._stride = UNLIMITED            # growth allowed between two clock checks
+        self._from: float = 0                   # while the use is between these two,
+        self._to: float = UNLIMITED             # the limit in force needs no change
         self.in_force = UNLIMITED
-        self._collected = False             # has just been
+        self._collected = False             # the last is_time_to_collect() returned True
 
     def limit(self, limit: int) -> None:
-        """Sets the limit, in bytes; 0 for none. What is over it already may stay."""
+        """Sets the memory limit, in bytes; 0 for none. Memory in use above it is kept."""
         self._limit = limit
         self._room = _room_with(limit)
         self.ample = self.ample_with(limit)
@@ -69,11 +78,15 @@ class Memory:
 
     @staticmethod
     def ample_with(limit: int) -> float:
-        """How much may be used, in bytes, for `ample` room under a limit."""
+        """The value of `ample` under a memory limit, in bytes."""
         return limit * _UNRESERVED - _room_with(limit) if limit else UNLIMITED
 
     def keep(self, with_reserve: bool = False) -> None:
-        """Puts the limit in force: all of it, or what one may fill that leaves a reserve to those who come after."""
+        """Ends a lift: puts the limit in force.
+
+        Args:
+            with_reserve: allow the whole limit. Otherwise a tenth of it stays reserved for later statements.
+        """
         self.lifted = False
         limit = self._limit
         if limit and not with_reserve:
@@ -82,7 +95,7 @@ class Memory:
         self.follow(self.used())
 
     def follow(self, used: int) -> None:
-        """So much is used now: puts in force what may be filled until that is looked at again."""
+        """Sets the limit in force for the time until the next clock check, from the bytes in use now."""
         if self.lifted:
             return
         large, slack = self.large, self._stride // 16
@@ -93,7 +106,7 @@ class Memory:
         self._put(min(base + self._stride, self._ceiling))
 
     def has_moved(self, used: int) -> bool:
-        """Whether to tell anew, before a statement, what may be filled."""
+        """Whether the limit in force needs a change before the next statement."""
         return not self._from <= used <= self._to
 
     def _set_once(self, limit):
@@ -101,12 +114,12 @@ class Memory:
         self._put(limit)
 
     def narrow(self, limit: int) -> None:
-        """Puts no more than this in force, until it is told anew what may be filled."""
+        """Puts at most this limit in force, until the next follow() or keep()."""
         if not self.lifted and limit < self.in_force:
             self._set_once(limit)
 
     def give_all(self) -> None:
-        """Puts in force what may be filled in the end."""
+        """Puts the whole limit of user code in force, until the next follow() or keep()."""
         if not self.lifted:
             self._set_once(self._ceiling)
 
@@ -115,22 +128,24 @@ class Memory:
         self._set(0 if limit >= UNLIMITED else limit)
 
     def lift(self, size: int = 0) -> None:
-        """Makes room for `size` bytes and what trusted code does with them. Whoever lifts sees to it that the limit is kept
-        again before user code goes on."""
+        """Lifts the limit if needed: makes room for `size` bytes and for the work of trusted code with them.
+
+        The caller must call keep() before user code continues.
+        """
         needed = self.used() + size + self._room
         if needed > self.in_force:
             self.lifted = True
             self._put(needed)
 
     def has_room(self, size: int) -> bool:
-        """Whether `size` bytes more can be had; they then can, at once."""
+        """Whether `size` more bytes fit. If so, raises the limit in force for them."""
         needed = self.used() + size
         if self.in_force < needed <= self._ceiling:
             self._set_once(needed)
         return needed <= self.in_force
 
     def has_room_for(self, answer: bytes) -> bool:
-        """Whether a string can be put into Lua; what is to be in force behind that is for Lua to say."""
+        """Whether a string can be passed to Lua. If so, makes room for it; trusted Lua restores the limit afterwards."""
         needed = self.used() + len(answer) + _ANSWER_ROOM
         if needed > self._ceiling:
             return False
@@ -143,7 +158,7 @@ class Memory:
         return True
 
     def is_time_to_collect(self, used: int) -> bool:
-        """Whether to collect now; if so, not again before some more has been used."""
+        """Whether to collect garbage now. After a True, the next one needs some growth."""
         if self._collected:
             self._collected = False
             self.collect_at = max(self._limit * _COLLECT, used + self._limit * _COLLECT_AGAIN)

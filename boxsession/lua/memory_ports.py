@@ -1,4 +1,4 @@
-"""The ports by which trusted Lua makes room for itself."""
+"""The ports through which trusted Lua makes room in the Lua memory."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -13,23 +13,23 @@ __all__ = ['MemoryPorts']
 
 
 class MemoryPorts:
-    """The ports of one Lua state's memory."""
+    """The memory ports of one Lua state."""
 
     def __init__(self, state: State):
         self._memory = state.memory
         self._hits = state.counters.hits
 
     def ports(self) -> dict[str, Port]:
-        """The ports by the names that they have in Lua."""
+        """The ports, by their names in Lua."""
         return {'MAKE_ROOM': Port(self._make_room), 'KEEP_LIMIT': Port(self._keep_limit),
                 'GIVE_ALL': Port(self._give_all), 'HAS_ROOM': Port(self._memory.has_room)}
 
     def text(self, answer: Callable[[Any], Any]) -> Port:
-        """A port that may answer a string."""
+        """Makes a port whose result may be a string."""
         return Port(lambda key: self.if_there_is_room(answer(key)))
 
     def if_there_is_room(self, answer):
-        """A port's answer: a string that there is no memory for would end in a long jump over Python's frames."""
+        """Returns a port's result, or NO_ROOM. Without room for the string, Lua's error would jump over Python frames."""
         if isinstance(answer, bytes) and not self._memory.has_room_for(answer):
             return NO_ROOM
         return answer
@@ -39,7 +39,7 @@ class MemoryPorts:
         self._memory.lift(len(answer))
 
     def _make_room(self, for_want_of_it):
-        """Lifts the memory limit for trusted code."""
+        """Lifts the memory limit for trusted code. The argument is 1 after a memory error, which is counted."""
         self._hits['limits.lua_memory_bytes'] += bool(for_want_of_it)
         self._memory.lift()
         return True

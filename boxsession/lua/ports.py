@@ -1,4 +1,4 @@
-"""What Lua can reach of Python: ports, which are read and never called (see bridge.py)."""
+"""Ports: Python functions that Lua calls through a table index (see bridge.py)."""
 from __future__ import annotations
 
 import logging
@@ -15,7 +15,7 @@ log = logging.getLogger('boxsession')
 
 
 class Port:
-    """`PORT[key]` in Lua gives answer(key). Made at start-up, kept for ever."""
+    """`PORT[key]` in Lua returns answer(key). Made at start-up; lives as long as the Lua state."""
 
     __slots__ = ('answer',)
 
@@ -24,16 +24,16 @@ class Port:
 
 
 def reader(overruns: Overruns) -> Callable[[Port, Any], Any]:
-    """What every `PORT[key]` calls: the one attribute access that Lua has. False where the port raised."""
+    """Makes the function that lupa calls for every `PORT[key]`. It returns False if the port raised."""
     monotonic = time.monotonic
 
     def read(port, key):
         try:
             return port.answer(key)
-        except BaseException as error:      # a kill from outside: kept, and raised again when Lua is unwound
+        except BaseException as error:      # a kill from outside, too: kept, and raised again when Lua has unwound
             task = current_task()
             if task is None:
-                log.exception('port failed outside any task')
+                log.exception('a port failed outside of any task')
             else:
                 task.killed, task.is_clean = True, False
                 task.raised = error
@@ -44,5 +44,5 @@ def reader(overruns: Overruns) -> Callable[[Port, Any], Any]:
 
 
 def deny(*_: Any) -> Any:
-    """What every assignment to a port calls."""
-    raise AttributeError('nothing of Python can be changed from Lua')
+    """The function that lupa calls for every assignment to a port."""
+    raise AttributeError('Lua cannot assign to Python objects')

@@ -1,4 +1,4 @@
-"""The ports by which Lua has Python write and read documents, and reaches the process: clocks, logs, environment."""
+"""The ports for documents (Python writes and reads them for Lua) and for the process: clocks, logs, environment."""
 from __future__ import annotations
 
 import logging
@@ -20,11 +20,11 @@ from boxsession.values.reader import read_documents
 
 __all__ = ['ProcessPorts']
 
-# As contract.py numbers them.
+# In the order of the numbers in contract.py.
 _CLOCKS = (time.time, time.monotonic, time.process_time, time.thread_time)
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), 127, 0x85, 0x2028, 0x2029) if code != 9}
 _REPORT_BYTES = 4096
-# A longer line of a script's is cut.
+# A longer log line of user code is truncated, in bytes.
 _LOGGED_MAX = 1 << 14
 
 script_log = logging.getLogger('boxsession.lua')
@@ -32,11 +32,11 @@ log = logging.getLogger('boxsession')
 
 
 class ProcessPorts:
-    """The ports of one Lua state that ask for no session.
+    """The ports of one Lua state that need no session.
 
     Args:
-        facts: what box.info tells, as `Runtime` takes it.
-        longest: gives how long a document for a client may be; 0 for no limit.
+        facts: the fields of box.info: see `Runtime`.
+        longest: returns the maximum size of a document for a client, in bytes; 0 for no limit.
     """
 
     def __init__(self, state: State, memory: MemoryPorts, facts: Mapping[str, Any], longest: Callable[[], int]):
@@ -47,12 +47,12 @@ class ProcessPorts:
         self._longest = longest
 
     def ports(self) -> dict[str, Port]:
-        """The ports by the names that they have in Lua."""
+        """The ports, by their names in Lua."""
         text, pause = self._memory.text, self._dispatcher.pause
         return {'LOG': Port(_log), 'CLOCK': Port(lambda which: _CLOCKS[int(which)]()), 'COUNT': Port(self._count),
                 'INFO': text(self._info), 'GETENV': text(_environment), 'RANDOM': text(_random),
                 'MOST': Port(lambda _: self._longest() or UNLIMITED),
-                # What stays in Lua has its own limit.
+                # No output limit: these documents stay in Lua, where the memory limit holds.
                 'FORMAT': self._documents(reply_document, Limits(lambda: 0, pause)),
                 'DECODE': self._documents(read_documents, pause)}
 
@@ -75,10 +75,10 @@ class ProcessPorts:
 
 def _log(line):
     level, _, text = line[:_LOGGED_MAX].partition(b':')
-    if level == b'report':          # of ours, with an error that may quote a statement
+    if level == b'report':          # a report of trusted code; its error may quote a statement with secrets
         log.error('%s', redacted_text(text, _REPORT_BYTES).translate(_VISIBLE))
         return True
-    # One line stays one line, whatever is in it.
+    # Escape control characters: a text with line feeds must not make several log lines.
     text = text.decode(errors='backslashreplace').translate(_VISIBLE)
     if len(line) > _LOGGED_MAX:
         text += f'... ({len(line) - _LOGGED_MAX} bytes more)'
@@ -87,7 +87,7 @@ def _log(line):
 
 
 def _environment(name):
-    """A variable of the environment; stdlib.lua says which may be read."""
+    """An environment variable. kernel/stdlib.lua restricts which ones user code may read."""
     value = os.environ.get(name.decode())
     return None if value is None else value.encode(errors='surrogateescape')
 

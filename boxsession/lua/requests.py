@@ -14,7 +14,7 @@ __all__ = ['Requests']
 
 
 class Requests:
-    """Runs requests of one session, one after the other. Made, used and closed by one greenlet; a session has several."""
+    """Runs requests of one session one by one. Only one greenlet may make, use and close it. A session has several."""
 
     EVAL, CALL, LOGIN, CALL_16 = EVAL, CALL, LOGIN, CALL_16
 
@@ -32,9 +32,16 @@ class Requests:
         memory.keep()
 
     def run(self, operation: int, name: bytes, arguments: bytes, sync: bytes) -> bytes:
-        """Evaluates an expression, or calls a function. Lists, and the request's number, are in msgpack.
+        """Evaluates an expression, or calls a function.
 
-        Gives '=' and a list of the results, or '!' and a list of an error's type, code, message and what was denied.
+        Args:
+            operation: EVAL, CALL, CALL_16 or LOGIN.
+            name: the expression, the function's name, or the user's name.
+            arguments: a list in msgpack.
+            sync: the request's number, in msgpack.
+
+        Returns:
+            '=' and a msgpack list of the results; or '!' and a msgpack list of an error's type, code, message and fields.
         """
         began = time.monotonic()
         if not self.task.is_clean:
@@ -45,15 +52,22 @@ class Requests:
             self._observe(time.monotonic() - began)
 
     def eval_error(self) -> bytes:
-        """The error of the statement that the last request ran by console.eval(), as text; empty where there was none."""
+        """The text of the error of the statement that the last request ran through console.eval(); b'' for no error."""
         return self.task.cross(EVAL_ERROR, 0, b'', b'', 0)
 
     def run_batch(self, frames: bytes, longest: int) -> tuple[bytes, int, int, bytes] | None:
-        """Runs frames as they came, as far as Lua knows what is in them; `longest` is the most that one may have (0: any).
+        """Runs received frames in Lua, up to the first one that Lua does not handle itself.
 
-        Gives the answers' frames, how many bytes of `frames` they are for, how many requests that were, and what the one
-        behind these gave, as run() does, or b'' where it is still to be run; None when memory is short.
-        When a request lets others in, the host is told by give_back() what has not begun, and some answers.
+        If a request waits or is preempted, Lua calls the host's give_back() with the answers so far and with the position
+        of the first frame that has not begun.
+
+        Args:
+            longest: maximum size of a request, in bytes; 0 for no limit.
+
+        Returns:
+            The frames of the answers that give_back() did not get; the number of bytes of `frames` that are answered; the
+            number of requests answered; and the next request's result, as run() returns it, or b'' if that request has
+            not run. None if memory is short: then nothing has run.
         """
         if self._memory.used() + len(frames) > self._memory.ample:
             return None
@@ -63,7 +77,7 @@ class Requests:
     def close(self) -> None:
         """Ends the task on the Lua side."""
         if self._state.tasks.pop(self.task.fid, None) is not None:
-            # The coroutine's end and release touch Lua, which must not find the memory full.
+            # Ending and releasing the coroutine may allocate in Lua.
             self._memory.lift()
             try:
                 self.task.coroutine.send((0, b'', b'', 0))

@@ -1,4 +1,4 @@
-"""The Lua state that all sessions of a console share, as its tasks see it."""
+"""The objects that all tasks of a console's Lua state share."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -17,8 +17,11 @@ class State:
     """One Lua state.
 
     Attributes:
-        tasks: all that run in it, by the id that Lua knows them by.
-        session_main, request_main, fiber_main: Lua's functions that the coroutines of tasks run.
+        dispatcher: switches between tasks.
+        counters: counts the ends of statements, and exceeded limits.
+        memory: the memory limit.
+        tasks: all live tasks, by their ids in Lua.
+        session_main, request_main, fiber_main: Lua functions. The coroutines of tasks run them.
     """
 
     dispatcher: Dispatcher

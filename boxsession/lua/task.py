@@ -1,4 +1,4 @@
-"""A task whose code is Lua: one greenlet with one Lua coroutine."""
+"""A task that runs Lua: one greenlet with one Lua coroutine."""
 from __future__ import annotations
 
 from typing import Any
@@ -14,7 +14,7 @@ __all__ = ['LuaTask']
 
 
 class LuaTask(Task):
-    """See `boxsession.scheduler.task.Task`."""
+    """A task of a Lua state. See `boxsession.scheduler.task.Task`."""
 
     __slots__ = ('fid', 'is_tight', 'is_watched', 'allowed', 'coroutine', 'address', 'is_interrupted', '_memory',
                  '_dispatcher')
@@ -23,46 +23,49 @@ class LuaTask(Task):
         super().__init__(host, account, limit)
         self._dispatcher = dispatcher
         self._memory = memory
-        self.fid = 0                    # what Lua knows it by; 0 until attach()
-        self.is_tight = False           # what it runs began when memory was short, and may use the reserve
-        self.is_watched = False         # there is much in memory while it runs, and Lua knows
-        self.allowed = 0                # the memory limit when its turn was ended for that; 0: none
-        self.coroutine: Any = None      # of Lua's
-        self.address = 0                # of that coroutine's state, for as long as it is referred to
-        self.is_interrupted = False     # its hook is called at each instruction
+        self.fid = 0                    # its id in Lua; 0 until start()
+        self.is_tight = False           # memory was short when its statement began: it may use the reserve
+        self.is_watched = False         # Lua was told that much memory is in use
+        self.allowed = 0                # limit in force at an interrupt; not raised until the next clock check; 0: none
+        self.coroutine: Any = None      # its Lua coroutine
+        self.address = 0                # address of that coroutine's lua_State; 0 once it may be released
+        self.is_interrupted = False     # the monitor asked for a hook call at the next instruction
 
     def resumed(self) -> None:
-        """Puts the memory limit in force that holds while the task runs."""
+        """Sets the memory limit for this task."""
         self._memory.keep(self.is_tight)
         if self.allowed:
             self._memory.narrow(self.allowed)
 
     def interrupt(self) -> None:
-        """Ends the turn at the next instruction, in whatever thread this is called."""
+        """Makes the hook check the clock at the next instruction. Callable from any thread."""
         interrupt(self)
 
     def attach(self, coroutine: Any) -> None:
-        """The task runs in that coroutine, which is not released before detach()."""
+        """Makes the task run in this coroutine. The task keeps a reference to it until detach()."""
         with LOCK:
             self.address = 0
-        self.coroutine = coroutine      # what it replaces is released: there must be room
+        self.coroutine = coroutine      # releases the old coroutine, which may allocate: the caller has made room
         self.address = address_of(coroutine)
 
     def start(self, coroutine: Any) -> None:
-        """The same for a coroutine that tells the task's id first."""
+        """Like attach(), for a coroutine that yields the task's id first."""
         self.fid = int(coroutine.send(None))
         self.attach(coroutine)
 
     def detach(self) -> None:
-        """Gives the coroutine up. Its release touches Lua, which must not find the memory full."""
+        """Releases the coroutine. That may allocate in Lua: the caller must have lifted the memory limit."""
         with LOCK:
             self.address = 0
         self.coroutine = None
 
     def cross(self, operation: int, size: int, *content: bytes | int) -> Any:
-        """Sends an operation into Lua, whose content has `size` bytes, and gives what comes back.
+        """Sends an operation and its content to the Lua coroutine, and returns the result.
 
-        This is the one way in, but for Evaluator.statement(), which has it inlined.
+        All crossings go through here. Only Evaluator.statement() has this code inlined.
+
+        Args:
+            size: the number of bytes in `content`.
         """
         memory, dispatcher = self._memory, self._dispatcher
         used = memory.used() + size
@@ -76,7 +79,7 @@ class LuaTask(Task):
         return reply
 
     def end(self) -> None:
-        """Behind a statement, where the task is not clean or the memory limit was lifted."""
+        """Cleans up after a statement. Needed if the task is not clean or the memory limit was lifted."""
         if self._memory.lifted or self.is_tight or self.allowed:
             self.is_tight, self.allowed = False, 0
             self._memory.keep()
@@ -84,9 +87,12 @@ class LuaTask(Task):
             self.raise_kept()
 
     def prepare(self, operation: int, used: int, size: int) -> int:
-        """There is, or was, much in memory: gives the operation with the flags that tell Lua so.
+        """Adds the memory flags to an operation. If memory is short, makes room for `size` bytes first.
 
-        Where memory is short, makes room for a statement of `size` bytes first.
+        Args:
+            operation: see contract.py.
+            used: bytes of Lua memory in use, with `size`.
+            size: bytes of the operation's content.
         """
         memory = self._memory
         if used > memory.large and not self.is_watched:

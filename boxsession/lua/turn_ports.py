@@ -1,4 +1,4 @@
-"""The ports that look at the clock and let others in."""
+"""The ports for clock checks, waits and turns."""
 from __future__ import annotations
 
 import logging
@@ -18,19 +18,19 @@ log = logging.getLogger('boxsession')
 
 
 class TurnPorts:
-    """The ports by which the tasks of one Lua state take turns."""
+    """The ports through which the tasks of one Lua state take turns."""
 
     def __init__(self, state: State):
         self._dispatcher = state.dispatcher
         self._memory = state.memory
 
     def ports(self) -> dict[str, Port]:
-        """The ports by the names that they have in Lua."""
+        """The ports, by their names in Lua."""
         return {'PARK': Port(lambda seconds: self._dispatcher.park(current_task(), seconds)), 'TICK': Port(self._tick),
                 'TURN': Port(self._turn), 'LET_IN': Port(self._let_in), 'COLLECTED': Port(self._collected)}
 
     def _tick(self, where):
-        """Called every so many instructions; contract.py says what the argument and the answer mean."""
+        """The clock check: the count hook calls it. See contract.py for the argument and the result."""
         dispatcher, memory = self._dispatcher, self._memory
         task = getattr(getcurrent(), TASK)
         dispatcher.has_ticked = True
@@ -48,7 +48,7 @@ class TurnPorts:
         if used > memory.collect_at and memory.is_time_to_collect(used):
             answer += LATE
         is_asked = where and task.is_interrupted
-        # A look that was asked for, behind a few instructions, does not widen what may be filled between two looks.
+        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit.
         if is_asked:
             task.allowed = memory.in_force
         elif task.allowed:
@@ -61,7 +61,7 @@ class TurnPorts:
                 answer += MANY
         slice_seconds = dispatcher.turns.slice_seconds
         if where == FIRST_LOOK:
-            # Statements that were sent together are one turn, but each has a slice: so a short one is atomic.
+            # Pipelined statements share one turn. But each gets a full slice: so a short statement is atomic.
             task.began = now
         elif slice_seconds and now - max(dispatcher.began, task.began) >= slice_seconds:
             answer += OVER
@@ -72,26 +72,28 @@ class TurnPorts:
         return answer
 
     def _stop_holding(self, task, now):
-        """One operation of a task's has held everybody, for no good reason. Who does it again loses the session."""
+        """Cancels a statement after an overrun of one operation (see overruns.py). The second time, closes the session."""
         seconds = now - self._dispatcher.overruns.last
         task.account.offences += 1
-        why = (f'one operation held all sessions for {seconds:.2f} s: keys of a table that collide, or texts that take '
-               'long to compare')
-        log.warning('stopped, since %s: %s', why, task.described())
+        why = (f'one operation blocked all sessions for {seconds:.2f} s: keys of a table that collide, or strings that '
+               'take long to compare')
+        log.warning('a statement was stopped: %s: %s', why, task.described())
         self._dispatcher.cancel(task, f'the statement was stopped: {why}')
         if task.account.offences > 1 and task.host is not None:
             task.host.kill(f'the session is closed: {why}, again')
 
     def _turn(self, _):
-        """Lets the others in; gives the task's id, or minus that where it is to end."""
+        """Preempts the task. Returns its id, or minus its id if it must end."""
         task = getattr(getcurrent(), TASK)
         task.is_clean = False
         self._dispatcher.take_turn(task)
         return -task.fid if task.killed else task.fid
 
     def _let_in(self, always):
-        """Lets the others in while the garbage is collected, where the turn is over or `always`; then lifts the memory
-        limit. Whether the task goes on."""
+        """Called between two steps of a garbage collection. Lifts the memory limit for the next step.
+
+        Preempts the task first if its slice is used or `always` is true. Returns False if the task was cancelled.
+        """
         task = getattr(getcurrent(), TASK)
         if always or self._dispatcher.turns.is_over(self._dispatcher.began):
             task.is_clean = False
@@ -100,7 +102,7 @@ class TurnPorts:
         return not task.killed
 
     def _collected(self, _):
-        """The garbage has been collected: puts the memory limit back."""
+        """Restores the memory limit after a garbage collection."""
         self._memory.keep(current_task().is_tight)
         self._dispatcher.looked = time.monotonic()
         return True

@@ -10,8 +10,8 @@ import time
 
 __all__ = ['Overruns']
 
-# CPU seconds that an operation may take: a base, plus these for each byte in use (the garbage collector traverses it, or
-# table.concat() copies it more than once), plus these for each byte by which the use of memory changed. Legitimate
+# CPU time that an operation may take, in seconds: a base; plus this for each byte in use (the garbage collector traverses
+# it, or table.concat() copies it more than once); plus this for each byte by which the use of memory changed. Legitimate
 # operations took a fifth of this on an idle machine, and two thirds on one with four times as many busy processes as cores.
 _SECONDS, _SECONDS_USED, _SECONDS_MOVED = 0.05, 4e-9, 8e-9
 

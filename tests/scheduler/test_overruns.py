@@ -13,7 +13,7 @@ from boxsession.scheduler.overruns import Overruns
 # places that these do not look at.
 NUMBERS = 'local t = {} for i = 0, 70000 do t[1 + ((100000 - i) * 2^32 + i) / 2^52] = i end'
 STRINGS = "local t = {} for i = 1, 70000 do t[(('%016d'):format(i):gsub('.', '%0x'))] = i end"
-HELD = 'one operation held all sessions'
+HELD = 'one operation blocked all sessions'
 
 
 class TestOneOperation:
@@ -60,7 +60,7 @@ class TestKeysThatCollide:
             while True:
                 assert HELD in ' '.join(client.document().decode().split())
         assert 2 == bystander.value('1 + 1')
-        served.log_line('stopped, since one operation held')
+        served.log_line('a statement was stopped: one operation blocked')
 
     def test_binary(self, serve, tmp_path):
         (tmp_path / 'c.yml').write_text('listen: [{address: "127.0.0.1:0", protocol: binary, user: admin}]')

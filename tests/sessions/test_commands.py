@@ -105,9 +105,9 @@ def test_a_command_that_a_statement_adds(console, connect):
 
 
 @pytest.mark.parametrize(('name', 'told'), [
-    ('restart', 'there is a command \\restart already: pass another'),
-    ('help', '\\help is a command of the console itself'),
-    ('s', '\\s is a command of the console itself'), ('two words', 'letters, digits, - and _'), ('', 'letters, digits'),
+    ('restart', 'the command \\restart exists already: pass another'),
+    ('help', '\\help is a built-in command'),
+    ('s', '\\s is a built-in command'), ('two words', 'letters, digits, - and _'), ('', 'letters, digits'),
     ('-x', 'letters, digits'), ('ä', 'letters, digits'), ('x' * 65, 'up to 64 letters'), (5, 'cannot be the name')])
 def test_names_that_are_refused(served, admin, name, told):
     served.command(restart)
