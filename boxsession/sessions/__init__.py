@@ -1,1 +1,1 @@
-"""Clients: their sockets, what they send, and what is done about it."""
+"""Serves clients: their sockets, sessions, statements and requests."""

@@ -1,4 +1,4 @@
-"""When one client's bytes are read. To read them is a turn of its session, also while a statement runs."""
+"""Reads the input of one client. Each read is a turn of its session, also while a statement runs."""
 from __future__ import annotations
 
 import socket
@@ -16,39 +16,40 @@ from boxsession.sessions.sleepers import Sleepers
 __all__ = ['Input']
 
 _READ = 1                       # libev's event mask
-# How often it is looked whether a client that sends no more, and whose statement runs, is still there.
+# Interval of the checks for a hang-up while input is paused, in seconds.
 _PROBE_SECONDS = 1.0
-# A refused client's input is read and dropped for so long, and up to so much, before its socket is closed.
+
+# Maximum time in seconds, and maximum bytes, for reading and dropping the input of a refused client before its socket is
+# closed; bytes of each read.
 _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
-# Input that is not counted: 10,000 sessions may hold 40 MiB of it.
+# Up to this size, in bytes, the input of one session does not count: 10,000 sessions may hold 40 MiB of it.
 _LITTLE_INPUT = 1 << 12
 
 
 class Receiver(Protocol):
-    """Whose input it is: a connection."""
+    """The owner of an input: a connection."""
 
     @property
     def account(self) -> Account: ...
     @property
-    def waits(self) -> bool: ...                    # its greenlet, if it has one, waits until the client sends
+    def waits(self) -> bool: ...                    # the session waits for input
     @property
-    def is_closing(self) -> bool: ...               # it runs its last triggers
+    def is_closing(self) -> bool: ...               # it runs its on_disconnect triggers
     @property
-    def is_over(self) -> bool: ...                  # it runs nothing more
-    def go_on(self) -> None: ...                    # in the hub: lets its greenlet run
-    def read(self) -> None: ...                     # reads what has come, while its greenlet does something else
-    def lost(self) -> None: ...                     # the client is gone
+    def is_over(self) -> bool: ...                  # it must run nothing more
+    def go_on(self) -> None: ...                    # in the hub: switches to the session's greenlet
+    def read(self) -> None: ...                     # in the hub: reads while the session's greenlet is busy
+    def lost(self) -> None: ...                     # called if the connection is lost
 
 
 class Input:
-    """When one client's bytes are read.
+    """Watches the socket of one client, and decides when it is read.
 
-    The socket's watcher stays for as long as the connection lives. While nothing is read, it is only looked now and then
-    whether the client is gone altogether.
+    The socket's watcher lives as long as the connection. While input is paused, only a timer checks for a hang-up.
 
     Attributes:
-        is_open: whether what comes is read.
-        is_counted: whether some of what has come is counted.
+        is_open: whether the socket is watched for input.
+        is_counted: whether input of this session counts in the backlog.
     """
 
     __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', 'is_counted')
@@ -59,35 +60,35 @@ class Input:
         self._sock = sock
         self._unread = common.unread
         self._turns = common.dispatcher.turns
-        self._watcher: Any = get_hub().loop.io(sock.fileno(), _READ, priority=PRIORITY)     # when the socket can be read
-        self._probe: Any = None                 # the timer that looks for a hangup
-        self._early: Account | None = None      # of what is read while a statement runs
+        self._watcher: Any = get_hub().loop.io(sock.fileno(), _READ, priority=PRIORITY)
+        self._probe: Any = None                 # the timer that checks for a hang-up
+        self._early: Account | None = None      # account for reads while a statement runs
         self.is_counted = False
 
     def start(self) -> None:
-        """Reads what comes."""
+        """Begins to read, or continues after pause()."""
         self._end_probe()
         self._watch(True)
 
     def stop(self) -> None:
-        """Reads no more."""
+        """Stops reading."""
         self._watch(False)
         self._end_probe()
 
     def pause(self) -> None:
-        """Reads no more while a statement runs; only looks now and then whether the client is gone altogether."""
+        """Stops reading for a while (back-pressure). Still checks from time to time for a hang-up."""
         self._watch(False)
         if self._probe is None:
             self._probe = get_hub().loop.timer(_PROBE_SECONDS, _PROBE_SECONDS, priority=PRIORITY)
             self._probe.start(self._look_for_hangup)
 
     def sleep(self, sleepers: Sleepers) -> None:
-        """The session sleeps: it is woken when its client sends or leaves."""
+        """Hands the socket to the sleepers. They wake the session when its client sends or leaves."""
         self._watch(False)
         sleepers.add(self._sock.fileno(), self)
 
     def close(self) -> None:
-        """The socket is to be closed."""
+        """Closes the watcher. Call it before the socket is closed."""
         self.stop()
         self._watcher.close()
 
@@ -124,29 +125,29 @@ class Input:
         elif lane.is_open:
             lane.run(account, self._read_early)
         else:
-            # It may be an interrupt: that waits neither for what the statement has used, nor for rule 6, nor for what other
-            # sessions send meanwhile.
+            # The input may be an interrupt. So the read has its own account: it waits neither for the time that the
+            # statement has used, nor for rule 6 of turns.py, nor for other sessions' input.
             self._watch(False)
             if self._early is None:
                 self._early = Account(waits=False)
             lane.push(self._early, self.resume)
 
     def woken(self, has_left: bool) -> None:
-        """In the hub: the client has sent something while its session slept, or it has left."""
+        """In the hub: the client of a sleeping session has sent something or has left."""
         turns = self._turns
         turns.resume(turns.leaving if has_left else self._receiver.account, self.resume)
 
     def has_input(self) -> bool:
-        """Whether there is something to read."""
+        """Whether the socket has data to read. False at the end of the input."""
         try:
             return bool(self._sock.recv(1, socket.MSG_PEEK))
         except OSError:
             return False
 
     def resume(self) -> None:
-        """In the hub: it is the turn of a session that has input to read."""
+        """In the hub: begins the turn of a session that has input."""
         receiver = self._receiver
-        if self._probe is not None or receiver.is_closing:      # not to be read now
+        if self._probe is not None or receiver.is_closing:      # input was paused or stopped meanwhile
             return
         if receiver.waits:
             self._watch(True)
@@ -156,16 +157,16 @@ class Input:
             self._read_early()
 
     def _read_early(self) -> None:
-        """In the hub: reads on while a statement is under way, to see an interrupt."""
+        """In the hub: reads while a statement runs, to find an interrupt."""
         try:
             self._receiver.read()
         except OSError:
             self._receiver.lost()
 
-    # What is held
+    # Backlog
 
     def count(self, size: int) -> None:
-        """So many bytes have come that cannot be run yet."""
+        """Reports to the backlog how many bytes of input cannot be run yet."""
         if size <= _LITTLE_INPUT or self._receiver.is_over:
             if not self.is_counted:
                 return
@@ -174,7 +175,7 @@ class Input:
         self._unread.hold(self._receiver, size)
 
     def linger(self) -> None:
-        """Drops what still comes, for a moment: a close with unread input is a reset, which may overtake the last reply."""
+        """Reads and drops input for a moment. A close with unread input is a reset, which may destroy the last reply."""
         self._watch(False)
         left = _LINGER_BYTES
         hub = get_hub()

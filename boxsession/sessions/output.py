@@ -1,6 +1,6 @@
-"""What goes to one client: its replies are gathered, and go out in one write.
+"""The output to one client. Replies are collected and sent in one write.
 
-That happens for each read of its input, and at the latest when its greenlet lets others run.
+The replies to all statements of one read are sent together. They are sent earlier if the session's greenlet yields.
 """
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from boxsession.sessions.common import Common
 
 __all__ = ['BATCH_BYTES', 'Output']
 
-# Replies are sent before they pile up higher than this.
+# Output above this size, in bytes, is sent at once.
 BATCH_BYTES = 1 << 18
 _WRITE = 2                      # libev's event mask
 
@@ -22,25 +22,25 @@ _NOTHING = memoryview(b'')
 
 
 class Sender(Protocol):
-    """Whose output it is: a connection."""
+    """The owner of an output: a connection."""
 
     @property
-    def greenlet(self) -> Any: ...                  # the session's own
+    def greenlet(self) -> Any: ...                  # the session's own greenlet
     @property
-    def is_over(self) -> bool: ...                  # whether it is to send nothing more
-    def lost(self) -> None: ...                     # the client is gone
-    def has_room(self) -> None: ...                 # the client has taken everything that it was told before a wait
-    def kill(self, reason: str) -> None: ...
+    def is_over(self) -> bool: ...                  # it must send nothing more
+    def lost(self) -> None: ...                     # called if the connection is lost
+    def has_room(self) -> None: ...                 # called when all output of send_early() is sent
+    def kill(self, reason: str) -> None: ...        # ends the session
 
 
 class Output:
-    """What goes to one client.
+    """The output to one client.
 
     Attributes:
-        pieces: what has not been sent. Whoever adds to it counts that in `size`.
-        size: their bytes.
-        sent: bytes that have been sent so far.
-        is_sending: in the middle of a reply that the client takes slowly.
+        pieces: output that is not sent yet. Code that adds pieces must add their bytes to `size`.
+        size: the bytes of `pieces`.
+        sent: bytes sent so far.
+        is_sending: waiting for a client that reads slowly.
     """
 
     __slots__ = ('pieces', 'size', 'sent', 'is_sending', '_sender', '_sock', '_common', '_rest_bytes', '_made_bytes',
@@ -54,19 +54,19 @@ class Output:
         self._sender = sender
         self._sock = sock
         self._common = common
-        self._rest_bytes = 0                    # what is left of a reply that the client takes slowly
-        self._made_bytes = 0                    # what is made ready for it, or waits for the greeting
-        self._writer: Any = None                # tells when the client takes more, while nobody waits for that
+        self._rest_bytes = 0                    # unsent bytes of the batch that _send_slowly() sends
+        self._made_bytes = 0                    # bytes of documents being made, and of output that waits for the greeting
+        self._writer: Any = None                # watcher that continues send_early()
 
     def put(self, *pieces: bytes) -> None:
-        """Adds to the output; sends it where it is much."""
+        """Adds pieces to the output. Sends it if it is large and the session's own greenlet calls."""
         self.pieces.extend(pieces)
         self.size += sum(map(len, pieces))
         if self.size > BATCH_BYTES and getcurrent() is self._sender.greenlet:
             self.flush()
 
     def flush(self) -> None:
-        """Sends everything; waits for a client that reads slowly, for limits.send_seconds at most."""
+        """Sends all output. Waits for a client that reads slowly: TimedOut after limits.send_seconds."""
         pieces = self.pieces
         if len(pieces) == 1:
             data = pieces.pop()
@@ -86,17 +86,17 @@ class Output:
             rest = self._send_batch()
 
     def send_now(self) -> None:
-        """Sends one batch, as far as the socket takes it at once."""
+        """Sends one batch, as far as the socket accepts it without a wait."""
         self._send_batch()
 
     def say_farewell(self, data: bytes) -> None:
-        """Sends a last word at once or not at all: whoever takes nothing is not waited for."""
+        """Sends a last message without a wait. Drops it if the client does not read."""
         if self.size <= BATCH_BYTES:
             self.pieces.append(data)
             self.send_now()
 
     def send_early(self) -> None:
-        """The session lets others run: what it has to say goes out first, and what the client does not take yet, later."""
+        """Sends output before the session's greenlet yields, without a wait. A watcher sends the rest."""
         if self.is_sending:
             return
         try:
@@ -114,7 +114,7 @@ class Output:
                 self._writer.start(self._writable)
 
     def _writable(self) -> None:
-        """In the hub: the client takes more of what was said before a wait."""
+        """In the hub: the socket accepts more of the output of send_early()."""
         self._end_writer()
         if not self._sender.is_over:
             self.send_early()
@@ -129,7 +129,7 @@ class Output:
             self._writer = None
 
     def _send_slowly(self, rest: memoryview) -> None:
-        """Sends the rest of a batch as the client takes it; lets others in in any case."""
+        """Sends the rest of a batch while the client reads it. Yields at least once."""
         self.is_sending = True
         self._end_writer()
         self._rest_bytes = len(rest)
@@ -145,7 +145,7 @@ class Output:
                     rest = rest[self._send(rest):]
                     self._rest_bytes = len(rest)
                     self.count()
-            # Still in the middle of it: who had a turn first would send, too, and then both.
+            # `is_sending` stays set meanwhile: a task that gets its turn first must not send, too.
             self._common.dispatcher.rejoin()
         except TimedOut:
             self._common.counters.hits['limits.send_seconds'] += 1
@@ -157,14 +157,14 @@ class Output:
             self.count()
 
     def _send_batch(self) -> memoryview:
-        """Sends a batch, as far as the socket takes it at once; gives what is left of it."""
+        """Sends a batch, as far as the socket accepts it without a wait. Returns the rest of it."""
         if not self.pieces:
             return _NOTHING
         data = self._next_batch()
         return memoryview(data)[self._send(data):]
 
     def _next_batch(self) -> bytes:
-        """Takes what is to be sent in one write: all replies, or of many bytes some."""
+        """Takes pieces for one write: all of them, or a part of a large output."""
         pieces = self.pieces
         if self.size <= 2 * BATCH_BYTES:
             data = b''.join(pieces)
@@ -188,22 +188,22 @@ class Output:
         self.sent += sent
         return sent
 
-    # What is held for the client
+    # Backlog
 
     def make(self, count: int) -> None:
-        """So many bytes more are made ready for the client, or fewer."""
+        """Adds `count` to the bytes that are being made for the client. May be negative."""
         self._made_bytes += count
         if self._made_bytes > BATCH_BYTES or count < -BATCH_BYTES:
             self.count()
 
     @property
     def held_bytes(self) -> int:
-        """What waits for the client, and what is made ready for it."""
+        """Bytes that wait for the client or are being made for it."""
         return self.size + self._made_bytes
 
     def count(self) -> None:
-        """Counts what is held, beside that of all others."""
-        # Who is over gives it back in a moment.
+        """Reports the bytes held to the backlog of all sessions."""
+        # A session that is over will release them in a moment.
         if self._sender.is_over:
             self._common.unsent.hold(self._sender, 0)
         else:
@@ -212,21 +212,21 @@ class Output:
     # The end
 
     def abort(self, reason: str) -> None:
-        """Ends the wait for a client that takes a reply slowly."""
+        """Ends the wait for a client that reads slowly."""
         if self.is_sending:
             self._sender.greenlet.throw(Aborted(reason))
 
     def clear(self) -> None:
-        """Drops what could not be sent; a reply may have several pieces."""
+        """Drops unsent output. It may begin in the middle of a reply."""
         self.pieces.clear()
         self.size = 0
 
     def release(self) -> None:
-        """Nothing is held for the client any more."""
+        """Drops all output, and reports to the backlog that nothing is held."""
         self.clear()
         self._made_bytes = 0
         self.count()
 
     def close(self) -> None:
-        """The socket is to be closed."""
+        """Closes the watcher. Call it before the socket is closed."""
         self._end_writer()

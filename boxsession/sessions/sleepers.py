@@ -1,7 +1,7 @@
-"""Waits for the clients of sleeping sessions, for all of them with one watcher.
+"""Watches the sockets of all sleeping sessions with one watcher of the event loop.
 
-10,000 clients may leave in one moment, and the event loop calls the callbacks of all that is ready before anything else: so
-only a few sockets of sleeping sessions are looked at in one iteration.
+10,000 clients may leave at the same moment. The event loop would call the callbacks of all their watchers in one iteration.
+So only a few sockets of sleeping sessions are handled in one iteration.
 """
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from boxsession.scheduler.loop import PRIORITY
 
 __all__ = ['Sleepers']
 
-# The real one, also in a program that is patched.
+# The unpatched epoll, also in a program that gevent has patched.
 _epoll = monkey.get_original('select', 'epoll')
-# How many are looked at in one iteration of the loop.
+# Maximum sockets handled in one iteration of the loop.
 _MOST = 32
 _EVENTS, _LEFT = select.EPOLLIN | select.EPOLLRDHUP, select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 _READ = 1               # libev's event mask
@@ -26,14 +26,14 @@ _READ = 1               # libev's event mask
 class Sleeper(Protocol):
     """A sleeping session."""
 
-    def woken(self, has_left: bool) -> None: ...        # in the hub: its client has sent something, or left
+    def woken(self, has_left: bool) -> None: ...        # called in the hub when its client sends or leaves
 
 
 class Sleepers:
     """The sockets of sleeping sessions.
 
     Args:
-        greenlet: makes the greenlet in which a session goes on.
+        greenlet: makes the greenlet in which a woken session continues.
     """
 
     def __init__(self, greenlet: Callable[[Any], Any]):
@@ -43,26 +43,26 @@ class Sleepers:
         self._watcher: Any = get_hub().loop.io(self._epoll.fileno(), _READ, priority=PRIORITY)
 
     def add(self, fd: int, session: Sleeper) -> None:
-        """Wakes a session as soon as its client sends or leaves, once."""
+        """Adds a session. It is woken once, when its client sends or leaves."""
         self._asleep[fd] = session
         self._epoll.register(fd, _EVENTS)
         if not self._watcher.active:
             self._watcher.start(self._ready)
 
     def remove(self, fd: int) -> None:
-        """It is not asleep any more. To be called before its socket is closed."""
+        """Removes a session. Call it before the session's socket is closed."""
         if self._asleep.pop(fd, None) is not None and not self._epoll.closed:
             self._epoll.unregister(fd)
 
     def _ready(self) -> None:
         for fd, events in self._epoll.poll(0, _MOST):
             session = self._asleep.get(fd)
-            if session is not None:             # one that was woken just now may have ended this one
+            if session is not None:             # None: a session woken in this loop has ended this one
                 self.remove(fd)
                 session.woken(bool(events & _LEFT))
 
     def close(self) -> None:
-        """Gives back what it holds."""
+        """Closes the epoll and its watcher."""
         self._watcher.stop()
         self._watcher.close()
         self._epoll.close()

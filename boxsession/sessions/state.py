@@ -1,4 +1,4 @@
-"""What a session's greenlet does, and how the session ends. Pure."""
+"""The states of a session, and the ways in which it ends. Pure."""
 from __future__ import annotations
 
 from enum import Enum
@@ -8,42 +8,42 @@ __all__ = ['ASLEEP', 'CLOSED', 'CLOSING', 'ENDS_ANSWERED', 'ENDS_NOW', 'IDLE', '
 
 
 class State(Enum):
-    """What a session's greenlet does."""
+    """The activity of a session's greenlet."""
 
-    __hash__ = object.__hash__      # Enum's is Python code, and each statement comes by here
+    __hash__ = object.__hash__      # Enum's hash is Python code, and each statement changes the state
 
-    OPENING = 'opening'         # runs the on_connect triggers; the greeting is not out
-    IDLE = 'idle'               # waits until its client sends; of binary sessions, while workers run the requests
-    ASLEEP = 'asleep'           # idle for long, and has no greenlet
-    RUNNING = 'running'         # runs what has come, sends replies, or waits for its turn between two statements
+    OPENING = 'opening'         # runs the on_connect triggers; the greeting is not sent yet
+    IDLE = 'idle'               # waits for input; of a binary session: workers may run requests
+    ASLEEP = 'asleep'           # idle for long: it has no greenlet
+    RUNNING = 'running'         # runs statements, sends replies, or waits for its turn between two statements
     CLOSING = 'closing'         # runs the on_disconnect triggers
-    CLOSED = 'closed'           # nothing is run or sent any more
+    CLOSED = 'closed'           # runs and sends nothing more
 
 
 class Step(Enum):
-    """What changes the state."""
+    """An event that changes the state."""
 
     __hash__ = object.__hash__
 
-    WAIT = 'there is nothing left to run'
-    INPUT = 'its greenlet goes on: the client has sent something, or the session ends'
+    WAIT = 'all statements have run'
+    INPUT = 'its greenlet resumes: the client has sent something, or the session ends'
     SLEEP = 'its greenlet ends'
-    CLOSE = 'it is over'
+    CLOSE = 'the session is over'
     CLOSED = 'its last triggers have run'
 
 
 class Ending(Enum):
-    """When a session ends."""
+    """The time when a session ends."""
 
     LIVES = 'not yet'
-    ANSWERED = 'as soon as everything that has come is answered'
+    ANSWERED = 'after the replies to all statements received'
     NOW = 'at once: it runs nothing more'
 
 
 OPENING, IDLE, ASLEEP, RUNNING, CLOSING, CLOSED = State
 LIVES, ENDS_ANSWERED, ENDS_NOW = Ending
 
-# What follows a state. A step that is not here cannot come then.
+# The steps that are possible in each state, and the next states.
 NEXT: dict[State, dict[Step, State]] = {
     OPENING: {Step.WAIT: IDLE, Step.CLOSE: CLOSING},
     IDLE: {Step.INPUT: RUNNING, Step.SLEEP: ASLEEP, Step.CLOSE: CLOSING},

@@ -1,4 +1,4 @@
-"""One client, whatever it speaks: its socket, its session, and their ends. One greenlet for each."""
+"""Serves one client of any protocol: its socket, its session, and their ends. Each client has one greenlet."""
 from __future__ import annotations
 
 import logging
@@ -33,25 +33,26 @@ __all__ = ['Connection', 'shown']
 
 log = logging.getLogger('boxsession')
 
-# How much of a running statement the list of sessions shows, and how much of it is looked at for that.
+# Maximum characters of a statement that the list of sessions shows, and maximum bytes of it that are read for that.
 _STATEMENT_SHOWN, _STATEMENT_LOOKED_AT = 120, 256
 
 
 class Connection:
-    """Serves one client until it leaves or is closed. Made for each by the server; run() is its greenlet's body.
+    """Serves one client until it leaves or is closed. The registry makes one for each client. Its greenlet executes run().
 
-    A kind of connection says how it opens (`_open`), what it does while it lives (`_serve`), and what a client's bytes mean
-    (`read`). It is its evaluator's host, too: what a trigger does to its own connection arrives there.
+    Subclasses define how a session opens (`_open`), its main loop (`_serve`), and how received bytes are handled (`read`).
+    A connection is also the host of its evaluator's task.
 
-    Longer than usual: a session's states, ends and cancellation are one thing, and half of it says what kinds have to do.
+    Longer than usual: the states, ends and cancellation of a session belong together, and half of it is the interface for
+    subclasses.
 
     Attributes:
-        account: of the session, which its turns are charged to.
-        greenlet: the one that run() is the body of; None while the session sleeps.
-        is_private: whether nobody on the way can read what is sent.
-        sleepers: where it is while it sleeps; None for one that never does.
-        ends: when it ends.
-        statements: how many it has run.
+        account: the account of the session. Its turns are charged to it.
+        greenlet: the greenlet that executes run(); None while the session sleeps.
+        is_private: whether the connection is encrypted or local, so that nobody on the network can read it.
+        sleepers: watches the socket while the session sleeps; None if the session never sleeps.
+        ends: when the session ends.
+        statements: number of statements run.
     """
 
     __slots__ = ('session', 'account', 'greenlet', 'is_private', 'sleepers', 'ends', 'statements', '_sock', '_common',
@@ -67,45 +68,45 @@ class Connection:
         self.account = Account()
         self._input = Input(self, sock, common)
         self._output = output(self, sock, common)
-        self._evaluator: Any = None             # a language's; made by the greenlet itself
+        self._evaluator: Any = None             # an evaluator of a language; created in _begin()
         self.is_private = is_private
-        self._ending = 'the client left'        # why the session is over
+        self._ending = 'the client left'        # reason of the end, for the audit file
         self.greenlet: Any = None
         self.sleepers: Sleepers | None = None
         self._state = OPENING
         self.ends = LIVES
-        self._farewell = ''                     # why the session is ended from outside
-        self._running: bytes | None = None      # the statement under way
+        self._farewell = ''                     # reason why the server ends the session; sent to the client
+        self._running: bytes | None = None      # the running statement
         self.statements = 0
         self._bytes_in = 0
-        self._active = time.monotonic()         # when the client last sent something
+        self._active = time.monotonic()         # time of the last input
 
-    # What a kind of connection says
+    # Defined by subclasses
 
     def _open(self) -> bool:
-        """Runs on_connect and greets the client; False where the session is refused."""
+        """Runs on_connect and greets the client. False if the session is refused."""
         raise NotImplementedError
 
     def _serve(self, hub: Any) -> bool:
-        """Serves the client until the session is over; False where it falls asleep."""
+        """Serves the client until the session is over. False if the session falls asleep."""
         raise NotImplementedError
 
     def read(self) -> None:
-        """Reads what has come, while the session's greenlet does something else."""
+        """Reads input while a statement or a request runs."""
         raise NotImplementedError
 
     def push(self, tagged: bytes) -> None:
-        """Sends what a statement pushes."""
+        """Sends a push."""
         raise NotImplementedError
 
     def has_room(self) -> None:
-        """The client has taken everything that it was told before a wait."""
+        """Called when the client has read all output of Output.send_early()."""
 
     def set_delimiter(self, delimiter: bytes) -> None:
-        """Statements end with this from now on."""
+        """Sets the text that ends statements."""
 
     def control(self, command: str) -> None:
-        """Does what a backslash command asks for."""
+        """Runs a backslash command that changes the connection."""
 
     def give_back(self, what: int | bytes) -> None:
         """See boxsession.scheduler.task.Host."""
@@ -113,10 +114,10 @@ class Connection:
     # The greenlet
 
     def run(self) -> bool:
-        """Serves the client. Raises nothing of the client's.
+        """Serves the client. Errors of the connection and of the session are logged, not raised.
 
-        Returns True when the session is over and its socket closed; False when it sleeps: until its client sends, it has no
-        greenlet. Then it is called again, in a new one.
+        Returns True if the session is over and its socket closed, False if the session sleeps. A sleeping session has no
+        greenlet. When its client sends or leaves, run() is called again, in a new greenlet.
         """
         self.greenlet = getcurrent()
         enter_session(self.session)
@@ -156,7 +157,7 @@ class Connection:
         return is_over
 
     def _begin(self) -> None:
-        # A crowd that connects at once takes its turns like others.
+        # The start of a session is a turn, too: many clients may connect at once.
         waiter = Waiter()
         self._dispatcher.turns.short.push(self.account, partial(switch, waiter))
         waiter.get()
@@ -166,25 +167,25 @@ class Connection:
 
     @property
     def is_over(self) -> bool:
-        """Whether the session ends: it is to run nothing more."""
+        """Whether the session has ended: it must run nothing more."""
         return self.ends is ENDS_NOW
 
     def _enter(self, step: Step) -> None:
-        """Changes the state."""
+        """Changes the state. See state.py."""
         self._state = NEXT[self._state][step]
 
     @property
     def waits(self) -> bool:
-        """Whether its greenlet, if it has one, waits until the client sends."""
+        """Whether the session waits for input. Its greenlet waits, or it has none."""
         return self._state is IDLE or self._state is ASLEEP
 
     @property
     def is_closing(self) -> bool:
-        """Whether it runs its on_disconnect triggers."""
+        """Whether the session runs its on_disconnect triggers."""
         return self._state is CLOSING
 
     def go_on(self) -> None:
-        """In the hub: lets the session's greenlet run."""
+        """In the hub: switches to the session's greenlet. Makes one if the session sleeps."""
         if self.greenlet is None:
             assert self.sleepers is not None
             self.sleepers.remove(self._sock.fileno())
@@ -192,7 +193,7 @@ class Connection:
         self.greenlet.switch()
 
     def _close(self) -> None:
-        """Runs on_disconnect, once, whatever ended the session."""
+        """Runs the on_disconnect triggers. Called once for each session."""
         self._enter(Step.CLOSE)
         self._output.clear()
         self._input.stop()
@@ -200,26 +201,26 @@ class Connection:
             self._evaluator.disconnect()
         finally:
             self._enter(Step.CLOSED)
-            self.ends = ENDS_NOW       # fibers may live on, and push
+            self.ends = ENDS_NOW       # stops pushes of fibers that outlive the session
             self._output.release()
             self._input.count(0)
 
     def lost(self) -> None:
-        """The client is gone while its statement runs: nobody would read the answer."""
+        """Called if the connection is lost. Cancels the running statement, unless limits.on_disconnect lets it finish."""
         self.ends = ENDS_NOW
         self._input.stop()
-        if self._common.cancels and self._state is not CLOSING:      # its on_disconnect runs to its end
+        if self._common.cancels and self._state is not CLOSING:      # does not cancel on_disconnect triggers
             self._cancel_running('')
-        get_hub().loop.run_callback(self._wake)     # where nothing runs: a fiber's push may have seen it first
+        get_hub().loop.run_callback(self._wake)     # the session may be idle: a fiber's push may find the loss first
 
     # The evaluator's host
 
     def switching_out(self) -> None:
-        """The statement lets others run: what it has to say goes out first."""
+        """Sends the output before the statement waits or is preempted."""
         self._output.send_early()
 
     def running(self) -> str:
-        """What the session runs, in words for the log."""
+        """The session and its running statement, as text for the log."""
         statement = self._running
         if statement is None:
             return f'session {self.session.id} (a trigger or a fiber)'
@@ -228,7 +229,7 @@ class Connection:
     # The server's side
 
     def drain(self) -> None:
-        """Closes the session as soon as everything it has sent is answered. Callable from any greenlet."""
+        """Closes the session after the replies to all statements received. Callable from any greenlet."""
         if self.ends is LIVES:
             self.ends = ENDS_ANSWERED
         get_hub().loop.run_callback(self._wake)
@@ -239,7 +240,7 @@ class Connection:
             turns.resume(turns.cancelled, self._input.resume)
 
     def cancel(self, reason: str = '') -> bool:
-        """Cancels what the session runs; False when it runs nothing."""
+        """Cancels the running statement. False if none runs."""
         self._cancel_running(reason)
         if self._under_way() is None:
             return False
@@ -247,7 +248,7 @@ class Connection:
         return True
 
     def _under_way(self) -> bytes | None:
-        """The statement that runs, or one of those."""
+        """The running statement; of a binary session one of the running requests."""
         return self._running
 
     def _cancel_running(self, reason: str) -> None:
@@ -255,7 +256,11 @@ class Connection:
             self._dispatcher.cancel(self._evaluator.task, reason)
 
     def kill(self, reason: str) -> None:
-        """Ends the session, whatever it does. Callable from any greenlet."""
+        """Ends the session in any state. Callable from any greenlet.
+
+        Args:
+            reason: text for the client and the audit file.
+        """
         self.ends = ENDS_NOW
         self._farewell = self._farewell or reason
         self._cancel_running(reason)
@@ -265,15 +270,15 @@ class Connection:
             loop.run_callback(self._output.abort, self._farewell)
 
     def idle_seconds(self, now: float) -> float:
-        """For how long the client has sent nothing; 0 while a statement runs."""
+        """Seconds since the last input; 0 while a statement runs."""
         return now - self._active if self.waits else 0.0
 
     def counters(self) -> tuple[int, int, int]:
-        """Statements, bytes in and bytes out so far."""
+        """The numbers of statements run, bytes received and bytes sent."""
         return self.statements, self._bytes_in, self._output.sent
 
     def describe(self) -> dict[str, Any]:
-        """What box.session.list() shows of the session."""
+        """The session's fields for box.session.list()."""
         session = self.session
         now = time.monotonic()
         running = self._under_way()
@@ -285,7 +290,7 @@ class Connection:
                 'statements': self.statements, 'bytes_in': self._bytes_in, 'bytes_out': self._output.sent}
 
     def audit_changed(self) -> None:
-        """There is an audit file now, or none any more."""
+        """Called when the audit file was turned on or off."""
 
     def record_running(self) -> None:
         """Records the statements that run in the audit file, if there is one."""
@@ -294,10 +299,10 @@ class Connection:
                 self._common.audit.event('running', self.session, **asked)
 
     def _asked_for(self) -> list[dict[str, str]]:
-        """The statements that run, as the audit file has them."""
+        """The running statements, as fields for the audit file."""
         return [] if self._running is None else [{'statement': redacted(self._running)}]
 
 
 def shown(statement: bytes) -> str:
-    """A statement for lists and logs."""
+    """A statement for lists and logs: redacted and truncated."""
     return redacted(statement, _STATEMENT_LOOKED_AT, brief=True)[:_STATEMENT_SHOWN]

@@ -1,7 +1,7 @@
-"""A client of the text console: the read-eval-print loop between its socket and the evaluator.
+"""Serves a client of the text console: the read-eval-print loop between its socket and the evaluator.
 
-Data flows one way: socket, protocol, evaluator, output, socket. The greenlet reads only while nothing runs; while a
-statement waits or has lost its turn, the hub reads on its behalf, so that Ctrl-C is seen.
+Data flows one way: socket, protocol, evaluator, output, socket. The session's greenlet reads only while no statement runs.
+While a statement waits or is preempted, the hub reads instead, to find a Ctrl-C.
 """
 from __future__ import annotations
 
@@ -42,13 +42,14 @@ __all__ = ['ConsoleConnection']
 
 log = logging.getLogger('boxsession')
 
+# Maximum bytes of one read.
 _READ_BYTES = 16384
-# The same where telnet's commands are looked for: each of two bytes costs as much as a short statement.
+# The same while telnet commands are parsed: one command of two bytes costs as much as a short statement.
 _TELNET_READ_BYTES = 2048
-# While a statement runs, this much of what follows it is read ahead; the rest waits in the socket.
+# Maximum input that is read ahead while a statement runs, in bytes. The rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
 
-# What the greenlet of an idle session is switched to with when it is to end.
+# Switching to the greenlet of an idle session with this value puts the session to sleep.
 _SLEEP = object()
 
 
@@ -65,8 +66,8 @@ class ConsoleConnection(Connection):
     def __init__(self, sock, session: Session, common: Common, is_private: bool):
         super().__init__(sock, session, common, is_private, TextOutput)
         self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
-        self._route: Route | None = None        # which evaluator statements go to; needed while the session is awake
-        self._lingers = False                   # what still comes is read before the socket is closed
+        self._route: Route | None = None        # chooses the evaluator; may be None while the session sleeps
+        self._lingers = False                   # read and drop further input before closing the socket
 
     def _open(self) -> bool:
         if self._common.audit is not None:
@@ -94,19 +95,19 @@ class ConsoleConnection(Connection):
     def _serve(self, hub: Any) -> bool:
         """The read-eval-print loop.
 
-        Longer than usual: every statement passes here, and calls of functions would cost it a tenth of its time.
+        Longer than usual: each statement passes here, and function calls would cost a tenth of its time.
         """
         protocol, input, output, dispatcher = self._protocol, self._input, self._output, self._dispatcher
         pieces = output.pieces
         next_event, monotonic = protocol.next_event, time.monotonic
         seconds_taken = self._counters.seconds_taken['console']
-        run = 0                     # statements since the event loop was last visited
-        timed, began = 0, monotonic()       # of these, how many are in the histogram, and when the next ones began
+        run = 0                     # statements run since the greenlet last waited for input or for its turn
+        timed, began = 0, monotonic()       # number of these already in the histogram; start of the following ones
         route = self._route or self._new_route()
-        is_over = self.ends is ENDS_NOW or self.waits and not self._read_on(route)  # it may have slept
+        is_over = self.ends is ENDS_NOW or self.waits and not self._read_on(route)  # it may have been asleep
         while not is_over:
             if dispatcher.has_ticked:
-                # The last statement was no quick one, or waited.
+                # The last statement took measurable time, or waited.
                 if run > timed:
                     now = monotonic()
                     seconds_taken.observe_last(now - began, run - timed)
@@ -116,7 +117,7 @@ class ConsoleConnection(Connection):
                     dispatcher.take_turn(self._evaluator.task)
                     run = timed = 0
                     began = monotonic()
-                if self.ends is ENDS_NOW:       # since it waited, for its turn or for its client
+                if self.ends is ENDS_NOW:       # ended while it waited
                     break
             event = next_event()
             if type(event) is Statement:
@@ -130,17 +131,17 @@ class ConsoleConnection(Connection):
                     break
                 if reply:
                     self.statements += 1
-                    # Final text opens with a printable byte, a tagged string with a control character.
+                    # Final text begins with a printable byte, a tagged string with a control character.
                     if type(reply) is not bytes or reply[0] < 32:
                         reply = self._formatted(reply)
                         dispatcher.has_ticked = True
-                        if self.ends is ENDS_NOW:           # killed meanwhile
+                        if self.ends is ENDS_NOW:           # killed during the formatting
                             break
                     pieces.append(reply)
                     output.size += len(reply)
                     if output.size > BATCH_BYTES:
                         self._running = None
-                        # The time that a client takes to read is not the statement's.
+                        # Do not count the time that the client takes to read.
                         seconds_taken.observe_last(monotonic() - began, run - timed)
                         output.flush()
                         began, timed = monotonic(), run
@@ -156,7 +157,7 @@ class ConsoleConnection(Connection):
             elif event is NEED_DATA:
                 self._running = None
                 if run > timed:
-                    # Those that came together, and were quick, took the same.
+                    # Pipelined short statements: count the average for each.
                     seconds_taken.observe(monotonic() - began, run - timed)
                     timed = run
                 if pieces:
@@ -195,7 +196,7 @@ class ConsoleConnection(Connection):
         return True
 
     def _read_on(self, route: Route) -> bool:
-        """The client has sent something, or the session is to end; False where it does."""
+        """Reads input after a wait. False if the session must end."""
         self._enter(Step.INPUT)
         if self.ends is not LIVES:
             return False
@@ -207,8 +208,7 @@ class ConsoleConnection(Connection):
         return True
 
     def _wait_for_silence(self, hub: Any, judge: Judge) -> None:
-        """Tells the judge when the client has been silent for long enough, from now on. (What has come and waits for the
-        session's turn is no silence.)"""
+        """Tells the judge when the client has been silent for long enough. Unread input counts as not silent."""
         waits_since = self._active
         timer = hub.loop.timer(judge.seconds_to_doubt, priority=PRIORITY)
 
@@ -216,29 +216,29 @@ class ConsoleConnection(Connection):
             timer.close()
             if self.waits and self._active == waits_since and not self._input.has_input():
                 judge.was_silent()
-        timer.start(silent, update=True)        # by the time of now: the loop's is as old as this turn
+        timer.start(silent, update=True)        # update: the loop's time is as old as this turn
 
     def _fall_asleep(self, route: Route) -> None:
-        """Gives up what only statements need."""
+        """Releases the objects that only statements need, and lets the greenlet end."""
         assert self.sleepers is not None
         self._enter(Step.SLEEP)
         self._input.sleep(self.sleepers)
         if route.is_usual and (not self._bytes_in or route.judge is None):
-            self._route = None          # it has judged nothing, or will not any more
+            self._route = None          # a new route is equivalent: the judge has seen no input, or is done
 
     @property
     def _can_sleep(self) -> bool:
         return self.sleepers is not None and self._remote is None
 
     def sleep(self) -> None:
-        """In the hub: what only statements need is given up until the client sends the next one."""
+        """In the hub: puts an idle session to sleep until its client sends or leaves."""
         if self._state is IDLE and self._can_sleep:
             self.greenlet.switch(_SLEEP)
 
     def _formatted(self, tagged: Tagged) -> bytes:
-        """Puts the document of a tagged reply, but for its last piece, and gives that.
+        """Outputs the document of a tagged reply except its last piece, and returns the last piece.
 
-        Others have their turns meanwhile, and it can be cancelled.
+        It may be preempted, and it can be cancelled: then it returns the error's document.
         """
         try:
             return self._output.put_document(tagged)
@@ -251,7 +251,7 @@ class ConsoleConnection(Connection):
         self._output.put_prompt(self._protocol.holds_statement, 'tarantool' if remote is None else str(remote.address))
 
     def _answer(self, event: Event, route: Route) -> bool:
-        """Answers an event that is no statement to run; False when it ends the session."""
+        """Handles an event that is not a statement to run. False if it ends the session."""
         if isinstance(event, Quit) and route.relay is not None:
             route.leave_remote()
             return True
@@ -278,7 +278,7 @@ class ConsoleConnection(Connection):
         return True
 
     def _refuse(self, event: Foreign) -> None:
-        """Ends a session that another program may have been made to open: what comes next may be an attacker's."""
+        """Ends the session of a client that speaks another protocol: an attacker may have sent the rest of its input."""
         self._counters.count_error('input')
         self._counters.hits['limits.statement_bytes' if event.limit else 'refused.foreign'] += 1
         what, told = refusal_of(event)
@@ -289,8 +289,8 @@ class ConsoleConnection(Connection):
     # Another console (console.connect)
 
     def go_remote(self, remote: RemoteConsole) -> None:
-        """From the next statement on, this session's statements are run by `remote`."""
-        if self.is_closing:                     # a trigger at the session's end: there is no next one
+        """Makes `remote` run the following statements of this session."""
+        if self.is_closing:                     # called by an on_disconnect trigger: no statement follows
             remote.close()
             return
         assert self._route is not None
@@ -328,7 +328,7 @@ class ConsoleConnection(Connection):
             return
         if protocol.receive_data(data):
             if idle and self._output.has_prompts:
-                self._output.put(b'\n')            # the line that was dropped ends here
+                self._output.put(b'\n')            # ends the line that the interrupt dropped
                 self._put_prompt()
             if not idle:
                 self.cancel()
@@ -336,16 +336,16 @@ class ConsoleConnection(Connection):
         if answers:
             self._output.put_early(answers)
             if not idle:
-                self.switching_out()            # nobody else sends it before the statement ends
+                self.switching_out()            # otherwise the answers would be sent after the statement
         if not idle:
             self._input.count(protocol.kept_bytes)
-            # What makes answers waits, too, where the client does not take them.
+            # Back-pressure also for answers to telnet: stop reading if the client does not read them.
             if protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.held_bytes > BATCH_BYTES:
                 self._input.pause()
 
     def has_room(self) -> None:
         if not self._input.is_open and self.ends is not ENDS_NOW:
-            self._input.start()                 # it may have been the answers that were too many
+            self._input.start()                 # reading may have been stopped because of unread output
 
     # The evaluator's host
 
@@ -375,10 +375,10 @@ class ConsoleConnection(Connection):
         elif self.ends is ENDS_NOW:
             remote.abort()
         elif self._running is not None:
-            # Idle, there is nothing to stop, and a console that cannot cancel would be left for nothing.
+            # Only while a statement runs: RemoteConsole.cancel() leaves a console that cannot cancel.
             remote.cancel()
 
     def audit_changed(self) -> None:
-        """There is an audit file now, or none any more."""
+        """Called when the audit file was turned on or off."""
         if self._route is not None:
             self._route.choose()

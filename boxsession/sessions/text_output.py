@@ -1,4 +1,4 @@
-"""What goes to a client of the text console: documents, pushes, and the greeting in front of them."""
+"""The output to a client of the text console: the greeting, documents and pushes."""
 from __future__ import annotations
 
 import time
@@ -15,9 +15,9 @@ from boxsession.values.packed import Tagged
 __all__ = ['TextOutput']
 
 _PROMPT_MORE = b'         > '
-# While a document is made of values, it is counted as so many times what they take packed.
+# While a document is made, it counts as this multiple of the packed values' size.
 _MAKING = 2
-# How often a fiber whose pushes have filled the output looks whether there is room.
+# Interval at which a fiber checks for room in the output before a push, in seconds.
 _ROOM_SECONDS = 0.02
 
 
@@ -33,10 +33,10 @@ class TextOutput(Output):
     def __init__(self, sender: Sender, sock: Any, common: Common):
         super().__init__(sender, sock, common)
         self.has_prompts = False
-        self._early: list[bytes] | None = []    # what came before the greeting is out
+        self._early: list[bytes] | None = []    # output that waits for the greeting; None after the greeting
 
     def greet(self, greeting: bytes) -> None:
-        """Puts the greeting, and behind it what came before."""
+        """Outputs the greeting, then the output that waited for it."""
         early, self._early = self._early or [], None
         self._made_bytes = 0
         self.count()
@@ -45,7 +45,7 @@ class TextOutput(Output):
             self.put(piece)
 
     def put_early(self, *pieces: bytes) -> None:
-        """Puts what may come while on_connect runs: the greeting comes first."""
+        """Outputs pieces. While on_connect runs, keeps them until the greeting is sent."""
         if self._early is None:
             self.put(*pieces)
         else:
@@ -53,16 +53,21 @@ class TextOutput(Output):
             self.make(sum(map(len, pieces)))
 
     def put_at_once(self, piece: bytes) -> None:
-        """Sends what another console answers, as it comes."""
+        """Sends a piece of another console's reply at once."""
         self.put(piece)
         self.flush()
 
     def put_prompt(self, continues: bool, place: str = '') -> None:
-        """Puts the prompt of a statement that `continues`, or the one of a place where a new one runs."""
+        """Outputs a prompt.
+
+        Args:
+            continues: the prompt for the next line of an incomplete statement.
+            place: name in the prompt for a new statement: 'tarantool', or the address of another console.
+        """
         self.put(_PROMPT_MORE if continues else f'{place}> '.encode())
 
     def put_document(self, tagged: Tagged) -> bytes:
-        """Puts the document of a tagged reply, but for its last piece, and gives that. Others have their turns meanwhile.
+        """Outputs the document of a tagged reply except its last piece, and returns the last piece. May be preempted.
 
         Raises:
             StatementCancelled: the statement was cancelled meanwhile.
@@ -84,7 +89,7 @@ class TextOutput(Output):
         return document
 
     def push(self, tagged: bytes) -> None:
-        """Puts what a statement pushes; waits for room, where a fiber does."""
+        """Outputs a push. If a fiber pushes, it first waits for room."""
         self._wait_for_room()
         if self._sender.is_over:
             return
@@ -97,7 +102,7 @@ class TextOutput(Output):
         self.put_early(*pieces)
 
     def _wait_for_room(self) -> None:
-        """Waits, where a fiber pushes, until there is room; the session's own greenlet sends it itself."""
+        """Makes a fiber wait until the output has room. The session's own greenlet needs no wait: put() flushes there."""
         sender = self._sender
         if getcurrent() is sender.greenlet:
             return
