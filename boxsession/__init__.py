@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 __all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
            '__version__', 'current_session']
 
-# Where names are that are imported late. (Of `logs`, the filters: see docs/operations.rst.)
+# Modules of the names that are imported at first use. `logs` is public for its filters: see docs/operations.rst.
 _LATE = {'Console': 'embed', 'Session': 'base.session', 'current_session': 'base.session', 'logs': 'operations.logs'}
 
 
 def __getattr__(name: str) -> Any:
-    # When first asked for: the client does not pay for the server's imports.
+    # Imported at first use: `boxsession connect` must not pay for the server's imports.
     place = _LATE.get(name)
     if place is None:
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -1,4 +1,4 @@
-"""python -m boxsession"""
+"""`python -m boxsession`: the same as the command `boxsession`."""
 import sys
 
 from boxsession.cli import main

@@ -1,6 +1,6 @@
-"""What a start would find wrong besides the settings: files, folders, packages. It makes, changes and runs nothing.
+"""Checks of `boxsession check-config` beyond the settings themselves: files, directories, packages. They change nothing.
 
-What only the server's own user could read is not looked at: who checks may be somebody else.
+Files that the caller may not read are skipped: the server may run as another user, who may read them.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NOT_FOR_US = (errno.EACCES, errno.EPERM)
 
 
 def problems(config: Config, source: str) -> list[str]:
-    """What is wrong, a line for each, with its place in the file `source`."""
+    """The problems that a start with `config` would meet: one line each, with the line number in the file `source`."""
     found = [(name, problem) for name in _WRITTEN if (problem := _cannot_be_written(config[name]))]
     if config['init'] and (problem := _does_not_compile(config['init'])):
         found.append(('init', problem))

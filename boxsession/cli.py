@@ -1,4 +1,4 @@
-"""The command line: `boxsession serve` and what belongs to running it. What only one command needs is imported there."""
+"""The command line: `boxsession` and its subcommands. Each subcommand imports the modules that only it needs."""
 from __future__ import annotations
 
 import argparse
@@ -17,35 +17,37 @@ __all__ = ['main', 'parser']
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command line's grammar."""
+    """The parser of the command line."""
     top = argparse.ArgumentParser(prog='boxsession', description='A multi-client admin console for gevent programs.')
     top.add_argument('--version', action='version', version=f'boxsession {__version__}',
-                     help='tell the version')
+                     help='show the version and exit')
     commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
     serve = commands.add_parser('serve', help='run the console in the foreground')
-    serve.add_argument('-c', '--config', metavar='FILE', help='settings (see conf/boxsession.yml); none are needed')
+    serve.add_argument('-c', '--config', metavar='FILE',
+                       help='config file (example: conf/boxsession.yml); without one, every setting has its default')
     serve.add_argument('--listen', action='append', metavar='ADDRESS',
-                       help='host:port, [v6]:port or unix:PATH, in place of those in FILE; may be given several times '
-                            f'(default: {table.DEFAULT_ADDRESS})')
+                       help='address to listen on: host:port, [v6]:port or unix:PATH. Replaces `listen` of FILE; may be '
+                            f'given several times (default: {table.DEFAULT_ADDRESS})')
     serve.add_argument('--no-triggers', action='store_true',
-                       help='run no triggers on connect and disconnect, to get in when one of them locks everyone out')
+                       help='run no triggers of box.session: the way in if a trigger locks everyone out')
     client.add_parser(commands, table.DEFAULT_ADDRESS)
-    passwd = commands.add_parser('passwd', help="set a user's password in the file that `store` names",
-                                 description='Reads the new password from the terminal, or the first line of its input.')
-    passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='settings, with a `store`')
-    passwd.add_argument('user', metavar='USER', help='whose password')
-    check = commands.add_parser('check-config', help='say what is wrong with a config file')
-    check.add_argument('file', metavar='FILE', help='settings (see conf/boxsession.yml)')
+    passwd = commands.add_parser('passwd', help="set a user's password in the file that the setting `store` names",
+                                 description='Asks for the new password on the terminal. If standard input is no terminal, '
+                                             'its first line is the password.')
+    passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='config file; it must set `store`')
+    passwd.add_argument('user', metavar='USER', help='the user who gets the password')
+    check = commands.add_parser('check-config', help='check a config file, and print each problem with its line')
+    check.add_argument('file', metavar='FILE', help='config file (example: conf/boxsession.yml)')
     return top
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Runs a command; gives the process's exit code."""
+    """Runs a command and returns the exit code of the process."""
     had_output = sys.stdout is not None
     _open_standard_streams()
     try:
         code = _run(argv, had_output)
-    except SystemExit as leaving:       # argparse's
+    except SystemExit as leaving:       # raised by argparse
         code = leaving.code if isinstance(leaving.code, int) else 1
     except KeyboardInterrupt:
         code = 130
@@ -53,21 +55,24 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _open_standard_streams() -> None:
-    """Those that are closed lead to /dev/null: the next file or socket would become standard output otherwise."""
+    """Opens /dev/null for each closed standard stream. Otherwise the next file or socket would become standard output."""
     for number, (name, mode) in enumerate((('stdin', 'r'), ('stdout', 'w'), ('stderr', 'w'))):
         if getattr(sys, name) is None:
             try:
                 os.fstat(number)
             except OSError:
-                os.open(os.devnull, os.O_RDWR)          # the lowest that is free, which is this one
+                os.open(os.devnull, os.O_RDWR)          # gets the lowest free descriptor: `number`
                 os.set_inheritable(number, True)
                 setattr(sys, name, open(number, mode, closefd=False))
-            else:                                       # a file that was opened meanwhile
+            else:                                       # another file has this descriptor since the start
                 setattr(sys, name, open(os.devnull, mode))
 
 
 def _flush() -> bool:
-    """Writes what --help and the like have left in the buffers; False where they take no more, which is told."""
+    """Flushes standard output (of --help, for example). On failure prints an error and returns False.
+
+    A broken pipe is no failure.
+    """
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -85,7 +90,8 @@ def _run(argv, had_output) -> int:
         getattr(arguments, 'error', grammar.error)(f'unrecognized arguments: {" ".join(unknown)}')
     if arguments.command == 'connect':
         if not had_output:
-            client.say('boxsession: standard output is closed: there is nowhere to show results')
+            client.say('boxsession: standard output is closed, so results cannot be shown: open it, or redirect it to a '
+                       'file')
             return client.WRONG_USAGE
         return arguments.run(arguments)
     try:
@@ -131,13 +137,15 @@ def _passwd(arguments) -> int:
 
     config = reader.load(arguments.config)
     if config['store'] is None:
-        raise BoxsessionError(f'{arguments.config} names no `store`: the users of a server without one live in its memory')
+        raise BoxsessionError(f'{arguments.config} does not set `store`: without it users exist only in the memory of the '
+                              'server. Set `store` to a file, or change the password in a session with '
+                              'box.schema.user.passwd()')
     if not os.path.exists(config['store']):
-        raise BoxsessionError(f'{config["store"]}: there is no such file; the server makes it when it first starts')
+        raise BoxsessionError(f'{config["store"]}: no such file. The server creates it at its first start: start it once')
     if sys.stdin.isatty():
         password = ask_password(f'New password for {arguments.user}: ')
         if ask_password('Again: ') != password:
-            raise BoxsessionError('the two are different: nothing was changed')
+            raise BoxsessionError('the two passwords differ: nothing was changed')
     else:
         try:
             password = password_line(sys.stdin.buffer)
@@ -147,7 +155,8 @@ def _passwd(arguments) -> int:
     try:
         store.transact(lambda access: Schema(access, ADMIN).user_passwd(arguments.user, password))
     except ClientError as error:
-        raise BoxsessionError(f'no password is kept for {arguments.user}: there is no such user, or it is guest') from error
+        raise BoxsessionError(f'cannot set a password for {arguments.user}: the user does not exist, or is guest, who has '
+                              'no password') from error
     finally:
         store.close()
     return 0

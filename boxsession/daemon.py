@@ -1,4 +1,4 @@
-"""A console as a process of its own: signals, log, and what systemd wants to know. The command line starts it."""
+"""The process of `boxsession serve`: signals, log, reload, and messages to systemd."""
 from __future__ import annotations
 
 import faulthandler
@@ -23,7 +23,7 @@ __all__ = ['Daemon']
 
 log = logging.getLogger('boxsession')
 
-# What on_disconnect triggers and the end itself may take beyond limits.drain_seconds before systemd gives up, in seconds.
+# Seconds that on_disconnect triggers and the cleanup may take after limits.drain_seconds, before systemd kills the process.
 _END_SECONDS = 20
 
 
@@ -31,8 +31,12 @@ class Daemon:
     """`boxsession serve`.
 
     Args:
-        load: reads the settings, at start and for each reload; None for the defaults, which there is nothing to reload of.
-        triggers: False runs none on connect and disconnect.
+        load: reads the settings; called at start and for each reload. None uses the defaults; then SIGHUP only reopens the
+            log and audit files.
+        triggers: False runs no triggers of box.session.
+
+    Raises:
+        BoxsessionError: a setting is wrong, the log cannot be opened, or systemd passed an unusable socket.
     """
 
     def __init__(self, load: Callable[[], Config] | None, *, triggers: bool = True):
@@ -43,19 +47,19 @@ class Daemon:
         inherited = inherited_sockets()
         config = load() if load else _served_by(inherited)
         _open_log(config)
-        # Where a watchdog aborts the process, it says what ran.
+        # If the watchdog aborts the process (SIGABRT), it prints the Python traceback first.
         faulthandler.enable()
         gevent.get_hub().print_exception = _log_exception
         self._console = Console(config=config, triggers=triggers, sockets=[entry.sock for entry in inherited])
         self._heart = Heart(self._notifier, self._status)
 
     def run(self) -> None:
-        """Serves until SIGTERM or SIGINT, then drains.
+        """Serves until SIGTERM or SIGINT, then drains and returns. A second such signal exits at once, with code 1.
 
         Raises:
-            BoxsessionError: it cannot start.
+            BoxsessionError: as Console.start().
         """
-        # Before anything listens: from the first ready line on, a signal finds its handler.
+        # Set before anything listens: whoever has read the first `listening:` line may send a signal.
         handlers = [gevent.signal_handler(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
         handlers.append(gevent.signal_handler(signal.SIGHUP, self._reload_wanted.set))
         handlers.append(gevent.signal_handler(signal.SIGUSR1, self._console.reopen_logs))
@@ -105,7 +109,7 @@ class Daemon:
     # Reload
 
     def _reload_when_wanted(self):
-        """The body of a greenlet. Signals that come while a reload runs are one more reload behind it."""
+        """The body of a greenlet. Signals that arrive during a reload cause one more reload after it."""
         while True:
             self._reload_wanted.wait()
             self._reload_wanted.clear()
@@ -121,9 +125,9 @@ class Daemon:
         except BoxsessionError as error:
             for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                 log.error('%s', problem)
-            log.error('the new settings are refused: those before stay in force')
+            log.error('reload refused: the settings in force did not change. Correct the problems above and reload again')
         except Exception:
-            log.exception('the new settings failed')
+            log.exception('reload failed with an unexpected error')
         else:
             self._tell_listening(before)
             self._tell_metrics(metrics)
@@ -133,7 +137,7 @@ class Daemon:
 
 
 def _served_by(inherited) -> Config:
-    """The settings of a server that was given none: text consoles on the sockets that systemd opened, where it did."""
+    """The settings without a config file: a text console on each socket that systemd passed, else the defaults."""
     addresses = [socket_text(entry.sock.getsockname()) for entry in inherited]
     return read({'listen': addresses} if addresses else {}, 'the sockets that systemd passed')
 
@@ -148,12 +152,13 @@ def _open_log(config):
 
 
 def _log_exception(context, kind, value, trace):
-    """What no greenlet has caught."""
-    log.error('unexpected failure in %r', context, exc_info=(kind, value, trace))
+    """Replaces gevent's report of an exception that no greenlet caught."""
+    log.error('unexpected error in %r', context, exc_info=(kind, value, trace))
 
 
 def _spare_the_collector() -> None:
-    """Sessions leave no cycles worth a stop: Python's full collections, which take long with many sessions, are rare."""
+    """Makes full garbage collections of Python rare: with many sessions they block the event loop for long, and sessions
+    leave few reference cycles to collect."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(2000, 10, 1000)

@@ -1,4 +1,4 @@
-"""Console: an admin console for a gevent program, and for the daemon."""
+"""Console: an admin console for a gevent program. The daemon uses it, too."""
 from __future__ import annotations
 
 import os
@@ -26,20 +26,20 @@ __all__ = ['Console']
 class Console:
     """An admin console inside a gevent program, or alone.
 
-    It patches nothing: it runs in the event loop of the thread that starts it. A second thread only watches whether that
-    loop turns, and logs who holds it.
+    It patches nothing and runs in the event loop of the thread that starts it. A second thread only watches that loop, and
+    logs what blocks it.
 
     Args:
         listen: addresses (`'127.0.0.1:3313'`, `'unix:/run/app.sock'`) or mappings with the keys of a listener in the
             config file. Replaces `listen` of `config`.
-        expose: names that statements find as globals: Python functions, objects (their public methods, called as
+        expose: values that statements find as globals, by name: Python functions, objects (their public methods, called as
             `name.method(...)`), mappings of functions, or plain values, which are copied. Arguments and results are
-            copied, too: None, bool, int, float, str, bytes, list, dict, and what has `__serialize__`. Functions run in
+            copied, too: None, bool, int, float, str, bytes, list, dict, and objects with `__serialize__`. Functions run in
             the session's greenlet and may switch; exceptions become Lua errors.
         config: the path of a config file, its content as a mapping, or settings that were read already.
-        triggers: False runs none on connect and disconnect, to get in when one of them locks everyone out.
-        sockets: sockets that listen already, as systemd passes them: a listener whose address one of them has takes it, and
-            leaves its file alone. They stay the caller's to close.
+        triggers: False runs no triggers of box.session: the way in if a trigger locks everyone out.
+        sockets: listening sockets, as systemd passes them. A listener whose address equals a socket's address uses that
+            socket and leaves its file alone. The caller closes the sockets.
 
     Raises:
         ConfigError: a setting is wrong.
@@ -52,10 +52,11 @@ class Console:
         if isinstance(listen, (str, Mapping)):
             listen = [listen]
         if expose is not None and not isinstance(expose, Mapping):
-            raise TypeError(f'expose maps names to functions, objects or data: a {type(expose).__name__} does not')
+            raise TypeError('expose must be a mapping of names to functions, objects or data, not a '
+                            f'{type(expose).__name__}')
         self._listen = reader.read({'listen': list(listen)}, 'listen').listen if listen is not None else None
         self.config = self._read(config)
-        self.settings = dict(self.config.values)    # those in force, by dotted name; one object for ever
+        self.settings = dict(self.config.values)    # in force, by dotted name; never replaced: other parts share this dict
         self._expose = dict(expose or {})
         self._triggers = triggers
         self._sockets = list(sockets)
@@ -73,25 +74,25 @@ class Console:
         return config if self._listen is None else replace(config, listen=self._listen)
 
     def command(self, function: Callable | None = None, name: str | None = None, access: str = 'execute') -> Callable:
-        r"""Makes a function a backslash command of the text console: `\name ARGUMENT...`. Also a decorator, with or without
-        arguments. Before the start or behind it.
+        r"""Adds a backslash command to the text console: `\name ARGUMENT...`. Works before and after the start, and as a
+        decorator with or without arguments.
 
-        Its parameters' annotations say what is typed: str, int, float, bool (on, off), `typing.Literal` of such, or one of
-        these or None; without one it is str. Those with a default are optional, `*args` takes what is left. Words are split
-        as a shell does. The docstring is the command's help. The function runs, and its result is shown, as an exposed
-        function's.
+        The annotations of the parameters give the types: str, int, float, bool (typed as on or off), `typing.Literal` of
+        these, or one of these or None. A parameter without an annotation is a str. Parameters with a default are optional,
+        `*args` takes the remaining words. Words are split as a shell splits them. The docstring is the command's help. The
+        function runs as an exposed function does, and its result is shown in the same way.
 
         Args:
-            function: what the command calls. Without it, a decorator is returned.
-            name: what is typed behind the backslash: letters, digits, - and _; without it the function's name.
-            access: who may call it besides admin, holders of `execute` on universe, and who was granted `execute` on the
-                command: 'execute' for nobody else, 'read' for who has `read` on universe.
+            function: called by the command. Without it, a decorator is returned.
+            name: the name after the backslash: letters, digits, - and _. By default the function's name.
+            access: who may call it besides admin, users with `execute` on universe, and users with `execute` on the
+                command: 'execute' allows nobody else, 'read' allows users with `read` on universe.
 
         Returns:
-            The function.
+            The function, or a decorator.
 
         Raises:
-            ValueError: the name is none, or taken, or the function takes what cannot be typed into a console.
+            ValueError: the name is invalid or taken, or a parameter has a type that cannot be typed into a console.
         """
         if function is None:
             return lambda function: self.command(function, name, access)
@@ -101,27 +102,31 @@ class Console:
         return function
 
     def start(self) -> None:
-        """Runs the init script, then listens. Returns at once; sessions are served by greenlets.
+        """Runs the init script, then accepts clients. Returns when that is done; greenlets serve the sessions.
+
+        If it raises, nothing listens.
 
         Raises:
-            ConfigError: everyone could run code, a user of a listener does not exist, or what metrics.address needs is not
-                installed. Nothing listens then.
-            ListenError: an address cannot be had. Nothing listens then.
-            StoreError: users cannot be read. Nothing listens then.
-            ScriptError: the init script failed. Nothing listens then.
+            RuntimeError: the console is already started.
+            ConfigError: an open listener would let everyone run code, a user of a listener does not exist, or
+                metrics.address is set and prometheus-client is not installed.
+            ListenError: an address is taken or invalid, or its TLS files cannot be used.
+            StoreError: the users cannot be read.
+            ScriptError: the init script failed.
+            BoxsessionError: the audit file cannot be opened, or a passed socket has no listener.
         """
         if self._running is not None:
             raise RuntimeError('the console is already started')
-        # What only a restart changes.
+        # Live settings keep the values in force, which box.cfg may have changed before a stop.
         self.settings.update({setting.name: self.config[setting.name] for setting in table.SETTINGS if not setting.is_live})
         self._running = Running(self.config, self.settings, self._expose, self._triggers, self._sockets,
                                 self._commands)
         self._stopped.clear()
 
     def stop(self) -> None:
-        """Accepts no more, lets running statements finish for limits.drain_seconds, ends all sessions.
+        """Stops accepting, lets running statements finish for up to limits.drain_seconds, then ends all sessions.
 
-        Every session's on_disconnect triggers have run when it returns. Stopping twice is no error.
+        When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error.
         """
         running = self._running
         if running is not None:
@@ -130,7 +135,7 @@ class Console:
             self._stopped.set()
 
     def serve_forever(self) -> None:
-        """Starts, unless it is started, and returns when the console is stopped by another greenlet."""
+        """Starts the console if it is not started, and returns when another greenlet has stopped it."""
         if self._running is None:
             self.start()
         self._stopped.wait()
@@ -138,63 +143,66 @@ class Console:
     def reload(self, config: str | os.PathLike | Mapping | reader.Config) -> list[str]:
         """Puts changed settings in force while the console runs: all of them, or none.
 
-        Listeners come and go, live sessions stay. A setting whose value is the same as when settings were last loaded keeps
-        the value in force, also where box.cfg has changed that. Reloads take their turn. It logs one line.
+        It opens and closes listeners; live sessions stay. Settings are compared with those loaded last: a setting that is
+        equal keeps the value in force, even if box.cfg has changed that value. Concurrent reloads run one after the other.
+        A successful reload logs one line.
 
         Args:
-            config: as the constructor takes it; what is not in it has its default. `listen`, where the constructor was
-                given it, stays as it was.
+            config: as in the constructor; a missing setting has its default. If the constructor got `listen`, that stays
+                in force and `listen` of `config` is ignored.
 
         Returns:
-            The names of the settings that changed, `listen` with what became of its addresses.
+            The names of the changed settings. The entry for `listen` also says which addresses changed, and how.
 
         Raises:
             ConfigError: a setting is wrong.
-            ListenError: an address cannot be had.
-            BoxsessionError: a file cannot be opened, or the console does not run or stops.
+            ListenError: an address is taken or invalid, or its TLS files cannot be used.
+            BoxsessionError: a file cannot be opened, or the console is not running or is stopping.
         """
         with self._reloads:
             running = self._running
             if running is None or not running.registry.is_accepting:
-                raise BoxsessionError('the console does not run, or is about to stop: nothing was reloaded')
+                raise BoxsessionError('the console is not running, or is stopping: nothing was reloaded')
             new = self._read(config)
             names = reload(running, self.config, new)
             self.config = new
             return names
 
     def serve_metrics(self, address: str | None) -> None:
-        """Serves metrics at an address, no more at the one before; nowhere with None.
+        """Serves metrics at `address` instead of the former address. None stops serving them.
+
+        If it raises, the former address stays in use.
 
         Raises:
-            RuntimeError: the console does not run.
-            ConfigError: prometheus-client is not installed. Nothing has changed then.
-            ListenError: the address cannot be had. Nothing has changed then.
+            RuntimeError: the console is not started.
+            ConfigError: prometheus-client is not installed.
+            ListenError: the address is taken or invalid.
         """
         if self._running is None:
             raise RuntimeError('the console is not started')
         self._running.serve_metrics(address)
 
     def reopen_logs(self) -> None:
-        """Opens log and audit files anew, after they were rotated."""
+        """Reopens the log and audit files, after they were rotated."""
         logs.reopen()
         if self._running is not None:
             self._running.audit.reopen()
 
-    # What it does
+    # State
 
     @property
     def is_accepting(self) -> bool:
-        """Whether sessions can begin: it is started and does not stop."""
+        """Whether new sessions are accepted: the console is started and is not stopping."""
         return self._running is not None and self._running.registry.is_accepting
 
     @property
     def listeners(self) -> list[Listener]:
-        """Those that listen."""
+        """The listeners, one for each address."""
         return list(self._running.listeners) if self._running is not None else []
 
     @property
     def addresses(self) -> list[Address]:
-        """What is listened on, with the ports that were taken."""
+        """The addresses of the listeners. Port 0 is replaced by the real port."""
         return [listener.address for listener in self.listeners]
 
     def connections(self) -> list[Connection]:
@@ -208,11 +216,11 @@ class Console:
 
     @property
     def memory_used(self) -> int:
-        """Bytes that the Lua state holds; 0 unless it is started."""
+        """Bytes that the Lua state holds; 0 if the console is not started."""
         return self._running.runtime.memory.used() if self._running is not None else 0
 
     @property
     def metrics_address(self) -> Address | None:
-        """Where metrics are served, with the port that was taken."""
+        """The address that serves metrics, with the real port; None if there is none."""
         metrics = self._running.metrics if self._running is not None else None
         return metrics.address if metrics is not None else None

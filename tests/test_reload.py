@@ -40,7 +40,7 @@ class Daemon:
     def refuse(self, settings):
         """The same for a file that is refused: all that the log says of it."""
         before = len(self.served.stderr)
-        self.reload(settings, 'the new settings are refused: those before stay in force')
+        self.reload(settings, 'reload refused: the settings in force did not change')
         return self.served.stderr[before:]
 
 

@@ -315,7 +315,8 @@ class TestSurroundings:
 
     def test_standard_output_is_closed(self, address):
         code, _, err = self.shell(address, '>&-', '-e', 'closed_output = true')
-        assert (3, 'boxsession: standard output is closed: there is nowhere to show results\n') == (code, err)
+        assert (3, 'boxsession: standard output is closed, so results cannot be shown: open it, or redirect it to a '
+                   'file\n') == (code, err)
         assert 'null\n' == connect(address, '--raw', '-e', 'closed_output')[0]
         assert 3 == self.shell(address, '<&- >&- 2>&-', '-e', '1')[0]
 

@@ -219,7 +219,7 @@ def test_passwd(serve, connect, path, tmp_path):
     def passwd(user, text, config='config.yml'):
         return subprocess.run([sys.executable, '-m', 'boxsession', 'passwd', '-c', config, user], input=text, text=True,
                               cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)}, capture_output=True, timeout=20)
-    assert 'there is no such file; the server makes it' in passwd('admin', 'x\n').stderr
+    assert 'no such file. The server creates it' in passwd('admin', 'x\n').stderr
     client = connect(serve('-c', 'config.yml').addresses()[0])
     assert 'Incorrect password' in client.error('\\login admin a word')
     done = passwd('admin', 'a word\n')              # while the server runs
@@ -228,7 +228,7 @@ def test_passwd(serve, connect, path, tmp_path):
     assert 'there is no such user, or it is guest' in passwd('nobody', 'x\n').stderr
     assert 1 == passwd('guest', 'x\n').returncode
     (tmp_path / 'none.yml').write_text('{}')
-    assert 'names no `store`' in passwd('admin', 'x\n', 'none.yml').stderr
+    assert 'does not set `store`' in passwd('admin', 'x\n', 'none.yml').stderr
 
 
 @pytest.mark.slow
