@@ -102,9 +102,7 @@ class Console:
         return function
 
     def start(self) -> None:
-        """Runs the init script, then accepts clients. Returns when that is done; greenlets serve the sessions.
-
-        If it raises, nothing listens.
+        """Runs the init script, then accepts clients in greenlets, and returns. If it raises, nothing listens.
 
         Raises:
             RuntimeError: the console is already started.
@@ -169,9 +167,7 @@ class Console:
             return names
 
     def serve_metrics(self, address: str | None) -> None:
-        """Serves metrics at `address` instead of the former address. None stops serving them.
-
-        If it raises, the former address stays in use.
+        """Serves metrics at `address` instead of the former one; None: nowhere. If it raises, the former one stays in use.
 
         Raises:
             RuntimeError: the console is not started.

@@ -225,7 +225,7 @@ def test_passwd(serve, connect, path, tmp_path):
     done = passwd('admin', 'a word\n')              # while the server runs
     assert (0, '', '') == (done.returncode, done.stdout, done.stderr)
     assert client.value('\\login admin a word') is True
-    assert 'there is no such user, or it is guest' in passwd('nobody', 'x\n').stderr
+    assert 'cannot set a password for nobody: the user does not exist' in passwd('nobody', 'x\n').stderr
     assert 1 == passwd('guest', 'x\n').returncode
     (tmp_path / 'none.yml').write_text('{}')
     assert 'does not set `store`' in passwd('admin', 'x\n', 'none.yml').stderr
