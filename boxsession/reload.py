@@ -1,7 +1,7 @@
-"""Puts other settings in force in a running console: all of them or, where one of them cannot be had, none.
+"""Reload: puts other settings in force in a running console. If one of them is not possible, none is changed.
 
-Each part first takes what it needs (a file, an address), with a way to give that back. Only when every part has all, they
-change over, which neither fails nor waits.
+Each part first acquires its resources (a file, an address) and registers how to release them. When all parts have
+succeeded, all of them change over. The change-over neither fails nor waits.
 """
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _FIXED = [setting.name for setting in table.SETTINGS if not (setting.is_live or 
 
 @dataclass(frozen=True, slots=True)
 class _Reload:
-    """What the parts look at.
+    """The arguments of the parts.
 
     Attributes:
-        changes: settings whose value differs from the one that was loaded last, by dotted name.
-        undo: where a part leaves what gives back that which it took.
+        changes: settings whose value differs from the value loaded last, by dotted name.
+        undo: parts add here the functions that release what they acquired; called if the reload fails.
     """
 
     running: Running
@@ -42,14 +42,14 @@ class _Reload:
 
 
 def reload(running: Running, old: reader.Config, config: reader.Config) -> list[str]:
-    """See `boxsession.embed.Console.reload`."""
+    """Changes from the settings `old`, loaded last, to `config`: see `boxsession.embed.Console.reload`."""
     changes = {name: config[name] for name in _LIVE if config[name] != old[name]}
     names = list(changes)
     with ExitStack() as undo:
         job = _Reload(running, config, changes, undo)
         change_over = [part(job, names) for part in _PARTS]
-        if not running.registry.is_accepting:       # it was stopped while a name was looked up
-            raise BoxsessionError('the console is about to stop: nothing was reloaded')
+        if not running.registry.is_accepting:       # a part may have waited (for a host name): stopped meanwhile
+            raise BoxsessionError('the console is stopping: nothing was reloaded')
         undo.pop_all()
     for change in change_over:
         change()
@@ -59,7 +59,7 @@ def reload(running: Running, old: reader.Config, config: reader.Config) -> list[
     return names
 
 
-# The parts: each takes what it needs, adds what it changes to the names, and gives what changes over ------------------
+# The parts: each acquires its resources, adds to `names` what it changes, and returns the function that changes over -----
 
 def _settings(job, names) -> Callable[[], None]:
     try:
@@ -70,7 +70,7 @@ def _settings(job, names) -> Callable[[], None]:
 
 
 def _log(job, names) -> Callable[[], None]:
-    # An embedding program's own handlers stay.
+    # A program that logs by handlers of its own keeps them.
     if 'log.file' not in job.changes or not logs.our_handlers():
         return _nothing
     target = job.changes['log.file']
@@ -108,12 +108,13 @@ def _listeners(job, names) -> Callable[[], None]:
     result, told = [], []
     for config, old in zip(wanted, found, strict=True):
         if old is not None:
-            # Its new form takes the old one's socket over.
+            # A changed listener is replaced by a new one, which takes over the socket at the change-over.
             result.append(old if old.is_as(config) else running.listeners.new(config))
         else:
             result.append(_bound(job, config, removed))
             told.append(f'added {result[-1].address}')
-    # From here on nobody else runs: none comes in by the rights of one configuration and is served by the other.
+    # No greenlet switch from here to the change-over: no client may connect with the socket rights of one configuration
+    # and be served by the other.
     replaced = [(new, old) for new, old in zip(result, found, strict=True) if old is not None and new is not old]
     for new, old in replaced:
         job.undo.callback(old.tighten(new.config))
@@ -138,9 +139,9 @@ def _metrics(job, names) -> Callable[[], None]:
 
 
 def _match(listeners, wanted):
-    """For each wanted configuration the listener that has its address already, or None; and those that are left.
+    """Returns, for each wanted configuration, the listener that already has its address, or None; and the other listeners.
 
-    The same settings come first: of several with port 0, each keeps its own.
+    Listeners with equal settings are matched first: of several with port 0, each keeps its port.
     """
     left = [listener for listener in listeners]
     found: list[Listener | None] = [None] * len(wanted)
@@ -156,7 +157,8 @@ def _match(listeners, wanted):
 
 
 def _bound(job, config, removed) -> Listener:
-    """A new listener with its address; where one that goes has the port at an overlapping address, both have it for now."""
+    """A new, bound listener. If a listener to be removed has the same port (at an address that may overlap), both share
+    the port until the change-over."""
     lenders = [old for old in removed if old.address.port and old.address.port == config.address.port
                and not old.is_inherited]
     for old in lenders:
@@ -171,6 +173,6 @@ def _nothing():
     pass
 
 
-# The settings behind the audit file: connections then look whether it is on.
-# That of metrics is last: it changes over at once, since the old and the new server may want the same port.
+# _settings comes after _audit: it makes the connections look whether auditing is on.
+# _metrics is last: it changes over at once, because the old and the new server may use the same port.
 _PARTS = (_log, _audit, _settings, _listeners, _metrics)

@@ -1,4 +1,4 @@
-"""What exists of a console between its start and its stop: every attribute is there from the first to the last moment."""
+"""A console between its start and its stop. All its parts exist for that whole time, so no attribute is None."""
 from __future__ import annotations
 
 import logging
@@ -35,31 +35,32 @@ __all__ = ['Running']
 
 log = logging.getLogger('boxsession')
 
-# How long what is left may take to end, in seconds.
+# Seconds that fibers and cancelled statements may take to end when the console stops.
 _END_SECONDS = 1.0
 _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
-# What is a limit and never refuses anything.
+# Limits that refuse nothing: box.info and the metrics count no hits for them.
 _UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
 _COUNTED = tuple(setting.name for setting in table.SETTINGS
                  if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
-# What statements may be in, the usual one first.
+# The languages of statements, the default first. Each function gets the session's Lua evaluator and the session, and
+# returns the evaluator of that language.
 LANGUAGES: dict[str, Callable[[Any, Session], Any]] = {
     'lua': lambda own, session: own,
 }
 
 
 class Running:
-    """A console that runs.
+    """A running console.
 
     Args:
-        config: its settings as they were loaded.
-        settings: those in force, by dotted name; changed by configure().
-        expose, triggers, sockets: as `boxsession.Console` takes them.
-        commands: the backslash commands that the program adds.
+        config: the settings as they were loaded.
+        settings: the settings in force, by dotted name; changed by configure().
+        expose, triggers, sockets: as in `boxsession.Console`.
+        commands: the built-in backslash commands and those of the program.
 
     Attributes:
-        listeners: those that listen.
-        metrics: the server of metrics, where there is one.
+        listeners: the listeners of all addresses.
+        metrics: the server of the metrics; None if metrics are served nowhere.
 
     Raises:
         BoxsessionError: as Console.start(). Nothing is left open then.
@@ -77,7 +78,7 @@ class Running:
                 self.dispatcher = Dispatcher(self.counters.hits)
                 self.runtime = Runtime(self.dispatcher, self.counters, self._facts(triggers), expose,
                                        Services(self).table(), commands)
-            except BaseException:           # what is exposed is wrong
+            except BaseException:           # `expose` has an invalid name or value, for example
                 self.audit.close()
                 raise
         except BaseException:
@@ -92,7 +93,8 @@ class Running:
         self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
         try:
-            # Before the init script: it must change no users of a server that has these addresses already.
+            # The addresses are bound before the init script runs: if another server has them, the script must not change
+            # the users in the store of that server.
             self.listeners.check_sockets(config.listen)
             for listener_config in config.listen:
                 self.listeners.add(listener_config)
@@ -110,7 +112,7 @@ class Running:
             log.debug('listening: %s %s', listener.config.protocol, listener.address)
 
     def _facts(self, triggers) -> dict[str, Any]:
-        """What box.info tells."""
+        """The values that box.info shows. Lua calls the functions at each access."""
         hits = self.counters.hits
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
                 'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
@@ -129,7 +131,7 @@ class Running:
         self.runtime.run_script(text, str(path))
 
     def stop(self) -> None:
-        """Ends all sessions, as Console.stop()."""
+        """Drains and ends all sessions, as Console.stop()."""
         self.registry.is_accepting = False
         self.listeners.stop()
         self.registry.drain()
@@ -150,18 +152,18 @@ class Running:
     # Listeners
 
     def check_users(self, config: reader.Config) -> None:
-        """Sessions begin as somebody who is there, and nobody runs code whom nobody knows.
+        """Checks that the users of all listeners exist, and that no open listener lets everyone run code.
 
         Raises:
-            ConfigError: it would not be so.
+            ConfigError: a user does not exist, or a listener is open (`ListenerConfig.is_open`).
         """
         problems = []
         access = self.accounts.access
         for listener in config.listen:
             for name in set(listener.peers.values()) if listener.peers else {listener.user}:
                 if access.user(name) is None:
-                    problems.append(f'{listener.address}: there is no user {name!r}: create it in the init script, or with '
-                                    f'box.schema.user.create({name!r}) and a `store`')
+                    problems.append(f'{listener.address}: there is no user {name!r}: create it in the init script, or set '
+                                    f'`store` and call box.schema.user.create({name!r}) once')
             user = access.user(listener.user)
             if user and listener.is_open and access.level(user.id) == Level.FULL:
                 problems.append(table.open_listener_problem(listener))
@@ -169,10 +171,10 @@ class Running:
             raise ConfigError(problems)
 
     def listen(self, config: table.ListenerConfig) -> Listener:
-        """Listens on one more address.
+        """Listens on one more address, until unlisten(). Reloads do not close it.
 
         Raises:
-            ListenError: it cannot be had.
+            ListenError: the address is taken or invalid.
         """
         listener = self.listeners.add(config)
         listener.is_temporary = True
@@ -180,23 +182,23 @@ class Running:
         return listener
 
     def unlisten(self, listener: Listener) -> None:
-        """Gives one address back; the sessions that came by it stay."""
+        """Closes one address. Its sessions stay."""
         self.listeners.remove(listener)
 
     # Settings
 
     def check(self, changes: Mapping[str, Any]) -> None:
-        """Looks whether changes, each of which is right, can be made now.
+        """Checks whether changes of valid settings are possible now.
 
         Raises:
-            Refused: one cannot.
+            Refused: the new memory limit is too small for the memory in use.
         """
         limit, used = changes.get('limits.lua_memory_bytes'), self.runtime.memory.used()
         if limit and limit < 2 * used:
-            raise live.Refused('limits.lua_memory_bytes', f'should be twice what is used now or more: {used} bytes')
+            raise live.Refused('limits.lua_memory_bytes', f'should be at least twice the memory in use, {used} bytes now')
 
     def configure(self, changes: Mapping[str, Any]) -> None:
-        """Changes settings, which were checked."""
+        """Puts changed settings in force; they must have passed check()."""
         self.settings.update(changes)
         in_force = self.settings
         self.dispatcher.turns.configure(in_force['limits.slice_ms'] / 1000, (in_force['limits.share_percent'] or 100) / 100)
@@ -209,18 +211,18 @@ class Running:
             logs.change(in_force['log.level'], in_force['log.format'])
 
     def serve_metrics(self, address: str | None) -> None:
-        """Serves metrics at an address, no more at the one before; nowhere with None.
+        """Serves metrics at `address` instead of the former one; None: nowhere. If it raises, the former one stays in use.
 
         Raises:
-            ConfigError: prometheus-client is not installed. Nothing has changed then.
-            ListenError: the address cannot be had. Nothing has changed then.
+            ConfigError: prometheus-client is not installed.
+            ListenError: the address is taken or invalid.
         """
         if address == (self.metrics and str(self.metrics.config_address)):
             return
         new = None if address is None else self._metrics_server(address)
         old, self.metrics = self.metrics, None
         if old is not None:
-            old.stop()              # first: the two may want the same port
+            old.stop()              # before the new one starts: both may use the same port
         try:
             if new is not None:
                 new.start()
@@ -233,7 +235,7 @@ class Running:
 
     def _metrics_server(self, address):
         try:
-            # Only who asks for it pays for it.
+            # prometheus-client is optional, and its import takes time: it is imported only if metrics are served.
             from boxsession.operations.metrics import MetricsServer
         except ModuleNotFoundError as error:
             if error.name != 'prometheus_client':

@@ -109,7 +109,7 @@ class TestExhaustion:
         assert 1 == served.stderr.count('cannot accept')    # told once
         for sock in clients:
             sock.close()
-        until(lambda: 'accepting again' in served.stderr)
+        until(lambda: 'clients are accepted again' in served.stderr)
         assert [2] == connect(address).values('1 + 1')
 
     def test_an_accept_storm(self, served, connect):

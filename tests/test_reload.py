@@ -383,7 +383,7 @@ class TestTLS:
         running = daemon(settings)
         [address] = running.served.addresses()
         (tmp_path / 'key').write_bytes(authority.issue_cert('other').private_key_pem.bytes())
-        assert 'the key is not of this certificate' in running.refuse(settings)
+        assert 'the key does not belong to the certificate' in running.refuse(settings)
         assert 'old' == self.name(authority, address)
 
     def test_a_handshake_under_way_keeps_the_rules_that_it_began_with(self, daemon, tmp_path, authority, sock):
@@ -482,7 +482,7 @@ class TestLibrary:
     def test_memory_that_is_in_use(self, console, connect):
         served = console()
         connect(served).reply('kept = ("x"):rep(20e6)')
-        with pytest.raises(ConfigError, match='`limits.lua_memory_bytes` should be twice what is used now'):
+        with pytest.raises(ConfigError, match='`limits.lua_memory_bytes` should be at least twice the memory in use'):
             served.reload({'listen': ['127.0.0.1:0'], 'limits': {'lua_memory_bytes': 1 << 24}})
 
     def test_one_that_does_not_run(self, console):
@@ -518,7 +518,7 @@ class TestLibrary:
             served.stop()
             go_on.set()
             reloading.get()
-        assert ['the console is about to stop: nothing was reloaded'] == outcome
+        assert ['the console is stopping: nothing was reloaded'] == outcome
         assert [] == served.addresses
 
     def test_they_take_their_turn(self, console, monkeypatch, sock, connect):

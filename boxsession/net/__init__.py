@@ -1,1 +1,1 @@
-"""Listening addresses and TLS."""
+"""Listening addresses: binding, accepting clients, TLS."""

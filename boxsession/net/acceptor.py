@@ -1,4 +1,4 @@
-"""Accepts clients: in turns with the sessions, and no more than there are file descriptors for."""
+"""Accepts clients: scheduled like the sessions, and only while enough file descriptors are free."""
 from __future__ import annotations
 
 import errno
@@ -24,29 +24,30 @@ _READ = 1                       # libev's event mask
 
 
 class Accepts(Protocol):
-    """What a client is for (`boxsession.net.listener.Listener`)."""
+    """The part of `boxsession.net.listener.Listener` that an acceptor uses."""
 
     turns: Turns | None
     def accepted(self, sock: Any, peer: Any) -> None: ...
 
 
 class Acceptor(StreamServer):
-    """Accepts. Where no more sockets are to be had it waits, longer each time, and says so once.
+    """Accepts the clients of one listening socket.
 
-    Over TCP the last descriptors count as none.
+    If file descriptors or memory run out, it pauses, longer each time, and logs that once. TCP listeners stop before the
+    last file descriptors are used (`boxsession.base.descriptors`).
     """
 
-    max_accept = 10         # at a time: a new session costs some tenths of a millisecond
+    max_accept = 10         # clients per loop iteration: a new session takes some tenths of a millisecond
     _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
     _watcher: Any
 
     def __init__(self, sock: Any, listener: Accepts):
         super().__init__(sock, spawn=self._spawn_in_turn)
-        self.listener = listener            # whose settings hold for who comes next
-        self._pause = 0.0
-        self._account = Account(waits=False)        # accepting takes its turns like a session
-        self._coming: set[UserGreenlet] = set()     # of clients whose turn to begin has not come
+        self.listener = listener            # gets the next clients; a reload replaces it
+        self._pause = 0.0                   # seconds of the current pause; 0 while clients are accepted
+        self._account = Account(waits=False)        # the scheduler charges it for accepting
+        self._coming: set[UserGreenlet] = set()     # greenlets of accepted clients, not started yet
 
     def start_accepting(self):
         if self._watcher is None:
@@ -69,7 +70,7 @@ class Acceptor(StreamServer):
             self._do_read()
 
     def _spawn_in_turn(self, *call):
-        """A greenlet for a new client. It begins in a turn of the listener's."""
+        """Makes the greenlet of a new client. The scheduler starts it."""
         turns = self.listener.turns
         if turns is None:
             UserGreenlet.spawn(*call)
@@ -84,7 +85,8 @@ class Acceptor(StreamServer):
             greenlet.switch()
 
     def begin_all(self):
-        """Lets those begin whose turn has not come: where a console stops, it never does, and they have a socket each."""
+        """Starts the waiting greenlets at once. After a stop the scheduler would not start them, and their sockets would
+        stay open."""
         for greenlet in self._coming:
             greenlet.start()
         self._coming.clear()
@@ -93,14 +95,18 @@ class Acceptor(StreamServer):
         listener.accepted(sock, peer)
 
     def accept_waiting(self):
-        """Accepts all who have connected by now. OSError where that cannot be."""
+        """Accepts all clients that have connected so far.
+
+        Raises:
+            OSError: file descriptors or memory ran out.
+        """
         for _ in range(BACKLOG + 1):
             accepted = self.do_read()
             if not accepted:
                 break
             self.do_handle(*accepted)
         if self._pause:
-            raise OSError(errno.EMFILE, 'those who have connected cannot be accepted')
+            raise OSError(errno.EMFILE, 'the clients that have connected cannot be accepted (the log says why)')
 
     def do_read(self):
         try:
@@ -111,7 +117,7 @@ class Acceptor(StreamServer):
             if error.errno not in self._EXHAUSTED:
                 raise
             if not self._pause:
-                log.error('cannot accept: %s; trying again, in up to %g s', error.strerror, self.max_delay)
+                log.error('cannot accept clients: %s; trying again, at least every %g s', error.strerror, self.max_delay)
             self._pause = min(self.max_delay, self._pause * 2 or self.min_delay)
             self.stop_accepting()
             self._timer = self.loop.timer(self._pause)
@@ -119,12 +125,13 @@ class Acceptor(StreamServer):
             return None
         if accepted and self._pause:
             self._pause = 0.0
-            log.warning('accepting again')
+            log.warning('clients are accepted again')
         return accepted and (*accepted, self.listener)
 
     def _spare_the_last(self):
-        # The system gives the lowest number that is free.
+        # dup() gives the lowest free descriptor, which accept() would give, too.
         descriptor = os.dup(self.socket.fileno())
         os.close(descriptor)
         if is_kept(descriptor):
-            raise OSError(errno.EMFILE, 'the last file descriptors are kept for unix sockets')
+            raise OSError(errno.EMFILE, 'too many open files; the last file descriptors are kept for unix sockets (raise '
+                          'LimitNOFILE= or ulimit -n, or lower limits.sessions)')

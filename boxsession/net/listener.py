@@ -1,4 +1,4 @@
-"""Listening addresses: taken, accepted by, handed over to other settings, given back."""
+"""One listening address: binding it, accepting clients, changing its settings, closing it."""
 from __future__ import annotations
 
 import logging
@@ -30,13 +30,19 @@ class Listener:
     """One listening address, with a greenlet for each client that connects to it.
 
     Args:
-        config: where and how.
-        serve: called as serve(sock, peer address, listener) in the client's greenlet; the socket is plain and
-            non-blocking, and serve's to close.
-        turns: the scheduler in which accepting takes its turns; None for whenever a client comes.
+        config: the address and its settings.
+        serve: called as serve(socket, peer address, listener) in the client's greenlet. The socket is plain and
+            non-blocking; `serve` closes it.
+        turns: the scheduler for accepting clients; None accepts them at once.
+
+    Attributes:
+        address: the address; once bound, with the real port.
+        is_inherited: whether the socket was passed to the program (by systemd, for example).
+        is_temporary: whether it was opened while the console ran, by no setting. Reloads keep it.
+        tls: the TLS context; None without TLS.
 
     Raises:
-        ListenError: what `tls` names cannot be used.
+        ListenError: a file of `tls` cannot be used.
     """
 
     def __init__(self, config: ListenerConfig, serve: Callable, turns: Turns | None = None):
@@ -44,21 +50,22 @@ class Listener:
         self._serve = serve
         self.turns = turns
         self._server: Acceptor | None = None
-        self._file: SocketFile | None = None            # if it is ours
-        self.address = config.address                   # with the port that was taken, once bound
-        self.is_inherited = False                       # the socket was systemd's first
-        self.is_temporary = False                       # opened while the console ran, by no setting: no reload ends it
+        self._file: SocketFile | None = None            # None for TCP and for inherited sockets
+        self.address = config.address
+        self.is_inherited = False
+        self.is_temporary = False
         self._tls_digest = tls_digest(config.tls) if config.tls else b''
         self.tls = tls_context(config.tls, config.address) if config.tls else None
 
     def bind(self, shares_port: bool = False) -> None:
-        """Takes the address.
+        """Binds the address and listens. start() begins to accept.
 
         Args:
-            shares_port: another listener of this process has the port at an address that overlaps, and lends_port().
+            shares_port: another listener of this process has the port at an overlapping address, and shares it by
+                lend_port().
 
         Raises:
-            ListenError: it cannot be had, with the reason and the address.
+            ListenError: the address is taken or invalid.
         """
         address = self.config.address
         try:
@@ -70,7 +77,7 @@ class Listener:
         self._server = Acceptor(sock, self)
 
     def inherit(self, sock: Any) -> None:
-        """Takes a socket that listens on the address already. Its file, if it has one, is somebody else's."""
+        """Uses a copy of a socket that already listens on the address. Never changes or removes its socket file."""
         self.is_inherited = True
         mine = socket.socket(fileno=sock.dup().detach())
         if mine.family == socket.AF_UNIX:
@@ -80,11 +87,11 @@ class Listener:
         self._server = Acceptor(mine, self)
 
     def _look_at_rights(self):
-        """Who can connect to a file that we did not make is not for us to change, but for the log."""
+        """Warns if the mode of an inherited socket file allows more than the setting. The file is systemd's to change."""
         mode = stat.S_IMODE(os.stat(self.config.address.path).st_mode)
         if mode & ~self.config.mode and not self.config.peers:
-            log.warning('%s has mode %04o, which lets in more than `mode` here, %04o: set SocketMode= in the socket unit',
-                        self.config.address, mode, self.config.mode)
+            log.warning('%s has mode %04o, which lets in more users than the setting `mode`, %04o: set SocketMode= in the '
+                        'socket unit', self.config.address, mode, self.config.mode)
 
     def _bind_tcp(self, address, shares_port):
         family, kind, proto, _, name = _resolve(address)
@@ -105,11 +112,11 @@ class Listener:
 
     @property
     def _bound(self) -> Acceptor:
-        assert self._server is not None, 'bind() or inherit() comes first'
+        assert self._server is not None, 'bind() or inherit() must be called first'
         return self._server
 
     def lend_port(self, lends: bool) -> None:
-        """Whether another socket of this process may have the same port meanwhile, at another address."""
+        """Sets whether another socket of this process may bind the same port at another address (SO_REUSEPORT)."""
         self._bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))
 
     def start(self) -> None:
@@ -118,7 +125,7 @@ class Listener:
             self._bound.start()
 
     def stop(self) -> None:
-        """Accepts no more and gives the address back. Live clients stay. Stopping twice is no error."""
+        """Stops accepting and releases the address. Connected clients stay. Stopping twice is no error."""
         if self._server is None:
             return
         if self._file is not None:
@@ -130,23 +137,26 @@ class Listener:
 
     @property
     def has_lost_its_file(self) -> bool:
-        """Whether its socket file was removed, or replaced, so that nobody can connect any more."""
+        """Whether its socket file was removed or replaced: then no client can connect any more."""
         return self._file is not None and not self._file.is_there()
 
     # Other settings for the same address
 
     def is_as(self, config: ListenerConfig) -> bool:
-        """Whether it listens as `config` says, with the files of TLS as they are now."""
+        """Whether `config` changes nothing, and its TLS files have the same content as when they were loaded."""
         return config == self.config and not (config.tls and tls_digest(config.tls) != self._tls_digest)
 
     def tighten(self, config: ListenerConfig) -> Callable[[], None]:
-        """Makes way for other rights of the socket file: who has connected is accepted with the old settings, and from now
-        on, until take_over(), only those can connect whom both let. What it gives puts the old rights back.
+        """Prepares a change of the rights of the socket file. Clients that have connected are accepted with the old
+        settings. From now until take_over(), only clients that both the old and the new rights allow can connect.
+
+        Returns:
+            A function that restores the old rights.
 
         Raises:
-            ListenError: that is not allowed.
+            ListenError: the owner, group or mode cannot be changed, or the waiting clients cannot be accepted.
         """
-        if self._file is None or not self._file.is_there():         # there is no file, or systemd made it
+        if self._file is None or not self._file.is_there():         # no file, or one that systemd made
             return lambda: None
         path = config.address.path
         found = os.stat(path)
@@ -168,7 +178,7 @@ class Listener:
         return put_back
 
     def take_over(self, old: Listener) -> None:
-        """Goes on with the socket of `old`, for the same address. Who was accepted before keeps the old settings."""
+        """Takes over the socket of `old`, which has the same address. Clients accepted before keep the old settings."""
         self._server, old._server = old._bound, None
         self._file, self.address, self.is_inherited = old._file, old.address, old.is_inherited
         self._server.listener = self
@@ -179,12 +189,12 @@ class Listener:
                 log.error('cannot set the mode of %s: %s', self.config.address, error.strerror)
 
     def accepted(self, sock, peer) -> None:
-        """The body of a client's greenlet."""
+        """The body of a client's greenlet: prepares the socket and calls `serve`."""
         plain = _plain_socket(fileno=sock.detach())
         plain.setblocking(False)
         if plain.family != socket.AF_UNIX:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # A client that is gone for good is known after about a minute, also while its statement waits.
+            # Finds a client that vanished without closing after about a minute, even while its statement waits.
             plain.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             for option, value in (('TCP_KEEPIDLE', 30), ('TCP_KEEPINTVL', 10), ('TCP_KEEPCNT', 3)):
                 if hasattr(socket, option):
@@ -193,7 +203,7 @@ class Listener:
 
 
 def is_at(sock: Any, address: Address) -> bool:
-    """Whether a socket listens where an address says."""
+    """Whether a socket is bound to `address`."""
     name = sock.getsockname()
     if sock.family == socket.AF_UNIX or address.path:
         return bool(address.path and sock.family == socket.AF_UNIX and name and isinstance(name, str)
@@ -206,13 +216,13 @@ def is_at(sock: Any, address: Address) -> bool:
 
 
 def peer_uid(sock) -> int:
-    """The uid of the process at the other end of a unix socket."""
+    """The uid of the process that connected to a unix socket."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i'))
     return struct.unpack('3i', credentials)[1]
 
 
 def _resolve(address: Address):
-    """The first of getaddrinfo()'s answers. Only a name takes gevent's resolver, which waits in a thread."""
+    """The first result of getaddrinfo(). Numeric addresses need no lookup; for names, gevent's resolver waits in a thread."""
     arguments = {'type': socket.SOCK_STREAM, 'flags': socket.AI_PASSIVE | socket.AI_NUMERICHOST}
     try:
         return _plain_getaddrinfo(address.host, address.port, **arguments)[0]

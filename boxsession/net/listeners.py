@@ -1,4 +1,4 @@
-"""All addresses that a console listens on."""
+"""All listeners of a console."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
@@ -17,9 +17,9 @@ class Listeners:
     """The listeners of one console.
 
     Args:
-        serve: called with each client, as `Listener` has it.
-        turns: the scheduler in which clients are accepted.
-        sockets: those that were passed to the program: a listener of such an address takes one over.
+        serve: called with each client, as in `Listener`.
+        turns: the scheduler for accepting clients.
+        sockets: listening sockets that were passed to the program. A listener with the same address uses one of them.
     """
 
     def __init__(self, serve: Callable, turns: Turns, sockets: Iterable[Any]):
@@ -33,35 +33,36 @@ class Listeners:
 
     @property
     def has_unix(self) -> bool:
-        """Whether one of them is a unix socket."""
+        """Whether one of the addresses is a unix socket."""
         return any(listener.address.path for listener in self._all)
 
     def check_sockets(self, configs: Iterable[ListenerConfig]) -> None:
-        """Each socket that was passed has a listener.
+        """Checks that each passed socket has a listener.
 
         Raises:
-            BoxsessionError: one has none.
+            BoxsessionError: a socket has none.
         """
         wanted = [config.address for config in configs]
         for sock in self._sockets:
             if not any(is_at(sock, address) for address in wanted):
                 place = socket_text(sock.getsockname())
-                raise BoxsessionError(f'a socket was passed that listens on {place}, and no listener has that address '
-                                      f'({", ".join(map(str, wanted))}): let `listen` and the socket unit name the same')
+                raise BoxsessionError(f'a socket was passed that listens on {place}, but no listener has that address: '
+                                      f'`listen` has {", ".join(map(str, wanted))}. Use the same address in `listen` and '
+                                      'in the socket unit')
 
     def new(self, config: ListenerConfig) -> Listener:
-        """A listener that has no address yet, and is none of these.
+        """Makes a listener that is not bound. It is not added to these.
 
         Raises:
-            ListenError: what `tls` names cannot be used.
+            ListenError: a file of `tls` cannot be used.
         """
         return Listener(config, self._serve, self._turns)
 
     def bound(self, config: ListenerConfig, shares_port: bool = False) -> Listener:
-        """A listener that has its address, does not accept yet, and is none of these.
+        """Makes a bound listener that does not accept yet. It is not added to these.
 
         Raises:
-            ListenError: it cannot be had.
+            ListenError: the address is taken or invalid, or a file of `tls` cannot be used.
         """
         listener = self.new(config)
         for sock in self._sockets:
@@ -72,23 +73,23 @@ class Listeners:
         return listener
 
     def add(self, config: ListenerConfig) -> Listener:
-        """One more that has its address, and does not accept yet.
+        """Makes a bound listener that does not accept yet, and adds it.
 
         Raises:
-            ListenError: it cannot be had.
+            ListenError: as bound().
         """
         listener = self.bound(config)
         self._all.append(listener)
         return listener
 
     def remove(self, listener: Listener) -> None:
-        """Gives one address back; the sessions that came by it stay."""
+        """Stops and removes a listener. Its sessions stay."""
         listener.stop()
         if listener in self._all:
             self._all.remove(listener)
 
     def replace(self, listeners: list[Listener]) -> None:
-        """Accepts by these, which have their sockets, and by the temporary ones. The others give their addresses back."""
+        """Uses these bound listeners, and the temporary ones, from now on: starts them, and stops all others."""
         listeners = [*listeners, *[listener for listener in self._all if listener.is_temporary]]
         for listener in self._all:
             if listener not in listeners:
@@ -98,11 +99,11 @@ class Listeners:
             listener.start()
 
     def stop(self) -> None:
-        """Accepts no more, and gives all addresses back."""
+        """Stops accepting and releases all addresses."""
         for listener in self._all:
             listener.stop()
 
     def close(self) -> None:
-        """The same; from now on there are none."""
+        """Stops and forgets all listeners."""
         self.stop()
         self._all.clear()

@@ -1,4 +1,4 @@
-"""The file of a unix socket: made with the rights it is to have, and taken away without leftovers."""
+"""The file of a unix socket: created with its final rights before anyone can connect, and removed at the end."""
 from __future__ import annotations
 
 import errno
@@ -21,21 +21,21 @@ __all__ = ['SocketFile']
 
 log = logging.getLogger('boxsession')
 
-# How long a lock on the folder of a socket file is waited for, and how often it is looked at.
+# How long to wait for the lock on the directory of a socket file, and how often to try, in seconds.
 _LOCK_SECONDS, _LOCK_LOOK_SECONDS = 5.0, 0.01
 
 
 class SocketFile:
-    """A socket file that this process makes.
+    """A socket file that this process creates.
 
     Args:
-        config: where, whose, and with which mode.
+        config: gives path, owner, group and mode.
 
     Attributes:
-        sock: the socket, which listens.
+        sock: the listening socket.
 
     Raises:
-        OSError: it cannot be had. There is no file then.
+        OSError: it cannot be created, or the path is in use. No new file is left.
     """
 
     def __init__(self, config: ListenerConfig):
@@ -56,14 +56,14 @@ class SocketFile:
         self.sock.bind(self._path)
         found = os.stat(self._path)
         self._inode = found.st_dev, found.st_ino
-        # Nobody can connect before listen(): until then the rights are put right.
+        # Nobody can connect before listen(), so the rights are set first.
         if config.owner is not None or config.group is not None:
             os.chown(self._path, -1 if config.owner is None else config.owner, -1 if config.group is None else config.group)
         os.chmod(self._path, config.mode)
         self.sock.listen(BACKLOG)
 
     def is_there(self) -> bool:
-        """Whether it is there, and no other one in its place."""
+        """Whether the file exists and is still the one that was created."""
         try:
             found = os.stat(self._path)
         except OSError:
@@ -71,22 +71,24 @@ class SocketFile:
         return (found.st_dev, found.st_ino) == self._inode
 
     def remove(self) -> None:
-        """Removes it, if it is there."""
+        """Removes the file, unless it was removed or replaced."""
         try:
             if self.is_there():
                 os.unlink(self._path)
         except OSError as error:
-            log.warning('cannot remove %s: %s', self._address, error.strerror)
+            log.warning('cannot remove the socket file %s: %s', self._address, error.strerror)
 
 
 @contextmanager
 def _locked_folder(path: str) -> Iterator[None]:
-    """Nobody else looks for a stale socket file in the folder of `path`, removes it, binds and listens meanwhile.
+    """Holds a lock (flock) on the directory of `path`: of two servers that start at once, only one at a time removes a
+    stale socket file, binds and listens.
 
-    The lock is on the folder itself, so that nothing is left behind. Where the folder cannot be read there is none.
+    The lock is on the directory itself, so no lock file is left. If the directory cannot be read, or its file system has no
+    locks, there is no lock.
 
     Raises:
-        OSError: somebody holds it for long.
+        OSError: another process holds the lock for too long.
     """
     try:
         folder = os.open(os.path.dirname(path) or '.', os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -101,9 +103,10 @@ def _locked_folder(path: str) -> Iterator[None]:
                 break
             except BlockingIOError:
                 if time.monotonic() > end:
-                    raise OSError(errno.EAGAIN, 'another process holds a lock on its folder') from None
+                    raise OSError(errno.EAGAIN, 'another process holds a lock (flock) on its directory: end that process, '
+                                  'or use another directory') from None
                 gevent.sleep(_LOCK_LOOK_SECONDS)
-            except OSError:             # a file system without such locks
+            except OSError:             # the file system has no such locks
                 break
         yield
     finally:
@@ -111,10 +114,14 @@ def _locked_folder(path: str) -> Iterator[None]:
 
 
 def _remove_stale(path: str) -> None:
-    """Removes a socket file that nobody listens on any more; anything else in the way is an error."""
+    """Removes a socket file that no server listens on.
+
+    Raises:
+        OSError: a server listens on it, or the file is no socket.
+    """
     try:
         if not stat.S_ISSOCK(os.stat(path).st_mode):
-            raise OSError(errno.EEXIST, 'a file that is no socket is in the way')
+            raise OSError(errno.EEXIST, 'a file that is no socket is in the way: remove it, or use another path')
     except FileNotFoundError:
         return
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -1,5 +1,5 @@
-"""TLS in front of a connection: two greenlets carry bytes between the client and a socket pair, so that a connection sees
-a plain socket whatever its client speaks."""
+"""TLS of a connection: two greenlets copy bytes between the client's TLS socket and a socket pair. The session uses the
+other end of the pair, so it needs only plain sockets."""
 from __future__ import annotations
 
 import errno
@@ -20,17 +20,17 @@ __all__ = ['Handshakes', 'TLSTunnel', 'tls_context', 'tls_digest']
 
 _HANDSHAKE_SECONDS = 10
 _PROBE_SECONDS = 1
-# How long the last answer may take to reach a client after its session is over.
+# How long a client may take to read its last output after its session has ended, in seconds.
 _LINGER_SECONDS = 5
 _PIECE_BYTES = 1 << 16
 _plain_socketpair = monkey.get_original('socket', 'socketpair')
 
 
 def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
-    """The server's side of TLS, with client certificates where `ca` is set.
+    """The TLS context of a listener. If `ca` is set, clients must have a certificate.
 
     Raises:
-        ListenError: a file cannot be read, or holds something else.
+        ListenError: a file cannot be read, or has no usable certificate or key.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -41,7 +41,7 @@ def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
             raise ListenError(address, f'tls: {name} {path} cannot be read: {error.strerror}') from error
     is_encrypted = False
 
-    def password() -> str:              # OpenSSL itself would ask for it on the terminal
+    def password() -> str:              # without this, OpenSSL would ask for the password on the terminal
         nonlocal is_encrypted
         is_encrypted = True
         return ''
@@ -49,7 +49,7 @@ def tls_context(config: TLSConfig, address: object) -> ssl.SSLContext:
     try:
         context.load_cert_chain(config.cert, config.key, password=password)
     except (OSError, ValueError) as error:            # ssl.SSLError is an OSError
-        reason = 'the key is encrypted: give it without a password, in a file that only the server may read' \
+        reason = 'the key is encrypted: store it without a password, in a file that only the server can read' \
             if is_encrypted else _reason(error)
         raise ListenError(address, f'tls: cert {config.cert} and key {config.key} cannot be used: {reason}') from None
     if config.ca:
@@ -68,13 +68,13 @@ def _files(config):
 def _reason(error):
     reason = getattr(error, 'reason', None)
     if reason == 'KEY_VALUES_MISMATCH':
-        return 'the key is not of this certificate'
-    return 'there is none in PEM' if reason in ('NO_START_LINE', 'NO_CERTIFICATE_OR_CRL_FOUND', 'PEM_LIB', None) \
-        else str(error)
+        return 'the key does not belong to the certificate'
+    return 'there is no certificate or key in PEM format' \
+        if reason in ('NO_START_LINE', 'NO_CERTIFICATE_OR_CRL_FOUND', 'PEM_LIB', None) else str(error)
 
 
 def tls_digest(config: TLSConfig) -> bytes:
-    """Tells whether the content of the files has changed; empty where they cannot be read."""
+    """A hash of the content of all files, to find out whether one has changed; empty if one cannot be read."""
     digest = hashlib.sha256()
     try:
         for _, path in _files(config):
@@ -85,26 +85,27 @@ def tls_digest(config: TLSConfig) -> bytes:
 
 
 class TLSTunnel:
-    """One client's TLS.
-
-    Attributes:
-        sock: what the connection uses: plain and non-blocking, ours to make and the connection's to close.
-        name: the common name of the client's certificate; None without a certificate, or where it has no such name.
+    """The TLS of one client. Making it does the handshake.
 
     Args:
-        client: a plain socket, which is taken over.
+        client: a plain socket; the tunnel owns it from now on.
         context: see `tls_context`.
 
+    Attributes:
+        sock: the plain, non-blocking socket for the session, which closes it.
+        name: the common name of the client's certificate; None without a certificate or without a common name.
+
     Raises:
-        OSError: there was no handshake, or the certificate's name is none to go by; the client is disconnected.
+        OSError: the handshake failed, the common name is unusable, or file descriptors are short. The client is
+            disconnected then.
     """
 
     def __init__(self, client, context: ssl.SSLContext):
-        client.settimeout(None)             # that is gevent's from now on
+        client.settimeout(None)             # gevent waits from now on
         self._secure = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False,
                                            suppress_ragged_eofs=False)
         try:
-            with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError('no TLS handshake in time')):
+            with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError(f'no TLS handshake within {_HANDSHAKE_SECONDS} s')):
                 self._secure.do_handshake()
             self.name = _common_name(self._secure.getpeercert())
             self.sock, far = _plain_socketpair()
@@ -114,7 +115,7 @@ class TLSTunnel:
         if is_kept(max(self.sock.fileno(), far.fileno())):
             for sock in (self._secure, self.sock, far):
                 sock.close()
-            raise OSError(errno.EMFILE, 'the last file descriptors are kept for unix sockets')
+            raise OSError(errno.EMFILE, 'too many open files; the last file descriptors are kept for unix sockets')
         self.sock.setblocking(False)
         self._far = socket.socket(fileno=far.detach())
         self._inward = gevent.spawn(self._carry, self._secure.recv, self._far.sendall, self._end_input)
@@ -127,7 +128,7 @@ class TLSTunnel:
                 if not data:
                     break
                 send(data)
-        except (OSError, ValueError):   # one that leaves without TLS's goodbye, too, is gone: that is no half-close
+        except (OSError, ValueError):   # also a client that closes without close_notify: it is gone, not half-closed
             self._break()
         else:
             end()
@@ -143,7 +144,7 @@ class TLSTunnel:
         self._break()
 
     def _end_output(self):
-        self._inward.kill()             # nobody else may use the socket while it says goodbye
+        self._inward.kill()             # no other greenlet may use the socket during unwrap()
         try:
             with gevent.Timeout(_LINGER_SECONDS, False):
                 self._secure.unwrap()
@@ -151,14 +152,14 @@ class TLSTunnel:
             pass
 
     def _break(self):
-        """The client is gone: the connection is to see that."""
+        """Shows the session that the client is gone."""
         try:
             self._far.shutdown(socket.SHUT_RDWR)
         except OSError:
             pass
 
     def close(self) -> None:
-        """The session is over, and its socket closed: what it sent last goes out, for a while, then all is given back."""
+        """Ends TLS after the session has closed its socket. Waits some seconds until its last output is sent."""
         self._outward.join(_LINGER_SECONDS)
         gevent.killall([self._inward, self._outward])
         self._secure.close()
@@ -166,7 +167,11 @@ class TLSTunnel:
 
 
 def _common_name(certificate) -> str | None:
-    """The one common name. Of several nobody could say which one counts; an odd one could be taken for another."""
+    """The common name of a certificate; None if it has none.
+
+    Raises:
+        OSError: there are several, so none can be chosen, or it has characters that could make it look like another name.
+    """
     names = [value for part in (certificate or {}).get('subject', ()) for key, value in part if key == 'commonName']
     if len(names) > 1:
         raise OSError(f'the certificate has {len(names)} common names')
@@ -175,30 +180,31 @@ def _common_name(certificate) -> str | None:
     return names[0] if names else None
 
 
-# Handshakes at a time: so many, and at most a fourth of limits.sessions.
+# The most concurrent handshakes; besides, at most 1/4 of limits.sessions.
 _HANDSHAKES, _HANDSHAKES_SHARE = 256, 4
 
 
 class Handshakes:
-    """The clients that are in TLS's handshake. They take a share of the places: for one more, the oldest is ended.
+    """The TLS handshakes in progress. Their number is limited, so that clients that stall take no places of others: at
+    the limit, a new handshake ends the oldest one.
 
     Args:
-        settings: those in force, by dotted name.
+        settings: the settings in force, by dotted name.
     """
 
     def __init__(self, settings: Mapping[str, Any]):
         self._settings = settings
         self._live: dict[Any, None] = {}        # greenlets, the oldest first
-        self._stalled: set[Any] = set()         # those that are to end
+        self._stalled: set[Any] = set()         # greenlets whose handshake is to be ended
 
     def __len__(self) -> int:
         return len(self._live)
 
     def tunnel(self, sock: Any, context: ssl.SSLContext) -> TLSTunnel:
-        """TLS for a client.
+        """Does the handshake with a client.
 
         Raises:
-            OSError: its handshake failed, or others have come.
+            OSError: the handshake failed, or was ended for newer clients.
         """
         limit = self._settings['limits.sessions']
         most = min(_HANDSHAKES, max(1, limit // _HANDSHAKES_SHARE)) if limit else _HANDSHAKES
@@ -216,5 +222,5 @@ class Handshakes:
             self._stalled.discard(greenlet)
 
     def _end(self, greenlet):
-        if greenlet in self._stalled:               # it may just have succeeded
-            greenlet.throw(ConnectionAbortedError('too many others have come during its TLS handshake'))
+        if greenlet in self._stalled:               # otherwise its handshake has just ended
+            greenlet.throw(ConnectionAbortedError('its TLS handshake was ended to make room for newer clients'))

@@ -287,8 +287,8 @@ class TestActivation:
         for arguments in (['-c', 'c.yml'], ['--listen', '127.0.0.1:0']):
             served = activate([tcp], *arguments)
             assert 1 == served.wait()
-            assert f'a socket was passed that listens on {place(tcp)}, and no listener has that address (127.0.0.1:0)' in \
-                served.stderr
+            assert f'a socket was passed that listens on {place(tcp)}, but no listener has that address: `listen` has ' \
+                '127.0.0.1:0.' in served.stderr
 
     def test_one_that_other_machines_reach(self, activate):
         with plain.create_server(('0.0.0.0', 0)) as sock:

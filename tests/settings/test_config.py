@@ -208,13 +208,14 @@ class TestCheckConfig:
         ('listen:\n- 127.0.0.1:0\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/c, key: FOLDER/k}\n',
          '4: `tls`: 127.0.0.1:0: tls: cert FOLDER/c cannot be read: No such file or directory'),
         ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/init.lua, key: FOLDER/init.lua}\n',
-         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/init.lua and key FOLDER/init.lua cannot be used: there is none in PEM'),
+         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/init.lua and key FOLDER/init.lua cannot be used: there is no certificate '
+         'or key in PEM format'),
         ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/other}\n',
-         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/cert and key FOLDER/other cannot be used: the key is not of this'),
+         '3: `tls`: 127.0.0.1:0: tls: cert FOLDER/cert and key FOLDER/other cannot be used: the key does not belong'),
         ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/key, ca: FOLDER/init.lua}\n',
-         '3: `tls`: 127.0.0.1:0: tls: ca FOLDER/init.lua cannot be used: there is none in PEM'),
+         '3: `tls`: 127.0.0.1:0: tls: ca FOLDER/init.lua cannot be used: there is no certificate or key in PEM format'),
         ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: FOLDER/cert, key: FOLDER/encrypted}\n',
-         'cannot be used: the key is encrypted: give it without a password'),
+         'cannot be used: the key is encrypted: store it without a password'),
     ])
     def test_what_only_a_start_would_find(self, tmp_path, capsys, text, told):
         (tmp_path / 'init.lua').write_text('x = 1\ny = = 1\n')

@@ -328,7 +328,7 @@ class TestTLS:
     def test_files_that_are_none(self, start, files, tmp_path):
         with pytest.raises(ListenError, match='tls: cert nosuch cannot be read: No such file'):
             start([{'address': '127.0.0.1:0', 'tls': {'cert': 'nosuch', 'key': 'nosuch'}}])
-        with pytest.raises(ListenError, match='the key is not of this certificate'):
+        with pytest.raises(ListenError, match='the key does not belong to the certificate'):
             start([self.listener(files, tls={'key': str(files / 'ann.key')})])
 
     def test_what_may_be_open(self, start, init, files):
