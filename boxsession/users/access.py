@@ -1,6 +1,6 @@
-"""Who may do what: users, roles, functions and the privileges on them, as Tarantool 2.6 has them. Pure data.
+"""Users, roles, functions and grants, as in Tarantool 2.6, and who may do what by them. Pure data.
 
-`boxsession.users.schema` has what changes them.
+`boxsession.users.schema` has the rules of changing them.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPE
 GUEST, ADMIN, PUBLIC, SUPER = 0, 1, 2, 31
 SYSTEM = (GUEST, ADMIN, PUBLIC, SUPER)
 
-# The bit of each privilege, in the order in which they are told.
+# The bit of each privilege. Listings show privileges in this order.
 PRIVILEGES = {name: 1 << number for number, name in enumerate((
     'read', 'write', 'execute', 'session', 'usage', 'create', 'drop', 'alter', 'reference', 'trigger', 'insert', 'update',
     'delete'))}
@@ -27,11 +27,11 @@ _ALL = (1 << len(PRIVILEGES)) - 1
 
 
 def bits(*names: str) -> int:
-    """Privileges as they are kept."""
+    """The bit mask of some privileges."""
     return sum(PRIVILEGES[name] for name in names)
 
 
-# What can be granted on what, by the type of the object.
+# The privileges that can be granted on each type of object.
 GRANTABLE = {
     'universe': _ALL,
     'function': bits('execute', 'usage', 'create', 'drop'),
@@ -40,32 +40,32 @@ GRANTABLE = {
     'command': bits('execute'),
 }
 UNIVERSE = 0
-# The object of a privilege on all that are of a type; above all ids, and last where they are told.
+# The object id of a grant on all objects of a type. Greater than every id, so listings show it last.
 EVERY = 1 << 40
 
 
 class Level(IntEnum):
-    """What a user's statements may reach."""
+    """What the statements of a user may do."""
 
-    SANDBOX = contract.SANDBOX      # what is harmless, and what was granted
-    READ = contract.READ            # besides, everything can be looked at
+    SANDBOX = contract.SANDBOX      # only harmless functions, and what was granted
+    READ = contract.READ            # also read everything
     FULL = contract.FULL            # everything
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user, or a role (`kind`), with the hash of its password, '' for none."""
+    """A user or a role."""
 
     id: int
     name: str
     kind: str                   # 'user' or 'role'
     owner: int
-    hash: str = ''              # see `boxsession.users.passwords`
+    hash: str = ''              # of the password (`boxsession.users.passwords`); '' without a password
 
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function that may be granted: a global of that name, called as `owner` with `setuid`."""
+    """A function that can be granted: a Lua global of that name. With `setuid` it runs as `owner`, else as the caller."""
 
     id: int
     name: str
@@ -80,19 +80,19 @@ class Grant:
     grantee: int
     type: str                   # a key of GRANTABLE
     object: int                 # an id, UNIVERSE or EVERY
-    privileges: int             # bits, as PRIVILEGES has them
+    privileges: int             # a bit mask: see PRIVILEGES
     grantor: int
 
 
-# The rows of each table.
+# The rows of each table, by the table's name.
 Rows = dict[str, set[tuple[Any, ...]]]
 
 
 class Access:
-    """All users, roles, functions and grants. A new one has admin, guest, and the roles public and super.
+    """All users, roles, functions and grants. A new object has the users admin and guest, and the roles public and super.
 
     Attributes:
-        commands: names of the console's commands that somebody was granted, by the id that grants know them by.
+        commands: names of the granted console commands, by the object id in the grants.
     """
 
     def __init__(self) -> None:
@@ -102,27 +102,27 @@ class Access:
         self.functions: dict[int, Function] = {}
         self.commands: dict[int, str] = {}
         self.grants: dict[tuple[int, str, int], Grant] = {}
-        # Ids are never used twice, so that a session cannot wake up as somebody else.
+        # Ids are never reused: a session whose user was dropped must not become another user.
         self.last_id = SUPER
         for who in (ADMIN, SUPER):
             self.put(who, 'universe', UNIVERSE, _ALL, ADMIN)
         self.welcome(GUEST, ADMIN)
 
     def copy(self) -> Access:
-        """One to be changed in its place."""
+        """A copy that can be changed without changing this object."""
         twin = copy.copy(self)
         twin.users, twin.functions, twin.grants = dict(self.users), dict(self.functions), dict(self.grants)
         twin.commands = dict(self.commands)
         return twin
 
-    # What the rest of the program asks
+    # Checks of the running program
 
     def user(self, name: object) -> User | None:
-        """The user (not a role) of a name, or of a uid."""
+        """The user (not a role) with this name or uid; None if it does not exist."""
         return self.find(name, 'user')
 
     def level(self, uid: int) -> Level:
-        """What the statements of a user may reach; SANDBOX for one that is gone."""
+        """What the statements of a user may do; SANDBOX for a user that was dropped."""
         if not self.has(uid, 'usage', 'universe', UNIVERSE):
             return Level.SANDBOX
         if self.has(uid, 'execute', 'universe', UNIVERSE):
@@ -130,14 +130,14 @@ class Access:
         return Level.READ if self.has(uid, 'read', 'universe', UNIVERSE) else Level.SANDBOX
 
     def executable(self, uid: int) -> dict[str, int | None]:
-        """The functions that a user may call: name to the uid that it runs as, None for the caller's own."""
+        """The functions that a user may call: the name, and the uid that the function runs as, None for the caller's."""
         if not self.has(uid, 'usage', 'universe', UNIVERSE):
             return {}
         return {function.name: function.owner if function.setuid else None for function in self.functions.values()
                 if function.owner == uid or self.has(uid, 'execute', 'function', function.id)}
 
     def granted_commands(self, uid: int) -> set[str] | None:
-        """The console's commands that were granted to a user; None for all."""
+        """The names of the console commands that are granted to a user; None for all commands."""
         if not self.has(uid, 'usage', 'universe', UNIVERSE):
             return set()
         if self.has(uid, 'execute', 'command', EVERY):
@@ -149,45 +149,45 @@ class Access:
         return self.has(uid, 'session', 'universe', UNIVERSE)
 
     def is_super(self, uid: int) -> bool:
-        """Whether it is admin, or holds the role super."""
+        """Whether a user is admin, or has the role super."""
         return uid == ADMIN or SUPER in self.grantees(uid)
 
-    # Who has what
+    # Lookups
 
     def by_name(self, name: Any) -> User | None:
-        """The user or role of a name."""
+        """The user or role with this name."""
         for user in self.users.values():
             if user.name == name:
                 return user
         return None
 
     def find(self, name: Any, kind: str) -> User | None:
-        """The user or the role of a name or an id."""
+        """The user or the role (`kind`) with this name or id."""
         is_id = isinstance(name, (int, float)) and not isinstance(name, bool)
         user = self.users.get(name) if is_id else self.by_name(name)
         return user if user is not None and user.kind == kind else None
 
     def function(self, name: Any) -> Function | None:
-        """The function of a name or an id."""
+        """The function with this name or id."""
         for function in self.functions.values():
             if name in (function.name, function.id) and not isinstance(name, bool):
                 return function
         return None
 
     def granted(self, grantee: int, kind: str, object_id: int) -> int:
-        """The privileges that were granted to just this user or role on just this object."""
+        """The privileges that this user or role was granted directly on this object."""
         grant = self.grants.get((grantee, kind, object_id))
         return grant.privileges if grant else 0
 
     def roles_of(self, grantee: int) -> Iterator[int]:
-        """The roles that a user or role has directly."""
+        """The roles that a user or role was granted directly."""
         bit = bits('execute')
         for grant in self.grants.values():
             if grant.grantee == grantee and grant.type == 'role' and grant.privileges & bit and grant.object != EVERY:
                 yield grant.object
 
     def grantees(self, uid: int) -> set[int]:
-        """A user and all roles that it has, directly or by another role."""
+        """The ids of a user and of all its roles, also those that it has through another role."""
         found, new = set(), [uid]
         while new:
             grantee = new.pop()
@@ -197,7 +197,8 @@ class Access:
         return found
 
     def has(self, uid: int, privilege: str, kind: str, object_id: int) -> bool:
-        """Whether a user has a privilege on an object, by whatever grant."""
+        """Whether a user has a privilege on an object: by a grant on the object, on its type or on universe, to it or its
+        roles."""
         if uid == ADMIN:
             return True
         bit = PRIVILEGES[privilege]
@@ -205,21 +206,21 @@ class Access:
         return any(self.granted(grantee, *where) & bit for grantee in self.grantees(uid) for where in objects)
 
     def denied(self, uid: int, privilege: str, kind: str, name: str) -> ClientError:
-        """The error for what a user may not do."""
+        """The error of a user without a privilege."""
         user = self.users.get(uid)
         return ClientError('ACCESS_DENIED', privilege.capitalize(), kind, name, user.name if user else str(uid))
 
-    # What changes
+    # Changes
 
     def welcome(self, uid: int, creator: int) -> None:
-        """What everybody new has."""
+        """Adds the grants that every new user has."""
         self.put(uid, 'role', PUBLIC, bits('execute'), ADMIN)
         self.put(uid, 'universe', UNIVERSE, bits('session', 'usage'), ADMIN)
         if uid != GUEST:
             self.put(uid, 'user', uid, bits('alter'), creator)
 
     def put(self, grantee: int, kind: str, object_id: int, privileges: int, grantor: int) -> None:
-        """The privileges of a user or role on an object are these from now on."""
+        """Sets the privileges of a user or role on an object; 0 removes the grant."""
         key = grantee, kind, object_id
         if privileges:
             self.grants[key] = Grant(*key, privileges, grantor)
@@ -227,20 +228,20 @@ class Access:
             self.grants.pop(key, None)
 
     def forget_grants(self, kind: str, object_id: int) -> None:
-        """Nobody has a privilege on an object, which is gone."""
+        """Removes all grants on a dropped object."""
         for key in [key for key in self.grants if key[1:] == (kind, object_id)]:
             del self.grants[key]
 
     def forget_unused_commands(self) -> None:
-        """Commands that nobody is granted any more have no id."""
+        """Removes the ids of commands that are no longer granted to anyone."""
         granted = {grant.object for grant in self.grants.values() if grant.type == 'command'}
         for number in self.commands.keys() - granted:
             del self.commands[number]
 
-    # What is stored
+    # Storage
 
     def rows(self) -> Rows:
-        """All of it as rows of tables."""
+        """The whole content as rows of tables."""
         return {
             'users': {(u.id, u.name, u.kind, u.owner, u.hash) for u in self.users.values()},
             'functions': {(f.id, f.name, f.owner, int(f.setuid)) for f in self.functions.values()},
@@ -251,10 +252,10 @@ class Access:
 
     @classmethod
     def from_rows(cls, rows: Mapping[str, Any]) -> Access:
-        """What rows() gave.
+        """The inverse of rows().
 
         Raises:
-            ValueError: what must be there is not.
+            ValueError: a system user or role is missing.
         """
         access = cls()
         access.users = {row[0]: User(*row) for row in rows['users']}

@@ -1,7 +1,7 @@
-"""The users of one console: who asks for a change, what is stored of it, and who may log in.
+"""The users of one console: serialises changes to users and grants, stores them, and checks logins.
 
-Changes are made one after the other, in a thread, since a disk is slow; what was begun is ended, also when who asked for
-it is cancelled or gone meanwhile.
+Changes run one after the other, in a thread, because disks are slow. A change that has begun is completed, even if the
+statement that asked for it is cancelled.
 """
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ __all__ = ['Accounts']
 
 
 class Accounts:
-    """Users, roles, functions and grants.
+    """Users, roles, functions and grants of one console.
 
     Args:
-        path: of the file that keeps them; None for memory only.
-        commands: gives the names of the console's commands, which can be granted.
+        path: the file that stores them; None keeps them in memory only.
+        commands: returns the names of all console commands, which can be granted.
 
     Attributes:
-        on_change: called behind each change, whoever made it.
+        on_change: called after each change, also after one by another process.
 
     Raises:
-        StoreError: the file cannot be had.
+        StoreError: the file cannot be opened or is no store.
     """
 
     def __init__(self, path: str | None = None, commands: Callable[[], Collection[str]] = tuple):
@@ -46,21 +46,29 @@ class Accounts:
 
     @property
     def access(self) -> Access:
-        """What is in force now. Not to be changed."""
+        """The users and grants in force. Callers must not change the object."""
         return self._store.access
 
     def perform(self, operation: str, actor: int, arguments: Sequence[Any],
                 tell: Callable[[], None] = lambda: None) -> tuple[Any, bool]:
-        """Does what `users.schema.OPERATIONS` names, for the user `actor`; gives its result, and whether anything has
-        changed, when it is stored. `tell` is called when something has, also where the caller does not wait for that.
+        """Runs an operation of `users.schema.OPERATIONS` for the user `actor`, and returns when the change is stored.
+
+        Args:
+            operation: its name.
+            actor: the uid of the user who asks.
+            arguments: see the method of `Schema`.
+            tell: called after a change, even if the caller was cancelled meanwhile.
+
+        Returns:
+            The result of the operation, and whether it has changed anything.
 
         Raises:
-            ClientError: it is refused.
-            StoreError: it cannot be stored.
+            ClientError: the operation is not allowed or not possible.
+            StoreError: the change cannot be stored, and was not made.
         """
         if not OPERATIONS[operation]:
             return getattr(Schema(self.access, actor), operation)(*arguments), False
-        names = self._commands()        # now: a thread makes the change
+        names = self._commands()        # taken here, in the event loop's thread: `change` runs in another
 
         def change(access: Access) -> Any:
             return getattr(Schema(access, actor, names), operation)(*arguments)
@@ -68,7 +76,7 @@ class Accounts:
         return self._do(self._transact, change, tell)
 
     def _do(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Runs a function that calls the store, in its turn. It goes on when its caller is torn away."""
+        """Runs a function that uses the store, after those called before. It completes even if the caller is killed."""
         if self._in_memory:
             return function(*arguments)
         ok, result = gevent.spawn(self._in_turn, function, arguments).get()
@@ -100,10 +108,10 @@ class Accounts:
             self.on_change()
 
     def seconds_to_wait(self, name: str, address: str) -> float:
-        """For how long an attempt to log in has to wait.
+        """How many seconds a login must be delayed. The attempt counts as failed until authenticate() succeeds.
 
         Raises:
-            StatementError: there were too many; later is soon enough to try again.
+            StatementError: too many logins have failed, so this one is refused.
         """
         seconds = self._throttle.seconds_to_wait(name, address, time.monotonic())
         if seconds > self._throttle.longest:
@@ -111,17 +119,23 @@ class Accounts:
         return seconds
 
     def authenticate(self, name: str, address: str, matches: Callable[[str], bool]) -> User | None:
-        """The user of whose password `matches` finds the hash to be right, None for a wrong one and for nobody's alike.
+        """Checks a password. Wait first, for seconds_to_wait().
 
-        Wait first, as seconds_to_wait() tells.
+        Args:
+            name: the user who logs in.
+            address: the peer of the session.
+            matches: whether the password has the given hash. Called with '' if the user does not exist.
+
+        Returns:
+            The user; None if the password is wrong or the user does not exist.
 
         Raises:
-            ClientError: the user may have no sessions.
+            ClientError: the user has no privilege `session`.
         """
         self._do(self._refresh)
         access = self.access
         user = access.user(name)
-        # As much is done for who does not exist.
+        # The password is hashed even if the user does not exist: the time must not tell which users exist.
         if not matches(user.hash if user else '') or user is None:
             return None
         if not access.may_log_in(user.id):
@@ -130,10 +144,16 @@ class Accounts:
         return user
 
     def find_su(self, login: int, asking: int, name: str | float) -> User:
-        """The user that a session may become which has logged in as `login`.
+        """The user for box.session.su(name).
+
+        Args:
+            login: the uid that the session logged in as. Unless it is admin or has the role super, the session can only
+                return to this user.
+            asking: the uid that the session has now, for errors.
+            name: a name or a uid.
 
         Raises:
-            ClientError: there is no such user, or not for this session.
+            ClientError: the user does not exist, or the session may not become that user.
         """
         access = self.access
         user = access.user(name)
@@ -146,14 +166,14 @@ class Accounts:
         return user
 
     def close(self) -> None:
-        """Gives the file back, when what is under way is done."""
+        """Closes the file, after the running change."""
         if not self._in_memory:
             with self._lock:
                 self._store.close()
 
 
 def _outcome(function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[bool, Any]:
-    """(True, result) or (False, error), since the pool would report what a thread raises."""
+    """(True, result) or (False, error): the thread pool would report an exception that a function raises."""
     try:
         return True, function(*arguments)
     except Exception as error:

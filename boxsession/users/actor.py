@@ -1,4 +1,4 @@
-"""The user who asks: what it sees, and what it must be allowed."""
+"""The actor: the user who looks up or changes users and grants, and what it may see and do."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,11 +11,11 @@ __all__ = ['Actor']
 
 
 class Actor:
-    """A user for whom something is looked up or changed.
+    """The user who looks up or changes users and grants.
 
     Args:
-        access: all that there is.
-        uid: the user's.
+        access: all users and grants.
+        uid: the id of the user.
     """
 
     def __init__(self, access: Access, uid: int):
@@ -23,27 +23,27 @@ class Actor:
         self.uid = uid
 
     def has(self, privilege: str, kind: str = 'universe', object_id: int = UNIVERSE) -> bool:
-        """Whether it has a privilege on an object."""
+        """Whether the actor has a privilege on an object."""
         return self.access.has(self.uid, privilege, kind, object_id)
 
     def denied(self, privilege: str, kind: str, name: str) -> ClientError:
-        """The error for what it may not do."""
+        """The error of a missing privilege."""
         return self.access.denied(self.uid, privilege, kind, name)
 
     def need(self, privilege: str, kind: str, object_id: int, name: str, owner: int | None = None) -> None:
-        """Raises unless it owns an object, or has a privilege on it.
+        """Checks that the actor owns an object, or has a privilege on it.
 
         Raises:
-            ClientError: neither.
+            ClientError: neither is true.
         """
         if self.uid != owner and not self.has(privilege, kind, object_id):
             raise self.denied(privilege, kind, name)
 
     def need_to_write(self, space: str) -> None:
-        """Tarantool keeps these things in spaces, and says so.
+        """Checks that the actor may read and write. Tarantool keeps users and grants in spaces, and its error names one.
 
         Raises:
-            ClientError: it may not write there.
+            ClientError: it has no `read` or `write` on universe.
         """
         for privilege in ('read', 'write'):
             if not self.has(privilege):
@@ -55,25 +55,25 @@ class Actor:
         return self.has('read') or self.has_grant(kind, thing.id)
 
     def has_grant(self, kind: str, object_id: int) -> bool:
-        """Whether it was granted anything on an object, or on all of its type."""
+        """Whether the actor was granted any privilege on an object, or on all objects of its type."""
         return any(self.access.granted(grantee, kind, where) for grantee in self.access.grantees(self.uid)
                    for where in (object_id, EVERY))
 
     def user(self, name: Any, kind: str) -> User | None:
-        """The user or the role of a name, if it sees that."""
+        """The user or the role with this name; None if it does not exist, or the actor may not see it."""
         user = self.access.find(name, kind)
         return user if user is not None and self._sees(kind, user) else None
 
     def function(self, name: Any) -> Function | None:
-        """The function of a name, if it sees that."""
+        """The function with this name; None if it does not exist, or the actor may not see it."""
         function = self.access.function(name)
         return function if function is not None and self._sees('function', function) else None
 
     def known(self, name: Any, kind: str) -> User:
-        """The same as user().
+        """Like user(), but raises an error instead of returning None.
 
         Raises:
-            ClientError: there is none.
+            ClientError: it does not exist, or the actor may not see it.
         """
         user = self.user(name, kind)
         if user is None:

@@ -1,4 +1,4 @@
-"""What box.schema is given: names and options, checked as Tarantool checks them."""
+"""The arguments of box.schema: names and options, checked as Tarantool 2.6 checks them."""
 from __future__ import annotations
 
 from typing import Any
@@ -11,7 +11,7 @@ _NAME_BYTES = 65000
 
 
 def text(value: Any) -> str:
-    """A name as errors tell it."""
+    """A value as error texts show it."""
     if value is None:
         return 'nil'
     if isinstance(value, bool):
@@ -22,10 +22,10 @@ def text(value: Any) -> str:
 
 
 def checked_name(name: Any) -> str:
-    """A name for something new.
+    """Checks the name of a new user, role or function.
 
     Raises:
-        ClientError: it is none.
+        ClientError: it is missing, no string, empty, too long or not printable.
     """
     if name is None:
         raise ClientError('ILLEGAL_PARAMS', 'a name is expected')
@@ -35,12 +35,16 @@ def checked_name(name: Any) -> str:
 
 
 def checked_options(options: Any, **types: type) -> dict[str, Any]:
-    """Options, each of which has a type.
+    """Checks a table of options.
+
+    Args:
+        options: the table, or nil.
+        types: the known options, with the type of each.
 
     Raises:
-        ClientError: there is another one, or one of another type.
+        ClientError: it is no table, or an option is unknown or has the wrong type.
     """
-    if options is None or options == []:        # an empty table
+    if options is None or options == []:        # []: an empty Lua table
         return {}
     if not isinstance(options, dict):
         raise ClientError('ILLEGAL_PARAMS', 'options should be a table')

@@ -1,4 +1,4 @@
-"""What is granted to users and roles, and taken back."""
+"""Granting privileges to users and roles, and revoking them."""
 from __future__ import annotations
 
 from collections.abc import Collection
@@ -11,15 +11,15 @@ from boxsession.users.arguments import checked_options, text
 
 __all__ = ['Grants']
 
-_NOTHING = -1               # the object where there is nothing that could have been granted
+_NOTHING = -1               # the object id of a command that nobody was granted
 
 
 class Grants:
-    """What one user grants and revokes.
+    """Grants and revokes for one actor.
 
     Args:
-        actor: that user.
-        command_names: of all commands of the console.
+        actor: the user who grants and revokes.
+        command_names: the names of all console commands.
     """
 
     def __init__(self, actor: Actor, command_names: Collection[str]):
@@ -28,7 +28,11 @@ class Grants:
         self._command_names = command_names
 
     def grant(self, grantee: User, *arguments: Any) -> None:
-        """Grants: (privileges, type, name, options), or (role, nil, options)."""
+        """Grants privileges. Arguments: (privileges, type, name, options), or (role, nil, options).
+
+        Raises:
+            ClientError: the object does not exist, the actor may not grant, or the privilege is already granted.
+        """
         access = self._access
         privileges, kind, name, options = _arguments(arguments, 'if_not_exists')
         wanted = _privileges(privileges, kind)
@@ -47,7 +51,11 @@ class Grants:
         access.put(grantee.id, kind, object_id, had | wanted, self._actor.uid)
 
     def revoke(self, grantee: User, *arguments: Any) -> None:
-        """Takes back; arguments as grant() has them."""
+        """Revokes privileges; arguments as in grant().
+
+        Raises:
+            ClientError: the object does not exist, the actor may not revoke, or the privilege is not granted.
+        """
         access = self._access
         privileges, kind, name, options = _arguments(arguments, 'if_exists')
         unwanted = _privileges(privileges, kind)
@@ -64,7 +72,7 @@ class Grants:
         access.forget_unused_commands()
 
     def told(self, user: User | None) -> list[list[str]]:
-        """What a user or role has: privileges, type and name of each object."""
+        """The grants of a user or role: a list of [privileges, type of the object, name of the object]."""
         if user is None:
             return []
         grants = [grant for grant in self._access.grants.values() if grant.grantee == user.id]
@@ -80,7 +88,7 @@ class Grants:
         return thing.name if thing else ''
 
     def _object(self, kind: str, name: Any, is_new: bool = False) -> int:
-        """The id of what a privilege is on; `is_new` where it is to be granted."""
+        """The id of an object; `is_new`: for a new grant."""
         if kind == 'universe':
             return UNIVERSE
         if name is None or name == '':
@@ -95,7 +103,7 @@ class Grants:
         return self._actor.known(name, kind).id
 
     def _command(self, name: Any, is_new: bool) -> int:
-        """The id of a command; with `is_new` it gets one, where nobody was granted it yet, else it is _NOTHING."""
+        """The id of a command. A command that nobody was granted gets an id for a new grant, else _NOTHING is returned."""
         access, actor = self._access, self._actor
         found = next((number for number, known in access.commands.items() if known == name), _NOTHING)
         sees = actor.has('read') or actor.has_grant('command', found)
@@ -112,9 +120,9 @@ class Grants:
         if not actor.has('write'):
             raise actor.denied('write', 'space', '_priv')
         if grantee.id == ADMIN:
-            raise ClientError('GRANT', 'admin has all privileges, and keeps them')
+            raise ClientError('GRANT', 'admin has all privileges, which cannot be changed')
         if grantee.id == SUPER and kind == 'universe':
-            raise ClientError('GRANT', 'super is all privileges on universe, and stays so')
+            raise ClientError('GRANT', 'super has all privileges on universe, which cannot be changed')
         if object_id in (UNIVERSE, EVERY) or kind == 'command':
             owner = ADMIN
         else:
@@ -137,7 +145,7 @@ def _privileges(privileges: Any, kind: Any) -> int:
 def _arguments(arguments: tuple[Any, ...], flag: str) -> tuple[Any, Any, Any, dict[str, Any]]:
     privileges, kind, name, options = (*arguments, None, None, None, None)[:4]
     if kind is None:
-        # A role alone.
+        # Only a role is given.
         if privileges is None:
             raise ClientError('PROC_LUA', "Usage: grant(name, privileges, object type [, object name])")
         return 'execute', 'role', privileges, checked_options(name, **{flag: bool})

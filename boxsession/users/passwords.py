@@ -1,7 +1,7 @@
-"""Passwords: what is kept of them, how they are checked, and how guessing is slowed down. Pure; the clock is passed in.
+"""Passwords: their hashes, the check of a password, and the delay of logins against guessing. Pure: the time is passed in.
 
-What is kept is what Tarantool's CHAP-SHA1 needs: base64 of SHA-1 of SHA-1 of the password, no salt. Whoever reads it can
-try passwords against it quickly, so the file that holds it is nobody else's to read.
+The hash is the one that Tarantool's CHAP-SHA1 needs: base64 of SHA-1 of SHA-1 of the password, without a salt. Whoever has
+a hash can try passwords fast, so only the owner of the store may read the file.
 """
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ def _bytes(password: str | bytes) -> bytes:
 
 
 def password_hash(password: str | bytes) -> str:
-    """What is kept of a password: 28 characters."""
+    """The hash of a password, as it is stored: 28 characters."""
     return base64.b64encode(hashlib.sha1(hashlib.sha1(_bytes(password)).digest()).digest()).decode()
 
 
 def password_matches(password: str | bytes, kept: str) -> bool:
-    """Whether it is the password; takes as long for a wrong one. Where none is kept, none matches."""
+    """Whether a password has the stored hash `kept`. Takes the same time for every password. An empty hash matches none."""
     return hmac.compare_digest(password_hash(password).encode(), kept.encode()) and bool(kept)
 
 
 def throttled_address(peer: str) -> str:
-    """What the attempts of a peer ('host:port', '[v6]:port', a unix socket) are counted by: machines have many of them."""
+    """The key under which a peer ('host:port', '[v6]:port' or a unix socket) is counted.
+
+    An IPv6 address gives its /64 network, since one machine can use all addresses in it; all loopback addresses are one.
+    """
     host = peer.rpartition(':')[0].strip('[]')
     try:
         address = ipaddress.ip_address(host.partition('%')[0])
@@ -42,25 +45,27 @@ def throttled_address(peer: str) -> str:
 
 
 class Throttle:
-    """Makes those wait who guess: longer after each failure of a user at an address, until one succeeds; and whoever comes
-    from an address where many names have failed.
+    """Exponential login delay per user and address, and per address after many failures of any users.
 
     Args:
-        first: seconds to wait after the first failure; twice as long after each further one.
-        longest: seconds at most.
-        forget: seconds without an attempt, after which failures are forgotten.
-        most: pairs of user and address that are remembered; the oldest make room.
-        free: failures of any users at an address that cost only those users.
+        first: the delay in seconds after the first failure; each further failure doubles it.
+        longest: the longest delay in seconds.
+        forget: seconds without an attempt after which failures are forgotten.
+        most: how many pairs of user and address are remembered; above that, the oldest are forgotten.
+        free: how many failures an address may have, of any users, before all its logins are delayed.
     """
 
     def __init__(self, first: float = 0.5, longest: float = 30.0, forget: float = 900.0, most: int = 10000, free: int = 30):
         self._first, self.longest, self._forget, self._most = first, longest, forget, most
         self._free = free
-        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()     # how many; when the next may be
+        # By user ('' for any) and address: the number of failures, and the earliest time of the next attempt.
+        self._failures: OrderedDict[tuple[str, str], tuple[int, float]] = OrderedDict()
 
     def seconds_to_wait(self, user: str, address: str, now: float) -> float:
-        """For how long an attempt has to wait; more than `longest` for one that is not to be made at all. It counts as a
-        failure until succeeded() is told, so that attempts made at the same time wait for each other."""
+        """How many seconds an attempt at the time `now` has to wait. If that is more than `longest`, refuse the attempt.
+
+        The attempt counts as a failure until succeeded() is called, so concurrent attempts wait for each other.
+        """
         whole = self._wait_of(('', address), self._free, now)
         if whole > self.longest:
             return whole
@@ -85,4 +90,4 @@ class Throttle:
         self._failures.pop((user, address), None)
         count, not_before = self._failures.get(('', address), (0, 0.0))
         if count:
-            self._failures['', address] = count - 1, not_before         # this one was no failure
+            self._failures['', address] = count - 1, not_before         # seconds_to_wait() has counted this attempt

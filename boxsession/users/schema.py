@@ -1,6 +1,6 @@
-"""box.schema: what users create, drop, grant and revoke.
+"""box.schema: creating, dropping, granting and revoking users, roles and functions.
 
-Names and messages of operations and errors are Tarantool's (`box.schema.user`, `box.schema.role`, `box.schema.func`).
+The operations and their errors are those of Tarantool 2.6 (`box.schema.user`, `box.schema.role`, `box.schema.func`).
 """
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _PASSWD_USAGE = 'Usage: box.schema.user.passwd([user,] password)'
 
 
 class Schema:
-    """box.schema as one user has it.
+    """box.schema for one actor.
 
-    An operation changes `access`, or raises `ClientError` and has changed nothing that matters: callers work on a copy
-    (`Access.copy`) and keep it only when it was stored.
+    An operation changes `access`, or raises `ClientError`; then `access` may be changed in part. So callers pass a copy
+    (`Access.copy`), and keep it only after it was stored.
 
     Args:
-        access: all that there is.
-        uid: the user's.
-        command_names: of all commands of the console, which can be granted.
+        access: all users and grants.
+        uid: the id of the actor.
+        command_names: the names of all console commands, which can be granted.
     """
 
     def __init__(self, access: Access, uid: int, command_names: Collection[str] = ()):
@@ -53,7 +53,7 @@ class Schema:
         return self._actor.user(name, 'user') is not None
 
     def user_passwd(self, *arguments: object) -> None:
-        """(password) sets one's own, (name, password) another's."""
+        """Sets a password: (password) that of the actor, (name, password) that of another user."""
         access, actor = self._access, self._actor
         if not arguments or arguments[0] is None:
             raise ClientError('PROC_LUA', _PASSWD_USAGE)
@@ -69,7 +69,7 @@ class Schema:
             if not actor.has('write'):
                 raise actor.denied('write', 'space', '_user')
             actor.need('alter', 'user', user.id, user.name, user.owner)
-            # Whoever sets a password can log in by it: so nobody reaches a user who may do more.
+            # Whoever sets a password can log in with it. So nobody may set the password of a user with more rights.
             if access.level(user.id) > access.level(actor.uid) \
                     or access.is_super(user.id) and not access.is_super(actor.uid):
                 raise actor.denied('alter', 'user', user.name)
@@ -126,11 +126,12 @@ class Schema:
         if options.get('language', 'LUA').upper() != 'LUA':
             raise ClientError('FUNCTION_LANGUAGE', options['language'], name)
         if 'body' in options:
-            raise ClientError('CREATE_FUNCTION', name, 'a body is not kept here: make it a global in the init script')
+            raise ClientError('CREATE_FUNCTION', name, 'the option `body` is not supported: define a global function with '
+                              'this name in the init script')
         actor.need_to_write('_func')
         actor.need('create', 'function', EVERY, name)
         if access.level(actor.uid) < Level.FULL:
-            # Its owner may call it, whatever global it names.
+            # The owner may call the function, and it may name any global: so only users with all rights may create one.
             raise actor.denied('create', 'function', name)
         access.last_id += 1
         access.functions[access.last_id] = Function(access.last_id, name, actor.uid, options.get('setuid', False))
@@ -149,10 +150,10 @@ class Schema:
     def func_exists(self, name: object = None) -> bool:
         return self._actor.function(name) is not None
 
-    # Inside
+    # Helpers
 
     def _create(self, kind: str, name: Any, options: dict[str, Any]) -> User | None:
-        """The new user or role; None for one that is there already, of which nothing changes."""
+        """Creates a user or role. Returns None if it exists and `if_not_exists` is set."""
         access, actor = self._access, self._actor
         if isinstance(name, (int, float)) and not isinstance(name, bool):
             name = f'{name:g}'
@@ -164,8 +165,8 @@ class Schema:
             raise ClientError('USER_EXISTS' if kind == 'user' else 'ROLE_EXISTS', name)
         actor.need('create', kind, EVERY, name)
         if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
-            raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'who logs in needs a name without blanks, `:` and '
-                              f'`@`, of up to {_USER_NAME_LENGTH} characters')
+            raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'the name of a user must have no blanks, no `:` and '
+                              f'no `@`, and at most {_USER_NAME_LENGTH} characters')
         access.last_id += 1
         user = access.users[access.last_id] = User(access.last_id, name, kind, actor.uid)
         if kind == 'user':
@@ -200,7 +201,7 @@ class Schema:
         self._access.users[user.id] = replace(user, hash=password_hash(password))
 
 
-# Operations by the name that Lua calls them by, and whether they change anything.
+# The operations by the names that Lua uses, and whether they change anything.
 OPERATIONS = {f'{kind}_{verb}': verb not in ('exists', 'info')
               for kind, verbs in (('user', ('create', 'drop', 'exists', 'passwd', 'info', 'grant', 'revoke', 'enable',
                                             'disable')),

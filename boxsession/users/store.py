@@ -1,7 +1,7 @@
-"""Where users, roles, functions and grants are kept: an SQLite file, or memory only. The one import of sqlite3.
+"""Stores users, roles, functions and grants: in an SQLite file, or in memory only. The only import of sqlite3.
 
-What transact() has returned is on the disk: it survives the end of the process, and of the machine. Several processes may
-use one file (the daemon, and `boxsession passwd`): each sees what the other has written before it changes anything.
+When transact() returns, the change is on the disk: it survives a crash of the process and of the machine. Several processes
+may use one file (the daemon and `boxsession passwd`): each reads the changes of the other before it changes anything.
 """
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from boxsession.users.access import Access, Rows
 
 __all__ = ['MemoryStore', 'Store']
 
-# What marks the file as ours ('bxss'), and the version of its tables.
+# The application id ('bxss') that marks the file as ours, and the version of its tables.
 _APPLICATION_ID, _VERSION = 0x62787373, 2
 _BUSY_SECONDS = 10
 _TABLES = {
@@ -40,7 +40,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 
 
 class MemoryStore:
-    """Keeps nothing: what is changed is gone with the process."""
+    """A store in memory: changes are lost when the process ends."""
 
     def __init__(self) -> None:
         self.access = Access()
@@ -58,26 +58,27 @@ class MemoryStore:
         return result, has_changed
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """Nothing to close."""
 
 
 class Store:
-    """One file. Its methods wait for the disk, so they belong into a thread, one at a time; `access` may be read meanwhile.
+    """A store in a file. Its methods wait for the disk: call them in a thread, one at a time. `access` can be read at any
+    time.
 
     Args:
-        path: of the file, which is made where there is none, for its owner's eyes only.
+        path: the file. If it does not exist, it is created; only its owner can read it.
 
     Attributes:
-        access: what is stored, as of the last call. Not to be changed.
+        access: the users and grants as of the last call. Callers must not change the object.
 
     Raises:
-        StoreError: the file cannot be had, is damaged, no store, or of a newer version.
+        StoreError: the file cannot be opened, is damaged, is no store, or has a newer version.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
         self._path = os.fspath(path)
         try:
-            # The file, and what SQLite keeps beside it with the same rights, is readable by its owner alone from the start.
+            # Created here with mode 0600, so that others can never read it. SQLite's files beside it get the same mode.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if stat.S_IMODE(os.stat(self._path).st_mode) & 0o077:
                 os.chmod(self._path, 0o600)
@@ -94,20 +95,20 @@ class Store:
             raise
 
     def _damaged(self, problem: object) -> StoreError:
-        return StoreError(f'{self._path}: is damaged, or no store of users: {problem}. Restore it from a backup; moved out '
-                          'of the way, it is begun anew with admin alone')
+        return StoreError(f'{self._path}: is damaged, or no store of users: {problem}. Restore it from a backup, or move '
+                          'it away: then the server creates a new one, without your users')
 
     def _open(self) -> None:
         db = self._db
-        # Until the first page is read it is not known whether this is a database at all.
+        # The first query reads the first page, and fails if the file is no database.
         version = db.execute('PRAGMA user_version').fetchone()[0]
         application = db.execute('PRAGMA application_id').fetchone()[0]
         tables = db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]
         if tables and application != _APPLICATION_ID:
-            raise StoreError(f'{self._path}: is a database of another program: name another file in `store`')
+            raise StoreError(f'{self._path}: is a database of another program: set `store` to another file')
         if version > _VERSION:
-            raise StoreError(f'{self._path}: was written by a newer boxsession (format {version}, this one knows '
-                             f'{_VERSION}): run that one, or restore an older backup')
+            raise StoreError(f'{self._path}: was written by a newer boxsession (its format is {version}, this one reads '
+                             f'up to {_VERSION}): use the newer boxsession, or restore an older backup')
         db.execute('PRAGMA journal_mode = WAL')
         db.execute('PRAGMA synchronous = FULL')
         db.execute('PRAGMA foreign_keys = ON')
@@ -121,11 +122,11 @@ class Store:
         self._load()
 
     def _upgrade(self) -> None:
-        """A file of the first version, which had no commands."""
+        """Upgrades a file of version 1, which had no table of commands."""
         db = self._db
         db.execute('BEGIN IMMEDIATE')
         try:
-            if db.execute('PRAGMA user_version').fetchone()[0] < _VERSION:              # nobody was faster
+            if db.execute('PRAGMA user_version').fetchone()[0] < _VERSION:      # else another process has upgraded it
                 db.execute(_COMMANDS)
                 db.execute(f'PRAGMA user_version = {_VERSION}')
             db.execute('COMMIT')
@@ -137,7 +138,7 @@ class Store:
         db = self._db
         db.execute('BEGIN IMMEDIATE')
         try:
-            if not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]:      # nobody was faster
+            if not db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]:      # else another process has made it
                 for statement in _SCHEMA.split(';')[:-1]:
                     db.execute(statement)
                 db.execute(f'PRAGMA application_id = {_APPLICATION_ID}')
@@ -168,10 +169,10 @@ class Store:
             self._db.executemany(f'INSERT INTO {table} VALUES ({places})', after[table] - before[table])
 
     def refresh(self) -> bool:
-        """Reads what another process has written since; True if there was something.
+        """Reads the changes of other processes; returns whether there were any.
 
         Raises:
-            StoreError: the file cannot be read any more.
+            StoreError: the file cannot be read.
         """
         try:
             if self._data_version() == self._seen:
@@ -182,12 +183,14 @@ class Store:
             raise StoreError(f'{self._path}: cannot be read: {error}') from None
 
     def transact(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
-        """Runs an operation on a copy of what is stored, and stores what it made of it; gives what it returned, and whether
-        anything has changed.
+        """Runs an operation on a copy of the stored data, and stores the changed copy. If it raises, nothing has changed.
+
+        Returns:
+            The result of the operation, and whether it has changed anything.
 
         Raises:
-            StoreError: it cannot be stored. Nothing has changed.
-            ClientError: what the operation raised. Nothing has changed.
+            StoreError: the change cannot be stored.
+            ClientError: raised by the operation.
         """
         db = self._db
         try:
@@ -206,10 +209,10 @@ class Store:
                     db.execute('ROLLBACK')
                 raise
         except sqlite3.Error as error:
-            raise StoreError(f'cannot be stored, and was not done: {error} ({self._path})') from None
+            raise StoreError(f'the change was not made, because it cannot be stored: {error} ({self._path})') from None
         self.access = changed
         return result, before != after
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file."""
         self._db.close()

@@ -117,8 +117,9 @@ def execute(statement):
     (execute('DELETE FROM users WHERE id = 1'),
      'is damaged, or no store of users: admin, guest, public or super is missing'),
     (execute('DROP TABLE grants'), 'is damaged'),
-    (execute('PRAGMA user_version = 3'), 'was written by a newer boxsession (format 3, this one knows 2): run that one'),
-    (execute('PRAGMA application_id = 5'), 'is a database of another program: name another file in `store`')])
+    (execute('PRAGMA user_version = 3'),
+     'was written by a newer boxsession (its format is 3, this one reads up to 2): use the newer'),
+    (execute('PRAGMA application_id = 5'), 'is a database of another program: set `store` to another file')])
 def test_what_cannot_be_read_is_an_error(path, change, told):
     store = Store(path)
     store.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
@@ -153,7 +154,7 @@ def test_a_full_disk_is_told_and_changes_nothing(console, connect, path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(Store, '_write', fail)
         assert client.error("box.schema.user.create('ann')").startswith(
-            'cannot be stored, and was not done: database or disk is full')
+            'the change was not made, because it cannot be stored: database or disk is full')
     assert not client.value("box.schema.user.exists('ann')")
     assert client.values("box.schema.user.create('ann')") is None
 
