@@ -188,7 +188,7 @@ class TestMonitor:
         assert "by session 1: 'block(1.5)'" in served.stderr
         client.document()
         with gevent.Timeout(10):
-            while 'the event loop turns again' not in served.stderr:
+            while 'the event loop runs again' not in served.stderr:
                 gevent.sleep(0.01)
 
     def test_who_only_waits_holds_nothing(self, served, connect, caplog):

@@ -222,7 +222,7 @@ def peer_uid(sock) -> int:
 
 
 def _resolve(address: Address):
-    """The first result of getaddrinfo(). Numeric addresses need no lookup; for names, gevent's resolver waits in a thread."""
+    """The first result of getaddrinfo(). Only a host name needs gevent's resolver, which waits in a thread."""
     arguments = {'type': socket.SOCK_STREAM, 'flags': socket.AI_PASSIVE | socket.AI_NUMERICHOST}
     try:
         return _plain_getaddrinfo(address.host, address.port, **arguments)[0]

@@ -1,1 +1,1 @@
-"""What operators look at: logs, audit, metrics, readiness."""
+"""For operators: logs, audit file, metrics, statistics, the watch over the event loop, systemd."""

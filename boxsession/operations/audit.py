@@ -1,7 +1,9 @@
-"""What was done, by whom: one JSON object a line, appended before the answer leaves.
+"""The audit file: records statements and other events as JSON, one object a line. A statement is recorded before its reply
+is sent.
 
-Every entry has time, boot (an id of this run), event, session (0 for the server itself), user (who logged in),
-effective_user, peer and listener. docs/security.rst lists the events and their fields.
+Every entry has time, boot (an id of this run), event, session (0 for the server itself), user (the user who logged in),
+effective_user (the user that the statement ran as), peer and listener. docs/security.rst lists the events and their
+fields.
 """
 from __future__ import annotations
 
@@ -25,31 +27,34 @@ class Audit:
     """The audit file.
 
     Args:
-        path: where to append; None for nowhere.
-        required: whether statements are refused while it cannot be written.
+        path: the file to append to; None records nothing.
+        required: whether statements are refused while the file cannot be written.
+
+    Attributes:
+        failures: number of entries that could not be written.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str | None, required: bool = False):
         self._boot = uuid.uuid4().hex
         self._fd = -1
-        self.failures = 0               # entries that could not be written
-        self._refused = 0               # statements that were refused meanwhile
+        self.failures = 0
+        self._refused = 0               # statements refused since the file could not be written
         self.use(path, self.open(path), required)
 
     @staticmethod
     def open(path: str | None) -> int:
-        """A descriptor of the file for use(); -1 for none.
+        """Opens the file, and returns its descriptor for use(); -1 if `path` is None.
 
         Raises:
-            OSError: it cannot be opened.
+            OSError: the file cannot be opened.
         """
         return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600) if path else -1
 
     def use(self, path: str | None, fd: int, required: bool) -> None:
-        """Records there from now on; the descriptor is taken over."""
+        """Records to another file from now on. The descriptor `fd` belongs to this object then."""
         old, self._fd = self._fd, fd
         self._path = path
         self.is_on = path is not None
@@ -59,26 +64,26 @@ class Audit:
             os.close(old)
 
     def reopen(self) -> None:
-        """Opens the file anew, after it was rotated."""
+        """Reopens the file, after it was rotated. If that fails, the old file stays in use."""
         if not self.is_on:
             return
         try:
             new = self.open(self._path)
         except OSError as error:
-            log.error('cannot open the audit file %s anew: %s; the old one stays in use', self._path, error.strerror)
+            log.error('cannot reopen the audit file %s: %s; the old file stays in use', self._path, error.strerror)
             return
         old, self._fd = self._fd, new
         os.close(old)
 
     def close(self) -> None:
-        """Gives the file back."""
+        """Closes the file; records nothing from now on."""
         if self._fd >= 0:
             os.close(self._fd)
         self._fd, self.is_on = -1, False
 
     @property
     def refuses(self) -> bool:
-        """Whether no statement may run now, since it could not be recorded. Looks whether that has changed."""
+        """Whether statements must be refused now, because they cannot be recorded. If a write has failed, tries again."""
         if not (self._required and self._failing):
             return False
         if self._write({'event': 'audit', 'time': _now(), 'boot': self._boot, 'message': 'can be written again',
@@ -89,7 +94,11 @@ class Audit:
         return True
 
     def event(self, event: str, session: Session | None, **fields) -> bool:
-        """Records something; False where it had to be and could not. Without a session it is admin's, by the server."""
+        """Records an event. Without a session it is recorded as done by admin, in session 0.
+
+        Returns:
+            False if it cannot be recorded although `required` is set, else True.
+        """
         if not self.is_on:
             return True
         who = {'session': 0, 'user': 'admin', 'effective_user': 'admin', 'peer': '', 'listener': ''}
@@ -100,12 +109,17 @@ class Audit:
 
     def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float,
                   pause: Callable[[], None] = lambda: None, **fields) -> bool:
-        """Records a statement of a session that was `user`'s when it began.
+        """Records a statement, without passwords.
 
         Args:
-            error: what it ended in; empty where that was no error.
-            pause: called now and then while a long one is looked through, to let others run.
-            fields: what else is to be told.
+            user: the user that it ran as when it began.
+            error: the text of its error; empty if it succeeded.
+            seconds: how long it ran.
+            pause: called from time to time while a long statement is searched for passwords, to let other sessions run.
+            fields: further fields of the entry.
+
+        Returns:
+            As event().
         """
         if not self.is_on:
             return True
@@ -124,7 +138,7 @@ class Audit:
         except OSError as error:
             if not self._failing:
                 log.error('the audit file %s cannot be written: %s%s', self._path, error.strerror,
-                          '; statements are refused until it can' if self._required else '')
+                          '; statements are refused until it can be written (audit.required)' if self._required else '')
             self._failing = True
             self.failures += 1
             return not self._required

@@ -1,7 +1,8 @@
-"""Log lines: to standard error or a file that can be opened anew, as text or as JSON, each with its session.
+"""The log: lines to standard error or to a file, as text or as JSON, each with the id of its session.
 
-Lines that clients cause are folded, so that none of them fills a disk: of those with one template and one origin (a
-client's machine), the first few within a window are written, and when it is over one line tells how many more there were.
+Lines that clients cause are folded, so that no client can fill a disk: of the lines with the same template and the same
+origin (the client's machine), the first few in each time window are written; at its end, one line gives the number of the
+others.
 """
 from __future__ import annotations
 
@@ -21,24 +22,25 @@ from boxsession.users.passwords import throttled_address
 
 __all__ = ['Folding', 'change', 'one_line', 'open_handler', 'origin', 'our_handlers', 'reopen', 'tell_repeated', 'use']
 
-# Of the same lines within a window, so many are written.
+# The length of a window, and how many lines of one template and origin are written in it.
 _WINDOW_SECONDS, _BURST = 10.0, 5
-# So many templates and origins are told apart within a window; beyond, all origins of a template are one.
+# How many pairs of template and origin are counted apart. Above that, all new origins of a template count as one.
 _APART_MAX = 200
 _MESSAGE_SHOWN = 500
 _VISIBLE = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029) if code != 9}
 
-# syslog's numbers, which the journal reads in front of a line.
+# syslog's priorities. The journal reads them at the start of a line.
 _PRIORITIES = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
 
 
 def one_line(text: str) -> str:
-    """A text with escapes for what could begin a new line, or change the terminal that shows it."""
+    """Escapes the characters of a text that could begin a new line, or change the terminal that shows it."""
     return text.translate(_VISIBLE)
 
 
 class _OneLine(logging.Filter):
-    """Nothing that a client has chosen makes a second line: also where an embedding program writes the log."""
+    """Escapes each message to one line: no text of a client may look like another log line. A filter of the logger, so it
+    also works with the handlers of an embedding program."""
 
     def filter(self, record):
         message = record.getMessage()
@@ -52,7 +54,7 @@ logging.getLogger('boxsession').addFilter(_OneLine())
 
 
 class _SessionFilter(logging.Filter):
-    """Adds the session whose greenlet writes the line; 0 where there is none."""
+    """Adds the id of the current session to a record; 0 without a session."""
 
     def filter(self, record):
         if not hasattr(record, 'session'):
@@ -62,26 +64,26 @@ class _SessionFilter(logging.Filter):
 
 
 def origin(peer) -> dict[str, str]:
-    """`extra` of a line that a client without a session causes; `peer` is what accept() gave."""
+    """The argument `extra` for a line that a client without a session causes; `peer` is the address from accept()."""
     return {'origin': throttled_address(peer_text(peer))}
 
 
 class _Repeats:
-    """The lines of one template and origin within a window."""
+    """The lines of one template and origin in the current window."""
 
     __slots__ = ('began', 'count', 'record')
 
     def __init__(self, began):
         self.began = began
         self.count = 0
-        self.record = None          # the last one that was not written
+        self.record = None          # the last record that was not written
 
 
 class Folding(logging.Filter):
     """Folds lines that clients cause. For a handler of an embedding program: `handler.addFilter(Folding(handler))`.
 
-    Lines of the server itself (no session, no origin), and what statements write by print() and the log module, are never
-    folded. Used in the event loop's thread; lines of other threads pass.
+    Lines of the server itself (no session, no origin) are never folded, nor are lines that statements write by print() and
+    the log module. Lines of threads other than the event loop's are not folded, either.
     """
 
     def __init__(self, handler: logging.Handler):
@@ -112,7 +114,7 @@ class Folding(logging.Filter):
         if repeats.count <= _BURST:
             return True
         repeats.record = record
-        # What it refers to may be large; the line is not told in full either.
+        # The arguments may be large, and the summary shows only the start of the message: so only that is kept.
         record.msg, record.args, record.exc_info = record.getMessage()[:_MESSAGE_SHOWN], (), None
         if self._timer is None:
             self._timer = get_hub().loop.timer(_WINDOW_SECONDS, ref=False)
@@ -131,7 +133,7 @@ class Folding(logging.Filter):
             self._timer.start(self._on_time)
 
     def _tell(self, now):
-        """Tells of the windows that are over."""
+        """Writes the summaries of the windows that have ended."""
         while self._seen:
             key = next(iter(self._seen))
             if now - self._seen[key].began < _WINDOW_SECONDS:
@@ -150,13 +152,13 @@ class Folding(logging.Filter):
         self._handler.handle(told)
 
     def tell_all(self) -> None:
-        """Tells of all that was not written yet."""
+        """Writes the summaries of all windows now."""
         now, seen, self._seen = time.monotonic(), self._seen, {}
         for repeats in seen.values():
             self._tell_one(repeats, now)
 
     def close(self) -> None:
-        """The same, at the end."""
+        """Writes all summaries, and stops the timer."""
         self.tell_all()
         if self._timer is not None:
             self._timer.stop()
@@ -176,14 +178,14 @@ class _JsonFormatter(logging.Formatter):
 
 
 class _TextFormatter(logging.Formatter):
-    """Lines of a traceback, which may have any text, begin like no line of the log."""
+    """Indents tracebacks: their lines may have any text, and must not look like log lines."""
 
     def formatException(self, exc_info):
         return '\n'.join('    ' + line for line in super().formatException(exc_info).splitlines())
 
 
 class _JournalFormatter(logging.Formatter):
-    """Puts the priority in front of each line that another formatter makes."""
+    """Adds the priority in front of each line of another formatter."""
 
     def __init__(self, inner):
         super().__init__()
@@ -195,13 +197,13 @@ class _JournalFormatter(logging.Formatter):
 
 
 class _Handler(logging.StreamHandler):
-    """Writes to standard error, or to a file. A line that cannot be written never hurts who logs it.
+    """Writes to standard error or to a file. A line that cannot be written raises nothing.
 
     Args:
-        path: of the file, which is appended to; None for standard error.
+        path: the file to append to; None for standard error.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
 
     def __init__(self, path: str | None):
@@ -234,13 +236,13 @@ class _Handler(logging.StreamHandler):
                 pass
 
     def reopen(self) -> None:
-        """Opens the file anew, after it was rotated; keeps the old one where that fails."""
+        """Reopens the file, after it was rotated. If that fails, the old file stays in use."""
         if self._path is None:
             return
         try:
             new = _opened(self._path)
         except OSError as error:
-            self._complain('cannot be opened anew, the old one stays in use', error)
+            self._complain('cannot be reopened, the old file stays in use', error)
             return
         self.acquire()
         try:
@@ -263,26 +265,26 @@ def _opened(path: str) -> TextIO:
 def _close(stream):
     try:
         stream.close()
-    except OSError:                     # what it still held cannot be written
+    except OSError:                     # its buffered lines cannot be written
         pass
 
 
 def open_handler(target: str) -> logging.Handler:
-    """Opens what `log.file` names; '-' is standard error. See `use`.
+    """Makes a handler that writes to `log.file`; '-' is standard error. See `use`.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: the file cannot be opened.
     """
     return _Handler(None if target == '-' else os.path.abspath(target))
 
 
 def our_handlers() -> list[_Handler]:
-    """What use() has set up: none in a program that does its logging itself."""
+    """The handlers that use() has set; empty in a program that sets up its own logging."""
     return [handler for handler in logging.getLogger('boxsession').handlers if isinstance(handler, _Handler)]
 
 
 def use(handler: logging.Handler, level: str, format_name: str) -> None:
-    """Sends what the package logs to this handler alone, from now on."""
+    """Makes `handler` the only one of the package's logger, and closes the former ones."""
     logger = logging.getLogger('boxsession')
     old = list(logger.handlers)
     logger.addHandler(handler)
@@ -298,7 +300,7 @@ def _formatter(name, in_journal):
     if name == 'json':
         formatter = _JsonFormatter()
     else:
-        # The journal has time and level already.
+        # The journal adds the time, and the priority in front of the line gives the level.
         formatter = _TextFormatter('[%(session)d] %(message)s' if in_journal else
                                       '%(asctime)s %(levelname)s [%(session)d] %(message)s')
     formatter.converter = time.gmtime
@@ -307,19 +309,19 @@ def _formatter(name, in_journal):
 
 
 def change(level: str, format_name: str) -> None:
-    """Sets the level, and how lines are written by what use() has set up; an embedding program's handlers stay."""
+    """Sets the log level, and the format of the handlers that use() has set. Handlers of an embedding program stay."""
     logging.getLogger('boxsession').setLevel(level.upper())
     for handler in our_handlers():
         handler.setFormatter(_formatter(format_name, handler.is_journal))
 
 
 def tell_repeated() -> None:
-    """Tells of all lines that were folded so far."""
+    """Writes the summaries of all lines that were folded so far."""
     for handler in our_handlers():
         handler.folding.tell_all()
 
 
 def reopen() -> None:
-    """Opens log files anew, after they were rotated."""
+    """Reopens the log files, after they were rotated."""
     for handler in our_handlers():
         handler.reopen()

@@ -1,7 +1,8 @@
-"""Numbers for Prometheus at /metrics, and /healthz, which tells whether the server lives: on an address of their own.
+"""The HTTP server of the metrics: /metrics for Prometheus, and /healthz, which says whether the console accepts sessions.
 
-It answers GET and HEAD, one request for each connection. It shows numbers and names of users and listeners, runs nothing,
-and asks for no password. gevent's WSGI server reads the requests, but accepts no clients: the package's own listener does.
+It answers GET and HEAD, one request for each connection. It shows numbers and the names of users and listeners, runs no
+statements, and asks for no password. gevent's WSGI server reads the requests; a listener of this package accepts the
+clients.
 """
 from __future__ import annotations
 
@@ -28,25 +29,26 @@ __all__ = ['MetricsServer', 'families']
 
 log = logging.getLogger('boxsession')
 
-# Deadline for reading a request and sending its answer. The connection is closed then.
+# How long a connection may take to send its request and read the answer, in seconds. Then it is closed.
 _SECONDS = 5.0
-# Connections at a time: for one more, the oldest is closed.
+# The most concurrent connections: one more closes the oldest.
 _CONNECTIONS = 8
-# The longest request, with its headers.
+# The longest request, headers included.
 _REQUEST_BYTES = 8192
-# Labels that users make, in one scrape: the largest groups have their own, the others are summed up without a name.
+# The most groups of sessions with labels of their own in one scrape. The sessions of smaller groups are summed up, with
+# empty labels.
 _GROUPS = 200
 
-# Host headers of clients on this machine: a name without a dot, a subdomain of localhost, or a number. A browser that was
-# led here by another name of an attacker's domain (DNS rebinding) sends that name.
+# The Host headers that a local address accepts: a name without a dot, localhost and its subdomains, an IP address. With DNS
+# rebinding, a browser would send the domain name of the attacker instead.
 _LOCAL_HOST = re.compile(r'([^.:]*|(.*\.)?localhost\.?|[0-9.]+|\[[0-9a-f:.]*\])(:[0-9]*)?', re.IGNORECASE)
-# A proxy sends the whole URL.
+# Proxies may send the whole URL in the request line.
 _ORIGIN = re.compile(r'http://[^/]*')
 _TEXT = 'text/plain; charset=utf-8'
 
 
 def families(statistics: dict[str, Any]) -> Iterator[Metric]:
-    """The metrics of `boxsession.operations.statistics.Statistics.snapshot()`."""
+    """The metrics, made of `boxsession.operations.statistics.Statistics.snapshot()`."""
     def counter(name, help, numbers, *labels):
         return _filled(CounterMetricFamily(f'boxsession_{name}', help, labels=labels), numbers)
 
@@ -62,39 +64,41 @@ def families(statistics: dict[str, Any]) -> Iterator[Metric]:
         return family
 
     sessions, memory = statistics['sessions'], statistics['memory']
-    yield gauge('build_info', 'What runs: always 1.', {(__version__, platform.python_version()): 1}, 'version', 'python')
-    yield gauge('sessions', 'Sessions now; those beyond the largest groups are without a listener and a user.',
+    yield gauge('build_info', 'Versions of boxsession and Python; always 1.', {(__version__, platform.python_version()): 1},
+                'version', 'python')
+    yield gauge('sessions', f'Live sessions. Beyond the {_GROUPS} largest groups, listener and user are empty.',
                 _groups(sessions['groups']), 'listener', 'type', 'user')
-    yield gauge('sessions_limit', 'Sessions that there may be (limits.sessions); 0 for no limit.', sessions['limit'])
-    yield counter('sessions_started', 'Sessions that have begun, by what they speak.', sessions['started'], 'type')
-    yield counter('sessions_refused', 'Clients that got no session: for limits.sessions, a failed TLS handshake, a peer '
-                  'that is no user, an error in on_connect, or lines of another protocol (foreign).',
-                  sessions['refused'], 'reason')
+    yield gauge('sessions_limit', 'The most concurrent sessions (limits.sessions); 0 for no limit.', sessions['limit'])
+    yield counter('sessions_started', 'Sessions that have begun, by protocol.', sessions['started'], 'type')
+    yield counter('sessions_refused', 'Clients that got no session, by reason: limits.sessions (limit), a failed TLS '
+                  'handshake (tls), no user for the peer (user), an error in on_connect, or lines of another protocol '
+                  '(foreign).', sessions['refused'], 'reason')
     yield counter('statements', 'Statements of text consoles and requests of the binary protocol that were answered.',
                   statistics['statements'], 'type')
-    yield histogram('statement_seconds', 'How long statements and requests took that were run here, their waits included.',
+    yield histogram('statement_seconds', 'Duration of statements and requests that ran here, including their waits.',
                     statistics['seconds'], 'type')
-    yield counter('errors', 'Errors that statements and requests ended in, and input that was not run (input), by kind.',
+    yield counter('errors', 'Statements and requests that ended in an error, and input that was not run (input), by kind.',
                   statistics['errors'], 'kind')
-    yield counter('cancels', 'Running statements that were cancelled: by Ctrl-C, box.session.cancel() or the server\'s '
-                  'stop.', statistics['cancels'])
+    yield counter('cancels', 'Running statements that were cancelled: by Ctrl-C, box.session.cancel() or the stop of the '
+                  'server.', statistics['cancels'])
     yield counter('kills', 'Sessions that box.session.kill() ended.', statistics['kills'])
     yield counter('denials', 'Accesses that were denied.', statistics['denied'])
-    yield counter('failed_logins', 'Attempts to log in with a wrong name or password.', statistics['failed_logins'])
+    yield counter('failed_logins', 'Logins with a wrong name or password.', statistics['failed_logins'])
     yield counter('audit_failures', 'Entries that could not be written to the audit file.', statistics['audit_failures'])
-    yield counter('limit_hits', 'How often each limit was met, by the name of its setting.', statistics['limits'], 'limit')
-    yield counter('received_bytes', 'Bytes that clients sent.', statistics['bytes_in'], 'type')
-    yield counter('sent_bytes', 'Bytes that clients were sent.', statistics['bytes_out'], 'type')
-    yield gauge('lua_memory_bytes', 'Bytes that the Lua state holds, its garbage included.', memory['lua'])
-    yield gauge('lua_memory_limit_bytes', 'Bytes that it may hold (limits.lua_memory_bytes); 0 for no limit.',
-                memory['limit'])
+    yield counter('limit_hits', 'How often each limit was reached, by the name of its setting.', statistics['limits'],
+                  'limit')
+    yield counter('received_bytes', 'Bytes received from clients.', statistics['bytes_in'], 'type')
+    yield counter('sent_bytes', 'Bytes sent to clients.', statistics['bytes_out'], 'type')
+    yield gauge('lua_memory_bytes', 'Bytes that the Lua state holds, including garbage.', memory['lua'])
+    yield gauge('lua_memory_limit_bytes', 'The memory limit of the Lua state in bytes (limits.lua_memory_bytes); 0 for no '
+                'limit.', memory['limit'])
     yield gauge('fibers', 'Fibers that statements have started and that have not ended.', statistics['fibers'])
-    yield histogram('loop_lag_seconds', 'How late the event loop was, looked at ten times a second.',
+    yield histogram('loop_lag_seconds', 'Delay of the event loop, measured ten times a second.',
                     {(): statistics['loop_lag']})
 
 
 def _filled(family, numbers):
-    """Adds samples: one number, or numbers by label."""
+    """Adds samples to a family: one number, or a dict of numbers by label."""
     if isinstance(numbers, dict):
         for label, number in numbers.items():
             family.add_metric(label if isinstance(label, tuple) else (label,), number)
@@ -112,7 +116,7 @@ def _groups(groups):
 
 
 class _Sessions(Collector):
-    """The console's numbers, as prometheus_client asks for them."""
+    """Collects the metrics of the console, for prometheus_client."""
 
     def __init__(self, statistics: Callable[[], dict[str, Any]]):
         self._statistics = statistics
@@ -125,8 +129,8 @@ class _Sessions(Collector):
 
 
 class _Process(Collector):
-    """The process' numbers. To count its files takes the kernel milliseconds where there are thousands, so that is done in
-    a thread, which sees nothing of the console."""
+    """Collects the metrics of the process. With thousands of open files, counting them takes milliseconds, so a thread does
+    that. It uses nothing of the console."""
 
     def __init__(self) -> None:
         self._collector = ProcessCollector(registry=None)
@@ -139,8 +143,8 @@ class _Process(Collector):
 
 
 class _Request(io.RawIOBase):
-    """The file that a request is read from. It ends in an error at the limit: a request of which only a part was looked at,
-    and its Host maybe not, is not answered."""
+    """The file that a request is read from. At the limit it raises an error, so a request is answered only if all its
+    headers were read, the Host header included."""
 
     def __init__(self, sock: Any):
         self._sock = sock
@@ -158,7 +162,7 @@ class _Request(io.RawIOBase):
 
 
 class _Handler(WSGIHandler):
-    """gevent's handler of a connection, for clients that nobody trusts."""
+    """gevent's handler of a connection, made safe for untrusted clients."""
 
     def __init__(self, sock: Any, address: Any, server: Any):
         super().__init__(sock, address, server, rfile=io.BufferedReader(_Request(sock), _REQUEST_BYTES))
@@ -166,57 +170,60 @@ class _Handler(WSGIHandler):
     def read_request(self, raw_requestline: str) -> bool:
         try:
             return super().read_request(raw_requestline)
-        except Exception as error:          # gevent prints the traceback of anything but a ValueError
+        except Exception as error:          # of every other exception gevent prints the traceback
             raise ValueError(repr(error)) from error
 
     def handle_error(self, t: Any, v: BaseException, tb: TracebackType | None) -> None:
-        raise v                             # gevent would go on after a timeout, or after it was killed
+        raise v                             # gevent would swallow a Timeout and a GreenletExit, and continue
 
 
 class _Log:
-    """Where gevent's server logs requests and what was wrong with them."""
+    """The log file for gevent's server, which writes requests and errors."""
 
     def write(self, line: str) -> None:
-        log.debug('metrics: %r', line.rstrip())     # it holds what the client sent
+        log.debug('metrics: %r', line.rstrip())     # %r: the line has text of the client
 
 
 class MetricsServer:
     """Serves /metrics and /healthz.
 
     Args:
-        address: where.
-        statistics: gives the numbers of the moment.
-        is_serving: whether clients are accepted now.
+        address: the address to listen on.
+        statistics: returns the current numbers, as `Statistics.snapshot()`.
+        is_serving: whether the console accepts sessions now.
+
+    Attributes:
+        config_address: the address as configured, maybe with port 0.
     """
 
     def __init__(self, address: Address, statistics: Callable[[], dict[str, Any]], is_serving: Callable[[], bool]):
-        self.config_address = address           # with the port that was asked for
+        self.config_address = address
         self._is_loopback = address.is_local and not address.path
         self._listener = Listener(ListenerConfig(address), self._serve)
         self._is_serving = is_serving
         self._registry = CollectorRegistry()
         self._registry.register(_Sessions(statistics))
         self._registry.register(_Process())
-        # It is never started.
+        # Only its handle() is used; it is never started, and listens nowhere.
         self._server = WSGIServer(('', 0), self._application, log=_Log(), error_log=_Log(), handler_class=_Handler)
         self._greenlets: dict[Any, None] = {}       # the oldest first
 
     @property
     def address(self) -> Address:
-        """Where it listens, with the port that was taken."""
+        """The address, with the real port."""
         return self._listener.address
 
     def start(self) -> None:
-        """Listens.
+        """Listens and accepts clients.
 
         Raises:
-            ListenError: the address cannot be had.
+            ListenError: the address is taken or invalid.
         """
         self._listener.bind()
         self._listener.start()
 
     def stop(self) -> None:
-        """Gives the address back and closes what is open. Stopping twice is no error."""
+        """Releases the address and closes all connections. Stopping twice is no error."""
         self._listener.stop()
         for greenlet in list(self._greenlets):
             greenlet.kill(block=False)
@@ -240,7 +247,7 @@ class MetricsServer:
             sock.close()
 
     def _application(self, environ: dict[str, Any], start_response: Callable) -> list[bytes]:
-        """The WSGI application. It answers HEAD itself: prometheus_client's own application cannot."""
+        """The WSGI application. It replaces the one of prometheus_client, which cannot answer HEAD."""
         status, body = self._answer(environ)
         content_type = _TEXT if isinstance(body, str) else CONTENT_TYPE_LATEST
         data = body.encode() if isinstance(body, str) else body
@@ -249,16 +256,16 @@ class MetricsServer:
         return [] if environ['REQUEST_METHOD'] == 'HEAD' else [data]
 
     def _answer(self, environ: dict[str, Any]) -> tuple[str, str | bytes]:
-        """A request's status, and its text or the metrics."""
+        """The status of a request, and the body: a text, or the metrics as bytes."""
         if environ['REQUEST_METHOD'] not in ('GET', 'HEAD'):
             return '405 Method Not Allowed', 'expected GET or HEAD\n'
         if self._is_loopback and not _LOCAL_HOST.fullmatch(environ.get('HTTP_HOST', '')):
-            return '403 Forbidden', 'a local address: ask for it as localhost, or by its number\n'
+            return '403 Forbidden', 'refused: this is a local address; use localhost or its IP address in the URL\n'
         path = _ORIGIN.sub('', environ['PATH_INFO'], count=1)
         if path == '/metrics':
             return '200 OK', generate_latest(self._registry)
         if path == '/healthz':
             if self._is_serving():
                 return '200 OK', 'ok\n'
-            return '503 Service Unavailable', 'no new sessions: starting, or draining\n'
-        return '404 Not Found', 'here are /metrics and /healthz\n'
+            return '503 Service Unavailable', 'no new sessions are accepted: the console is starting or draining\n'
+        return '404 Not Found', 'not found: expected /metrics or /healthz\n'

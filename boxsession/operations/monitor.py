@@ -1,4 +1,4 @@
-"""Sees, in a thread of its own, what a loop that is held cannot: who holds it for long, and which turn is overdue."""
+"""Watches the event loop from a second thread: reports what blocks the loop, and interrupts a turn that is too long."""
 from __future__ import annotations
 
 import logging
@@ -16,13 +16,13 @@ __all__ = ['Monitor']
 
 log = logging.getLogger('boxsession')
 
-# How often the loop shows that it turns, and after how long without that it is held.
+# The interval of the loop's beats, and how late a beat may be before the loop counts as blocked, in seconds.
 _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
-# How often turns are looked at while there are any: one that is met twice is overdue. For how long they are
-# looked for when one was long.
+# How often the thread looks while turns run: a turn that it finds twice is too long, and is interrupted. How long it keeps
+# looking that often after a long operation.
 _TURN_SECONDS, _ALERT_SECONDS = 0.004, 5.0
 
-# Real ones, also in a program that is patched.
+# The original functions, even in a program that gevent has monkey-patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
 _thread_id = monkey.get_original('_thread', 'get_ident')
 _sleep = monkey.get_original('time', 'sleep')
@@ -32,11 +32,11 @@ class Monitor:
     """Watches the calling thread's event loop.
 
     Args:
-        who: says in words what runs now; called in the monitor's thread, so it only reads.
-        lag: gets how late the loop was, each tenth of a second.
-        turns: what runs on the loop, in turns; only read.
-        interrupt: ends the turn that runs now as soon as that can be; called in the monitor's thread, with the processor's
-            time that the loop's thread has used, in seconds.
+        who: describes what runs now, in words. Called in the monitor's thread, so it must only read.
+        lag: records how late each beat of the loop was.
+        turns: the scheduler. The monitor only reads it, but for `certain`.
+        interrupt: ends the current turn as soon as possible. Called in the monitor's thread, with the processor time of the
+            loop's thread in seconds (0 if unknown).
     """
 
     def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[float], None]):
@@ -47,12 +47,12 @@ class Monitor:
         self._beat_at = time.monotonic()
         self._stopped = False
         self._timer: Any = None
-        self._clock: int | None = None      # of the processor's time that the loop's thread uses
+        self._clock: int | None = None      # clock of the processor time of the loop's thread
 
     def start(self) -> None:
         try:
             self._clock = time.pthread_getcpuclockid(_thread_id())
-        except (AttributeError, OSError):       # not on this system
+        except (AttributeError, OSError):       # this system has no such clock
             self._clock = None
         self._beat_at = time.monotonic()
         self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False, priority=PRIORITY)
@@ -60,7 +60,7 @@ class Monitor:
         _start_thread(self._watch, ())
 
     def stop(self) -> None:
-        """The thread ends soon after."""
+        """Stops watching. The thread ends at its next look."""
         self._stopped = True
         if self._timer is not None:
             self._timer.stop()
@@ -77,14 +77,14 @@ class Monitor:
 
     def _watch(self):
         turns = self._turns
-        seen = 0.0          # when the turn began that was met last
-        was_busy = 0.0      # how much of the processor's time the loop had used then
-        told = None         # the beat behind which the loop was found held
+        seen = 0.0          # when the turn of the last look began
+        was_busy = 0.0      # the processor time of the loop's thread at the last look
+        told = None         # the last beat before a stall that was logged and has not ended; else None
         while not self._stopped:
             began, busy = turns.began, self._processor_seconds()
             if turns.is_running and began == seen:
                 if busy - was_busy > _TURN_SECONDS / 2:
-                    turns.certain = began           # no other process of the machine has made it long
+                    turns.certain = began           # the turn itself used the time, not another process of the machine
                 self._interrupt(busy)
             is_idle, seen, was_busy = began == seen and not turns.is_running, began, busy
             is_alert = not is_idle or time.monotonic() < turns.long_due + _ALERT_SECONDS
@@ -92,7 +92,7 @@ class Monitor:
             beat_at = self._beat_at
             held = time.monotonic() - beat_at
             if told is not None and beat_at != told:
-                log.warning('the event loop turns again: it was held for about %.1f s', beat_at - told)
+                log.warning('the event loop runs again: it was held for about %.1f s', beat_at - told)
                 told = None
             if held > _BEAT_SECONDS + _HELD_SECONDS and told is None and not self._stopped:
                 told = beat_at

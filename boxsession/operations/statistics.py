@@ -1,7 +1,7 @@
-"""What the server has done since its start, as plain values: box.stat() shows them, metrics are made of them.
+"""Statistics since the start, as plain values, for box.stat() and the metrics.
 
-Whoever does something counts it where it is done: connections their statements and bytes, the runtime errors and limits.
-Here it is summed up when somebody asks. What an ended session had counted is kept, so that no sum ever falls.
+Connections count their statements and bytes, the runtime counts errors and limits; the sums are made here on request. The
+counts of ended sessions are kept, so no sum ever falls.
 """
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _REFUSALS = ('limit', 'tls', 'user', 'on_connect', 'foreign')
 
 
 class Counted(Protocol):
-    """What a session's connection tells."""
+    """The part of a session's connection that is used here."""
 
     @property
     def session(self) -> Session: ...
@@ -30,12 +30,12 @@ class Statistics:
     """The sums of one console.
 
     Args:
-        connections: the live ones, by whatever key.
-        runtime: which counts errors, limits and durations.
-        settings: those in force, by dotted name.
-        limits: the settings whose limits are counted.
-        audit: which counts what it could not write.
-        loop_lag: how late the event loop was.
+        connections: the live connections; the keys are not used.
+        runtime: counts errors, limits and durations.
+        settings: the settings in force, by dotted name.
+        limits: the names of the settings whose hits are counted.
+        audit: counts the entries that it could not write.
+        loop_lag: how late the beats of the event loop were.
     """
 
     def __init__(self, connections: Mapping[int, Counted], runtime: Runtime, settings: Mapping[str, Any],
@@ -47,21 +47,21 @@ class Statistics:
         self._audit = audit
         self._loop_lag = loop_lag
         self._started = dict.fromkeys(TYPES, 0)
-        self._ended = {kind: (0, 0, 0) for kind in TYPES}       # statements, bytes in and out of sessions that are over
+        self._ended = {kind: (0, 0, 0) for kind in TYPES}       # statements, bytes in, bytes out of ended sessions
 
     def begin(self, session: Session) -> None:
-        """A session has begun."""
+        """Counts a session that has begun."""
         self._started[session.type] += 1
 
     def end(self, connection: Counted) -> None:
-        """A session is over, and its connection one of the live ones no more."""
+        """Keeps the counts of an ended session. Its connection must have left the live ones."""
         kind = connection.session.type
         statements, received, sent = connection.counters()
         ended = self._ended[kind]
         self._ended[kind] = ended[0] + statements, ended[1] + received, ended[2] + sent
 
     def snapshot(self) -> dict[str, Any]:
-        """All numbers, at one moment: it lets nobody else run. docs/metrics.rst tells what they are."""
+        """All numbers, of one moment: no greenlet switch happens meanwhile. docs/metrics.rst describes them."""
         groups: dict[tuple[str, str, str], list[int]] = {}
         for connection in self._connections.values():
             session = connection.session

@@ -1,5 +1,5 @@
-"""What systemd and a daemon tell each other: readiness and life (sd_notify(3)), sockets that it opened (sd_listen_fds(3)),
-and whether standard error is its journal. Elsewhere all of it does nothing.
+"""The interface to systemd: notifications and the watchdog (sd_notify(3)), passed sockets (sd_listen_fds(3)), and whether
+standard error is the journal. Without systemd all of it does nothing.
 """
 from __future__ import annotations
 
@@ -24,24 +24,28 @@ _STATUS_SECONDS = 5.0
 
 
 class Notifier:
-    """Tells the service manager what the process does. Without `NOTIFY_SOCKET` it tells nobody.
+    """Sends notifications to the service manager. Without `NOTIFY_SOCKET` it sends nothing.
 
     Args:
-        environment: `NOTIFY_SOCKET` is where to, `WATCHDOG_USEC` within which time it must hear of us (for the process that
-            `WATCHDOG_PID` names).
+        environment: `NOTIFY_SOCKET` is the socket to send to. `WATCHDOG_USEC` is the watchdog's timeout in microseconds,
+            for the process `WATCHDOG_PID`.
+
+    Attributes:
+        watchdog_seconds: the watchdog's timeout; 0 without a watchdog.
     """
 
     def __init__(self, environment: MutableMapping[str, str] = os.environ):
         path = environment.get('NOTIFY_SOCKET', '')
         self._path = '\0' + path[1:] if path.startswith('@') else path
-        self.watchdog_seconds = _watchdog_seconds(environment) if path else 0.0     # 0: nobody waits for a beat
+        self.watchdog_seconds = _watchdog_seconds(environment) if path else 0.0
 
     @property
     def is_on(self) -> bool:
         return bool(self._path)
 
     def tell(self, *lines: str, may_be_lost: bool = False) -> None:
-        """Sends assignments, as in `READY=1`, in one message; never waits for a receiver where it `may_be_lost`."""
+        """Sends assignments, such as `READY=1`, in one message. A message that `may_be_lost` is dropped rather than waited
+        for."""
         if not self._path:
             return
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
@@ -50,10 +54,10 @@ class Notifier:
             except BlockingIOError:
                 pass
             except OSError as error:
-                log.error('cannot notify systemd: %s', error.strerror)
+                log.error('cannot send a notification to systemd: %s', error.strerror)
 
     def tell_reloading(self) -> None:
-        """A reload begins; READY=1 ends it."""
+        """Announces the begin of a reload. Send READY=1 at its end."""
         self.tell('RELOADING=1', f'MONOTONIC_USEC={time.monotonic_ns() // 1000}')
 
 
@@ -65,11 +69,12 @@ def _watchdog_seconds(environment) -> float:
 
 
 class Heart:
-    """Beats in the calling thread's event loop, twice in the watchdog's time: a loop that is held does not beat.
+    """Sends a heartbeat to the watchdog from the event loop of the calling thread, at least twice per timeout. A blocked
+    loop sends none, so systemd aborts the process.
 
     Args:
-        notifier: who is told.
-        status: one line for `systemctl status`, sent when it has changed.
+        notifier: sends the messages.
+        status: returns one line for `systemctl status`; sent when it has changed.
     """
 
     def __init__(self, notifier: Notifier, status: Callable[[], str]):
@@ -85,7 +90,7 @@ class Heart:
             self._timer.start(self.beat)
 
     def beat(self) -> None:
-        """Beats now."""
+        """Sends a heartbeat now."""
         lines = ['WATCHDOG=1'] if self._notifier.watchdog_seconds else []
         status = self._status()
         if status != self._told:
@@ -110,10 +115,10 @@ class InheritedSocket:
 
 
 def inherited_sockets(environment: MutableMapping[str, str] = os.environ) -> list[InheritedSocket]:
-    """The sockets that systemd opened for this process; it takes their variables out of the environment.
+    """The sockets that systemd passed to this process. Removes their variables from the environment.
 
     Raises:
-        BoxsessionError: one of them does not listen for streams.
+        BoxsessionError: one is no listening stream socket.
     """
     count, pid = environment.pop('LISTEN_FDS', ''), environment.pop('LISTEN_PID', '')
     names = environment.pop('LISTEN_FDNAMES', '').split(':')
@@ -136,7 +141,7 @@ def inherited_sockets(environment: MutableMapping[str, str] = os.environ) -> lis
 
 
 def is_journal(stream, environment: MutableMapping[str, str] = os.environ) -> bool:
-    """Whether what is written to `stream` goes to the journal (systemd.exec(5), `JOURNAL_STREAM`)."""
+    """Whether `stream` is connected to the journal (systemd.exec(5), `JOURNAL_STREAM`)."""
     device, _, inode = environment.get('JOURNAL_STREAM', '').partition(':')
     try:
         found = os.fstat(stream.fileno())

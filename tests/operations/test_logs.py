@@ -164,7 +164,7 @@ class TestRotation:
         client = connect(served.addresses()[0])
         shutil.rmtree(tmp_path / 'logs')
         served.signal(signal.SIGHUP)
-        assert 'x.log cannot be opened anew, the old one stays in use: No such file' in served.log_line('anew')
+        assert 'x.log cannot be reopened, the old file stays in use: No such file' in served.log_line('reopened')
         assert None is client.values('print(1)')
         (tmp_path / 'logs').mkdir()
         served.signal(signal.SIGHUP)

@@ -110,7 +110,7 @@ class TestNotify:
         served = serve('--listen', '127.0.0.1:0', environment={**manager.environment, 'WATCHDOG_USEC': '20000'})
         manager.until('WATCHDOG')
         manager.sock.close()
-        served.log_line('cannot notify systemd: Connection refused')
+        served.log_line('cannot send a notification to systemd: Connection refused')
         assert 2 == connect(served.addresses()[0]).value('1 + 1')
         assert 0 == served.stop()
 
