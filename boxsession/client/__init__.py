@@ -1,1 +1,1 @@
-"""`boxsession connect`: the console's client, for people and for scripts. Imports neither gevent nor the server."""
+"""`boxsession connect`: the client of the console, interactive and for scripts. Imports neither gevent nor the server."""

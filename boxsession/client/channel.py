@@ -1,4 +1,4 @@
-"""A blocking socket to a server: its waits end at a deadline, or by an interrupt."""
+"""A socket to a server. Every wait on it ends at a deadline, or at an interrupt of the user."""
 from __future__ import annotations
 
 import math
@@ -18,7 +18,7 @@ __all__ = ['Abandoned', 'Channel', 'Interrupts', 'LinkError', 'Lost', 'Refused',
 
 
 class Stops(Protocol):
-    """What knows how to stop what the server runs (a conversation)."""
+    """The part of a conversation that cancels the statement on the server."""
 
     @property
     def can_cancel(self) -> bool: ...
@@ -26,18 +26,18 @@ class Stops(Protocol):
 
 
 class LinkError(BoxsessionError):
-    """There is no connection to be had, or no more."""
+    """The connection cannot be made, or has ended. The text is for the user."""
 
 
 class Refused(LinkError):
-    """There is no login: another attempt would end the same."""
+    """The login failed. Another attempt would fail in the same way."""
 
 
 class Lost(LinkError):
-    """The server went away, or what it sends is no reply.
+    """The connection was lost, or the server sent an invalid reply.
 
     Attributes:
-        was_sent: whether it may have run the statement.
+        was_sent: whether the server may have run the statement.
     """
 
     def __init__(self, reason: str, was_sent: bool, what: str = 'the server went away'):
@@ -46,23 +46,23 @@ class Lost(LinkError):
 
 
 class TimedOut(LinkError):
-    """The deadline is over."""
+    """The deadline has passed."""
 
 
 class Abandoned(LinkError):
-    """The user does not wait any longer."""
+    """The user stopped waiting, by a second interrupt."""
 
 
 class Interrupts:
-    """The interrupts of a running statement.
+    """The interrupts (Ctrl-C) of the running statement.
 
     Attributes:
         count: how many there were.
-        last: when the last one was (time.monotonic()).
-        patience: how many seconds a statement may go on after one; None for as long as it wants.
-        fd: can be read behind one.
-        wakeup_fd: for signal.set_wakeup_fd(), where a signal's handler calls interrupt(): without it, one that comes right
-            in front of a wait is not seen until that ends.
+        last: the time of the last one (time.monotonic()).
+        patience: how many seconds a statement may still run after an interrupt; None for no limit.
+        fd: readable after an interrupt.
+        wakeup_fd: for signal.set_wakeup_fd(), if a signal handler calls interrupt(). Without it, a signal that arrives
+            just before a wait would not end that wait.
 
     Raises:
         OSError: there are no file descriptors left.
@@ -77,8 +77,11 @@ class Interrupts:
             os.set_blocking(fd, False)
 
     def interrupt(self) -> int:
-        """Cancels the running statement, at the second time gives it up; for signal handlers and other threads. Gives how
-        often it was called for this statement."""
+        """Cancels the running statement; the second call stops waiting for it. For signal handlers and other threads.
+
+        Returns:
+            How often it was called for this statement.
+        """
         self.count += 1
         self.last = time.monotonic()
         try:
@@ -88,12 +91,12 @@ class Interrupts:
         return self.count
 
     def begin(self) -> None:
-        """Another statement begins."""
+        """Resets the count for the next statement."""
         self.drain()
         self.count = 0
 
     def drain(self) -> None:
-        """`fd` cannot be read until the next one."""
+        """Empties `fd`: it is readable again after the next interrupt."""
         try:
             while os.read(self.fd, 100):
                 pass
@@ -101,25 +104,26 @@ class Interrupts:
             pass
 
     def close(self) -> None:
-        """Gives the descriptors back."""
+        """Closes the descriptors."""
         os.close(self.fd)
         os.close(self.wakeup_fd)
         self.fd = -1
 
 
 class Channel:
-    """A connection.
+    """A connection to a server.
 
     Args:
-        deadline: when it has to be there (time.monotonic()).
+        target: the address and the TLS settings.
+        deadline: when the connection must be made (time.monotonic()).
 
     Attributes:
-        interrupts: what ends a wait early.
-        conversation: what is held over it, once the server has greeted.
-        is_private: whether nobody on the way can read what is sent.
+        interrupts: the interrupts of the user, which end a wait.
+        conversation: the protocol's state; set after the greeting.
+        is_private: whether nobody else can read the data: TLS, a unix socket, or a peer on this machine.
 
     Raises:
-        LinkError: there is none to be had, in words for the user.
+        LinkError: the connection cannot be made.
     """
 
     def __init__(self, target: Target, deadline: float):
@@ -137,10 +141,12 @@ class Channel:
             raise
 
     def send(self, data: bytes, deadline: float | None) -> None:
-        """Sends all of it.
+        """Sends all data.
 
         Raises:
-            LinkError: the connection, the deadline or the user's patience is over.
+            Lost: the connection has failed.
+            TimedOut: the deadline has passed, or the patience after an interrupt.
+            Abandoned: there was a second interrupt.
         """
         view = memoryview(data)
         while view:
@@ -154,7 +160,7 @@ class Channel:
                 raise Lost(_reason(error), was_sent=True) from None
 
     def received(self, count: int, deadline: float | None) -> bytes:
-        """What has come, up to `count` bytes; waits for it. Raises as send()."""
+        """Receives up to `count` bytes; waits until there are some. Raises as send()."""
         while True:
             try:
                 data = self._sock.recv(count)
@@ -168,7 +174,7 @@ class Channel:
                 return data
 
     def received_now(self, count: int) -> bytes | None:
-        """The same without a wait: None where nothing has come; b'' where the server has closed the connection."""
+        """Receives without waiting: None if nothing has arrived, b'' if the server has closed the connection."""
         try:
             return self._sock.recv(count)
         except (BlockingIOError, ssl.SSLWantReadError):
@@ -177,7 +183,7 @@ class Channel:
             raise Lost(_reason(error), was_sent=False) from None
 
     def look(self, deadline: float | None) -> None:
-        """Sees interrupts and the deadline without a wait. Raises as send()."""
+        """Handles interrupts and checks the deadline, without waiting. Raises as send()."""
         self._wait(deadline, only_looks=True)
 
     def _wait(self, deadline, writing=False, only_looks=False):
@@ -187,32 +193,32 @@ class Channel:
             deadline = limit if deadline is None else min(deadline, limit)
         seconds = None if deadline is None else deadline - time.monotonic()
         if seconds is not None and seconds <= 0:
-            raise TimedOut('there was no reply in time')
+            raise TimedOut('no reply in time')
         if only_looks:
             seconds = 0
-        poller = select.poll()                      # select() takes no descriptors above 1023
+        poller = select.poll()                      # select() fails for descriptors above 1023
         poller.register(interrupts.fd, select.POLLIN)
         poller.register(self._sock, select.POLLOUT if writing else select.POLLIN)
         if interrupts.fd in dict(poller.poll(None if seconds is None else math.ceil(seconds * 1000))):
             interrupts.drain()
             if interrupts.count > 1:
                 self.abort()
-                raise Abandoned('it was left running')
+                raise Abandoned('the statement was left; it may still run on the server')
             data = conversation.cancel() if interrupts.count and conversation is not None else b''
             if data and not writing:
                 self.send(data, deadline)
 
     def abort(self) -> None:
-        """Ends the connection with a reset: what runs there is to know that nobody waits."""
+        """Resets the connection, so that the server knows that nobody waits for the statement."""
         reset(self._sock)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection. Closing twice is no error."""
         if self.interrupts.fd < 0:
             return
         try:
             if isinstance(self._sock, ssl.SSLSocket):
-                self._sock.unwrap()             # TLS's goodbye; whether it is answered is nothing to wait for
+                self._sock.unwrap()             # sends close_notify; does not wait for the answer
         except (OSError, ValueError):
             pass
         self._sock.close()
@@ -220,7 +226,7 @@ class Channel:
 
 
 def _connected(target: Target, deadline: float) -> tuple[socket.socket, bool]:
-    """A socket, and whether nobody on the way can read what is sent."""
+    """A connected socket, and whether nobody else can read the data."""
     address, tls = target.address, target.tls
     seconds = max(0.001, deadline - time.monotonic())
     sock: socket.socket | None = None
@@ -236,7 +242,7 @@ def _connected(target: Target, deadline: float) -> tuple[socket.socket, bool]:
         if tls is not None:
             sock.settimeout(max(0.001, deadline - time.monotonic()))
             sock = tls.wrap_socket(sock, server_hostname=address.host or 'localhost')
-        # Where it really goes: what a name stands for may change.
+        # Decided by the real peer address: the address of a host name may change.
         is_private = tls is not None or is_local_peer(sock.getpeername())
         sock.setblocking(False)
         return sock, is_private
@@ -248,13 +254,14 @@ def _connected(target: Target, deadline: float) -> tuple[socket.socket, bool]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f'its certificate is not to be trusted: {error.verify_message.rstrip(".")}; --ca FILE says who signed it'
+        return (f'its certificate cannot be verified: {error.verify_message.rstrip(".")}; use --ca FILE with the '
+                'certificate of the CA that signed it')
     if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
-        return 'TLS failed: what answers there does not speak TLS; if it is a listener without TLS, leave --tls out'
+        return 'TLS failed: the server does not speak TLS; if it is a listener without TLS, leave --tls out'
     if isinstance(error, ssl.SSLError):
         return f'TLS failed: {error.reason or error}'
     if isinstance(error, UnicodeError):
-        return 'this is no name of a host'
+        return 'this is no valid host name'
     if isinstance(error, TimeoutError):
         return 'it does not answer in time'
     return getattr(error, 'strerror', None) or str(error)

@@ -1,4 +1,4 @@
-"""The grammar of `boxsession connect`, and which driver runs it."""
+"""The options of `boxsession connect`, and the choice between an interactive session and a script."""
 from __future__ import annotations
 
 import argparse
@@ -11,8 +11,8 @@ from boxsession.protocol.client import MAX_REPLY_BYTES
 
 __all__ = ['WRONG_USAGE', 'add_parser', 'run_connect', 'say', 'wrong_usage']
 
-_EPILOG = ('Exits with 0 when all was well, 1 when a statement ended in an error, 2 when the server could not be reached '
-           'or went away, 3 for wrong usage or standard output that cannot be written.')
+_EPILOG = ('Exit codes: 0 if all statements succeeded; 1 if a statement ended in an error; 2 if there was no session, the '
+           'connection was lost or --timeout was over; 3 for wrong usage, or if standard output cannot be written.')
 
 
 def _seconds(text: str) -> float:
@@ -35,55 +35,56 @@ _bytes.__name__ = 'number of bytes'
 
 
 def add_parser(commands, default_address: str) -> None:
-    """Adds `connect` to the command line's commands."""
+    """Adds `connect` to the subcommands."""
     connect = commands.add_parser(
-        'connect', help='type statements into a console, or send it those of a script', epilog=_EPILOG,
-        description='On a terminal, a session for people; with -e, -f or a pipe, for scripts.')
+        'connect', help='connect to a console, to type statements or to run those of a script', epilog=_EPILOG,
+        description='On a terminal, and without -e and -f, it opens an interactive session. Otherwise it runs the '
+                    'statements of -e and -f, or of standard input, and exits.')
     connect.set_defaults(run=run_connect, error=lambda message: wrong_usage(connect, message))
     connect.error = lambda message: wrong_usage(connect, message)
     connect.add_argument('target', metavar='ADDRESS', nargs='?', default=default_address,
                          help='[USER@]host:port, [USER@][v6]:port or [USER@]unix:PATH (default: %(default)s)')
     script = connect.add_argument_group('scripts')
     script.add_argument('-e', '--execute', dest='statements', action='append', default=[], metavar='STATEMENT',
-                        help='a statement to run; may be given several times')
-    script.add_argument('-f', '--file', metavar='FILE', help='a file with statements, run after those of -e; - for '
+                        help='statement to run; may be given several times')
+    script.add_argument('-f', '--file', metavar='FILE', help='file with statements, which run after those of -e; - is '
                                                              'standard input')
     script.add_argument('--output', choices=('yaml', 'json', 'lua'), default='yaml',
-                        help='how results and errors are shown: a YAML document, or a line of JSON or of Lua, for each '
-                             'statement (default: yaml)')
+                        help='how the result or error of each statement is shown: as a YAML document, a line of JSON, or a '
+                             'line of Lua (default: yaml)')
     script.add_argument('--raw', action='store_true',
-                        help='show each value on a line of its own, strings bare, all else as JSON; errors go to standard '
-                             'error only')
-    script.add_argument('--keep-going', action='store_true', help='go on after a statement that ended in an error')
+                        help='show each value on its own line: strings as they are, other values as JSON; errors go only '
+                             'to standard error')
+    script.add_argument('--keep-going', action='store_true', help='continue after a statement that ended in an error')
     script.add_argument('--timeout', type=_seconds, metavar='SECONDS',
-                        help='how long all of it may take; then the running statement is cancelled')
+                        help='time limit for the whole run, connecting included; then the running statement is cancelled')
     connect.add_argument('--max-reply', type=_bytes, metavar='BYTES', default=MAX_REPLY_BYTES,
-                         help='the longest reply that is taken, in bytes; a longer one ends the session; 0 for no limit '
+                         help='longest reply that is accepted, in bytes; a longer one ends the session; 0 for no limit '
                               '(default: %(default)s)')
     access = connect.add_argument_group('login and TLS')
     access.add_argument('--password-file', metavar='FILE',
-                        help=f"USER's password: its first line (or the variable {PASSWORD_VARIABLE}; asked for on a "
-                             'terminal)')
+                        help="file with USER's password in its first line. Without it, the environment variable "
+                             f'{PASSWORD_VARIABLE} is used; if that is not set, the password is asked for on the terminal')
     access.add_argument('--insecure', action='store_true',
-                        help='send a password also where others could read it on its way')
-    access.add_argument('--tls', action='store_true', help='connect by TLS; the other TLS options imply it')
-    access.add_argument('--ca', metavar='FILE', help="who has to have signed the server's certificate (default: whom the "
-                                                     'system trusts)')
-    access.add_argument('--cert', metavar='FILE', help='a client certificate')
-    access.add_argument('--key', metavar='FILE', help='its key, where that is not in the same file')
-    access.add_argument('--no-verify', action='store_true', help="trust any server's certificate")
-    people = connect.add_argument_group('people')
-    people.add_argument('--plain', action='store_true', help='a plain line to type in, without colours and menus')
+                        help='send a password even if others can read it on the network')
+    access.add_argument('--tls', action='store_true', help='use TLS; the other TLS options imply it')
+    access.add_argument('--ca', metavar='FILE', help='certificates of the CAs that may have signed the certificate of the '
+                                                     'server (default: those that the system trusts)')
+    access.add_argument('--cert', metavar='FILE', help='client certificate')
+    access.add_argument('--key', metavar='FILE', help='private key of the client certificate, if it is in another file')
+    access.add_argument('--no-verify', action='store_true', help='accept any certificate of the server')
+    people = connect.add_argument_group('interactive sessions')
+    people.add_argument('--plain', action='store_true', help='edit lines with readline, without colours and menus')
 
 
 def wrong_usage(parser: argparse.ArgumentParser, message: str) -> None:
-    """Says what is wrong, and exits."""
+    """Prints the usage and what is wrong, and exits."""
     parser.print_usage(sys.stderr)
     parser.exit(WRONG_USAGE, f'boxsession: {message}\n')
 
 
 def run_connect(arguments: argparse.Namespace) -> int:
-    """Runs the command; gives the exit code."""
+    """Runs the command and returns the exit code."""
     set_up()
     try:
         with signals(end):
@@ -92,7 +93,7 @@ def run_connect(arguments: argparse.Namespace) -> int:
         say(f'boxsession: {error}')
         return WRONG_USAGE
     except MemoryError:
-        say('boxsession: there is not enough memory for what the server sends (see --max-reply)')
+        say('boxsession: not enough memory for the reply of the server; --max-reply BYTES limits replies')
         return NO_SERVER
     except CannotWrite as error:
         say(f'boxsession: {error}')
@@ -106,7 +107,7 @@ def run_connect(arguments: argparse.Namespace) -> int:
 def _run(arguments) -> int:
     target = Target.parse(arguments.target)
     if arguments.key and not arguments.cert:
-        raise WrongUsage('--key needs --cert')
+        raise WrongUsage('--key needs --cert FILE, the certificate of this key')
     if arguments.tls or arguments.ca or arguments.cert or arguments.no_verify:
         target.use_tls(arguments.ca, arguments.cert, arguments.key, verify=not arguments.no_verify)
     target.insecure, target.max_reply = arguments.insecure, arguments.max_reply

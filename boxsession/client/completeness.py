@@ -1,6 +1,6 @@
-"""Whether a statement is complete: the rule of `\\set continuation auto`, for the client. The second import of lupa.
+"""Whether a statement is complete, for the client: the rule of `\\set continuation auto`. The second import of lupa.
 
-The rule itself is in boxsession/lua/kernel/evaluator.lua; a test holds the two together.
+The server has the same rule in boxsession/lua/kernel/evaluator.lua; a test compares the two.
 """
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 __all__ = ['is_complete']
 
-# Nothing that it compiles is ever run.
+# It only compiles the statement, and never runs it.
 _COMPILE = b'''
 local loadstring, sub, find = loadstring, string.sub, string.find
 local function ends_too_early(text)
@@ -35,7 +35,7 @@ def _compiler():
 
 
 def is_complete(statement: bytes) -> bool:
-    """Whether nothing is missing at a statement's end: what is wrong otherwise is complete, too."""
-    if statement[:1] in (b'\\', b'\x1b'):       # a command; compiled Lua, which nobody loads
+    """Whether a statement needs no further lines. A statement with another syntax error is complete, too."""
+    if statement[:1] in (b'\\', b'\x1b'):       # a command; bytecode, which is never loaded
         return True
     return not _compiler()(statement)

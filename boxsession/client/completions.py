@@ -1,4 +1,4 @@
-"""What the end of a line may become: commands of the client, and what the server says."""
+"""Completion of the end of a line: the client's commands, and names that the server suggests."""
 from __future__ import annotations
 
 import re
@@ -8,7 +8,7 @@ from boxsession.client.values import Unshowable, values
 
 __all__ = ['completions']
 
-# So many are offered, of so many characters.
+# The most names that are offered, and the longest name in characters.
 _NAMES_MAX, _NAME_MAX = 1000, 200
 _NAME = re.compile(r'(?<![\w.:])[\d.:]*([A-Za-z_][\w.:]*)$', re.ASCII)
 _NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
@@ -18,12 +18,12 @@ _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set outp
 _CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
             'set scope ': ('session', 'global'), 'set print ': ('on', 'off')}
 
-# Gives what the server says a text may become, None for nothing (`Link.completions`).
+# Returns the server's reply with the completions of a text, or None (`Link.completions`).
 Ask = Callable[[str], bytes | None]
 
 
 def completions(line: str, ask: Ask) -> tuple[int, list[str]]:
-    """What the end of a line may become: how many characters are replaced, and by which names."""
+    """The completions of the end of a line: how many characters they replace, and the names."""
     if line.startswith('\\'):
         typed = line[1:]
         for command, choices in _CHOICES.items():
@@ -43,10 +43,10 @@ def completions(line: str, ask: Ask) -> tuple[int, list[str]]:
 
 
 def _names(ask: Ask, text: str, form: re.Pattern[str]) -> list[str]:
-    """What the server says a text may become."""
+    """The completions of a text by the server."""
     try:
         [names] = values(ask(text) or b'')
-        # Only what a name can be gets into the line, whatever the server says.
+        # The server is not trusted: only valid names that continue the text are offered.
         return [name for name in dict.fromkeys(name for name in names[1:1 + _NAMES_MAX] if isinstance(name, str))
                 if name.startswith(text) and len(name) < _NAME_MAX and form.fullmatch(name)]
     except (Unshowable, ValueError, TypeError):

@@ -1,6 +1,6 @@
-"""Typing with prompt_toolkit: editing of several lines, colours, a menu of completions that never blocks a key.
+"""The editor with prompt_toolkit: several lines, colours, and a menu of completions that never delays a key.
 
-The import of prompt_toolkit, and with Pygments of its lexer for what is typed.
+The only import of prompt_toolkit. Pygments colours the typed text.
 """
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class _Completer(Completer):
 
 
 class FancyEditor:
-    """Reads statements from the terminal; as `boxsession.client.plain.PlainEditor`."""
+    """Reads statements from the terminal, like `boxsession.client.plain.PlainEditor`."""
 
     def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
         self._is_whole = is_whole
@@ -72,7 +72,7 @@ class FancyEditor:
         return bindings
 
     def read(self, prompt: str, kept: str = '') -> str:
-        """What is typed: a whole statement, line feeds inside it. `kept` is there to go on with.
+        """Reads a complete statement, maybe of several lines. `kept` is the text to begin with.
 
         Raises:
             KeyboardInterrupt, EOFError: Ctrl-C, Ctrl-D.

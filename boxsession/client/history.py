@@ -1,7 +1,7 @@
-"""What was typed, kept across runs: a file with a JSON string a line, so that entries of several lines stay whole.
+"""The history of typed statements: a file with one JSON string a line, so an entry can have several lines.
 
-It is its owner's alone (mode 0600). What seems to hold a password is never written. A history that cannot be read or
-written is none: nobody is kept from working by it.
+Only its owner can read it (mode 0600). Statements that may contain a password are not written. If the file cannot be read
+or written, there is no history, and no error.
 """
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from boxsession.base.redaction import may_hold_secret
 __all__ = ['History', 'default_path']
 
 _ENTRIES_MAX = 2000
-# Above this the file is written anew, with its last entries.
+# A larger file is rewritten with the last entries only.
 _FILE_BYTES = 1 << 20
-# Of a longer one, the end is read.
+# Of a still larger file, only this many bytes at the end are read.
 _READ_BYTES = 1 << 24
 
 
 def default_path() -> Path | None:
-    """Where the history is: in $XDG_STATE_HOME, or ~/.local/state. None where there is no home."""
+    """The file of the history: in $XDG_STATE_HOME, or in ~/.local/state. None without a home directory."""
     state = os.environ.get('XDG_STATE_HOME', '')
     try:
         folder = Path(state) if os.path.isabs(state) else Path.home() / '.local' / 'state'
-    except RuntimeError:                # this uid has no entry, and there is no $HOME
+    except RuntimeError:                # no $HOME, and the uid is not in the user database
         return None
     return folder / 'boxsession' / 'history' if folder.is_absolute() else None
 
@@ -34,8 +34,11 @@ def default_path() -> Path | None:
 class History:
     """The entries of one file.
 
+    Args:
+        path: the file; None keeps the entries in memory only.
+
     Attributes:
-        entries: oldest first.
+        entries: the statements, the oldest first.
     """
 
     def __init__(self, path: Path | None):
@@ -56,9 +59,9 @@ class History:
         for line in data.splitlines():
             try:
                 entry = json.loads(line)
-                # What no editor could take is no entry.
+                # No editor can hold a NUL, or a surrogate that stands for no byte.
                 is_entry = isinstance(entry, str) and b'\0' not in entry.encode(errors='surrogateescape')
-            except (ValueError, RecursionError):        # cut off by a full disk, say
+            except (ValueError, RecursionError):        # a damaged line, for example truncated by a full disk
                 continue
             if is_entry:
                 self.entries.append(entry)
@@ -67,7 +70,7 @@ class History:
             self._write_anew(path)
 
     def add(self, entry: str) -> None:
-        """Adds an entry, unless it repeats the last."""
+        """Adds an entry, unless it is equal to the last one."""
         if self.entries[-1:] == [entry]:
             return
         self.entries.append(entry)
@@ -76,10 +79,10 @@ class History:
 
     @staticmethod
     def _opened(path, flags) -> int:
-        """A descriptor of a file, or -1: a device, a pipe, and what is somebody else's, is left alone."""
+        """Opens the file; -1 on failure, or if it is no regular file or belongs to another user."""
         fd = -1
         try:
-            # A link or a folder that somebody else has made may lead anywhere.
+            # A link or directory of another user could lead to any file.
             if any(os.lstat(place).st_uid != os.geteuid() for place in (path.parent, path) if os.path.lexists(place)):
                 return -1
             fd = os.open(path, flags | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY, 0o600)
@@ -111,7 +114,7 @@ class History:
 
     def _write_anew(self, path: Path) -> None:
         try:
-            path = path.resolve()                   # where a link leads
+            path = path.resolve()                   # os.replace() would replace a link itself
             new = path.with_name(f'{path.name}.{os.getpid()}')
             if self._append(self.entries, new, os.O_EXCL):
                 os.replace(new, path)

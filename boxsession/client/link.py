@@ -1,4 +1,4 @@
-"""A connection to a console: socket and conversation put together. Used by one thread at a time."""
+"""A session with a console, from the client's side: joins the socket and the protocol. One thread uses it at a time."""
 from __future__ import annotations
 
 import threading
@@ -17,18 +17,18 @@ __all__ = ['Link']
 
 CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
-# What is asked of the client's own accord has a reply of no more.
+# The longest accepted reply to a query of the client itself.
 _OWN_REPLY_BYTES = 1 << 20
-# What has come meanwhile is taken in so many reads; of a server that never stops, the rest with the next reply.
+# The most reads of waiting input before a statement is sent. If the server sends more, the rest is read with the reply.
 _POLL_READS = 16
-# How long a statement that was cancelled may take to say so.
+# How long a cancelled statement may take to end, in seconds.
 _CANCEL_SECONDS = 1.0
-_IN_THE_CLEAR = ('the password could be read on its way: use --tls, a unix socket, or a connection from this machine '
-                 '(--insecure sends it all the same)')
+_IN_THE_CLEAR = ('the password was not sent, because others could read it on the network: use --tls or a unix socket, or '
+                 'connect from the same machine (--insecure sends it anyway)')
 
 
 class Conversation(Protocol):
-    """What a link asks of the protocol (`TextConversation`, `BinaryConversation`)."""
+    """The part of a protocol that a link uses (`TextConversation`, `BinaryConversation`)."""
 
     @property
     def can_cancel(self) -> bool: ...
@@ -47,24 +47,25 @@ class Conversation(Protocol):
 
 
 class Link:
-    """A connection, greeted and logged in.
+    """A connection after the greeting and the login.
 
     Args:
-        deadline: when it has to be there (time.monotonic()); at most CONNECT_SECONDS are waited in any case.
+        target: the address, the user and the options.
+        deadline: when it must be ready (time.monotonic()); at most CONNECT_SECONDS from now.
 
     Attributes:
-        greeting: the server's 128 bytes.
-        interrupts: those of the running statement.
+        greeting: the greeting of the server, 128 bytes.
+        interrupts: the interrupts of the running statement.
 
     Raises:
-        LinkError: there is none to be had, in words for the user.
+        LinkError: the connection or the login failed.
     """
 
     def __init__(self, target: Target, deadline: float | None = None):
         self.target = target
         self.greeting = b''
         self._lock = threading.RLock()
-        self._kept: list[Push | Notice] = []        # what came while nobody asked for it
+        self._kept: list[Push | Notice] = []        # arrived outside of ask(), which yields them next time
         self._kept_bytes = 0
         limit = time.monotonic() + CONNECT_SECONDS
         deadline = limit if deadline is None else min(limit, deadline)
@@ -107,7 +108,7 @@ class Link:
             if isinstance(event, Push) or isinstance(event, Reply) and self._conversation.is_logged_in(event.document):
                 continue
             document = _without(password.encode(errors='surrogateescape'), event.document)
-            said = error_text(document) if is_error(document) else 'the server answers something else than yes'
+            said = error_text(document) if is_error(document) else 'the server did not confirm the login'
             raise Refused(f'cannot log in as {self.target}: {said}')
 
     @property
@@ -115,26 +116,26 @@ class Link:
         return self._channel.is_private or self.target.insecure
 
     def _problem(self, statement: bytes) -> str:
-        """Why a statement is not sent; empty where it is."""
+        """Why a statement must not be sent; empty if it may."""
         if login_password(statement) is not None and not self._may_send_password:
             return _IN_THE_CLEAR
         return self._conversation.problem(statement)
 
-    # Asking
+    # Statements
 
     @property
     def can_cancel(self) -> bool:
-        """Whether the server can stop a statement."""
+        """Whether the server can cancel a statement."""
         return self._conversation.can_cancel
 
     def ask(self, statement: bytes, deadline: float | None = None) -> Iterator[Push | Notice | Reply]:
-        """Asks a statement: gives pushes and notices as they come, and at last the reply.
+        """Runs a statement: yields pushes and notices as they arrive, and at last the reply.
 
-        A login whose password others could read is not sent: the reply says so.
+        A login is not sent if others could read the password; then the reply is an error.
 
         Raises:
-            Lost: the connection is over.
-            TimedOut: the deadline came first; the statement is cancelled.
+            Lost: the connection was lost.
+            TimedOut: the deadline has passed; the statement is cancelled.
             Abandoned: there was a second interrupt.
         """
         with self._lock:
@@ -155,11 +156,15 @@ class Link:
                 raise
 
     def completions(self, text: str, seconds: float) -> bytes | None:
-        """What a text may become, as query(): a list of the names behind their longest common beginning."""
+        """The completions of a text, as query(): a list of their longest common prefix and the names."""
         return self.query(self._conversation.completion(text.encode()), seconds)
 
     def query(self, statement: bytes, seconds: float) -> bytes | None:
-        """The reply to a statement of the client's own, by any thread; None when there is none in time, or a long one."""
+        """Runs a statement of the client itself; any thread may call it.
+
+        Returns:
+            The reply; None if it fails, takes more than `seconds`, or has more than 1 MiB.
+        """
         deadline = time.monotonic() + seconds
         if not self._lock.acquire(timeout=seconds):
             return None
@@ -181,29 +186,29 @@ class Link:
         kept, self._kept, self._kept_bytes = self._kept, [], 0
         yield from kept
         while True:
-            self._channel.look(deadline)        # also where what comes never ends
+            self._channel.look(deadline)        # needed if the server sends events without end
             try:
                 event = self._conversation.next_event()
             except BadReply as error:
-                raise Lost(str(error), was_sent=True, what='the connection is closed') from None
+                raise Lost(str(error), was_sent=True, what='the connection was closed') from None
             if event is NEED_DATA:
                 self._conversation.receive_data(self._channel.received(_READ_BYTES, deadline))
             elif type(event) is not Reply:
                 yield event
-            elif event.ticket == ticket:        # the others are of queries that came too late
+            elif event.ticket == ticket:        # others are late replies to queries that have timed out
                 yield event
                 return
 
     def _keep(self, event):
-        """Keeps what nobody asked for until somebody asks something."""
+        """Keeps a push or notice that arrived outside of ask()."""
         self._kept.append(event)
         self._kept_bytes += len(event.document)
         if self.target.max_reply and self._kept_bytes > self.target.max_reply:
-            raise Lost(f'more than {self.target.max_reply} bytes came that nobody asked for (--max-reply)', was_sent=False,
-                       what='the connection is closed')
+            raise Lost(f'the server sent more than {self.target.max_reply} bytes (--max-reply) without a statement',
+                       was_sent=False, what='the connection was closed')
 
     def _poll(self):
-        """Takes what has come meanwhile, and sees a server that is gone before a statement is sent to it."""
+        """Reads the input that has arrived. Finds out, before a statement is sent, that the server is gone."""
         for _ in range(_POLL_READS):
             data = self._channel.received_now(_READ_BYTES)
             if data is None:
@@ -222,7 +227,7 @@ class Link:
         return ''
 
     def _cancel_and_wait(self, ticket):
-        """Stops a statement that nobody waits for any longer; a server that cannot do that sees a reset connection."""
+        """Cancels a statement after its deadline. If the server cannot cancel it, resets the connection."""
         data = self._conversation.cancel()
         limit = time.monotonic() + _CANCEL_SECONDS
         try:
@@ -236,14 +241,14 @@ class Link:
         self._channel.abort()
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._channel.close()
 
 
 def _greeting(channel: Channel, target: Target, deadline: float) -> tuple[str, bytes]:
-    """What the server speaks, and its greeting."""
+    """The protocol of the server ('text' or 'binary'), and its greeting."""
     data = b''
-    # A server that refuses sends an error document instead, of any length.
+    # A server that refuses the session sends an error document instead of a greeting.
     while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
         try:
             data += channel.received(max(1, GREETING_BYTES - len(data)), deadline)
@@ -255,22 +260,22 @@ def _greeting(channel: Channel, target: Target, deadline: float) -> tuple[str, b
     if protocol is not None:
         return protocol, data
     if is_error(data):
-        raise LinkError(f'{address} refused: {error_text(data)}')
+        raise LinkError(f'{address} refused the session: {error_text(data)}')
     if not data:
         hint = '' if target.tls else '; if it is a TLS listener, use --tls'
-        raise LinkError(f'cannot connect to {address}: it closed without a word{hint}')
-    raise LinkError(f'{address} is no console: it says {data[:40]!r}')
+        raise LinkError(f'cannot connect to {address}: it closed the connection without a greeting{hint}')
+    raise LinkError(f'{address} is no console: expected its greeting, received {data[:40]!r}')
 
 
 def _conversation(protocol: str, greeting: bytes, max_reply: int) -> Conversation:
     if protocol == 'text':
         return TextConversation(greeting, max_reply)
-    from boxsession.protocol.answers import BinaryConversation  # msgpack and hashlib, which the other does not need
+    from boxsession.protocol.answers import BinaryConversation  # imports msgpack and hashlib: only for this protocol
     return BinaryConversation(greeting, max_reply)
 
 
 def _without(secret: bytes | None, document: bytes) -> bytes:
-    """A reply that does not tell a password: some servers show the whole line in their error."""
+    """Replaces an error that contains the password: some servers show the whole line in their error."""
     if secret and is_error(document) and secret in error_text(document).encode(errors='surrogateescape'):
-        return error_document('the server refuses the login, in words that hold the password')
+        return error_document('the server refused the login; its error is not shown, because it contains the password')
     return document

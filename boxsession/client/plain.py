@@ -1,4 +1,4 @@
-"""Typing with readline alone: history, completion, statements of several lines."""
+"""The editor without prompt_toolkit: readline gives history and completion, if Python has it."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from boxsession.client.history import History
 
 try:
     import readline
-except ImportError:                     # a Python that was built without it
+except ImportError:                     # this Python was built without readline
     readline = None  # type: ignore[assignment]     # a module, or None
 
 __all__ = ['PlainEditor']
@@ -17,8 +17,9 @@ class PlainEditor:
     """Reads statements from the terminal.
 
     Args:
-        is_whole: whether a text is a whole statement.
-        complete: what the end of a line may become: (how many characters it replaces, names).
+        history: the earlier statements; new ones are added.
+        is_whole: whether a text is a complete statement.
+        complete: returns the completions of the end of a line: (how many characters they replace, names).
     """
 
     def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
@@ -35,13 +36,13 @@ class PlainEditor:
                 _remember(entry)
 
     def read(self, prompt: str, kept: str = '') -> str:
-        """What is typed: a whole statement, line feeds inside it. `kept` is there to go on with.
+        """Reads a complete statement, maybe of several lines. `kept` is the text to begin with.
 
         Raises:
             KeyboardInterrupt, EOFError: Ctrl-C, Ctrl-D.
         """
         if readline is not None:
-            # Of several lines only the history can give them back whole.
+            # readline edits one line only. A longer text can be taken from the history.
             readline.set_startup_hook((lambda: _insert(kept)) if kept and '\n' not in kept else None)
         try:
             text = input(prompt)
@@ -69,7 +70,7 @@ class PlainEditor:
 def _remember(entry):
     try:
         readline.add_history(entry)
-    except ValueError:                  # the terminal's encoding cannot show it
+    except ValueError:                  # the locale's encoding lacks a character of it
         pass
 
 

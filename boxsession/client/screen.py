@@ -1,6 +1,6 @@
-"""What people see: colours where the terminal has them, a pager where a reply is longer than the screen.
+"""Output to a terminal: with colours if it has them, by a pager if a reply is longer than the screen.
 
-The import of Pygments; without it there are no colours.
+Pygments makes the colours; without it there are none.
 """
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 
 __all__ = ['Screen']
 
-# Beyond this nobody reads, and colouring takes longer than the statement.
+# A larger reply has no colours: they would take longer than the statement.
 _COLOURED_BYTES = 1 << 16
 
 
 class Screen:
-    """Standard output, when it is a terminal.
+    """Standard output that is a terminal.
 
     Args:
-        plain: no colours.
+        plain: True for no colours.
     """
 
     def __init__(self, plain: bool = False):
@@ -42,16 +42,16 @@ class Screen:
                 pass
 
     def say(self, message: str) -> None:
-        """A line of the client's own."""
+        """Shows a message of the client."""
         write(sys.stdout, f'{message}\n'.encode(errors='backslashreplace'))
 
     def show(self, data: bytes, form: str) -> None:
-        """A reply in one of the formats (`boxsession.client.values`); one longer than the screen by the pager."""
+        """Shows a reply in the format `form` (`boxsession.client.values`); by the pager if it is longer than the screen."""
         size = shutil.get_terminal_size()
-        if not (size.columns and size.lines):           # a terminal that does not know (Python 3.10 gives 0)
+        if not (size.columns and size.lines):           # the terminal does not know its size (0 in Python 3.10)
             size = os.terminal_size((size.columns or 80, size.lines or 24))
         is_short = len(data) <= _COLOURED_BYTES
-        # The line behind the last is the prompt's.
+        # _rows() also counts the empty line after the last line feed: the prompt needs it.
         is_long = not is_short or self._rows(data, size) > size.lines
         formatter = self._formatter
         if not is_short or formatter is None:
@@ -82,7 +82,7 @@ class Screen:
             if not command or shutil.which(command[0]) is None:
                 return False
             pager = subprocess.Popen(command, stdin=subprocess.PIPE, env={'LESS': 'FRX', **os.environ})
-        except (OSError, ValueError):           # no program; a quotation without an end
+        except (OSError, ValueError):           # it cannot be run; or $PAGER has an unclosed quotation mark
             return False
         assert pager.stdin is not None
         encoding = sys.stdout.encoding or 'utf-8'
@@ -90,7 +90,7 @@ class Screen:
             with pager.stdin as stdin:
                 for piece in pieces:
                     stdin.write(piece.encode(encoding, errors='backslashreplace'))
-        except (BrokenPipeError, KeyboardInterrupt):    # who has seen enough leaves it; the pager has its own use of Ctrl-C
+        except (BrokenPipeError, KeyboardInterrupt):    # the user left the pager; Ctrl-C is for the pager
             pass
         while True:
             try:

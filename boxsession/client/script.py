@@ -1,4 +1,4 @@
-"""Statements from the command line, files and pipes: results to standard output, everything else to standard error."""
+"""Runs statements of the command line, of files and pipes. Results go to standard output, all else to standard error."""
 from __future__ import annotations
 
 import os
@@ -25,19 +25,21 @@ __all__ = ['ALL_WELL', 'FAILED', 'NO_SERVER', 'WRONG_USAGE', 'Source', 'run_scri
 
 ALL_WELL, FAILED, NO_SERVER, WRONG_USAGE = 0, 1, 2, 3
 _READ_BYTES = 65536
-# How long a statement that was cancelled may take to say so.
+# How long a cancelled statement may take to end, in seconds.
 _PATIENCE_SECONDS = 1.0
-# How much of an unfinished statement is shown, and looked at for that.
+# How much of an unfinished statement the error shows (characters), and is searched for passwords (bytes).
 _SHOWN, _SHOWN_BYTES = 80, 1024
 _BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*(\n\s*)?)?')
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where statements come from: `statement`, which is one, or a file, '-' for standard input.
+    """A source of statements: one statement, or a file.
 
     Attributes:
-        name: what errors call it; '' where there is nothing else.
+        name: its name in errors; '' if it is the only source.
+        statement: the statement; None for a file.
+        path: the file; '-' is standard input.
     """
 
     name: str
@@ -48,7 +50,7 @@ class Source:
 class _Script:
     def __init__(self, target: Target, *, form: str, keep_going: bool, timeout: float | None):
         self._target = target
-        self._form = form                       # where \set output has not been
+        self._form = form                       # the format of results; \set output changes it
         self._settings = Settings(output='yaml' if form == 'raw' else form)
         self._keep_going = keep_going
         self._deadline = None if timeout is None else time.monotonic() + timeout
@@ -64,13 +66,13 @@ class _Script:
         except TimedOut:
             if self._signal:
                 return 128 + self._signal
-            _say('', '--timeout is over: the statement that ran was cancelled' if self._is_busy else '--timeout is over')
+            _say('', '--timeout is over: the running statement was cancelled' if self._is_busy else '--timeout is over')
             return NO_SERVER
         except LinkError as error:
             _say('', str(error))
             return NO_SERVER
         except CannotWrite as error:
-            if not error.has_left:              # a reader who leaves has had enough
+            if not error.has_left:              # a reader that closes the pipe (head, for example) is no error
                 raise
         finally:
             signal.set_wakeup_fd(-1)
@@ -100,7 +102,7 @@ class _Script:
     # Statements
 
     def _statements(self, source: Source) -> Iterator[tuple[str, bytes]]:
-        """The statements of a source, each with where it stands. Settings may change in between."""
+        """The statements of a source, each with its place. A statement may change the settings for the next one."""
         if source.statement is not None:
             yield source.name, os.fsencode(source.statement)
             return
@@ -133,7 +135,7 @@ class _Script:
                        + redacted(text, _SHOWN_BYTES, brief=True)[:_SHOWN])
 
     def _perform(self, link: Link, place: str, statement: bytes) -> bool:
-        """Runs a statement and shows what it gives; False when it ends in an error."""
+        """Runs a statement and shows its result; False if it ended in an error."""
         document = self._settings.take(statement)
         if document is not None:
             self._form = self._settings.output if self._form != 'raw' else 'raw'
@@ -149,7 +151,7 @@ class _Script:
             self._is_busy = False
             if self._signal:
                 raise Ended(self._signal)
-        assert document is not None         # a reply comes last
+        assert document is not None         # ask() ends with a reply
         if is_error(document):
             return self._fail(place, error_text(document), document)
         try:
@@ -173,15 +175,18 @@ class _Script:
 
 def run_script(target: Target, sources: list[Source], *, form: str = 'yaml', keep_going: bool = False,
                timeout: float | None = None) -> int:
-    """Runs the statements of all sources in one session; gives the exit code.
+    """Runs the statements of all sources in one session, and returns the exit code.
 
     Args:
-        form: how results are shown: one of `boxsession.client.values.FORMATS`, or 'raw'.
-        keep_going: goes on after an error.
-        timeout: seconds that all of it may take, connecting included.
+        target: the server, and the user to log in as.
+        sources: the statements, in their order.
+        form: the format of results: one of `boxsession.client.values.FORMATS`, or 'raw'.
+        keep_going: continues after an error.
+        timeout: time limit in seconds for the whole run, connecting included.
 
     Raises:
         WrongUsage: a file cannot be read.
+        CannotWrite: standard output cannot be written.
     """
     return _Script(target, form=form, keep_going=keep_going, timeout=timeout).run(sources)
 
@@ -194,7 +199,7 @@ def _close_again(path):
 
 
 def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
-    """What a file holds, as it comes, with a line feed at its end; without the line by which a shell finds its program."""
+    """The content of a file, piece by piece, with a line feed at its end. A first line `#!...` becomes a comment."""
     fd = sys.stdin.fileno() if path == '-' else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         is_first, last = True, b''
@@ -203,7 +208,7 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
                 poller = select.poll()
                 poller.register(fd, select.POLLIN)
                 if not poller.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                    raise TimedOut('there was no more input in time')
+                    raise TimedOut('no more input in time')
             try:
                 data = os.read(fd, _READ_BYTES)
             except OSError as error:

@@ -1,7 +1,7 @@
-r"""What a person sets of the console that is the client's business: how values are shown, and what ends a statement. Pure.
+r"""The settings of a session that the client keeps itself: the output format, and how a statement ends. Pure.
 
-The wire stays as it is (`boxsession.client.conversation`): `\set output`, `\set delimiter`, `\set continuation` and
-`\set prompt` are answered here, with what a server would answer.
+The session on the server always has the same settings (`boxsession.protocol.client`). So the client answers
+`\set output`, `\set delimiter`, `\set continuation` and `\set prompt` itself, with the replies of a server.
 """
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _TRUE = b'---\n- true\n...\n'
 
 
 def is_quit(statement: bytes) -> bool:
-    """Whether a statement asks to leave."""
+    """Whether a statement is a command that leaves the client."""
     return _QUIT.fullmatch(statement) is not None
 
 
 @dataclass
 class Settings:
-    """One client's settings."""
+    """The settings of one client."""
 
     output: str = 'yaml'
     continuation: str = 'auto'
     delimiter: bytes = b''
 
     def take(self, statement: bytes) -> bytes | None:
-        """The reply to a command that is the client's; None for what the server is to answer."""
+        """Runs a command that belongs to the client and returns its reply; None for any other statement."""
         match = _SET.fullmatch(statement)
         if match is None or match[1] not in _NAMES:
             return None
@@ -53,10 +53,10 @@ class Settings:
             if value not in _CONTINUATIONS:
                 return error_document('Specify continuation: auto, on, off.')
             self.continuation = value.decode()
-        return _TRUE                            # a prompt is there when somebody types
+        return _TRUE                            # also for `prompt`, which changes nothing: the client has its own prompt
 
     def whole(self, text: bytes) -> bytes | None:
-        """The statement that a text is, without what ends it; None when more lines belong to it."""
+        """The statement in a text, without its delimiter; None if it needs more lines."""
         if self.delimiter:
             text = text.rstrip()
             return text[:-len(self.delimiter)] if text.endswith(self.delimiter) else None

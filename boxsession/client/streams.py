@@ -1,4 +1,4 @@
-"""What the process has around it: standard streams that a terminal shows or that take no more, and signals that end it."""
+"""Standard streams (safe output on terminals, failures of writing), and the signals that end the client."""
 from __future__ import annotations
 
 import errno
@@ -17,10 +17,10 @@ _ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class CannotWrite(Exception):
-    """Standard output takes no more.
+    """A standard stream cannot be written.
 
     Attributes:
-        has_left: whether that is because its reader has left.
+        has_left: whether its reader has closed the pipe.
     """
 
     def __init__(self, error: OSError | ValueError):
@@ -29,7 +29,7 @@ class CannotWrite(Exception):
 
 
 class Ended(SystemExit):
-    """A signal ends the client. One of those exceptions that an event loop lets through."""
+    """A signal ends the client. A SystemExit, because event loops (of prompt_toolkit) let that pass."""
 
     code: int
 
@@ -39,9 +39,9 @@ class Ended(SystemExit):
 
 @contextmanager
 def signals(handler: Callable, *more: int) -> Iterator[None]:
-    """Meanwhile, `handler` is called for each signal that ends a process from outside, and for `more`.
+    """Within the context, calls `handler` for SIGTERM, SIGHUP, SIGQUIT and the signals `more`.
 
-    One that was ignored from the start (nohup) still is.
+    A signal that was ignored before (by nohup, for example) stays ignored.
     """
     ending = [number for number in _ENDING if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, handler) for number in (*ending, *more)}
@@ -54,15 +54,15 @@ def signals(handler: Callable, *more: int) -> Iterator[None]:
 
 
 def end(number: int, _) -> None:
-    """A handler of signals: ends the client in order."""
-    # Python drops what is raised while it runs a finalizer or a weak reference's callback: then it is raised once more.
+    """A signal handler that ends the client by raising `Ended`."""
+    # Python drops an exception that is raised inside a finalizer or a weakref callback: so it is raised again later.
     signal.signal(signal.SIGALRM, lambda *_: end(number, None))
     signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
     raise Ended(number)
 
 
 def set_up() -> None:
-    """Makes the standard streams show and take what their encoding has no characters for."""
+    """Makes the standard streams escape what their encoding cannot represent, instead of raising an error."""
     for stream, errors in ((sys.stdin, 'surrogateescape'), (sys.stdout, 'backslashreplace'),
                            (sys.stderr, 'backslashreplace')):
         reconfigure = getattr(stream, 'reconfigure', None)
@@ -71,10 +71,10 @@ def set_up() -> None:
 
 
 def write(stream, data: bytes) -> None:
-    """Writes to a standard stream: to a pipe or a file byte for byte; to a terminal what is safe to show.
+    """Writes to a standard stream: bytes unchanged to a pipe or a file, escaped text to a terminal.
 
     Raises:
-        CannotWrite: it takes no more; nothing that is still in its buffer will be missed at the end.
+        CannotWrite: the stream cannot be written. Its buffer is dropped, so that Python reports no second error at exit.
     """
     if stream.isatty():
         write_text(stream, visible_pieces(data))
@@ -83,7 +83,7 @@ def write(stream, data: bytes) -> None:
 
 
 def write_text(stream, pieces: Iterable[str]) -> None:
-    """Writes text that is safe to show to a standard stream. Raises as write()."""
+    """Writes text that is already safe for a terminal. Raises as write()."""
     _written(stream, stream, pieces)
 
 
@@ -92,13 +92,13 @@ def _written(stream, layer, pieces):
         for piece in pieces:
             layer.write(piece)
         stream.flush()
-    except (OSError, ValueError) as error:      # ValueError: it was closed
+    except (OSError, ValueError) as error:      # ValueError: the stream is closed
         _drop(stream)
         raise CannotWrite(error) from None
 
 
 def say(message: str) -> None:
-    """Says something in words, on standard error. Where that takes no more, there is nobody to tell."""
+    """Writes a message to standard error. Errors of writing are ignored."""
     try:
         print(visible(message), file=sys.stderr, flush=True)
     except (OSError, ValueError):
@@ -106,7 +106,7 @@ def say(message: str) -> None:
 
 
 def _drop(stream):
-    """What a stream holds, and all that follows, goes nowhere: Python would tell of it once more at its end."""
+    """Redirects a stream, with its buffer, to /dev/null: otherwise Python reports the error again at exit."""
     try:
         null = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
         os.dup2(null, stream.fileno())

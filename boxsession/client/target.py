@@ -1,4 +1,4 @@
-"""What to connect to, and as whom: the address as users write it, the password, TLS."""
+"""The target of a connection: the address, the user, the password, TLS."""
 from __future__ import annotations
 
 import getpass
@@ -23,21 +23,21 @@ _UNIX = re.compile(r'(?:([^:]*)(@))?(unix/?:.*)', re.DOTALL)
 
 
 class WrongUsage(BoxsessionError):
-    """The command line asks for what cannot be."""
+    """An argument of the command line is wrong, or a file that it names cannot be used. The text is for the user."""
 
 
 def password_line(file: BinaryIO) -> str:
-    """The password that a file's first line is; bytes that are no UTF-8 are surrogates.
+    """Reads a password: the first line of a file. Bytes that are not UTF-8 become surrogates.
 
     Raises:
-        ValueError: there is none, in words for the user.
+        ValueError: the line is empty or too long. The text is for the user.
     """
     line = file.readline(_PASSWORD_MAX + 1)
     if len(line) > _PASSWORD_MAX:
-        raise ValueError(f'its first line is no password: it is longer than {_PASSWORD_MAX} bytes')
+        raise ValueError(f'its first line is too long for a password: expected at most {_PASSWORD_MAX} bytes')
     password = line.removeprefix(BOM_UTF8).rstrip(b'\r\n')
     if not password:
-        raise ValueError('it has no password in its first line')
+        raise ValueError('its first line is empty: expected the password there')
     return password.decode(errors='surrogateescape')
 
 
@@ -45,7 +45,7 @@ def ask_password(prompt: str) -> str:
     """Asks for a password on the terminal.
 
     Raises:
-        WrongUsage: none was given.
+        WrongUsage: the input has ended.
     """
     try:
         return getpass.getpass(visible(prompt).encode('ascii', errors='backslashreplace').decode())
@@ -56,12 +56,15 @@ def ask_password(prompt: str) -> str:
 
 @dataclass
 class Target:
-    """Where a client connects to.
+    """The target of a connection.
 
     Attributes:
-        user: who to log in as; None for who the listener makes of us.
-        insecure: whether a password may be sent where others can read it.
-        max_reply: how many bytes a reply or a push may have; 0 for no limit.
+        address: the address of the server.
+        user: the user to log in as; None for no login.
+        password: the password of `user`.
+        tls: the TLS context; None without TLS.
+        insecure: whether the password may be sent if others can read it.
+        max_reply: the longest accepted reply or push, in bytes; 0 for no limit.
     """
 
     address: Address
@@ -76,29 +79,29 @@ class Target:
         """Reads `[USER@]ADDRESS`.
 
         Raises:
-            WrongUsage: it is none, in words for the user.
+            WrongUsage: the text has another form, or has a password.
         """
-        match = _UNIX.fullmatch(text)           # a path may have an @, too
+        match = _UNIX.fullmatch(text)           # the path of a unix socket may have an @
         user, at, address = match.groups() if match else text.rpartition('@')
         if user and ':' in user:
-            raise WrongUsage("a password does not belong into the address, where others can see it: leave it out to be "
-                             f'asked, or use --password-file or {PASSWORD_VARIABLE}')
+            raise WrongUsage("the address must not contain a password, because others can see it: leave it out, and it is "
+                             f'asked for, or use --password-file or the environment variable {PASSWORD_VARIABLE}')
         if at and not user:
-            raise WrongUsage(f'{text!r} names no user in front of the @')
+            raise WrongUsage(f'{text!r} has no user before the @: expected USER@ADDRESS')
         try:
             return cls(Address.from_uri(address), user or None)
         except ValueError as error:
             raise WrongUsage(str(error)) from None
 
     def find_password(self, path: str | None) -> None:
-        """Finds the user's password: in a file, in the environment, or by asking on the terminal.
+        """Sets the password of the user: from the file `path`, the environment, or the terminal. Without a user, none.
 
         Raises:
-            WrongUsage: there is none to be had.
+            WrongUsage: the file has no password, none was typed, or there is no terminal to ask on.
         """
         if self.user is None:
             if path is not None:
-                raise WrongUsage('--password-file needs a user: USER@ADDRESS')
+                raise WrongUsage('--password-file needs a user in the address: USER@ADDRESS')
             return
         if path is not None:
             try:
@@ -113,10 +116,17 @@ class Target:
         elif sys.stdin.isatty():
             self.password = ask_password(f'Password for {self}: ')
         else:
-            raise WrongUsage(f'no password for {self.user}: use --password-file FILE or the variable {PASSWORD_VARIABLE}')
+            raise WrongUsage(f'no password for {self.user}: use --password-file FILE or the environment variable '
+                             f'{PASSWORD_VARIABLE}')
 
     def use_tls(self, ca: str | None, cert: str | None, key: str | None, verify: bool) -> None:
-        """Connects by TLS; `ca`, `cert` and `key` are files.
+        """Makes the connection use TLS.
+
+        Args:
+            ca: file with the trusted CAs; None for those of the system.
+            cert: file with a client certificate, or None.
+            key: file with its private key; None if that is in `cert`.
+            verify: whether to check the certificate of the server.
 
         Raises:
             WrongUsage: a file cannot be used.
@@ -128,7 +138,7 @@ class Target:
             if cert:
                 context.load_cert_chain(cert, key)
         except OSError as error:            # ssl.SSLError is one
-            raise WrongUsage(f'--ca, --cert or --key cannot be used: {error.strerror or error}') from None
+            raise WrongUsage(f'a file of --ca, --cert or --key cannot be used: {error.strerror or error}') from None
         self.tls = context
 
     def __str__(self):

@@ -1,4 +1,4 @@
-"""A session for people: reads, asks, shows, and comes back when the server does."""
+"""The interactive session: reads statements, runs them, shows the replies, and reconnects if the connection is lost."""
 from __future__ import annotations
 
 import os
@@ -24,34 +24,34 @@ __all__ = ['run_terminal']
 
 _COMPLETION_SECONDS = 0.2
 _IDENTITY_SECONDS = 5.0
-# How long a statement may take to be cancelled when a signal ends the client.
+# How long a statement may take to end after a signal that ends the client, in seconds.
 _PATIENCE_SECONDS = 1.0
-# Statements that took longer are told how long.
+# The duration of a statement is shown from here on.
 _SLOW_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
-# Words of other consoles' clients. They are Lua first: a global of that name is shown.
+# Words that leave, or give help, in other consoles. They are evaluated as Lua first: a global with that name is shown.
 _LEAVING, _ASKING = (b'quit', b'exit'), b'help'
 _NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
-# What may make somebody else of a session.
+# Statements that may change the user of the session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
 _WORD_MAX = 64
 
 _HELP = r"""Keys and commands of this client:
 
-  Return           runs a statement that is complete, else begins a new line
+  Return           runs the statement if it is complete, else begins a new line
   Alt-Return       begins a new line
-  Tab              completes names of the server
-  Up, Ctrl-R       what was typed before
-  Ctrl-C           drops what is typed; stops a running statement, at the
-                   second time leaves it
-  Ctrl-D           leaves; so do \quit, quit and exit
+  Tab              completes a name or a command
+  Up, Ctrl-R       earlier statements; search in them
+  Ctrl-C           drops the typed text; cancels a running statement, the
+                   second time stops waiting for it and leaves
+  Ctrl-D           leaves, as \quit, quit and exit do
   \set output yaml|json|lua|lua,block
-                   how replies are shown
+                   the format of replies
   \set delimiter TEXT, \set continuation auto|on|off
                    when a statement is complete
 
-The server says:
+Help of the server:
 """
 
 
@@ -86,10 +86,10 @@ class _Terminal:
         return ALL_WELL
 
     def _turn(self) -> bool:
-        """Reads a statement and runs it; False when the user leaves."""
+        """Reads a statement and runs it; False if the user leaves."""
         try:
             return self._read_and_run()
-        except KeyboardInterrupt:                   # drops what is typed, or a long output
+        except KeyboardInterrupt:                   # drops the typed text, or the rest of a long output
             return True
 
     def _read_and_run(self):
@@ -127,7 +127,7 @@ class _Terminal:
             self._kept = text
             self._screen.say(f'boxsession: {error}')
         except MemoryError:
-            self._screen.say('boxsession: there is not enough memory for this reply (see --max-reply)')
+            self._screen.say('boxsession: not enough memory for this reply; --max-reply BYTES limits replies')
         return True
 
     def _prompt(self) -> str:
@@ -141,23 +141,23 @@ class _Terminal:
         except Unshowable as error:
             self._screen.say(f'boxsession: {error}')
 
-    # Asking
+    # Statements
 
     def _ask(self, link: Link, statement: bytes) -> bool:
-        """Runs a statement and shows its reply; False when it was a word that leaves."""
+        """Runs a statement and shows its reply; False if it was a word that leaves."""
         began = time.monotonic()
         ending = 0
 
         def interrupted(number, _):
             nonlocal ending
-            if number != signal.SIGINT:             # the terminal is gone, say
+            if number != signal.SIGINT:             # for example SIGHUP: the terminal was closed
                 if ending:
                     raise Ended(number)
                 ending, link.interrupts.patience = number, _PATIENCE_SECONDS
                 link.interrupts.interrupt()
             elif link.interrupts.interrupt() == 1:
-                self._screen.say(' stopping it; Ctrl-C again leaves' if link.can_cancel else
-                                 ' this server cannot stop a statement; Ctrl-C again leaves it running')
+                self._screen.say(' cancelling the statement; Ctrl-C again leaves' if link.can_cancel else
+                                 ' this server cannot cancel a statement; Ctrl-C again leaves, and it may go on running')
 
         wakeup_fd = signal.set_wakeup_fd(link.interrupts.wakeup_fd, warn_on_full_buffer=False)
         try:
@@ -194,7 +194,7 @@ class _Terminal:
         try:
             session, user = values(document or b'')
             self._session, self._user = _word(session), _word(user)
-        except (Unshowable, ValueError):            # a server without such functions
+        except (Unshowable, ValueError):            # the server has no such functions
             self._session, self._user = self._session or '?', self._user or self._target.user or '?'
 
     # Connecting
@@ -211,28 +211,29 @@ class _Terminal:
             self._link.close()
             self._link = None
         self._screen.say(f'boxsession: {lost}')
-        self._screen.say('the statement may have run, or a part of it' if lost.was_sent else 'the statement was not sent')
+        self._screen.say('the statement may have run, completely or in part' if lost.was_sent else
+                         'the statement was not sent')
         delay, problem = _FIRST_DELAY, LinkError('not connected')
         try:
-            self._screen.say('connecting again; Ctrl-C stops that')
+            self._screen.say('connecting again; Ctrl-C stops trying')
             while True:
                 try:
                     self._connect()
                     break
                 except Refused as error:
-                    self._screen.say(f'boxsession: {error}; the next statement tries again')
+                    self._screen.say(f'boxsession: {error}; the next statement connects again')
                     return
                 except LinkError as error:
                     problem = error
                 time.sleep(delay)
                 delay = min(2 * delay, _LONGEST_DELAY)
         except KeyboardInterrupt:
-            self._screen.say(f'boxsession: {problem}; the next statement tries again')
+            self._screen.say(f'boxsession: {problem}; the next statement connects again')
             return
-        self._screen.say(f'connected again: session {self._session} (it was {session}). What that one had is lost: its '
-                         'storage, its names of session scope, its settings')
+        self._screen.say(f'connected again: session {self._session} (it was {session}). The state of the former session is '
+                         'lost: its storage, its names of session scope, its settings')
         if self._user != user:
-            self._screen.say(f'you are {self._user} now (you were {user})')
+            self._screen.say(f'the user is {self._user} now (it was {user})')
 
     # For the editor
 
@@ -245,7 +246,7 @@ class _Terminal:
 
 
 def _word(value) -> str:
-    """What the server says of the session, for a prompt."""
+    """A value of the server as one short word, safe for a prompt."""
     return visible(' '.join(str(value).split()))[:_WORD_MAX]
 
 
@@ -261,10 +262,11 @@ def _editor(plain: bool):
 
 
 def run_terminal(target: Target, *, form: str = 'yaml', plain: bool = False) -> int:
-    """A session on the terminal, until the user leaves; gives the exit code.
+    """Runs an interactive session on the terminal until the user leaves, and returns the exit code.
 
     Args:
-        form: how replies are shown at the start: one of `boxsession.client.values.FORMATS`.
-        plain: without prompt_toolkit and colours, also where they are installed.
+        target: the server, and the user to log in as.
+        form: the first format of replies: one of `boxsession.client.values.FORMATS`.
+        plain: True for no prompt_toolkit and no colours, even if they are installed.
     """
     return _Terminal(target, form, plain).run()

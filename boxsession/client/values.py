@@ -1,4 +1,4 @@
-"""Documents as people and scripts want them: YAML, JSON, Lua text or bare strings. Pure."""
+"""Converts reply documents to the output formats: YAML, JSON, Lua, or plain strings. Pure."""
 from __future__ import annotations
 
 import json
@@ -19,12 +19,13 @@ __all__ = ['FORMATS', 'Unshowable', 'document_of', 'error_document', 'error_text
 FORMATS = ('yaml', 'json', 'lua', 'lua,line', 'lua,block')
 _NO_VALUES = b'---\n...\n'
 _ERROR = b'---\n- error:'
-# A second value, or a second key in the first.
+# The begin of a second value, or of a second key in the first value.
 _MORE = re.compile(rb'\n(?:- |-\n|  [^ \n-])')
 _TAG_LINE = re.compile(rb'%TAG [^\n]*\n')
-# What moves the cursor or changes the terminal (C0 but for tab and line feed, DEL, C1), and what makes a text look like
-# another one: line separators, surrogates, and Unicode's default ignorable characters, which are invisible or turn the
-# direction. Joiners and variation selectors stay behind a character that is not ASCII, where writing and emoji need them.
+# The characters that visible() escapes. Control characters (C0 except tab and line feed, DEL, C1) can move the cursor or
+# change the terminal. Others can make a text look like another one: line separators, surrogates, and Unicode's default
+# ignorable characters, which are invisible or change the direction of text. Joiners and variation selectors are kept after
+# a non-ASCII character: scripts and emoji need them there.
 _JOINERS, _SELECTORS = '\u200c\u200d', '\ufe00-\ufe0f\U000e0100-\U000e01ef'
 _DECEIVES = re.compile(
     '[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u2028-\u202e'
@@ -32,19 +33,20 @@ _DECEIVES = re.compile(
     '\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]'
     f'|(?<![^\\x00-\\x7f{_JOINERS}])[{_JOINERS}]|(?<![^\\x00-\\x7f{_JOINERS}{_SELECTORS}])[{_SELECTORS}]')
 _PIECE_BYTES = 1 << 16
-# Where values refer to others, what is shown can be longer than any memory: so many are written out, in a key fewer.
+# The limits of a mapping's key. With YAML references a short document can have a huge expansion, so values are counted:
+# VALUES_MAX in a result, fewer in a key.
 _KEY_VALUES_MAX, _KEY_LENGTH_MAX = 1000, 100_000
-_TOO_DEEP = 'the result is nested too deep'
+_TOO_DEEP = 'the result is nested too deeply to be shown'
 
 
 def document_of(value: Any, as_list: bool = False) -> bytes:
-    """A YAML document as a console writes it, of plain data (strings as str or bytes)."""
+    """Makes a YAML document, as a console writes it, of plain data (strings as str or bytes)."""
     packed = pack([value])
     return yaml.document(tokens(packed[2:-2] if as_list else packed[1:-1]), as_list=as_list)
 
 
 def error_document(message: str) -> bytes:
-    """A reply that is an error."""
+    """Makes a reply that is an error."""
     return document_of([{'error': message}], as_list=True)
 
 
@@ -54,7 +56,7 @@ def is_error(document: bytes) -> bool:
 
 
 def error_text(document: bytes) -> str:
-    """What an error reply says, in words."""
+    """The message of an error reply."""
     try:
         value = values(document)[0]['error']
     except (Unshowable, LookupError, TypeError):
@@ -63,10 +65,10 @@ def error_text(document: bytes) -> str:
 
 
 def values(document: bytes) -> list[Any]:
-    """The values of a reply, as plain data; text that is not UTF-8 has replacement characters.
+    """The values of a reply, as plain data. Bytes that are not UTF-8 become replacement characters.
 
     Raises:
-        Unshowable: it refers to itself, is nested too deep, or too large once what it refers to is written out.
+        Unshowable: a value refers to itself, is nested too deeply, or is too large with its references written out.
     """
     if document == _NO_VALUES:
         return []
@@ -96,8 +98,8 @@ def _key(key):
     if isinstance(key, bytes):
         return key.decode(errors='replace')
     text = json.dumps(_plain(key, _KEY_VALUES_MAX), ensure_ascii=False)
-    if len(text) > _KEY_LENGTH_MAX:         # in keys of keys, backslashes double with each level
-        raise Unshowable('the result has a key that is too large: only yaml and lua can show it')
+    if len(text) > _KEY_LENGTH_MAX:         # with each level of keys in keys, the number of backslashes doubles
+        raise Unshowable('the result has a key that is too large: only the output formats yaml and lua can show it')
     return text
 
 
@@ -111,15 +113,15 @@ def _plain(value, most=VALUES_MAX):
 def _written_out(value, inside, left):
     left[0] -= 1
     if left[0] < 0:
-        raise Unshowable('the result is too large: it refers to the same values again and again; only yaml and lua can '
-                         'show it')
+        raise Unshowable('the result is too large, because it refers to the same values many times: only the output '
+                         'formats yaml and lua can show it')
     if isinstance(value, bytes):
         return value.decode(errors='replace')
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, (list, dict)):
         if id(value) in inside:
-            raise Unshowable('the result refers to itself: only yaml and lua can show it')
+            raise Unshowable('the result refers to itself: only the output formats yaml and lua can show it')
         inside = (*inside, id(value))
         if isinstance(value, list):
             return [_written_out(item, inside, left) for item in value]
@@ -132,10 +134,10 @@ def _json(value) -> str:
 
 
 def shown(document: bytes, form: str) -> bytes:
-    """A reply in one of FORMATS, or 'raw': whole lines.
+    """A reply in one of FORMATS, or as 'raw'; it ends with a line feed, or is empty.
 
     Raises:
-        Unshowable: this cannot be shown so.
+        Unshowable: this format cannot show the reply.
     """
     if form == 'yaml':
         return document
@@ -159,7 +161,7 @@ def _shown(document, form):
 
 
 def visible(text: str) -> str:
-    """A text for a terminal: with escapes for what could change the terminal, or show something else than what is there."""
+    """A text that is safe for a terminal: escapes characters that change the terminal or disguise the text."""
     return text if text.isascii() and text.isprintable() else _DECEIVES.sub(_escaped, text)
 
 
@@ -169,7 +171,7 @@ def _escaped(match):
 
 
 def visible_pieces(data: bytes) -> Iterator[str]:
-    """visible() of any number of bytes, piece by piece: escapes take many times the room of what they stand for."""
+    """visible() of bytes, piece by piece: escaped, a long text can need many times its memory."""
     decoder = getincrementaldecoder('utf-8')('backslashreplace')
     for start in range(0, len(data), _PIECE_BYTES):
         end = start + _PIECE_BYTES
@@ -177,10 +179,10 @@ def visible_pieces(data: bytes) -> Iterator[str]:
 
 
 def text_of_push(document: bytes) -> bytes:
-    """A push for people: a string, which is what print() sends, as it is; anything else as YAML."""
+    """A push as text: a string, which print() sends, as it is; any other value as YAML."""
     document = _TAG_LINE.sub(b'', document, count=1)
     found = None
-    if document.startswith(b'--- '):            # else it is a collection
+    if document.startswith(b'--- '):            # a scalar, maybe a string
         try:
             packed = packed_value(document)
             found = next(tokens(packed)) if packed[:1] == b's' else None

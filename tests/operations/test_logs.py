@@ -86,7 +86,7 @@ daemon.run()
 ''')
     line = json.loads(serve(program=str(program)).log_line('ZeroDivisionError'))
     assert ('error', 0) == (line['level'], line['session'])
-    assert 'unexpected failure' in line['message'] and 'Traceback' in line['exception']
+    assert 'unexpected error' in line['message'] and 'Traceback' in line['exception']
 
 
 class TestJournal:
