@@ -13,16 +13,18 @@ import pytest
 from test_layering import picture
 
 import boxsession
+from boxsession.check import problems
 from boxsession.settings.reader import load
 
 PROJECT = Path(__file__).resolve().parent.parent
+PAGES = [PROJECT / 'README.rst', *sorted((PROJECT / 'docs').glob('*.rst'))]
 PROMPT, MORE = 'tarantool> ', '         > '
 ADDRESS = re.compile(r'127\.0\.0\.1:\d+')
 
 
 def sessions():
     """The sessions with prompts in the documents: (where, lines)."""
-    for path in [PROJECT / 'README.rst', *sorted((PROJECT / 'docs').glob('*.rst'))]:
+    for path in PAGES:
         block = []
         for number, line in enumerate([*path.read_text().splitlines(), 'end'], 1):
             if line.startswith('    '):
@@ -76,11 +78,16 @@ def test_help_fits_a_terminal(console, connect):
     assert [] == [line for line in _HELP.splitlines() if len(line) > 80]
 
 
+def module_of(path):
+    """A script as a module."""
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_what_is_generated_is_up_to_date():
-    spec = importlib.util.spec_from_file_location('generate', PROJECT / 'docs' / 'generate.py')
-    generate = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(generate)
-    for path, text in generate.files().items():
+    for path, text in module_of(PROJECT / 'docs' / 'generate.py').files().items():
         assert text == path.read_text(), f'{path}: run python docs/generate.py'
 
 
@@ -138,39 +145,101 @@ def test_the_project_speaks_of_itself_alone():
             assert not re.search(r'/(root|ho[m]e/\w+)/', path.read_text(errors='replace')), path
 
 
+def literal_blocks(path):
+    """The indented blocks of a page, in their order."""
+    return ['\n'.join(line[4:] for line in block.splitlines()) + '\n'
+            for block in re.findall(r'(?<=\n\n)((?:    .*\n|\n(?=    ))+)', path.read_text())]
+
+
 def recipes():
-    """The config files that the pages show: (page, text)."""
-    for path in sorted((PROJECT / 'docs').glob('*.rst')):
-        for block in re.findall(r'::\n\n((?:    .*\n|\n)+)', path.read_text()):
-            text = '\n'.join(line[4:] for line in block.splitlines())
-            if text.lstrip().startswith(('listen:', 'store:', 'limits:')):
-                yield pytest.param(text, id=f'{path.name}:{text[:30]!r}')
+    """The config files that the pages show, each with the init script that is the next block: (config, script)."""
+    for path in PAGES:
+        blocks = literal_blocks(path)
+        for number, text in enumerate(blocks):
+            if text.startswith(('listen:', 'store:', 'limits:', 'metrics:')):
+                script = blocks[number + 1] if 'init.lua' in text else ''
+                yield pytest.param(text, script, id=f'{path.name}:{number}')
 
 
-@pytest.mark.parametrize('text', list(recipes()))
-def test_a_recipe_is_a_config_file(tmp_path, text):
-    path = tmp_path / 'config.yml'
-    # Groups are of another machine.
-    path.write_text(re.sub('group: .*', 'group: 0', text))
-    assert load(path).listen
+@pytest.fixture(scope='module')
+def certificates(tmp_path_factory):
+    """A folder with the files of a TLS listener."""
+    trustme = pytest.importorskip('trustme')
+    folder = tmp_path_factory.mktemp('tls')
+    authority = trustme.CA()
+    server = authority.issue_cert('127.0.0.1')
+    authority.cert_pem.write_to_path(str(folder / 'team.pem'))
+    server.cert_chain_pems[0].write_to_path(str(folder / 'server.pem'))
+    server.private_key_pem.write_to_path(str(folder / 'server.key'))
+    return folder
+
+
+@pytest.mark.parametrize(('text', 'script'), list(recipes()))
+def test_a_recipe_is_right_and_starts_twice(tmp_path, monkeypatch, certificates, text, script):
+    monkeypatch.chdir(tmp_path)
+    for place in ('/etc/boxsession/', '/run/boxsession/', '/var/lib/boxsession/', '/var/log/boxsession/'):
+        text = text.replace(place, '')
+    # Ports and groups are another machine's.
+    text = re.sub(r'(?<=\d):\d{4}', ':0', re.sub('group: .*', 'group: 0', text))
+    text = re.sub(r'(?<=[ ])(?=(server|team)\.)', f'{certificates}/', text)
+    Path('config.yml').write_text(text)
+    if 'init.lua' in text:
+        Path('init.lua').write_text(script)
+    assert [] == problems(load('config.yml'), 'config.yml')
+    for _ in range(2):
+        console = boxsession.Console(config='config.yml')
+        console.start()
+        console.stop()
+
+
+def test_there_are_recipes():
+    assert len(list(recipes())) >= 8
 
 
 def test_the_readmes_settings_users_and_metrics(serve, connect, tmp_path):
-    text = (PROJECT / 'README.rst').read_text()
-    section = text[text.index('Settings, users, metrics'):text.index('Embed\n-----')]
-    config, script, commands = ('\n'.join(line[4:] for line in block.splitlines()) + '\n'
-                                for block in re.findall(r'::\n\n((?:    .*\n|\n(?=    ))+)', section))
+    config, script, commands = readme_blocks('Settings, users, metrics')
     (tmp_path / 'shop.yml').write_text(re.sub(r':(3313|9313)', ':0', config))
     (tmp_path / 'init.lua').write_text(script)
-    assert [line.split()[0] for line in commands.splitlines()] == ['boxsession'] * 3 + ['curl']
-    served = serve('-c', 'shop.yml')
-    served.addresses()
-    metrics = served.log_line('listening: metrics ').split()[-1]
-    port = served.log_line('listening: console 127').rpartition(':')[2]
-    client = connect(f'127.0.0.1:{port}')
-    assert client.value('\\login web a long one') is True
-    assert ['web', 'hello you'] == client.values("box.session.user(), greet('you')")
-    assert 'denied' in client.error('box.cfg{}')
-    assert 'admin' == connect(f'unix:{tmp_path}/admin.sock').value('box.session.user()')
-    with urllib.request.urlopen(f'http://{metrics}/metrics', timeout=10) as response:
-        assert b'boxsession_sessions' in response.read()
+    assert [line.split()[0] for line in commands.splitlines()] == ['.venv/bin/boxsession'] * 3 + ['curl']
+    for _ in range(2):
+        served = serve('-c', 'shop.yml')
+        served.addresses()
+        metrics = served.log_line('listening: metrics ').split()[-1]
+        port = served.log_line('listening: console 127').rpartition(':')[2]
+        client = connect(f'127.0.0.1:{port}')
+        assert client.value('\\login web a long one') is True
+        assert ['web', 'hello you'] == client.values("box.session.user(), greet('you')")
+        assert 'denied' in client.error('box.cfg{}')
+        assert 'admin' == connect(f'unix:{tmp_path}/admin.sock').value('box.session.user()')
+        with urllib.request.urlopen(f'http://{metrics}/metrics', timeout=10) as response:
+            assert b'boxsession_sessions' in response.read()
+        assert 0 == served.stop()
+
+
+def readme_blocks(section):
+    """The blocks below a heading of README.rst."""
+    text = (PROJECT / 'README.rst').read_text()
+    body = text[text.index(f'{section}\n---'):]
+    end = re.search(r'\n\n[^\n]+\n-+\n', body[len(section):])
+    blocks = re.findall(r'::\n\n((?:    .*\n|\n(?=    ))+)', body[:end.start() + len(section) + 1])
+    return ['\n'.join(line[4:] for line in block.splitlines()) + '\n' for block in blocks]
+
+
+def test_the_readme_sets_up_a_fresh_machine():
+    venv = 'python3 -m venv .venv && .venv/bin/pip install '
+    [serve, *_] = readme_blocks('Install and serve')
+    [test] = readme_blocks('Test')
+    assert f"{venv}'.[client,metrics]' && .venv/bin/boxsession serve\n" == serve
+    assert f"{venv}-e '.[test]' && .venv/bin/python -m pytest\n" == test
+
+
+def test_the_picture_is_of_a_run():
+    picture = module_of(PROJECT / 'docs' / 'picture.py')
+    assert picture.picture() == picture.PICTURE.read_text(), 'run python docs/picture.py'
+
+
+def test_the_pages_are_in_the_readme_and_the_index():
+    readme, index = PAGES[0].read_text(), (PROJECT / 'docs' / 'index.rst').read_text()
+    for path in PAGES[1:]:
+        if path.name != 'index.rst':
+            assert f'``docs/{path.name}``' in readme and f'\n   {path.stem}\n' in index, path.name

@@ -2,7 +2,7 @@
 is sent.
 
 Every entry has time, boot (an id of this run), event, session (0 for the server itself), user (the user who logged in),
-effective_user (the user that the statement ran as), peer and listener. docs/security.rst lists the events and their
+effective_user (the user that the statement ran as), peer and listener. docs/audit.rst lists the events and their
 fields.
 """
 from __future__ import annotations
