@@ -1,9 +1,9 @@
-"""Writes what is generated: docs/commands.rst, the settings of docs/configuration.rst, the backslash commands of
-docs/console.rst, and conf/boxsession.yml.
+"""Generates docs/commands.rst, the settings in docs/configuration.rst, the backslash commands in docs/console.rst, and
+conf/boxsession.yml.
 
     python docs/generate.py
 
-Tests compare these files with what is generated here.
+tests/test_docs.py checks that these files are up to date.
 """
 from __future__ import annotations
 
@@ -25,20 +25,22 @@ _WIDTH = 120
 _COMMANDS = PROJECT / 'docs' / 'commands.rst'
 _CONFIGURATION = PROJECT / 'docs' / 'configuration.rst'
 _CONSOLE = PROJECT / 'docs' / 'console.rst'
-# What stands in front of the settings and behind them.
+# The settings, from the first one to the next title.
 _SETTINGS = re.compile(r'(?<=\n)``init``\n.*?(?=Who may reach it\n)', re.DOTALL)
-# The commands stand between these.
+# The commands, between two comments.
 _CONSOLE_COMMANDS = re.compile(
     r'(?<=\.\. The table of commands, made by docs/generate.py\n\n).*?(?=\.\. End of the table\n)', re.DOTALL)
 
 
 def commands(grammar: argparse.ArgumentParser) -> str:
-    """The page with every command and option, as rst. Made from the grammar: the text of --help depends on the terminal and
-    on the version of Python."""
+    """The page of commands and options, as rst.
+
+    It is made from the parser, not from the text of --help, which depends on the terminal and on the version of Python.
+    """
     subparsers = next(action for action in grammar._actions if isinstance(action, argparse._SubParsersAction))
-    lines = ['.. Made by docs/generate.py from what --help shows.', '', *_title('Commands', '='),
-             'Every command and option, as ``--help`` shows them. What the commands do is told in :doc:`configuration`,',
-             ':doc:`connect` and :doc:`operations`.', '']
+    lines = ['.. Made by docs/generate.py from the command line parser.', '', *_title('Commands', '='),
+             'All commands and options, as ``--help`` shows them. What they do: :doc:`configuration`, :doc:`connect` and',
+             ':doc:`operations`.', '']
     lines += _options(grammar._actions, subparsers)
     for choice in subparsers._choices_actions:
         name, command = f'{grammar.prog} {choice.dest}', subparsers.choices[choice.dest]
@@ -54,7 +56,7 @@ def commands(grammar: argparse.ArgumentParser) -> str:
 
 
 def console_commands() -> str:
-    """The commands of the text console, as rst."""
+    """The list of backslash commands, as rst."""
     lines = []
     for command in BUILT_IN:
         for number, (usage, purpose) in enumerate(command.forms, 1):
@@ -79,14 +81,14 @@ def _options(actions, *without) -> Iterator[str]:
 
 
 def _forms(action) -> list[str]:
-    """How an argument is typed: each of its options with its value, or its name."""
+    """The forms of an argument: its options with the value, or its name."""
     value = '' if action.nargs == 0 else '|'.join(action.choices) if action.choices else action.metavar
     return [f'{option} {value}'.rstrip() for option in action.option_strings] or [value]
 
 
 def _usage(name, command) -> list[str]:
     lines, line = [], f'    {name}'
-    # Options first, as they are best typed.
+    # Options first, as in the usage of --help.
     for action in sorted(command._actions, key=lambda action: not action.option_strings):
         if isinstance(action, argparse._HelpAction):
             continue
@@ -106,7 +108,7 @@ def _text(text, indent='') -> list[str]:
 
 
 def files() -> dict[Path, str]:
-    """What each generated file has to hold."""
+    """The expected content of each generated file."""
     return {
         _COMMANDS: commands(parser()),
         _CONFIGURATION: _SETTINGS.sub(lambda _: f'{reference.reference()}\n', _CONFIGURATION.read_text()),

@@ -1,1 +1,1 @@
-"""Wire protocols without a wire: bytes in, events out. Nothing here knows a socket, a clock or a greenlet."""
+"""Protocol cores: bytes in, events out. They use no sockets, clocks or greenlets."""

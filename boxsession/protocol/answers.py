@@ -1,6 +1,6 @@
-"""The client's end of the binary protocol: statements to requests, answers to replies and pushes. Pure.
+"""The client's side of the binary protocol: statements to requests, responses to replies and pushes. Pure.
 
-Values do not become Python objects: they go straight from msgpack to the grammar of `boxsession.values.packed`.
+Values do not become Python objects: they are converted from msgpack to packed strings (`boxsession.values.packed`).
 """
 from __future__ import annotations
 
@@ -29,11 +29,12 @@ _PUSH, _ERROR_BIT = 128, 0x8000
 
 @dataclass(slots=True)
 class Answer:
-    """What a server sends.
+    """A response or a push of the server.
 
     Attributes:
         kind: 'ok', 'error' or 'push'.
-        values: what it gives, each value packed (`boxsession.values.packed`); for an error, its message alone.
+        sync: the number of the request; 0 for none.
+        values: the results, packed (`boxsession.values.packed`); for an error only its message.
     """
 
     kind: str
@@ -42,7 +43,7 @@ class Answer:
 
 
 def _bad_answer(reason: object) -> BadReply:
-    return BadReply(f'this is no answer of the binary protocol: {reason}')
+    return BadReply(f'this is not a response of the binary protocol: {reason}')
 
 
 def _number(packed: bytes) -> int:
@@ -56,10 +57,10 @@ def _number(packed: bytes) -> int:
 
 
 class Answers:
-    """What comes from a server.
+    """Splits what a server sends into responses and pushes.
 
     Args:
-        max_bytes: the longest frame; 0 for no limit.
+        max_bytes: maximum length of a frame; 0 for no limit.
     """
 
     def __init__(self, max_bytes: int = 0):
@@ -67,14 +68,14 @@ class Answers:
         self._buffer = bytearray()
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came."""
+        """Takes bytes from the server."""
         self._buffer += data
 
     def next_event(self) -> Answer | None:
-        """The next answer, or NEED_DATA.
+        """The next response or push, or NEED_DATA.
 
         Raises:
-            BadReply: this is no answer, or one over the limits; nothing may be read any more.
+            BadReply: the bytes are not a valid response, or exceed the limits. Do not call this again.
         """
         buffer = self._buffer
         if not buffer:
@@ -110,25 +111,35 @@ class Answers:
 
 
 class BinaryConversation:
-    """One connection's binary protocol, behind the greeting: statements go by console.eval, as Tarantool's own client
-    sends them."""
+    """The binary protocol of one connection, after the greeting.
+
+    Statements are sent through console.eval, as Tarantool's own client does.
+
+    Args:
+        greeting: the server's 128 bytes.
+        max_reply: maximum length of a frame in bytes; 0 for no limit.
+
+    Attributes:
+        can_cancel: the server can stop a statement.
+        shows_password: a login sends the password unencrypted.
+    """
 
     _EVAL = "return require('console').eval(...)"
     _CANCEL = 'return box.session.cancel(box.session.id())'
 
-    # AUTH sends a scramble: SHA-1 of the password and of what the server has chosen.
+    # AUTH sends a scramble, made of the password and the salt in the greeting.
     shows_password = False
 
     def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
         self._greeting = greeting
         self._answers = Answers(max_reply)
         self._sync = 0
-        self._asked: set[int] = set()       # requests without an answer
+        self._asked: set[int] = set()       # requests without a response
         self._cancels: set[int] = set()
-        self.can_cancel = True              # until the server says that it cannot
+        self.can_cancel = True              # until the server's response to cancel() says otherwise
 
     def opening(self) -> bytes:
-        """What to send first."""
+        """The bytes to send first."""
         return b''
 
     def _next(self) -> int:
@@ -137,50 +148,50 @@ class BinaryConversation:
         return self._sync
 
     def login(self, user: str, password: str) -> tuple[int, bytes]:
-        """As ask(): goes on as another user."""
+        """Like ask(), for a login as another user."""
         sync = self._next()
         return sync, iproto.auth_request(sync, user, password, self._greeting)
 
     @staticmethod
     def login_problem(user: str, password: str) -> str:
-        """Why login() cannot be; empty where it can."""
+        """Why login() is impossible; empty if it is possible."""
         return ''
 
     @staticmethod
     def problem(statement: bytes) -> str:
-        """Why a statement is not to be sent; empty where it is."""
+        """Why a statement must not be sent; empty if it may be sent."""
         return ''
 
     @staticmethod
     def is_logged_in(document: bytes) -> bool:
-        """Whether the reply to login() is that of a login."""
+        """Whether the reply to login() means success."""
         return document == NO_VALUES
 
     def ask(self, statement: bytes) -> tuple[int, bytes]:
-        """A statement: its ticket, and the bytes that ask it."""
+        """The ticket of a statement, and the bytes to send."""
         sync = self._next()
         text = statement.decode(errors='surrogateescape')
         return sync, iproto.eval_request(sync, self._EVAL, [text])
 
     def completion(self, text: bytes) -> bytes:
-        """The statement that asks what a text may become."""
+        """The statement that asks for completions of a text."""
         return completion_request(text)
 
     def cancel(self) -> bytes:
-        """What stops the running statement."""
+        """The bytes that stop the running statement."""
         sync = self._next()
         self._cancels.add(sync)
         return iproto.eval_request(sync, self._CANCEL, [])
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came from the server."""
+        """Takes bytes from the server."""
         self._answers.receive_data(data)
 
     def next_event(self) -> Push | Reply | Notice | None:
         """The next Push, Reply or Notice, or NEED_DATA.
 
         Raises:
-            BadReply: what came is none of these.
+            BadReply: the bytes are none of these.
         """
         while True:
             answer = self._answers.next_event()
@@ -190,7 +201,7 @@ class BinaryConversation:
             if answer.kind == 'push':
                 return Push(_document(first or b'Z'))
             if answer.sync not in self._asked and (answer.sync or answer.kind == 'ok'):
-                raise BadReply(f'this answers no request: its number is {answer.sync}')
+                raise BadReply(f'this response belongs to no request: its sync number is {answer.sync}')
             self._asked.discard(answer.sync)
             if answer.sync in self._cancels:
                 self._cancels.discard(answer.sync)

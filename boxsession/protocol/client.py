@@ -1,18 +1,18 @@
-"""The client's end of the text protocol: statements to bytes, bytes to replies and pushes. Pure: no sockets, no clock.
+"""The client's side of the text protocol: statements to bytes, bytes to replies and pushes. Pure: no sockets, no clock.
 
 Theory of operation
 -------------------
-`Documents` cuts what a server sends into YAML documents. There are two conversations on top of it.
+`Documents` splits what a server sends into YAML documents. Two conversations use it.
 
-`TextConversation` is for a client of its own. The wire stays in one state for as long as the connection lives: output is
-YAML, whose documents have a certain end, and a delimiter is set, so that a statement of any number of lines goes as it is
-and gets one reply. What a person sets of these things is the client's own business (`boxsession.client.settings`). Some
-statements cannot go as they are: those with the delimiter in them, with a line that ends the session, with the byte that
-cancels, or that change the delimiter. They go as a Lua string to console.eval, whose result is the reply.
+`TextConversation` is for `boxsession connect`. The settings of the server's session stay the same while the connection
+lives: output is YAML, whose documents have a definite end, and a delimiter is set, so that a statement of several lines is
+sent unchanged and gets one reply. The settings that a person changes are kept in the client (`boxsession.client.settings`).
+Some statements cannot be sent unchanged: those that contain the delimiter, a line that ends the session, or the byte that
+cancels, and those that change the delimiter. They are sent as a Lua string to console.eval, whose result is the reply.
 
-`RelayedConversation` is for a session whose statements another console runs (console.connect). The other console's settings
-are the user's, so its output may be Lua, which has no certain end. A reply is passed on in pieces, as it comes: it may be
-larger than what memory should hold.
+`RelayedConversation` is for a session whose statements run in another console (console.connect). The settings of that
+console are the user's, so its output may be Lua, which has no definite end. A reply is passed on in pieces as it arrives,
+since it may not fit in memory.
 """
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from boxsession.values.reader import Unshowable, packed_value
 __all__ = ['DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'BadReply', 'Done', 'Documents',
            'Notice', 'Piece', 'Push', 'RelayedConversation', 'Reply', 'Send', 'TextConversation']
 
-# Four times what a server of ours sends unless its limits.output_bytes says otherwise.
+# Four times the default of limits.output_bytes.
 MAX_REPLY_BYTES = 256 << 20
 
 NEED_DATA = None
 INTERRUPT = b'\x03'
 NO_VALUES = b'---\n...\n'
-# Asks a server for what a text may become.
+# Asks a server for completions of a text.
 _COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
 
-# A comment: where a server has lost it, a statement of one line still means the same.
+# A comment in Lua: if the server does not know the delimiter, a statement of one line still means the same.
 _DELIMITER = b'--~boxsession~'
 # Ends a relayed statement of several lines.
 _RELAYED_DELIMITER = b'$EOF$'
@@ -52,33 +52,33 @@ _UNSAFE = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _NOT_IN_A_LINE = re.compile(rb'[\x00-\x1f\x7f]')
 _WRAPPED, _PLAIN, _HIDDEN = range(3)
 
-# A relayed document is passed on once so much of it is there.
+# A relayed document is passed on in pieces of more than this many bytes.
 _PIECE_BYTES = 65536
-# The longest reply to a statement of the relay's own.
+# Maximum length of the reply to a statement that the relay itself sends.
 _HIDDEN_BYTES = 65536
-# Lua output is over when nothing follows a `;` for so long, or nothing follows anything else for longer.
+# Lua output is complete if nothing arrives for _QUIET_SECONDS after a `;`, or for _SILENT_SECONDS after anything else.
 _QUIET_SECONDS, _SILENT_SECONDS = 0.02, 0.5
 
 
 def completion_request(text: bytes) -> bytes:
-    """The statement that asks any console what a text may become."""
+    """The statement that asks any console for completions of a text."""
     return _COMPLETION % (text.replace(b'\\', b'\\\\'), len(text))
 
 
 class BadReply(Exception):
-    """What came is no reply, or one that is too long: the two sides have lost each other."""
+    """The server has sent something that is not a reply, or is too long. The connection cannot be used any more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """A document that a statement sends in front of its reply."""
+    """A document that a statement pushes before its reply."""
 
     document: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The reply to the statement that got this ticket."""
+    """The reply to the statement with this ticket."""
 
     ticket: int
     document: bytes
@@ -86,7 +86,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A document that nobody asked for: the server says why it ends the session, say."""
+    """A document without a statement, for example the reason why the server ends the session."""
 
     document: bytes
 
@@ -96,8 +96,8 @@ class Piece:
     """A part of a document, or of Lua output.
 
     Attributes:
-        is_push: it belongs to a push.
-        is_last: the document ends with it. Lua output has no last piece.
+        is_push: it is part of a push.
+        is_last: it ends the document. Lua output has no last piece.
     """
 
     data: bytes
@@ -107,7 +107,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """What is to be sent now."""
+    """Bytes to send now."""
 
     data: bytes
 
@@ -120,33 +120,33 @@ DONE = Done()
 
 
 class Documents:
-    """Cuts what a text console sends into YAML documents.
+    """Splits what a text console sends into YAML documents.
 
     Args:
-        piece_bytes: a document is given in pieces of more than this; 0 for whole documents only.
+        piece_bytes: a longer document is returned in pieces of more than this; 0 for whole documents only.
     """
 
     def __init__(self, piece_bytes: int = 0):
         self._piece_bytes = piece_bytes
         self._buffer = bytearray()
-        self._scanned = 0               # no end begins and ends in front of this
-        self._is_inside = False         # a piece of the document was given already
+        self._scanned = 0               # the bytes in front of this contain no end of a document
+        self._is_inside = False         # a piece of the current document was returned already
         self._is_push = False
 
     @property
     def buffered_bytes(self) -> int:
-        """How much has come that was not given yet."""
+        """Number of bytes that were not returned yet."""
         return len(self._buffer)
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came."""
+        """Takes bytes from the server."""
         self._buffer += data
 
     def next_piece(self) -> Piece | None:
         """The next piece of a document, or NEED_DATA.
 
         Raises:
-            BadReply: what came is no document.
+            BadReply: the bytes are not a document.
         """
         buffer = self._buffer
         if not self._is_inside and not self._begins():
@@ -164,17 +164,17 @@ class Documents:
         return Piece(self._taken(length), self._is_push, not self._is_inside)
 
     def _begins(self) -> bool:
-        """Whether a document begins. False where more bytes are needed to know."""
+        """Whether a document begins here. False also if more bytes are needed to decide."""
         head = bytes(self._buffer[:len(_PUSH_HEAD)])
         self._is_push = head == _PUSH_HEAD
         if self._is_push or head.startswith(_HEADS):
             return True
         if _PUSH_HEAD.startswith(head) or any(start.startswith(head) for start in _HEADS):
             return False
-        raise BadReply(f'this is no YAML document: {bytes(self._buffer[:60])!r}')
+        raise BadReply(f'this is not a YAML document: {bytes(self._buffer[:60])!r}')
 
     def rest(self) -> bytes:
-        """All that has come: it is no document."""
+        """Takes all buffered bytes, which are not a document."""
         self._scanned = 0
         return self._taken(len(self._buffer))
 
@@ -193,15 +193,15 @@ def _lua_string(data: bytes) -> bytes:
 
 
 class TextConversation:
-    """One connection's text protocol, behind the greeting.
+    """The text protocol of one connection, after the greeting.
 
     Args:
-        greeting: the server's 128 bytes, which tell whether it is one of ours.
-        max_reply: how many bytes a reply or a push may have; 0 for no limit.
+        greeting: the server's 128 bytes, which show whether it is boxsession or Tarantool.
+        max_reply: maximum length of a reply or a push in bytes; 0 for no limit.
 
     Attributes:
-        can_cancel: whether the server can stop a statement.
-        shows_password: whether a login sends the password as it is.
+        can_cancel: the server can stop a statement.
+        shows_password: a login sends the password unencrypted.
     """
 
     shows_password = True
@@ -211,11 +211,11 @@ class TextConversation:
         self._is_ours = is_ours(greeting)
         self.can_cancel = self._is_ours
         self._documents = Documents()
-        self._asked: deque[tuple[int, int]] = deque()       # ticket, and what to make of its reply
+        self._asked: deque[tuple[int, int]] = deque()       # ticket, and the kind of reply: _WRAPPED, _PLAIN or _HIDDEN
         self._last_ticket = 0
 
     def opening(self) -> bytes:
-        """What to send first."""
+        """The bytes to send first."""
         data = b'\\set output yaml\n\\set delimiter %s\n' % _DELIMITER
         self._expect(_HIDDEN)
         self._expect(_HIDDEN)
@@ -230,20 +230,20 @@ class TextConversation:
         return self._last_ticket
 
     def login(self, user: str, password: str) -> tuple[int, bytes]:
-        """As ask(): goes on as another user."""
+        """Like ask(), for a login as another user."""
         return self.ask(_login_line(user, password))
 
     def login_problem(self, user: str, password: str) -> str:
-        """Why login() cannot be; empty where it can."""
+        """Why login() is impossible; empty if it is possible."""
         if user.split() != [user]:
             return 'a user with white space in its name cannot log in to a text console'
         return self.problem(_login_line(user, password))
 
     def problem(self, statement: bytes) -> str:
-        """Why a statement is not to be sent; empty where it is."""
+        """Why a statement must not be sent; empty if it may be sent."""
         if not _LOGIN.match(statement):
             return ''
-        if not self._is_ours:           # it would show the whole line in its error, the password included
+        if not self._is_ours:           # its error would quote the whole line, including the password
             return 'the server has no \\login'
         if _NOT_IN_A_LINE.search(statement) or _DELIMITER in statement:
             return '\\login takes no control characters: its user and password are one line of text'
@@ -251,15 +251,15 @@ class TextConversation:
 
     @staticmethod
     def is_logged_in(document: bytes) -> bool:
-        """Whether the reply to login() is that of a login."""
+        """Whether the reply to login() means success."""
         return document == _TRUE
 
     def ask(self, statement: bytes) -> tuple[int, bytes]:
-        """A statement: its ticket, and the bytes that ask it."""
+        """The ticket of a statement, and the bytes to send."""
         kind = _PLAIN
         is_command = statement.startswith(b'\\')
         if _SETS_DELIMITER.search(statement) and not is_command:
-            # In one line, so that it is one statement whatever became of the delimiter.
+            # On one line, so that it is one statement even if the server does not know the delimiter.
             statement = b'(function(...) require("console").delimiter("%s") return ... end)(require("console").eval(%s))' \
                 % (_DELIMITER, _lua_string(statement))
             kind = _WRAPPED
@@ -271,22 +271,22 @@ class TextConversation:
         return self._expect(kind), statement + _DELIMITER + b'\n'
 
     def completion(self, text: bytes) -> bytes:
-        """The statement that asks what a text may become: a list of the names behind their longest common beginning."""
+        """The statement that asks for completions of a text: their longest common prefix, then the names."""
         return b'\\complete ' + text if self._is_ours else completion_request(text)
 
     def cancel(self) -> bytes:
-        """What stops the running statement; nothing where the server cannot do that."""
+        """The bytes that stop the running statement; empty if the server cannot stop it."""
         return INTERRUPT if self.can_cancel else b''
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came from the server."""
+        """Takes bytes from the server."""
         self._documents.receive_data(data)
 
     def next_event(self) -> Push | Reply | Notice | None:
         """The next Push, Reply or Notice, or NEED_DATA.
 
         Raises:
-            BadReply: what came is none of these.
+            BadReply: the bytes are none of these.
         """
         while True:
             piece = self._documents.next_piece()
@@ -305,7 +305,7 @@ class TextConversation:
 
 
 def _unwrapped(document: bytes) -> bytes:
-    """The document that console.eval gave; the one that came, where it is an error of eval's own."""
+    """The document that console.eval has returned; if eval itself failed, the error document unchanged."""
     try:
         found = list(islice(tokens(packed_value(document)), 4))
     except Unshowable:
@@ -315,29 +315,29 @@ def _unwrapped(document: bytes) -> bytes:
 
 
 class RelayedConversation:
-    """A connection to another console that runs a session's statements.
+    """The connection to another console that runs a session's statements.
 
     Args:
         greeting: the server's 128 bytes.
 
     Attributes:
-        can_cancel: whether the server can stop a statement.
-        patience: after how many seconds without data to call receive_silence(); None for never.
+        can_cancel: the server can stop a statement.
+        patience: seconds without data after which to call receive_silence(); None for never.
     """
 
     def __init__(self, greeting: bytes):
         self.can_cancel = is_ours(greeting)
         self.patience: float | None = None
         self._documents = Documents(_PIECE_BYTES)
-        # What is to be sent, each after the reply to the one in front of it, and whether nobody sees its reply.
+        # Statements to send, each after the reply to the one before; and whether the reply is hidden.
         self._steps: deque[tuple[bytes, bool]] = deque([(b'\\set continuation off\n', True)])
-        self._is_answered = True        # the reply to what was sent last is complete
+        self._is_answered = True        # the reply to the last step is complete
         self._is_hidden = False
         self._hidden_bytes = 0
         self._is_lua = False            # the reply is Lua output
 
     def ask(self, statement: bytes) -> None:
-        """Has a statement sent, once the events of the one in front of it have ended in Done."""
+        """Queues a statement. Call this after next_event() has returned DONE."""
         if b'\n' not in statement:
             self._steps.append((statement + b'\n', False))
             return
@@ -346,22 +346,22 @@ class RelayedConversation:
                         (b'require("console").delimiter("")%s\n' % _RELAYED_DELIMITER, True)]
 
     def cancel(self) -> bytes:
-        """What stops the running statement; nothing where the server cannot do that."""
+        """The bytes that stop the running statement; empty if the server cannot stop it."""
         return INTERRUPT if self.can_cancel else b''
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came from the server."""
+        """Takes bytes from the server."""
         self._documents.receive_data(data)
 
     def receive_silence(self) -> None:
-        """Nothing came for `patience` seconds: the Lua output is over."""
+        """Says that nothing came for `patience` seconds: the Lua output is complete."""
         self._is_lua, self.patience, self._is_answered = False, None, True
 
     def next_event(self) -> Piece | Send | Done | None:
-        """What to send, a piece to pass on, DONE behind the last one, or NEED_DATA.
+        """The next Send, Piece to pass on, DONE after the last piece, or NEED_DATA.
 
         Raises:
-            BadReply: a statement of the relay's own has an endless reply.
+            BadReply: the reply to a statement of the relay itself is too long.
         """
         while True:
             if self._is_answered:
@@ -378,7 +378,7 @@ class RelayedConversation:
                 return piece
             self._hidden_bytes += len(piece.data)
             if self._hidden_bytes > _HIDDEN_BYTES:
-                raise BadReply(f'a reply of more than {_HIDDEN_BYTES} bytes that nobody asked for')
+                raise BadReply(f'the reply to a setting of the relay is longer than {_HIDDEN_BYTES} bytes')
 
     def _next_piece(self) -> Piece | None:
         if not self._is_lua:

@@ -1,12 +1,12 @@
-"""Lines that no client of a console begins with: what another program, made to speak to our port, may send.
+"""Recognises lines of other protocols, which a program may send if an attacker directs it to our port.
 
-A browser, a mail client, or a service that fetches from an address of somebody's choice begins with a line of its own
-protocol; text that an attacker chose comes behind it. So the first lines of a session are judged before they run.
-A client that lets the attacker choose its first byte, too (`gopher:`, FTP's PORT), looks like a person with nc: only a
-listener without rights, or a unix socket, keeps it out.
+A browser, a mail client, or a service that fetches a given address begins with a line of its own protocol. Text that the
+attacker chose follows. So the first lines of a session are judged before they run.
+If the attacker also chooses the first byte (`gopher:`, FTP's PORT), the client looks like a person with nc. Only a listener
+without rights, or a unix socket, keeps it out.
 
-A line that is wrong Lua is nothing foreign: people mistype, and are answered. But they do not send the next line before
-that: the driver of ConsoleProtocol sees to lines of protocols that are not known here.
+A line that is not valid Lua is not foreign: people mistype, and get an error. But a person waits for the error before the
+next line. The driver of ConsoleProtocol relies on that to stop protocols that are not listed here.
 """
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ import re
 
 __all__ = ['START_BYTES', 'foreign', 'foreign_start']
 
-# Text of HTTP's kin that ends a request's line.
+# Last word of a request line of HTTP and similar protocols.
 _VERSION = re.compile(rb'(HTTP|RTSP|SIP|ICAP)/\d+(?:\.\d+)?', re.IGNORECASE)
-# What a request is for; a number behind the slash makes it a division.
+# The target of a request. With a digit after the slash it is a division in Lua.
 _TARGET = re.compile(rb'/(?!\d)|[A-Za-z]+://')
-# Two control bytes outside of strings and comments; one is a slip. Not those of a terminal: backspace, escape, Ctrl-D.
+# Two control bytes outside of strings and comments; one may be a typing error. Backspace, escape and Ctrl-D do not count:
+# a terminal sends them. Also the start of a TLS record.
 _CONTROL = re.compile(rb'''[^"'\[\-\0-\x02\x05-\x07\x0e-\x1a\x1c-\x1f]*[\0-\x02\x05-\x07\x0e-\x1a\x1c-\x1f].*?'''
                       rb'''[\0-\x02\x05-\x07\x0e-\x1a\x1c-\x1f]|\x16\x03''', re.DOTALL)
-# How much of a line whose end has not come is looked at for them.
+# Number of bytes of an unfinished line that foreign_start() examines.
 START_BYTES = 64
-# Each is told by its name, where it has one.
+# (name of the protocol, or '', and the pattern of a line's start)
 _OPENINGS = (
     ('TLS', re.compile(rb'\x16\x03')),
     ('LDAP', re.compile(rb'0[^\0]{1,5}?\x02[\x01-\x04]', re.DOTALL)),
@@ -34,7 +35,7 @@ _OPENINGS = (
     ('JSON', re.compile(rb'''\{\s*"[^"]*"\s*:|\[\s*\{\s*"|\["[^"]*"\s*,'''
                         rb'''|"[\w.$-]+"\s*:\s*(?:["\d{[-]|true|false|null)''')),
     ('statsd', re.compile(rb'[\w.#@/-]+:[-+]?[\d.]+\|[a-z]')),
-    # A value and a time.
+    # A name, a value and a time.
     ('Graphite', re.compile(rb'[\w.;=-]+ -?[\d.]+(?:[eE][-+]?\d+)? \d{9,19}$')),
     ('InfluxDB', re.compile(rb'[\w.-]+(?:,[\w.-]+=[^\s,]+)* [\w.-]+=\S+ \d{9,19}$')),
     ('IMAP', re.compile(rb'[A-Za-z]{0,4}\d{1,6} (?:[A-Z]{4,}|login|select|noop|capability|logout|starttls|authenticate)'
@@ -42,23 +43,23 @@ _OPENINGS = (
     ('Subversion', re.compile(rb'\( \d+ \(')),
     ('memcached', re.compile(rb'(?:set|add|replace|append|prepend|cas) \S+ \d+ \d+ \d+|m[sgdan] [^\s=,]+(?: |$)')),
     ('beanstalkd', re.compile(rb'put \d+ \d+ \d+ \d+')),
-    # A command in capitals with its argument: of mail, FTP, IRC, dict, PROXY.
+    # A command in capitals with an argument: mail, FTP, IRC, dict, PROXY.
     ('', re.compile(rb'[A-Z][A-Z\d_-]{2,}[ \t]+(?!(?:and|or)\b)(?:[\w@<:`]|/\S|\[[\d:I]|\{")')),
-    # The same in small letters, which people may use for something else: the most common ones.
+    # The same in any case, but only common commands: people may type other words in small letters.
     ('', re.compile(rb'(?:helo|ehlo|lhlo|mail|rcpt|user|pass|nick|auth|gets?|head|post|put|delete|incr|decr|patch|options'
                     rb'|connect|trace|config|slaveof)[ \t]+(?!(?:and|or)\b)(?:[\w@<:`$*\\]|/\S)', re.IGNORECASE)),
-    # What stands alone.
+    # Commands without an argument.
     ('', re.compile(rb'(?:CAPA|STLS|STARTTLS|QUIT|NOOP|RSET|FEAT|SYST|PASV|PING|LOGOUT|CAPABILITY|CAPABILITIES|CONNECT'
                     rb'|STOMP|EHLO|HELO|AUTH|MULTI)$')),
-    # A header, and not a method's call.
+    # A header line, but not a call of a method.
     ('HTTP', re.compile(rb'''[A-Za-z][\w-]*:(?:$|[ \t]+(?!\w+[ \t]*[({"'\[]))''')),
-    # XML, a syslog's priority, also behind a length, a printer's job, rsync.
+    # XML or a syslog priority (also after a length), rsync, a printer job.
     ('', re.compile(rb'[<@%]|\d+ <\d+>|\x1b%')),
 )
 
 
 def foreign(line: bytes) -> str | None:
-    """The name of the protocol that a line belongs to, empty where it has none; None where it may be a console's."""
+    """The name of the protocol of a line, empty if it has no name; None if the line may be for a console."""
     line = line.strip()
     if not line:
         return None
@@ -77,6 +78,6 @@ def foreign(line: bytes) -> str | None:
 
 
 def foreign_start(data: bytes | bytearray) -> str | None:
-    """The same for a line whose end has not come: what binary protocols begin with is seen without one."""
+    """foreign() for an unfinished line: binary protocols are recognised by their first bytes."""
     start = bytes(data[:START_BYTES]).lstrip()
     return foreign(start) if _CONTROL.match(start) else None

@@ -1,10 +1,10 @@
-"""The binary protocol (IPROTO): frames in, requests out; what is answered, as frames. The one import of msgpack.
+"""The binary protocol (IPROTO): frames in, requests out; responses as frames. Only this module imports msgpack.
 
-A frame is a length (a msgpack unsigned integer) and so many bytes: a header map and a body map. Numbers of requests, keys
-and errors: Tarantool 2.6, and 2.10 for ID, WATCH and UNWATCH.
+A frame is a length (a msgpack unsigned integer) and that many bytes: a header map and a body map. The numbers of requests,
+keys and errors are those of Tarantool 2.6; ID, WATCH and UNWATCH are those of 2.10.
 
-Of a request only the fields that its kind has are looked at; what else it holds is stepped over, and arguments stay the
-bytes that they are: nothing of a size that the sender chooses is made of them before it is known whether he may run them.
+Only the fields that a type of request needs are read; others are skipped. Arguments stay bytes. They are not decoded before
+the sender's right to run the request is checked, since the sender chooses their size.
 """
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _TYPE, _SYNC = 0, 1
 _SPACE_ID, _TUPLE, _FUNCTION, _USER, _EXPRESSION = 0x10, 0x21, 0x22, 0x23, 0x27
 _DATA, _MESSAGE, _ERROR_STACK = 0x30, 0x31, 0x52
 _VERSION, _FEATURES, _EVENT_KEY = 0x54, 0x55, 0x57
-# What ID tells: the protocol's version, and of its features only watchers (3).
+# Response to ID: the version of the protocol; the only feature is watchers (3).
 _ID_ANSWER = {_VERSION: 3, _FEATURES: [3]}
 
 _INVALID_MSGPACK, _MISSING_FIELD = 20, 69
@@ -38,13 +38,21 @@ SCRAMBLE_BYTES = 20
 Extension = msgpack.ExtType
 
 
-# What next_event() gives when it has nothing until more bytes come.
+# next_event() returns this if it needs more bytes.
 NEED_DATA = None
 
 
 @dataclass(slots=True)
 class Request:
-    """A request with what its kind needs: `name` is an expression, function or user; `arguments` a list, in msgpack."""
+    """A request.
+
+    Attributes:
+        type: EVAL, CALL and so on.
+        sync: its number, which the response repeats.
+        name: the expression, function, user or event key, by type.
+        arguments: a list in msgpack.
+        space: the id of the space, of SELECT.
+    """
 
     type: int
     sync: int
@@ -55,7 +63,7 @@ class Request:
 
 @dataclass(slots=True)
 class BadRequest:
-    """A frame that holds no request of ours: to be answered with an error; the connection goes on."""
+    """A frame with an invalid request. Answer it with an error; the connection stays open."""
 
     sync: int
     code: int
@@ -64,7 +72,7 @@ class BadRequest:
 
 @dataclass(slots=True)
 class BadFrame:
-    """Bytes that are no frame, or one over the limit: to be answered with an error, and the connection closed."""
+    """Invalid bytes, or a frame over the limit. Answer with an error and close the connection."""
 
     code: int
     message: str
@@ -73,15 +81,15 @@ class BadFrame:
 
 Event = Request | BadRequest | BadFrame
 
-# How many bytes follow the first of an unsigned integer.
+# Number of bytes after the first byte of an unsigned integer.
 _WIDTHS = {0xcc: 1, 0xcd: 2, 0xce: 4, 0xcf: 8}
 
 
 class IprotoProtocol:
-    """One client's side of the binary protocol.
+    """Splits the input of one client into requests.
 
     Args:
-        max_request_bytes: the longest frame; 0 for no limit.
+        max_request_bytes: maximum length of a frame; 0 for no limit.
     """
 
     __slots__ = ('max_request_bytes', '_buffer', '_at', '_broken')
@@ -93,7 +101,7 @@ class IprotoProtocol:
         self._broken = False
 
     def receive_data(self, data: bytes) -> None:
-        """Takes what came from the client."""
+        """Takes input of the client."""
         if self._at:
             self._buffer = self._buffer[self._at:] + data
             self._at = 0
@@ -104,21 +112,21 @@ class IprotoProtocol:
 
     @property
     def buffered_bytes(self) -> int:
-        """How much is waiting to be cut into requests."""
+        """Number of bytes that are not yet requests."""
         return len(self._buffer) - self._at
 
     def pending_data(self, most: int) -> bytes:
-        """What is waiting to be cut into requests, from the beginning of a frame on, or so many bytes of it."""
+        """At most `most` of the buffered bytes, from the start of a frame on; they stay in the buffer."""
         return self._buffer[self._at:self._at + most]
 
     def take(self, count: int) -> None:
-        """So many bytes of that, whole frames, are done with."""
+        """Removes the first `count` buffered bytes, which are whole frames."""
         self._at += count
         if self._at == len(self._buffer):
             self._buffer, self._at = b'', 0
 
     def next_event(self) -> Event | None:
-        """The next Request or BadRequest, a BadFrame (and nothing behind it), or NEED_DATA."""
+        """The next Request, BadRequest or BadFrame (after which nothing follows), or NEED_DATA."""
         if self._broken:
             return NEED_DATA
         data, at = self._buffer, self._at
@@ -156,7 +164,7 @@ class IprotoProtocol:
         return BadFrame(_INVALID_MSGPACK, message, is_too_long)
 
     def _request(self, frame: bytes) -> Event:
-        # A header as all connectors write it, {type, sync}, of a request whose body is not looked at.
+        # Fast path: a header {type, sync}, as all connectors write it, of a request whose body is not needed.
         if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1 and frame[2] not in _FIELDS:
             first = frame[4]
             end = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
@@ -179,7 +187,7 @@ class IprotoProtocol:
         wanted = _FIELDS.get(kind)
         at = unpacker.tell()
         if wanted is None:
-            return Request(kind, sync)          # whatever comes with it is not looked at
+            return Request(kind, sync)          # its body is not needed
         if at == len(frame):
             return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - missing request body')
         try:
@@ -195,7 +203,7 @@ class IprotoProtocol:
 
 
 def _pairs(unpacker: msgpack.Unpacker, frame: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The keys and values of the map that comes next, as they came; nothing is made of them."""
+    """The keys and values of the next map, as msgpack bytes."""
     count = unpacker.read_map_header()
     if count > _PAIRS_MAX:
         raise ValueError('too many keys')
@@ -210,7 +218,7 @@ def _pairs(unpacker: msgpack.Unpacker, frame: bytes) -> Iterator[tuple[bytes, by
 
 
 def _integer(raw: bytes) -> int | None:
-    """An integer of msgpack; None for anything else."""
+    """The integer in msgpack bytes; None for any other type."""
     first = raw[0]
     if first < 0x80:
         return first
@@ -222,7 +230,7 @@ def _integer(raw: bytes) -> int | None:
 
 
 def _bytes(raw: bytes) -> bytes | None:
-    """A string or binary data of msgpack; None for anything else."""
+    """The string or binary data in msgpack bytes; None for any other type."""
     first = raw[0]
     if 0xa0 <= first < 0xc0:
         return raw[1:]
@@ -236,7 +244,13 @@ def _is_list(raw: bytes) -> bool:
 
 def _checked(kind: int, sync: int, body: dict[int, bytes], key: int,
              of_kind: Callable[[bytes], Any], told: str) -> Request | BadRequest:
-    """The request that a body of a kind makes."""
+    """Makes a request of a body.
+
+    Args:
+        key: the key of the mandatory field.
+        of_kind: reads that field.
+        told: its name in the error if it is missing.
+    """
     raw, arguments = body.get(key, _NIL), body.get(_TUPLE, b'\x90')
     if raw == _NIL:
         return BadRequest(sync, _MISSING_FIELD, f"Missing mandatory field '{told}' in request")
@@ -251,7 +265,7 @@ def _checked(kind: int, sync: int, body: dict[int, bytes], key: int,
 
 
 def login_arguments(arguments: bytes) -> list[bytes] | None:
-    """What a login is tried with, of AUTH's arguments; None where they are no strings."""
+    """The method and the scramble in the arguments of AUTH; None if they are not strings."""
     try:
         found = msgpack.unpackb(arguments, raw=True, strict_map_key=False)[:2]
     except (ValueError, TypeError):
@@ -259,12 +273,12 @@ def login_arguments(arguments: bytes) -> list[bytes] | None:
     return found if all(type(argument) is bytes for argument in found) else None
 
 
-# A header or a body has no more keys.
+# Maximum number of keys of a header or a body.
 _PAIRS_MAX = 64
-# A login's: no name is longer, nor what proves it.
+# Maximum length in bytes of a user name, and of the arguments of AUTH.
 _USER_MAX, _LOGIN_MAX = 1024, 256
 _NIL = b'\xc0'
-# By the first byte: how many bytes stand before a string's own.
+# By the first byte: number of bytes in front of the string's content.
 _STRING_HEADS = {0xc4: 2, 0xc5: 3, 0xc6: 5, 0xd9: 2, 0xda: 3, 0xdb: 5}
 
 _FIELDS: dict[int, tuple[int, Callable[[bytes], Any], str]] = {
@@ -290,37 +304,37 @@ _DATA_PREFIX = b'\x81' + _pack(_DATA)
 
 
 def ok(sync: int, data: bytes | None = None) -> bytes:
-    """The answer to a request; `data` is a list of what it gave, in msgpack, None for requests that give nothing."""
+    """The response to a request; `data` is the list of its results in msgpack, None if it has no results."""
     return _frame(0, sync, _EMPTY if data is None else _DATA_PREFIX + data)
 
 
 def packed(value: Any) -> bytes:
-    """A value in msgpack."""
+    """Encodes a value in msgpack."""
     return _pack(value)
 
 
 def unpacked(data: bytes) -> Any:
-    """A value of ours from msgpack. Strings come as str, with what is not UTF-8 as surrogates."""
+    """Decodes msgpack that we have written. Strings become str; bytes that are not UTF-8 become surrogates."""
     return msgpack.unpackb(data, raw=False, unicode_errors='surrogateescape')
 
 
 def id_answer(sync: int) -> bytes:
-    """The answer to ID."""
+    """The response to ID."""
     return _frame(0, sync, _pack(_ID_ANSWER))
 
 
 def push(sync: int, data: bytes) -> bytes:
-    """What box.session.push() sends in front of the answer: a list of one value, in msgpack."""
+    """A push, sent before the response; `data` is a list of one value in msgpack."""
     return _frame(_PUSH, sync, _DATA_PREFIX + data)
 
 
 def event(key: bytes) -> bytes:
-    """What a watcher is told at once: that there is nothing under its key."""
+    """The first event of a watcher: its key has no value."""
     return _frame(_EVENT, 0, _pack({_EVENT_KEY: key.decode(errors='surrogateescape')}))
 
 
 def error(sync: int, code: int, message: str, kind: str = 'ClientError', fields: dict[int, Any] | None = None) -> bytes:
-    """The answer to a request that failed: in the old form and as the map of 2.4 and later."""
+    """The response to a failed request: the message alone, and the error stack of Tarantool 2.4 and later."""
     detail = {0: kind, 2: 0, 1: 'boxsession', 3: message, 4: 0, 5: code}
     if fields:
         detail[6] = fields
@@ -328,13 +342,16 @@ def error(sync: int, code: int, message: str, kind: str = 'ClientError', fields:
 
 
 def greeting(version: str, instance: str, salt: bytes) -> bytes:
-    """The 128 bytes that a server begins with."""
+    """The greeting of a binary listener: 128 bytes."""
     first = f'Tarantool {version} (Binary) {instance}'
     return f'{first:<63}\n{base64.b64encode(salt).decode():<63}\n'.encode()
 
 
 def scramble_matches(scramble: bytes, salt: bytes, kept: str) -> bool:
-    """Whether AUTH's chap-sha1 scramble was made with the password whose hash is kept; see `boxsession.users.passwords`."""
+    """Whether a chap-sha1 scramble proves the password whose hash is `kept` (see `boxsession.users.passwords`).
+
+    Without a hash the result is False, after the same computation.
+    """
     if len(scramble) != SCRAMBLE_BYTES:
         return False
     stored = base64.b64decode(kept) if kept else bytes(SCRAMBLE_BYTES)
@@ -351,12 +368,12 @@ def _request(kind: int, sync: int, body: Any) -> bytes:
 
 
 def eval_request(sync: int, expression: str, arguments: list[Any]) -> bytes:
-    """EVAL; strings of any bytes have surrogates for those that are no UTF-8."""
+    """An EVAL request. Strings may have surrogates for bytes that are not UTF-8."""
     return _request(EVAL, sync, {_EXPRESSION: expression, _TUPLE: arguments})
 
 
 def auth_request(sync: int, user: str, password: str, greeting: bytes) -> bytes:
-    """AUTH by chap-sha1, with the salt of the server's greeting."""
+    """An AUTH request by chap-sha1, with the salt in the server's greeting."""
     salt = base64.b64decode(greeting[64:108])[:SCRAMBLE_BYTES]
     once = hashlib.sha1(password.encode(errors='surrogateescape')).digest()
     mask = hashlib.sha1(salt + hashlib.sha1(once).digest()).digest()

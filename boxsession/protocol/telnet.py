@@ -1,6 +1,6 @@
-"""Telnet inside a text stream (RFC 854, 855, 860): commands are taken out, wherever packets cut them.
+"""Removes telnet commands from a text stream (RFC 854, 855, 860), also if they are split between packets.
 
-A client that is not telnet may send the byte 0xff too; what follows it then is no telnet command, and both bytes stay.
+A client that is not telnet may send the byte 0xff, too. If the next byte is not a telnet command, both bytes stay.
 """
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ class _Request(Enum):
     INTERRUPT = 'interrupt'
 
 
-# Stands in the output of TelnetFilter for a request to stop what runs.
+# An item in the output of TelnetFilter: the client asks to stop the running statement.
 INTERRUPT: Final = _Request.INTERRUPT
 Part = bytes | _Request
 
-# What a suboption may at most hold before it is given up for garbage.
+# Maximum length of a suboption in bytes. After that the filter reads text again.
 _SUBOPTION_MAX = 1024
 
 
 class TelnetFilter:
-    """Splits what a client sends into text and interrupts, and collects the answers that telnet expects."""
+    """Splits a client's input into text and interrupts, and collects the answers that telnet expects."""
 
     __slots__ = ('_held', '_suboption', 'answers')
 
     def __init__(self) -> None:
-        self._held = b''            # the beginning of a command that the last packet cut
-        self._suboption = -1        # bytes seen of the suboption we are inside, -1 outside
-        self.answers = bytearray()  # what is to be sent; the caller takes and clears it
+        self._held = b''            # the start of a command whose rest has not arrived
+        self._suboption = -1        # bytes read of the current suboption; -1 outside of one
+        self.answers = bytearray()  # bytes to send; the caller takes and clears them
 
     def feed(self, data: bytes) -> list[Part]:
-        """The text in `data`, as bytes objects in order, with INTERRUPT where one stood."""
+        """The text in `data`, in order, with INTERRUPT at the place of each interrupt."""
         if self._held:
             data = self._held + data
             self._held = b''
@@ -62,11 +62,11 @@ class TelnetFilter:
                 break
             else:
                 command = data[at + 1]
-                if command == IAC:                      # an escaped 0xff: one of the two is text
+                if command == IAC:                      # an escaped 0xff: the second one is text
                     self._cut(parts, data, text_from, at)
                     text_from = at + 1
                     at += 2
-                elif command < _FIRST_COMMAND:          # no telnet at all
+                elif command < _FIRST_COMMAND:          # not a telnet command: text
                     at += 1
                 elif command in (DO, DONT, WILL, WONT) and at + 2 == end:
                     break
@@ -79,11 +79,11 @@ class TelnetFilter:
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether it is inside of no command and has no answer."""
+        """Whether it is outside of any command and has no answers to send."""
         return not self._held and self._suboption < 0 and not self.answers
 
     def flush(self) -> bytes:
-        """What is held back when no more can come: a lone 0xff is text after all."""
+        """The bytes held back, at the end of the input: a single 0xff is text then."""
         held, self._held = self._held, b''
         return held
 
@@ -93,11 +93,11 @@ class TelnetFilter:
             parts.append(data[start:stop])
 
     def _command(self, parts: list[Part], data: bytes, at: int, command: int) -> int:
-        """Obeys the command at `at`; returns the position behind it."""
+        """Executes the command at `at`; returns the position after it."""
         if command in (DO, WILL):
             option = data[at + 2]
             if command == DO:
-                # A timing mark is granted at once: telnet drops what it gets until it sees the answer.
+                # A timing mark is granted at once: until then telnet discards all output.
                 self.answers += bytes((IAC, WILL if option == TIMING_MARK else WONT, option))
             else:
                 self.answers += bytes((IAC, DONT, option))
@@ -113,7 +113,7 @@ class TelnetFilter:
         return at + 2
 
     def _skip_suboption(self, data: bytes, at: int) -> int:
-        """Passes over a suboption, to its IAC SE, another command, or the end of `data`; an IAC that ends it is kept."""
+        """Skips a suboption up to its IAC SE, another command, or the end of `data`. Holds back an IAC at the end."""
         end = len(data)
         start = at
         while True:
@@ -121,7 +121,7 @@ class TelnetFilter:
             if iac < 0 or iac + 1 == end:
                 break
             if data[iac + 1] != IAC:
-                # Its end; or another command, by which the client has given it up.
+                # IAC SE ends it; another command abandons it.
                 self._suboption = -1
                 return iac + 2 if data[iac + 1] == SE else iac
             at = iac + 2
@@ -134,7 +134,7 @@ class TelnetFilter:
 
 
 def _next_special(data: bytes, at: int) -> int:
-    """The position of the next byte that may not be text, or the end."""
+    """The position of the next 0xff or Ctrl-C, or the end."""
     iac, etx = data.find(b'\xff', at), data.find(b'\x03', at)
     if iac < 0:
         iac = len(data)

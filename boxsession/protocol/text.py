@@ -1,20 +1,20 @@
-r"""The text protocol: lines in, statements out.
+r"""The server's side of the text protocol: lines in, statements out.
 
 Theory of operation
 -------------------
-Bytes go in with receive_data(), which takes telnet's commands out and keeps the rest. next_event() cuts one event off
-the front, under the settings of that moment: a statement may change the delimiter or the continuation, so nothing is
-cut before what stands in front of it has run.
+receive_data() takes bytes, removes telnet commands and keeps the rest. next_event() takes one event off the front, with
+the settings of that moment. A statement may change the delimiter or the continuation, so no event is made before the
+statement in front of it has run.
 
     statement    = *(line LF) line terminator
-    terminator   = LF, or delimiter LF when a delimiter is set; a CR in front of LF belongs to it
+    terminator   = LF, or delimiter LF if a delimiter is set; a CR in front of LF belongs to it
 
-Which lines make one statement depends on `delimiter` (if set, nothing else ends a statement) and on `continuation`:
-auto (the driver says with hold() that a statement is not complete), on (a backslash at a line's end), off.
+The end of a statement depends on `delimiter` (if set, nothing else ends a statement) and on `continuation`: 'auto' (the
+driver calls hold() if a statement is incomplete), 'on' (a backslash at the end of a line continues it) or 'off'.
 
-A server's protocol `is_judging` at first: each line is looked at before anything of it is handed out, and one of another
-protocol, or one that is too long to tell, is a Foreign event, behind which there is only End. The driver ends that with
-trust(), when a statement was run without an error.
+A server's protocol begins with `is_judging`: each line is checked before any event is made of it. A line of another
+protocol, or one that is too long to check, becomes a Foreign event; after that only End follows. The driver ends the
+checks by trust() when a statement has run without an error.
 """
 from __future__ import annotations
 
@@ -27,82 +27,82 @@ __all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Foreign', 'More'
            'Unfinished']
 
 _SPECIAL = (b'\xff', b'\x03')
-# A line that ends in one of these may not be a statement: CR, a continuation's backslash, what says goodbye.
+# Last bytes of lines that need a closer look: CR, the backslash of a continuation, the two of _GOODBYES.
 _ENDINGS = b'\r\\.\x04'
-# Alone on a line: ssh's escape, and what a terminal sends for Ctrl-D when it does not end the input itself.
+# Lines that end the session: ssh's escape, and Ctrl-D from a terminal that does not end the input itself.
 _GOODBYES = (b'~.', b'\x04')
 
 
-# What next_event() gives when it has nothing until more bytes come.
+# next_event() returns this if it needs more bytes.
 NEED_DATA = None
 
 
-@dataclass(slots=True)       # not frozen: one is made for each statement, and freezing doubles its price
+@dataclass(slots=True)       # not frozen: each statement makes one, and freezing doubles the cost
 class Statement:
     """A statement to run and answer."""
 
     text: bytes
-    may_continue: bool      # when it turns out to be incomplete, hold() it instead of answering
+    may_continue: bool      # if it is incomplete, call hold() instead of answering
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """A statement that an interrupt overtook: to be answered, not run."""
+    """A statement that was cancelled by an interrupt before it ran: answer it, do not run it."""
 
     text: bytes
-    may_continue: bool      # when it turns out to be incomplete, hold() it instead of answering
+    may_continue: bool      # if it is incomplete, call hold() instead of answering
 
 
 @dataclass(frozen=True, slots=True)
 class More:
-    """A line that leaves its statement open. Nothing to answer; a prompt may say so."""
+    """A line whose statement continues. It gets no reply; a prompt may show it."""
 
 
 @dataclass(frozen=True, slots=True)
 class TooLong:
-    """A statement over the limit. What is left of it is skipped."""
+    """A statement over the limit. Its rest is skipped."""
 
     limit: int              # bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Foreign:
-    """A line of another protocol, or one too long to tell. What comes behind it is dropped."""
+    """A line of another protocol, or one that is too long to check. All later input is dropped."""
 
-    protocol: str           # its name, empty where it has none
-    limit: int = 0          # bytes; where the line was over it
+    protocol: str           # its name, or empty
+    limit: int = 0          # in bytes, if the line was longer; otherwise 0
 
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """What was typed of a statement when the input ended."""
+    """An incomplete statement at the end of the input."""
 
     text: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Quit:
-    """The client asked to be disconnected (`~.` or Ctrl-D alone on a line)."""
+    """The client ends the session (`~.` or Ctrl-D alone on a line)."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The input has ended and everything in it has been handed out."""
+    """The input has ended, and all of it has become events."""
 
 
 Event = Statement | Cancelled | More | TooLong | Foreign | Unfinished | Quit | End
 
 
 class ConsoleProtocol:
-    """One client's side of the text protocol.
+    """Splits the input of one client into events.
 
-    Longer than usual: all of it cuts one buffer, and the short way through it (next_event) reads its fields directly.
+    Longer than usual: all methods work on one buffer, and the fast path in next_event() reads its fields directly.
 
     Args:
-        max_statement_bytes: the longest statement, line feeds inside it counted; 0 for no limit.
+        max_statement_bytes: maximum length of a statement, with the line feeds inside it; 0 for no limit.
         continuation: 'auto', 'on' or 'off'.
-        goodbyes: whether `~.` and Ctrl-D alone on a line leave; in a file they are text.
-        is_judging: whether lines of other protocols are looked for, until trust().
+        goodbyes: `~.` and Ctrl-D alone on a line end the session. In a file they are text.
+        is_judging: check for lines of other protocols until trust() is called.
     """
 
     __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
@@ -112,25 +112,25 @@ class ConsoleProtocol:
                  is_judging: bool = False):
         self.continuation = continuation
         self._goodbyes = _GOODBYES if goodbyes else ()
-        self.delimiter = b''                        # what ends a statement, in front of its line feed
+        self.delimiter = b''                        # the end of a statement, in front of its line feed; b'': none
         self.max_statement_bytes = max_statement_bytes
-        # Text that no event has taken: what is left of the last packet, or, when a line goes on in the next one, all of
-        # it in the buffer. Never in both.
+        # Text that no event has taken: the rest of the last packet (_data from _at on). If a line continues in the next
+        # packet, all text is in _buffer instead.
         self._data = b''
         self._at = 0
         self._buffer = bytearray()
-        self._scanned = 0                           # how much of it holds no line feed for certain
-        self._held: bytes | None = None             # the lines of the statement that is not complete
-        self._skipping = False                      # inside the rest of a statement that was too long
+        self._scanned = 0                           # number of bytes of _buffer that contain no line feed
+        self._held: bytes | None = None             # the lines of the incomplete statement
+        self._skipping = False                      # reading the rest of a statement that is too long
         self._ended = False
-        self._doomed = 0                            # how much of the buffer an interrupt has overtaken
-        # Made when first needed; while there is one, nothing takes the short way past it.
+        self._doomed = 0                            # number of bytes of _buffer in front of the last interrupt
+        # Made when it is needed. While it exists, receive_data() does not take its fast path.
         self._telnet = TelnetFilter() if is_judging else None
         self.is_judging = is_judging
-        self._dropped = b''                         # while judging: of the line under way, what interrupts took
+        self._dropped = b''                         # while judging: parts of the current line that interrupts have removed
 
     def receive_data(self, data: bytes) -> bool:
-        """Takes what came from the client. True if there was an interrupt in it: what runs now is to be cancelled."""
+        """Takes input of the client. Returns whether it contains an interrupt: then cancel the running statement."""
         if self._telnet is None:
             if _SPECIAL[0] not in data and _SPECIAL[1] not in data:
                 if self._at == len(self._data) and not self._buffer:
@@ -140,7 +140,7 @@ class ConsoleProtocol:
                     self._keep(data)
                 return False
             self._telnet = TelnetFilter()
-        if self._ended:                             # behind a Foreign
+        if self._ended:                             # after a Foreign event
             return False
         interrupted = False
         for part in self._telnet.feed(data):
@@ -152,7 +152,7 @@ class ConsoleProtocol:
         return interrupted
 
     def receive_text(self, data: bytes) -> None:
-        """Takes text that no telnet has sent, such as a file's: nothing in it is a command of telnet's."""
+        """Takes text without telnet commands, such as the content of a file."""
         self._keep(data)
 
     def _keep(self, data: bytes) -> None:
@@ -162,7 +162,7 @@ class ConsoleProtocol:
         self._buffer += data
 
     def trust(self) -> None:
-        """Says that the client is one of a console: its lines are looked at no more."""
+        """Ends the checks for lines of other protocols."""
         self.is_judging = False
         self._dropped = b''
         if self._telnet is not None and self._telnet.is_at_rest:
@@ -170,18 +170,18 @@ class ConsoleProtocol:
 
     @property
     def has_more(self) -> bool:
-        """Whether more than blanks is waiting to be cut into statements."""
+        """Whether the input that is not yet an event has more than white space."""
         return bool(self._data[self._at:].strip() or self._buffer.strip())
 
     def receive_eof(self) -> None:
-        """The client sends no more."""
+        """Says that the client sends no more."""
         if not self._ended:
             self._ended = True
             if self._telnet is not None:
                 self._keep(self._telnet.flush())
 
     def data_to_send(self) -> bytes:
-        """Telnet's answers, to go out in front of the next reply."""
+        """Takes the answers to telnet commands, to send before the next reply."""
         if self._telnet is None or not self._telnet.answers:
             return b''
         data = bytes(self._telnet.answers)
@@ -190,26 +190,26 @@ class ConsoleProtocol:
 
     @property
     def is_plain(self) -> bool:
-        """Whether what comes is taken as it is: no command of telnet's has been seen, and nothing is judged."""
+        """Whether input is taken unchanged: the client has sent no telnet command, and is_judging is over."""
         return self._telnet is None
 
     @property
     def buffered_bytes(self) -> int:
-        """How much is waiting to be cut into statements."""
+        """Number of bytes of input that are not yet events."""
         return len(self._buffer) + len(self._data) - self._at
 
     @property
     def kept_bytes(self) -> int:
-        """The same, and the lines of a statement that goes on."""
+        """buffered_bytes and the lines of the incomplete statement."""
         return len(self._buffer) + len(self._data) - self._at + len(self._held or b'')
 
     @property
     def holds_statement(self) -> bool:
-        """Whether the next line goes on with a statement that has begun."""
+        """Whether the next line continues an incomplete statement."""
         return self._held is not None
 
     def hold(self, statement: Statement | Cancelled) -> None:
-        """Says that a statement is not complete: the lines to come belong to it."""
+        """Says that a statement is incomplete: the next lines belong to it."""
         if isinstance(statement, Statement) or self._doomed:
             self._held = statement.text + b'\n'
 
@@ -234,7 +234,7 @@ class ConsoleProtocol:
         return self._take()
 
     def _interrupt(self) -> None:
-        """Everything sent so far and not answered is off; what was a whole statement still gets its answer."""
+        """Cancels all input so far that has no reply. A whole statement still becomes a Cancelled event."""
         self._keep(b'')
         self._doomed = len(self._buffer)
         if not self._doomed:
@@ -246,7 +246,7 @@ class ConsoleProtocol:
         self._scanned = 0
 
     def _take_doomed(self) -> Event | None:
-        """The next event in front of the last interrupt, or None when there is no more."""
+        """The next event in front of the last interrupt, or None if there are no more."""
         buffer = self._buffer
         while True:
             newline = buffer.find(b'\n', 0, self._doomed)
@@ -260,7 +260,7 @@ class ConsoleProtocol:
             self._doomed -= newline + 1
             event = self._cut_line(newline)
             if not self._doomed:
-                self._drop_statement()          # the interrupt stands right behind this line
+                self._drop_statement()          # the interrupt came right after this line
             if isinstance(event, Statement):
                 return Cancelled(event.text, event.may_continue)
             if event is not None:
@@ -277,7 +277,7 @@ class ConsoleProtocol:
                 return event
 
     def _cut_line(self, newline: int) -> Event | None:
-        """Takes the line that ends at `newline` off the buffer: the event that it completes, or None."""
+        """Takes the line that ends at `newline` off the buffer. Returns the event that it completes, or None."""
         buffer = self._buffer
         stop = newline - 1 if newline and buffer[newline - 1] == 13 else newline
         line = bytes(buffer[:stop])
@@ -311,7 +311,7 @@ class ConsoleProtocol:
         return More()
 
     def _judge(self, line: bytes) -> Foreign | None:
-        """Looks at a whole line, with what interrupts took of it."""
+        """Checks a whole line, including the parts that interrupts have removed."""
         whole, self._dropped = self._dropped + line, b''
         if self._is_over(len(whole)):
             return self._refuse(Foreign('', self.max_statement_bytes))
@@ -319,7 +319,7 @@ class ConsoleProtocol:
         return None if name is None else self._refuse(Foreign(name))
 
     def _judge_partial(self) -> Foreign | None:
-        """Looks at a line whose end is not there, or will not come."""
+        """Checks a line that is not complete, or never will be."""
         buffer = self._buffer
         if self._ended:
             return self._judge(bytes(buffer))
@@ -330,7 +330,7 @@ class ConsoleProtocol:
         return None if name is None else self._refuse(Foreign(name))
 
     def _refuse(self, event: Foreign) -> Foreign:
-        """Nothing more is taken, and nothing is kept."""
+        """Drops all input, also later input."""
         self._buffer.clear()
         self._data, self._at = b'', 0
         self._doomed = 0
@@ -342,7 +342,7 @@ class ConsoleProtocol:
         return bool(self.max_statement_bytes) and count > self.max_statement_bytes
 
     def _take_partial(self) -> Event | None:
-        """What to do with a line whose end is not there."""
+        """Handles a line that is not complete."""
         buffer = self._buffer
         if self.is_judging:
             event = self._judge_partial()
@@ -358,7 +358,7 @@ class ConsoleProtocol:
                 return Unfinished(text)
             return End()
         if self._skipping:
-            # Only what may be the beginning of the statement's end has to be kept.
+            # Keep only the bytes that may be the start of the delimiter.
             del buffer[:max(0, len(buffer) - len(self.delimiter) - 1)]
         elif self._is_over(len(buffer) + len(self._held or b'') - len(self.delimiter) - 1):
             self._skipping = True

@@ -225,7 +225,7 @@ class TestMemory:
 
     def test_answers_to_nobody_without_an_end(self, fake):
         server = fake(itertools.chain([BINARY], itertools.repeat(iproto.ok(7, iproto.packed(['x'])) * 1000)))
-        assert 'answers no request' in limited(server.address, '-e', '1', code=2)
+        assert 'belongs to no request' in limited(server.address, '-e', '1', code=2)
 
     @pytest.mark.parametrize('form', [['--raw'], ['--output', 'json'], ['--output', 'lua']])
     @pytest.mark.parametrize('document', [

@@ -138,7 +138,7 @@ class TestDocuments:
     def test_what_is_none(self, data):
         documents = Documents()
         documents.receive_data(data)
-        with pytest.raises(BadReply, match='no YAML document'):
+        with pytest.raises(BadReply, match='not a YAML document'):
             documents.next_piece()
         assert data == documents.rest() and documents.next_piece() is NEED_DATA
 
