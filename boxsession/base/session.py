@@ -26,7 +26,7 @@ class Session:
     id: int                         # unique in this process, from 1 on
     peer: str                       # address of the client: 'host:port' or 'unix/:(socket)'
     fd: int                         # file descriptor of the socket; valid while the session lives
-    user: str                       # effective user: statements run with its rights
+    user: str                       # user whose rights its statements have
     uid: int                        # id of that user: a name can be reused, an id cannot
     dialect: str                    # 'classic' or 'tarantool', from the listener's settings
     type: str = 'console'           # one of TYPES

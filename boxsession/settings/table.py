@@ -47,7 +47,7 @@ def _whole(expected: str = 'a whole number, 0 or more', least: int = 1, most: in
 
 def _seconds(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not (value == 0 or 0.001 <= value < 1e9):
-        raise ValueError('a number of seconds, 0 or more than 0.001')
+        raise ValueError('a number of seconds: 0, or 0.001 or more')
     return value
 
 

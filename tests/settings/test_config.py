@@ -38,11 +38,11 @@ def problems(tmp_path, text):
     ('limits: {sessions: -1}', '1: `limits.sessions` is -1: expected a whole number, 0 or more'),
     ('limits: {sessions: true}', '1: `limits.sessions` is true: expected a whole number, 0 or more'),
     ('limits: {sessions: [1]}', '1: `limits.sessions` is a list: expected a whole number, 0 or more'),
-    ('limits: {send_seconds: x}', "1: `limits.send_seconds` is x: expected a number of seconds, 0 or more than 0.001"),
-    ('limits: {idle_seconds: 1.0e-300}', '1: `limits.idle_seconds` is 1.0e-300: expected a number of seconds, '
-                                         '0 or more than 0.001'),
-    ('limits: {send_seconds: .nan}', '1: `limits.send_seconds` is .nan: expected a number of seconds, '
-                                     '0 or more than 0.001'),
+    ('limits: {send_seconds: x}', "1: `limits.send_seconds` is x: expected a number of seconds: 0, or 0.001 or more"),
+    ('limits: {idle_seconds: 1.0e-300}', '1: `limits.idle_seconds` is 1.0e-300: expected a number of seconds: '
+                                         '0, or 0.001 or more'),
+    ('limits: {send_seconds: .nan}', '1: `limits.send_seconds` is .nan: expected a number of seconds: '
+                                     '0, or 0.001 or more'),
     ('log:\n  level: loud', "2: `log.level` is loud: expected error or warning or info or debug"),
     ('store: 5', '1: `store` is 5: expected text'),
     ('audit: {required: 5}', '1: `audit.required` is 5: expected true or false'),
