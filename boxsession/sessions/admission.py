@@ -1,4 +1,4 @@
-"""Who comes in: whether there is a place for a client, and whose session it begins."""
+"""Admits clients: checks the limit of sessions, and finds the user of a new session."""
 from __future__ import annotations
 
 import logging
@@ -18,7 +18,9 @@ __all__ = ['Admission']
 
 log = logging.getLogger('boxsession')
 
+# Maximum input that is read from a refused client, in bytes.
 _UNREAD_BYTES = 1 << 16
+# Sessions that are reserved for clients on unix sockets.
 _KEPT_PLACES = 3
 
 _REFUSED = '---\n- error: %s\n...\n'
@@ -26,14 +28,14 @@ _FULL = "'too many sessions: the limit is %d (limits.sessions)'"
 
 
 class Admission:
-    """Lets clients in.
+    """Admits clients.
 
     Args:
-        settings: those in force, by dotted name.
-        listens_on_unix: whether one of the listeners is a unix socket, for whose clients the last places are kept.
+        settings: the settings in force, by dotted name.
+        listens_on_unix: returns whether a listener is a unix socket. Then some sessions are reserved for its clients.
 
     Attributes:
-        handshakes: the clients that are in TLS's.
+        handshakes: the clients that are in a TLS handshake.
     """
 
     def __init__(self, registry: Registry, accounts: Accounts, counters: Counters, settings: Mapping[str, Any],
@@ -46,8 +48,8 @@ class Admission:
         self._listens_on_unix = listens_on_unix
 
     def accept(self, sock: Any, peer: Any, listener: Listener) -> None:
-        """The body of a client's greenlet, for listeners."""
-        if not self._registry.is_accepting:     # it came in the very moment of stop()
+        """The body of a new client's greenlet. Listeners start it."""
+        if not self._registry.is_accepting:     # stop() was called meanwhile
             sock.close()
             return
         hits, limit = self._counters.hits, self._settings['limits.sessions']
@@ -63,7 +65,7 @@ class Admission:
             if listener.tls is not None:
                 tunnel = self.handshakes.tunnel(sock, listener.tls)
                 sock = tunnel.sock
-                # Others came in meanwhile.
+                # The handshake has waited: check again.
                 if not self._registry.is_accepting:
                     sock.close()
                     return
@@ -78,7 +80,7 @@ class Admission:
                 tunnel.close()
 
     def _kept_places(self, listener, limit) -> int:
-        """How many of the last places this listener's clients may not take: an admin on a unix socket gets in."""
+        """The number of sessions that are reserved for unix sockets, so that an admin can always connect."""
         if listener.address.path or not self._listens_on_unix():
             return 0
         return min(_KEPT_PLACES, limit // 4)
@@ -88,7 +90,7 @@ class Admission:
         name, problem = _user_of(sock, listener, tunnel)
         user = access.user(name) if name else None
         if name and user is None:
-            problem = f'there is no user {name} any more'
+            problem = f'the user {name} does not exist any more'
         elif user and not access.may_log_in(user.id):
             problem = f"Session access to universe '''' is denied for user ''{name}''"
         if user is None or problem:
@@ -101,23 +103,23 @@ class Admission:
 
 
 def _refuse(sock, listener, message):
-    """Ends a connection that does not become a session, with an error where text is spoken."""
+    """Closes the connection of a refused client. A client of the text protocol gets an error first."""
     try:
         if listener.config.protocol == 'console':
             sock.send((_REFUSED % message).encode())
             sock.shutdown(socket.SHUT_WR)
-            sock.recv(_UNREAD_BYTES)            # with unread input a close is a reset, which may overtake the error
+            sock.recv(_UNREAD_BYTES)            # a close with unread input is a reset, which may destroy the error
     except OSError:
         pass
     sock.close()
 
 
 def _user_of(sock, listener, tunnel: TLSTunnel | None):
-    """Who a session begins as, by name, or why it does not begin."""
+    """The name of a new session's user and None; or no name and the reason for the refusal."""
     peers = listener.config.peers
     if peers is None:
         return listener.config.user, None
     if tunnel is not None:
-        return peers.get(tunnel.name), None if tunnel.name in peers else f'nobody is {tunnel.name} here (peers)'
+        return peers.get(tunnel.name), None if tunnel.name in peers else f'{tunnel.name} may not connect here (peers)'
     uid = peer_uid(sock)
     return peers.get(uid), None if uid in peers else f'uid {uid} may not connect here (peers)'

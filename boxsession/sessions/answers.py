@@ -1,4 +1,4 @@
-"""The answers to requests of the binary protocol that go through Python one by one."""
+"""Responses to requests of the binary protocol that Python handles one by one (not in a batch in Lua)."""
 from __future__ import annotations
 
 import time
@@ -17,21 +17,20 @@ __all__ = ['PROC_LUA', 'Answers', 'recorded']
 
 PROC_LUA = 32
 _NO_SUCH_SPACE, _UNKNOWN_REQUEST, _INVALID_MSGPACK = 36, 48, 20
-# Clients read the schema when they connect: there is none.
+# Clients read the schema from these spaces when they connect. There is no schema: the response is empty.
 _SCHEMA_SPACES = range(272, 400)
 _OPERATIONS = {iproto.EVAL: Requests.EVAL, iproto.CALL: Requests.CALL, iproto.CALL_16: Requests.CALL_16}
 _KINDS = {iproto.EVAL: 'eval', iproto.CALL: 'call', iproto.CALL_16: 'call'}
 _CONSOLE_KIND = 'console.eval'
-# What clients of consoles evaluate, with the statement as its argument.
+# Expression that console clients evaluate, with the statement as its argument.
 _CONSOLE_EVAL = b"return require('console').eval(...)"
 _NO_ARGUMENTS = b'\x90'
 
 
 def _asked_for(request: Request, pause: Callable[[], None] = lambda: None) -> tuple[bytes, dict[str, str]]:
-    """What a request asks for, and what else the audit file has of that."""
+    """The statement, expression or function of a request, and more fields for the audit file."""
     name, arguments, kind = request.name, request.arguments, _KINDS[request.type]
     if kind == 'eval' and name == _CONSOLE_EVAL and (statement := first_string(arguments)) is not None:
-        # How clients of consoles send a statement: that is what was asked for.
         return statement, {'kind': _CONSOLE_KIND}
     if arguments == _NO_ARGUMENTS:
         return name, {'kind': kind}
@@ -40,18 +39,18 @@ def _asked_for(request: Request, pause: Callable[[], None] = lambda: None) -> tu
 
 
 def recorded(request: Request) -> dict[str, str]:
-    """A request that has not ended, as the audit file has it."""
+    """A running request, as fields for the audit file."""
     name, fields = _asked_for(request)
     return {'statement': redacted(name), **fields}
 
 
 class Runner(Protocol):
-    """Who runs the requests: a worker.
+    """The owner of an Answers: a worker.
 
     Attributes:
-        requests: has them run in Lua.
-        request, sync, name: the request under way, its number and name.
-        is_pausing: others have their turns, and the worker has nothing yet that they could go on behind.
+        requests: runs requests in Lua.
+        request, sync, name: the running request, its number, and its expression or function.
+        is_pausing: the worker yields between two requests: no other worker need take over.
     """
 
     requests: Any
@@ -60,11 +59,11 @@ class Runner(Protocol):
     name: bytes | None
     is_pausing: bool
 
-    def hold_back(self, on: bool) -> None: ...      # what comes waits, as long as this is on
+    def hold_back(self, on: bool) -> None: ...      # no request may begin while this is on
 
 
 class Answers:
-    """Runs requests of one worker, and makes their answers."""
+    """Runs requests of one worker, and makes their responses."""
 
     __slots__ = ('_runner', '_session', '_common')
 
@@ -74,7 +73,7 @@ class Answers:
         self._common = common
 
     def answer(self, request: Request) -> bytes:
-        """Does what a request asks for, and gives the frames that answer it."""
+        """Runs a request. Returns the frames of the response; b'' for none."""
         sync, kind = request.sync, request.type
         operation = _OPERATIONS.get(kind)
         if operation is not None:
@@ -97,7 +96,7 @@ class Answers:
 
     def _run(self, operation: int, request: Request) -> bytes:
         runner, sync, audit = self._runner, request.sync, self._common.audit
-        runner.requests.task.killed = False     # that was the request before
+        runner.requests.task.killed = False     # may be set from the previous request
         if audit is not None and audit.refuses:
             return iproto.error(sync, PROC_LUA, 'the audit file cannot be written: no request is run until it can '
                                                 '(audit.required)', 'LuajitError')
@@ -105,7 +104,7 @@ class Answers:
         user, began = self._session.user, time.monotonic() if audit is not None else 0.0
         try:
             reply = runner.requests.run(operation, request.name, request.arguments, iproto.packed(sync))
-        except BaseException as error:          # the client is gone, or the server ends
+        except BaseException as error:          # the connection is lost, or the server stops
             if audit is not None:
                 self._record(request, user, f'{type(error).__name__}: {error}'.encode(), began, may_pause=False)
             raise
@@ -118,10 +117,10 @@ class Answers:
         return answer
 
     def _record(self, request: Request, user: str, problem: bytes, began: float, may_pause: bool = True) -> bool:
-        """Records a request: what it asked for, with its arguments, and how that ended."""
+        """Writes a request, its arguments and its end to the audit file. False if that fails and is required."""
         runner, seconds = self._runner, time.monotonic() - began
         pause: Callable[[], None] = self._common.dispatcher.let_others_in if may_pause else lambda: None
-        runner.is_pausing = True                # others have their turns while a long one is looked through
+        runner.is_pausing = True                # redaction of a long request yields
         try:
             name, fields = _asked_for(request, pause)
             if fields['kind'] == _CONSOLE_KIND and may_pause:
@@ -131,7 +130,7 @@ class Answers:
             runner.is_pausing = False
 
     def of_reply(self, request: Request, reply: bytes) -> tuple[bytes, bytes]:
-        """The answer that a request's packed results or error make, and the error's text."""
+        """Makes the response from a result of Requests.run(). Returns it and the error's text, b'' for no error."""
         if reply[0] == 61:                  # '='
             return self._results(request, reply), b''
         kind, code, message, access = iproto.unpacked(reply[1:])

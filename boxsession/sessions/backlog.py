@@ -1,6 +1,6 @@
-"""Bytes that are held for all sessions together, and which session goes when there are too many.
+"""Counts the bytes held for all sessions together, and ends a session if they exceed a limit.
 
-Only what could not be sent, or run, at once is counted, so what is answered as it comes costs nothing here.
+Only output that could not be sent at once, and input that cannot be run at once, is counted. Other bytes cost nothing here.
 """
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ __all__ = ['Backlog']
 
 
 class Backlog:
-    """Bytes that are held for sessions.
+    """The bytes held for sessions.
 
-    Over the limit the session goes whose client has left the most unread for the longest: bytes times the seconds in which
-    it has taken none of them. A session whose client reads, however much, is not the one while another's does not.
-    Documents that are being made count in the total only; where nothing else is held, the largest and newest goes.
+    If the total exceeds the limit, the backlog ends the session with the largest product of waiting bytes and seconds since
+    some of them were taken. So a session whose client reads is not ended while another client does not read. Documents that
+    are being made count only in the total. If nothing else is held, the session with the largest document is ended.
 
     Args:
-        end: called as end(holder, bytes) for who has to go. It must not call back, and what it ends releases itself later.
+        end: called as end(holder, bytes) to end a session. It must not call hold(). The session releases its bytes later.
 
     Attributes:
-        limit: bytes; 0 for no limit.
-        total: bytes that are held now.
+        limit: maximum bytes; 0 for no limit.
+        total: bytes held now.
     """
 
     __slots__ = ('limit', 'total', '_held', '_end')
@@ -31,12 +31,18 @@ class Backlog:
     def __init__(self, end: Callable[[Any, int], None]):
         self.limit = 0
         self.total = 0
-        # Bytes that wait for the client, bytes that are being made, and when the client last took some.
+        # By holder: bytes that wait, bytes of documents being made, and the time at which the waiting bytes last decreased.
         self._held: dict[Any, tuple[int, int, float]] = {}
         self._end = end
 
     def hold(self, holder: Any, waiting: int, made: int = 0) -> None:
-        """Says how many bytes wait for a session's client from now on, and how many are being made for it."""
+        """Sets the bytes held for a session.
+
+        Args:
+            holder: the session's connection.
+            waiting: bytes that wait to be sent or run.
+            made: bytes of documents that are being made.
+        """
         old_waiting, old_made, since = self._held.get(holder, (0, 0, 0.0))
         if waiting == old_waiting and made == old_made:
             return
@@ -56,7 +62,7 @@ class Backlog:
 
         def blame(item):
             waiting, made, since = item[1]
-            # A millisecond more, lest the bytes count for nothing where all are new.
+            # Add a millisecond: otherwise the bytes would not count if all of them are new.
             return waiting * (now - since + 0.001), made, since
 
         while self.total > self.limit:

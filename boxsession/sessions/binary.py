@@ -1,6 +1,6 @@
-"""A client of the binary protocol: requests of one connection run side by side, each answered when it is done.
+"""Serves a client of the binary protocol. Requests of one connection run concurrently; each response is sent when ready.
 
-Requests are run by workers (boxsession.sessions.workers).
+Workers run the requests (boxsession.sessions.workers).
 """
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ __all__ = ['BinaryConnection']
 
 log = logging.getLogger('boxsession')
 
+# Maximum bytes of one read.
 _READ_BYTES = 65536
-# While nothing may run, this much is read ahead; the rest waits in the socket.
+# Maximum input that is read ahead while no request may begin, in bytes. The rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 20
 _SALT_BYTES = 32
-# What clients look for; the version is that of the server whose behaviour is kept.
+# Version for the greeting, which clients check: the Tarantool version whose behaviour is copied.
 _SERVER_VERSION = '2.6.0'
 
 
 class BinaryConnection(Connection):
-    """Serves one client of the binary protocol. run()'s greenlet begins and ends the session; workers do the rest.
+    """Serves one client of the binary protocol. The greenlet of run() begins and ends the session; workers run requests.
 
     Attributes:
-        salt: what scrambles of passwords are made with.
+        salt: the salt of password scrambles, in the greeting.
     """
 
     __slots__ = ('salt', '_instance', '_protocol', '_workers', '_done', '_is_held_back', '_is_broken')
@@ -51,9 +52,9 @@ class BinaryConnection(Connection):
         self._instance = instance
         self._protocol = IprotoProtocol()
         self._workers = Workers(self, common, self._protocol, self._input, self._output)
-        self._done = Event()                    # the session is to end
-        self._is_held_back = False              # what came behind an AUTH waits for its end
-        self._is_broken = False                 # what it has sent last is no frame
+        self._done = Event()                    # set when the session must end
+        self._is_held_back = False              # requests after an AUTH wait for its end
+        self._is_broken = False                 # the client has sent input that is not a frame
 
     # The session
 
@@ -63,7 +64,7 @@ class BinaryConnection(Connection):
         self._output.put(iproto.greeting(_SERVER_VERSION, self._instance, self.salt))
         refusal = self._evaluator.connect()
         if refusal:
-            # As in Tarantool, the first request would be answered with it; nobody waits for one here.
+            # Tarantool sends this error as the response to the first request. Here it is sent without waiting for one.
             self._ending = 'refused by on_connect'
             message = self._evaluator.last_error().decode(errors='replace') or 'on_connect failed'
             self._output.put(iproto.error(0, PROC_LUA, message, 'LuajitError'))
@@ -73,7 +74,7 @@ class BinaryConnection(Connection):
 
     def _serve(self, hub: Any) -> bool:
         self._dispatcher.running = None
-        # What came while on_connect ran has waited for its end.
+        # Requests that arrived while on_connect ran have waited for its end.
         self._enter(Step.WAIT)
         hub.loop.run_callback(self._workers.more)
         self._done.wait()
@@ -95,18 +96,18 @@ class BinaryConnection(Connection):
             self.end_if_done()
 
     def end_if_done(self) -> None:
-        """Ends the session where nothing is left to do."""
+        """Ends the session if nothing is left to do."""
         if self.ends is ENDS_NOW or self.ends is ENDS_ANSWERED and not self._workers.busy:
             self._done.set()
 
     # Input
 
     def go_on(self) -> None:
-        """In the hub: there is input. Workers run what has come."""
+        """In the hub: reads input, and lets workers run the requests."""
         self.read()
 
     def read(self) -> None:
-        """Reads what has come."""
+        """Reads input, and lets workers run the requests."""
         try:
             data = self._sock.recv(_READ_BYTES)
         except BlockingIOError:
@@ -125,13 +126,13 @@ class BinaryConnection(Connection):
         protocol.max_request_bytes = self._common.request_bytes
         protocol.receive_data(data)
         self._input.count(protocol.buffered_bytes)
-        # Whoever does not take the answers makes no more of them.
+        # Back-pressure: stop reading if requests may not begin, or if the client does not read the responses.
         if self.is_held and protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.size > BATCH_BYTES:
             self._input.pause()
         self._workers.more()
 
     def _end_answered(self) -> None:
-        """The client sends no more, or nothing that could be read."""
+        """The client sends no more, or its input cannot be parsed: ends the session after the running requests."""
         if self.ends is LIVES:
             self.ends = ENDS_ANSWERED
         self._input.pause()
@@ -140,19 +141,19 @@ class BinaryConnection(Connection):
         super().lost()
         self._done.set()
 
-    # What workers tell
+    # Called by workers
 
     @property
     def is_held(self) -> bool:
-        """Whether what comes has to wait: for on_connect's end, or an AUTH's."""
+        """Whether requests have to wait for the end of on_connect or of an AUTH."""
         return self._is_held_back or self._state is not IDLE
 
     def hold_back(self, on: bool) -> None:
-        """Nothing of what comes may be run, as long as this is on."""
+        """Lets no request begin while this is on."""
         self._is_held_back = on
 
     def all_run(self) -> bool:
-        """A worker found nothing more to run. False where the session is to end."""
+        """Called when a worker finds no more requests. False if the session must end."""
         if self.ends is not LIVES:
             self.end_if_done()
             return not self._done.is_set()
@@ -161,13 +162,13 @@ class BinaryConnection(Connection):
         return True
 
     def refuse(self, frame: BadFrame) -> None:
-        """What the client sent is no frame: it was told so, and nothing behind it is looked at."""
+        """Ends the session because its input is not a frame. The error has been sent; further input is ignored."""
         self._ending = frame.message
         self._is_broken = True
         self._end_answered()
 
     def failed(self, error: Exception) -> None:
-        """A worker has ended in an error."""
+        """Ends the session because a worker has failed."""
         if isinstance(error, OSError):
             self._ending = f'connection lost: {error}'
             log.info('session %d: connection lost: %s', self.session.id, error)
@@ -178,10 +179,10 @@ class BinaryConnection(Connection):
         self.ends = ENDS_NOW
         self._done.set()
 
-    # The session's host: what its triggers do
+    # The host of the evaluator, which runs triggers only
 
     def push(self, tagged: bytes) -> None:
-        """Triggers belong to no request, under whose number it could be sent."""
+        """Drops a push of a trigger: a push needs the number of a request, and triggers belong to none."""
 
     # The server's side
 
@@ -196,10 +197,10 @@ class BinaryConnection(Connection):
         super()._cancel_running(reason)
 
     def kill(self, reason: str) -> None:
-        """Ends the session, whatever it does. Callable from any greenlet."""
+        """Ends the session in any state. Callable from any greenlet."""
         super().kill(reason)
         self._done.set()
 
     def idle_seconds(self, now: float) -> float:
-        """For how long the client has sent nothing; 0 while a request runs."""
+        """Seconds since the last input; 0 while a request runs."""
         return now - self._active if self._state is IDLE and not self._workers.busy else 0.0

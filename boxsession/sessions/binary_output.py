@@ -1,4 +1,4 @@
-"""What goes to a client of the binary protocol: the answers of workers that run side by side."""
+"""The output to a client of the binary protocol: the responses of concurrent workers."""
 from __future__ import annotations
 
 from typing import Any
@@ -20,12 +20,12 @@ class BinaryOutput(Output):
 
     def __init__(self, sender: Sender, sock: Any, common: Common):
         super().__init__(sender, sock, common)
-        self._flusher: Any = None               # the greenlet that is in the middle of sending
-        self._is_free = Event()                 # nobody is
+        self._flusher: Any = None               # the greenlet that is sending
+        self._is_free = Event()                 # set while no greenlet is sending
         self._is_free.set()
 
     def put(self, *pieces: bytes) -> None:
-        """Adds to the output."""
+        """Adds pieces to the output. Does not send them."""
         for data in pieces:
             self.pieces.append(data)
             self.size += len(data)
@@ -33,7 +33,7 @@ class BinaryOutput(Output):
             self.count()
 
     def flush_answers(self) -> None:
-        """Sends everything. One worker at a time is in the middle of that; the others wait for it."""
+        """Sends all output. Only one worker sends at a time; the others wait for it."""
         while self.is_sending:
             self._is_free.wait()
             self._common.dispatcher.rejoin()
@@ -48,6 +48,6 @@ class BinaryOutput(Output):
             self._is_free.set()
 
     def abort(self, reason: str) -> None:
-        """Ends the wait for a client that takes answers slowly."""
+        """Ends the wait for a client that reads slowly."""
         if self._flusher is not None:
             self._flusher.throw(Aborted(reason))

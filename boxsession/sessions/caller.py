@@ -1,4 +1,4 @@
-"""What all services are asked with: who asks, and of which console."""
+"""The calling session of a service, and the console as services see it."""
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from boxsession.users.accounts import Accounts
 
 __all__ = ['NAME_LENGTH', 'Console', 'caller', 'caller_id']
 
-# So much of a name is kept and recorded.
+# Names are truncated to this number of characters.
 NAME_LENGTH = 64
 
 
 class Console(Protocol):
-    """What the services need of a running console (`boxsession.running.Running`)."""
+    """The interface of a running console for services (`boxsession.running.Running`)."""
 
     settings: dict[str, Any]
     accounts: Accounts
@@ -34,13 +34,13 @@ class Console(Protocol):
 
 
 def caller() -> Session:
-    """The session that asks."""
+    """The session whose statement calls the service."""
     session = current_session()
     assert session is not None, 'only sessions call this'
     return session
 
 
 def caller_id() -> int:
-    """Its id; 0 where none asks."""
+    """The id of the calling session; 0 if the caller is not a session."""
     session = current_session()
     return session.id if session is not None else 0

@@ -1,4 +1,4 @@
-"""What the sessions of a console have in common: one object, which all of them read."""
+"""One object with the things that all sessions of a console share."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
@@ -11,24 +11,26 @@ from boxsession.sessions.backlog import Backlog
 
 __all__ = ['Common', 'Languages']
 
-# Of statements, each with what makes an evaluator of a session's own one and the session.
+# The languages of statements by name. Each value makes an evaluator from the session's own evaluator and the session.
 Languages = Mapping[str, Callable[[Any, Session], Any]]
 
 
 class Common:
-    """What the sessions of a console have in common. The settings among it change while sessions live.
+    """Objects and settings that all sessions of a console share. The settings may change while sessions live.
 
     Attributes:
-        runtime: evaluates statements.
-        languages: those that statements may be in.
-        recorder: writes the audit file, where there is one.
-        unsent: counts output that clients have not taken.
-        unread: counts input that cannot be run yet.
+        runtime: the Lua state.
+        languages: the languages of statements.
+        dispatcher: switches between tasks.
+        counters: counts events of all sessions.
+        recorder: the audit file; it may be off.
+        unsent: the backlog of output that clients have not read.
+        unread: the backlog of input that cannot be run yet.
         audit: the recorder while it is on, or None.
-        send_seconds: how long a client may take to read a reply; 0 for ever.
-        cancels: whether a client that vanished has its statement cancelled.
-        statement_bytes, request_bytes: the longest statement and the longest request; 0 for any.
-        requests: how many requests of a binary connection may run at a time; 0 for any number.
+        send_seconds: maximum time for a client to read a reply; 0 for no limit.
+        cancels: whether a lost connection cancels the running statement.
+        statement_bytes, request_bytes: maximum size of a statement and of a request; 0 for no limit.
+        requests: maximum number of running requests of one binary connection; 0 for no limit.
     """
 
     __slots__ = ('runtime', 'languages', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit', 'send_seconds',
@@ -46,7 +48,7 @@ class Common:
         self.configure(settings)
 
     def configure(self, settings: Mapping[str, Any]) -> None:
-        """Takes the settings in force, by dotted name."""
+        """Applies the settings in force, given by dotted name."""
         self.audit = self.recorder if self.recorder.is_on else None
         self.send_seconds: float = settings['limits.send_seconds']
         self.cancels = settings['limits.on_disconnect'] == 'cancel'

@@ -1,8 +1,7 @@
-"""Where the statements of a text session go: each evaluator here stands in front of another one, or in its place.
+"""Evaluators of a text session that wrap or replace the one of its language. `Route` chooses between them.
 
-All have `statement(text, may_continue)`, which gives a reply as `boxsession.lua.evaluator.Evaluator` does: what leaves the
-language, final text, or b'' where the statement waits for more lines; and SENT where the reply has gone out already.
-`Route` says which of them a statement goes to.
+All of them have `statement(text, may_continue)`. It returns a reply like `boxsession.lua.evaluator.Evaluator`: a tagged
+string or final text, or b'' if the statement waits for more lines. It returns SENT if the reply has already been sent.
 """
 from __future__ import annotations
 
@@ -28,33 +27,34 @@ log = logging.getLogger('boxsession')
 
 
 class _Sent(Enum):
-    SENT = 'the reply has gone out already'
+    SENT = 'the reply has already been sent'
 
     def __bool__(self) -> bool:
-        return False            # there is none to be sent
+        return False            # the caller has no reply to send
 
 
 SENT = _Sent.SENT
 
 _UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
-# How another console's error begins, and how much of one is recorded.
+# Beginning of another console's error reply, and maximum bytes of it that are recorded.
 _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 
-# Behind so many statements that failed a session is judged no more: another protocol shows itself sooner.
+# After this number of failed statements a session is not judged any more: another protocol is found earlier.
 _JUDGED_MAX = 100
-# What a name that nothing has is answered with, and names that are commands of other protocols, too.
+# Replies to the name of an undefined variable, and names that are also commands of other protocols.
 _NOTHING = (b'---\n- null\n...\n', b'nil;')
 _WORD_BYTES = 128
 _WORD = re.compile(
     rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mn|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|'
     rb'ruok|shutdown|srst|srvr|starttls|stat|stats|status|stls|sync|time|verbosity|version|wchs|workers)|[A-Z][A-Z0-9_]+)\s*')
-# What says nothing of who sent it: other protocols' lines (of multipart bodies, say) are comments, too.
+# Statements that prove nothing about the sender: blanks and comments. Lines of other protocols may be Lua comments, too, as
+# those of multipart bodies.
 _EMPTY = re.compile(rb'\s*(?:--(?!\[=*\[)[^\r\n]*(?:[\r\n]\s*)?)?')
-# The same with an argument: the call of a function that is none.
+# A command of another protocol with an argument: in Lua a call of an undefined function.
 _COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
-# What was sent before the answer to such a line is not run, until the client has been silent for so long.
+# Doubt ends after this time without input, in seconds.
 _DOUBT_SECONDS = 0.5
-_DOUBTED = ('not run: it was sent before the answer to a line that is no Lua, or is a command of another protocol. '
+_DOUBTED = ('not run: it was sent before the reply to a line that is not Lua, or is a command of another protocol. '
             'Correct that line, and send this again')
 
 
@@ -63,29 +63,29 @@ def _is_word(text: bytes) -> bool:
 
 
 class Evaluates(Protocol):
-    """What runs statements, or has them run."""
+    """Runs statements, or passes them on."""
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent: ...
 
 
 class Language(Evaluates, Protocol):
-    """What runs the statements of a session here."""
+    """The evaluator of a language: runs a session's statements in this process."""
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
     def is_incomplete(self, text: bytes) -> bool: ...
     def is_wrong(self, text: bytes) -> bool: ...
     def last_error(self) -> bytes: ...
     def error(self, message: str) -> bytes: ...
-    def left_remote(self) -> None: ...          # statements run here again
+    def left_remote(self) -> None: ...          # called when statements run here again after console.connect
 
 
 class Spoken:
-    """Statements in another language than a session's own. Backslash commands stay as they are.
+    """Runs statements in another language (`\\set language`). Backslash commands still go to the session's own evaluator.
 
     Args:
-        own: the session's own evaluator. The other one runs as the same task, so that turns, deadlines and cancellation are
-            the same.
-        other: runs the statements of the other language.
+        own: the session's own evaluator.
+        other: the evaluator of the other language. It runs in the same task: so turns, deadlines and cancellation are the
+            same.
     """
 
     __slots__ = ('_own', '_other', '_last')
@@ -116,10 +116,10 @@ class Spoken:
 
 
 class Recorder:
-    """Records each statement before its reply can leave.
+    """Writes each statement to the audit file before its reply is sent.
 
     Args:
-        pause: lets the others in while a long statement is looked through for secrets.
+        pause: lets other tasks run while a long statement is searched for secrets.
     """
 
     __slots__ = ('_inner', '_session', '_audit', '_pause')
@@ -137,7 +137,7 @@ class Recorder:
         began = time.monotonic()
         try:
             reply = inner.statement(text, may_continue)
-        except BaseException as error:          # the client is gone, or the server ends
+        except BaseException as error:          # the connection is lost, or the server stops
             problem = f'{type(error).__name__}: {error}'.encode()
             audit.statement(self._session, user, text, problem, time.monotonic() - began)
             raise
@@ -148,15 +148,16 @@ class Recorder:
 
 
 class Judge:
-    """Looks at what the first statements of a session come to: see docs/design.rst, "Lines of other protocols".
+    """Detects clients that speak another protocol: see docs/design.rst, "Lines of other protocols".
 
-    Behind a statement that is no Lua, or another protocol's command (a name that nothing has), no Lua is run that came
-    before the answer: who sends it does not wait for answers, as a program that was made to speak another protocol.
+    A first statement may be no Lua, or a command of another protocol (an undefined name). If more input arrived before the
+    reply to it, the client does not wait for replies: an attacker may have made another program send this. Then the session
+    is in doubt: it runs no Lua until the client has been silent for a while.
 
     Args:
-        inner: where statements go.
-        language: what knows whether they are any.
-        read: reads what has come meanwhile.
+        inner: the evaluator to which statements go.
+        language: tells whether a statement is valid or incomplete.
+        read: reads the input that has arrived meanwhile.
     """
 
     __slots__ = ('inner', '_language', '_session', '_common', '_protocol', '_read', '_count', '_doubts', '_has_refused')
@@ -170,12 +171,12 @@ class Judge:
         self._protocol = protocol
         self._read = read
         self._count = 0
-        self._doubts = False            # of what has come no Lua is to be run
-        self._has_refused = False       # nor has been
+        self._doubts = False            # the session is in doubt: it runs no Lua
+        self._has_refused = False       # it has not run a statement because of that
 
     @property
     def is_done(self) -> bool:
-        """Whether the session is judged no more."""
+        """Whether judging is over."""
         return not self._protocol.is_judging and not self._doubts
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent:
@@ -189,15 +190,15 @@ class Judge:
 
     @property
     def seconds_to_doubt(self) -> float:
-        """For how long the client has to be silent until what it sends is run; 0 where there is no doubt."""
+        """The silence of the client, in seconds, that ends the doubt; 0 without a doubt."""
         return max(_DOUBT_SECONDS, 1e-3) if self._doubts else 0.0
 
     def was_silent(self) -> None:
-        """The client has sent nothing for so long, while its session waited for it."""
+        """Ends the doubt: the client was silent for `seconds_to_doubt` while its session waited for input."""
         self._doubts = self._has_refused = False
 
     def was_cancelled(self, text: bytes) -> None:
-        """A statement was cancelled before it was run."""
+        """Judges a statement that was cancelled before it ran."""
         if self._protocol.is_judging and (_is_word(text) or self._language.is_wrong(text)):
             self._doubts = self._doubts or self._protocol.has_more
 
@@ -206,9 +207,9 @@ class Judge:
             return b''
         if not self._has_refused:
             self._has_refused = True
-            log.info('session %d from %s sent more behind a line that is no Lua, and did not wait for the answer: not run',
+            log.info('session %d from %s sent more after a line that is not Lua, and did not wait for the reply: not run',
                      self._session.id, self._session.peer)
-        note_not_run(self._common, self._session, text, 'behind a line that is no Lua')
+        note_not_run(self._common, self._session, text, 'sent after a line that is not Lua')
         return self._language.error(_DOUBTED)
 
     def _judge(self, statement, reply) -> None:
@@ -225,20 +226,22 @@ class Judge:
         else:
             is_doubtful = reply in _NOTHING and _is_word(statement)
         if is_doubtful:
-            self._read()                    # what has come meanwhile
+            self._read()                    # more input may have arrived meanwhile
             self._doubts = self._protocol.has_more
         elif not failed:
             self._protocol.trust()
 
 
 class Relay:
-    """Has statements run by another console (console.connect).
+    """Sends statements to another console (console.connect).
 
     Args:
-        language: knows whether a statement is complete, and writes errors as the session shows them.
-        audit: the recorder while it is on, or None.
-        put: sends a piece of a reply on, at once.
-        closed: called when the other console is gone.
+        remote: the connection to the other console.
+        language: tells whether a statement is complete, and formats errors for the session.
+        audit: the audit file while it is on, or None.
+        put: sends a piece of a reply to the client at once.
+        closed: called when the connection to the other console is closed.
+        pause: lets other tasks run while a long statement is searched for secrets.
     """
 
     def __init__(self, remote: RemoteConsole, language: Language, session: Session, audit: Audit | None,
@@ -268,16 +271,16 @@ class Relay:
             return reply
 
     def _relay(self, statement) -> bytes:
-        """Passes a statement and its reply on; gives the reply's beginning."""
+        """Sends a statement to the other console and its reply to the client. Returns the beginning of the reply."""
         reply = b''
         for piece in self.remote.ask(statement):
-            if len(reply) < _REMOTE_ERROR_BYTES and not piece.startswith(b'%TAG'):      # that is a push
+            if len(reply) < _REMOTE_ERROR_BYTES and not piece.startswith(b'%TAG'):      # %TAG: a push
                 reply += piece[:_REMOTE_ERROR_BYTES]
             self._put(piece)
         return reply
 
     def _relay_recorded(self, statement) -> bool:
-        """The same, recorded: what was sent before its reply comes, and how that ended. False where it cannot be."""
+        """Like _relay(), but records the statement before it is sent, and its end. False if it cannot be recorded."""
         audit, session, remote = self.audit, self._session, str(self.remote.address)
         assert audit is not None
         if audit.refuses or not audit.event('remote', session, remote=remote,
@@ -296,16 +299,17 @@ class Relay:
 
 
 class Route:
-    """Which evaluator the next statement of a text session goes to.
+    """Chooses the evaluator for the next statement of a text session.
 
     Args:
-        read: reads what has come while a statement runs.
-        send: sends a piece of another console's reply, at once.
+        own: the session's own evaluator.
+        read: reads input while a statement runs.
+        send: sends a piece of another console's reply at once.
 
     Attributes:
-        evaluate: runs a statement. Each change makes another one of it.
-        judge: looks at the first statements; None where there is nothing left to judge.
-        relay: has statements run by another console; None while they run here.
+        evaluate: the `statement` method of the chosen evaluator. choose() replaces it.
+        judge: detects other protocols in the first statements; None once judging is over.
+        relay: sends statements to another console; None while they run here.
     """
 
     __slots__ = ('evaluate', 'judge', 'relay', '_own', '_language', '_session', '_common', '_send')
@@ -322,17 +326,17 @@ class Route:
 
     @property
     def is_usual(self) -> bool:
-        """Whether a new one would be the same."""
+        """Whether a new Route would choose the same evaluators."""
         return self.relay is None and self._language is self._own
 
     def speak(self, language: str) -> None:
-        """From the next statement on, they are in a language."""
+        """Sets the language of the following statements."""
         other = self._common.languages[language](self._own, self._session)
         self._language = self._own if other is self._own else Spoken(self._own, other)
         self.choose()
 
     def choose(self) -> None:
-        """Chooses anew."""
+        """Sets `evaluate` for the current language, relay, audit file and judge."""
         chosen: Evaluates = self._language
         if self.relay is not None:
             chosen = self.relay
@@ -345,13 +349,13 @@ class Route:
         self.evaluate: Any = chosen.statement
 
     def end_judging(self) -> None:
-        """Judges no more, where there is nothing left to judge."""
+        """Removes the judge once judging is over."""
         if self.judge is not None and self.judge.is_done:
             self.judge = None
             self.choose()
 
     def go_remote(self, remote: RemoteConsole) -> None:
-        """From the next statement on, they are run by another console."""
+        """Sends the following statements to another console."""
         if self.relay is not None:
             self.relay.remote.close()
         self.relay = Relay(remote, self._language, self._session, self._common.audit, self._send, self.leave_remote,
@@ -359,7 +363,7 @@ class Route:
         self.choose()
 
     def leave_remote(self) -> None:
-        """From the next statement on, they run here again."""
+        """Closes the connection to the other console. The following statements run here again."""
         assert self.relay is not None
         remote, self.relay = self.relay.remote, None
         self.choose()
@@ -368,7 +372,7 @@ class Route:
 
 
 def note_not_run(common: Common, session: Session, text: bytes, problem: str) -> None:
-    """Records a statement that was not run."""
+    """Writes a statement that was not run to the audit file."""
     if common.audit is not None:
         common.audit.statement(session, session.user, text, f'not run: {problem}'.encode(), 0.0,
                                common.dispatcher.let_others_in)

@@ -1,4 +1,4 @@
-"""What is told to a client of the text console about what is not run."""
+"""Messages for input of the text console that is not run."""
 from __future__ import annotations
 
 from boxsession.protocol.text import Cancelled, Foreign, TooLong, Unfinished
@@ -7,7 +7,7 @@ __all__ = ['problem_of', 'refusal_of']
 
 
 def problem_of(event: TooLong | Unfinished | Cancelled) -> str:
-    """Why a statement is not run."""
+    """The error text for a statement that is not run."""
     if isinstance(event, TooLong):
         return f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes)'
     if isinstance(event, Unfinished):
@@ -17,11 +17,11 @@ def problem_of(event: TooLong | Unfinished | Cancelled) -> str:
 
 
 def refusal_of(event: Foreign) -> tuple[str, str]:
-    """What a client has sent that ends its session, for the log; and what it is told."""
+    """Two texts for a line of another protocol: a description of it for the log, and the error for the client."""
     if event.limit:
         return (f'a first line of more than {event.limit} bytes (limits.statement_bytes)',
                 f'the statement is too long: more than {event.limit} bytes (limits.statement_bytes); '
-                'as the first one it ends the session')
+                'a first statement that is too long ends the session')
     if event.protocol:
         return event.protocol, f'this is no {event.protocol} server'
-    return 'a line of another protocol', 'this is a console: no other protocol is spoken'
+    return 'a line of another protocol', 'this is a console: it speaks no other protocol'

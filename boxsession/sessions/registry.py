@@ -1,4 +1,4 @@
-"""The live sessions of a console: who is here, and how they begin and end."""
+"""The live sessions of a console: lists them, begins them and ends them."""
 from __future__ import annotations
 
 import logging
@@ -35,12 +35,13 @@ __all__ = ['Registry']
 
 log = logging.getLogger('boxsession')
 
-# How long a session may take to end after its statement was cancelled, in seconds.
+# Maximum time for a session to end after its statement was cancelled, in seconds.
 _CANCEL_SECONDS = 1.0
+# Maximum interval of the checks for idle sessions, in seconds.
 _IDLE_LOOK_SECONDS = 1.0
-# A session that has been idle for so long gives up what only statements need; so many at each look.
+# A session falls asleep after this idle time, in seconds; at most this number of sessions in one check.
 _SLEEP_SECONDS, _SLEEPERS = 5.0, 100
-# Of these fields find() looks for that much or more.
+# For these fields find() treats the wanted value as a minimum.
 _AT_LEAST = ('idle_s', 'connected_s')
 
 
@@ -48,14 +49,18 @@ class Registry:
     """The live sessions.
 
     Args:
-        settings: those in force, by dotted name.
-        limits: the settings whose limits are counted.
-        loop_lag: how late the event loop was.
+        runtime: the Lua state.
+        languages: the languages of statements.
+        audit: the audit file.
+        settings: the settings in force, by dotted name.
+        limits: the names of the settings whose limits are counted.
+        loop_lag: the histogram of the event loop's lag.
 
     Attributes:
-        connections: the live ones, by the session's id.
-        is_accepting: whether sessions can begin.
-        unsent, unread: the bytes that are held for all of them.
+        connections: the connections of the live sessions, by session id.
+        is_accepting: whether new sessions may begin.
+        unsent, unread: the backlogs of output and input of all sessions.
+        statistics: sums of the counters of live and ended sessions.
     """
 
     def __init__(self, runtime: Runtime, languages: Languages, audit: Audit, settings: Mapping[str, Any],
@@ -63,9 +68,9 @@ class Registry:
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
         self.unsent = Backlog(partial(
-            self._end_for, 'limits.total_output_bytes', 'that its client has not taken', 'take its output'))
+            self._end_for, 'limits.total_output_bytes', 'output that its client has not read', 'read'))
         self.unread = Backlog(partial(
-            self._end_for, 'limits.total_input_bytes', 'of its input that cannot be run yet', 'finish its input'))
+            self._end_for, 'limits.total_input_bytes', 'input that cannot be run yet', 'finish its input'))
         self._common = Common(runtime, languages, audit, self.unsent, self.unread, settings)
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters: Counters = runtime.counters
@@ -74,18 +79,18 @@ class Registry:
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
         self._sleepers = Sleepers(self._greenlet)
-        self._ends: dict[int, Event] = {}       # set at the ends of sessions, by id, where somebody waits for that
+        self._ends: dict[int, Event] = {}       # events for wait_for_ends(), by session id; set when the session ends
 
     def __len__(self) -> int:
         return len(self.connections)
 
     def start(self) -> None:
-        """Sessions can begin."""
+        """Lets sessions begin, and starts the check for idle sessions."""
         self.is_accepting = True
         self._idle_watch = gevent.spawn(self._watch_idle)
 
     def configure(self) -> None:
-        """Takes the settings in force."""
+        """Applies the settings in force."""
         audit = self._common.audit
         self._common.configure(self._settings)
         if self._common.audit is not audit:
@@ -94,51 +99,64 @@ class Registry:
                 connection.audit_changed()
 
     def record_running(self) -> None:
-        """Records what runs in the audit file. Called after it was switched on, and before it is switched off: nobody
-        records the end of these statements, or their beginning."""
+        """Writes all running statements to the audit file.
+
+        Call it after the file was turned on and before it is turned off. Otherwise these statements would have no entry:
+        a statement's entry is written at its end.
+        """
         for connection in self.connections.values():
             connection.record_running()
 
-    # Who is here
+    # Lookup
 
     def all(self) -> list[Connection]:
         """The connections of the live sessions."""
         return list(self.connections.values())
 
     def of_greenlet(self, greenlet: Any) -> Connection | None:
-        """The connection whose own greenlet it is."""
+        """The connection whose session runs in this greenlet, or None."""
         return next((connection for connection in self.connections.values() if connection.greenlet is greenlet), None)
 
     def of_id(self, number: int) -> Connection | None:
-        """The connection of the live session with this id."""
+        """The connection of the live session with this id, or None."""
         return self.connections.get(number)
 
     def find(self, fields: Mapping[str, Any] | list) -> list[tuple[Connection, dict[str, Any]]]:
-        """The live sessions that are as `fields` (an empty list for none) says, by id, each with what is shown of it.
+        """Finds live sessions by their fields.
+
+        Args:
+            fields: the wanted values by field name. An empty list (Lua's empty table) finds all sessions.
+
+        Returns:
+            Pairs of connection and fields (see Connection.describe), sorted by session id.
 
         Raises:
-            StatementError: there is no such field.
+            StatementError: sessions have no such field.
         """
         if isinstance(fields, list) and fields:
-            raise StatementError('sessions are found by their fields: expected a table such as {user = NAME}')
+            raise StatementError('a filter of sessions must name fields: expected a table such as {user = NAME}')
         wanted = dict(fields or {})
         described = [(connection, connection.describe()) for connection in self.connections.values()]
         known = described[0][1] if described else {}
         for name in wanted:
             if known and name not in known:
-                raise StatementError(f'there is no field {name!r} of sessions: expected {", ".join(known)}')
+                raise StatementError(f'sessions have no field {name!r}: expected {", ".join(known)}')
         return [(connection, shown) for connection, shown in sorted(described, key=lambda pair: pair[1]['id'])
                 if all(shown[name] >= value if name in _AT_LEAST and isinstance(value, (int, float))
                        else shown[name] == value for name, value in wanted.items())]
 
-    # How they begin
+    # Begin
 
     def begin(self, sock: Any, peer: Any, listener: Listener, user: User, *, is_private: bool, may_sleep: bool) -> None:
-        """Serves a client as somebody; goes on until the session is over or sleeps.
+        """Begins a client's session and serves it. Returns when the session is over or falls asleep.
 
         Args:
-            is_private: whether nobody on the way can read what is sent.
-            may_sleep: whether the session may give its greenlet up.
+            sock: the connected socket.
+            peer: the client's address.
+            listener: the listener that accepted the client.
+            user: the user of the session.
+            is_private: whether the connection is encrypted or local.
+            may_sleep: whether the session may sleep, which ends its greenlet.
         """
         self._last_id += 1
         session = Session(self._last_id, peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
@@ -158,7 +176,7 @@ class Registry:
         return UserGreenlet(self._run, connection)
 
     def _run(self, connection):
-        """The body of a greenlet of a session's."""
+        """The body of a session's greenlet."""
         is_over = True
         try:
             is_over = connection.run()
@@ -170,10 +188,10 @@ class Registry:
                 if number in self._ends:
                     self._ends.pop(number).set()
 
-    # How they end
+    # End
 
     def _watch_idle(self):
-        """The body of a greenlet that ends sessions which have sent nothing for too long."""
+        """The body of a greenlet: puts idle sessions to sleep, and ends sessions that are idle for too long."""
         while True:
             limit = self._settings['limits.idle_seconds']
             hub = get_hub()
@@ -191,17 +209,18 @@ class Registry:
                         connection.kill(f'the session is closed: it was idle for {limit:g} seconds (limits.idle_seconds)')
 
     def _end_for(self, limit, left, reason, connection, count):
-        """Ends a session for which too much is held, of what is held for all clients together."""
+        """Ends a session because the backlog of all sessions is over its limit."""
         self._counters.hits[limit] += 1
-        log.warning('session %d from %s: closed: %d bytes %s, and of all clients together more than %d (%s)',
+        log.warning('session %d from %s: closed: it holds %d bytes of %s, and all sessions together hold more than %d (%s)',
                     connection.session.id, connection.session.peer, count, left, self._settings[limit], limit)
-        connection.kill(f'the session is closed: it does not {reason}, and all clients together hold too much ({limit})')
+        connection.kill(f'the session is closed: the client does not {reason}, and all clients together hold too much '
+                        f'({limit})')
 
     def drain(self) -> None:
-        """Lets no more in, lets running statements finish for limits.drain_seconds, ends all sessions."""
+        """Ends all sessions. Running statements may finish within limits.drain_seconds, then they are cancelled."""
         seconds = self._settings['limits.drain_seconds']
         if self.connections:
-            log.info('stopping: %d sessions are open; what they run may go on for %g seconds', len(self.connections),
+            log.info('stopping: %d sessions are open; their statements may run for %g more seconds', len(self.connections),
                      seconds)
         left = [connection for connection in self.connections.values() if connection.greenlet is not getcurrent()]
         for connection in self.connections.values():
@@ -216,14 +235,18 @@ class Registry:
                            timeout=_CANCEL_SECONDS)
 
     def wait_for_ends(self, connections: list[Connection], seconds: float | None) -> list[Connection]:
-        """Waits for the ends of sessions; gives those that have not ended in time."""
+        """Waits for the ends of sessions. Returns the connections that have not ended in time.
+
+        Args:
+            seconds: maximum wait; None for no maximum.
+        """
         numbers = [connection.session.id for connection in connections]
         gevent.joinall([self._ends.setdefault(number, Event()) for number in numbers if number in self.connections],
                        timeout=seconds)
         return [connection for connection in connections if connection.session.id in self.connections]
 
     def close(self) -> None:
-        """Looks for idle sessions no more, and wakes none."""
+        """Stops the check for idle sessions, and wakes no sleeping session any more."""
         self._sleepers.close()
         if self._idle_watch is not None:
             self._idle_watch.kill()

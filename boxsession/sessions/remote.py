@@ -1,4 +1,4 @@
-"""Another text console, ours or a Tarantool's, that a session's statements go to (console.connect)."""
+"""A connection to another text console, of boxsession or Tarantool, that runs a session's statements (console.connect)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -17,22 +17,26 @@ from boxsession.protocol.greeting import GREETING_BYTES, protocol_of
 __all__ = ['RemoteClosed', 'RemoteConsole']
 
 _READ_BYTES = 65536
-# After so many reads the others have their turns: what can be read at once does not switch.
+# Number of reads after which other tasks get a turn: a read that finds data does not switch.
 _READS_IN_A_ROW = 8
-# How long the other side may take to accept what is sent to it.
+# Maximum time for the other console to read a statement, in seconds.
 _SEND_SECONDS = 30
-_PAUSE_SECONDS = 1e-6           # by a timer: sleep(0) lets the event loop's callbacks run, and no sockets
+_PAUSE_SECONDS = 1e-6           # more than 0: gevent's sleep(0) runs callbacks of the event loop, but not its watchers
 
 
 class RemoteClosed(Exception):
-    """The other console has closed the connection, or it was given up."""
+    """The connection to the other console was closed, by either side."""
 
 
 class RemoteConsole:
-    """A connection to another console. Used by one greenlet; cancel() and close() may be called by others.
+    """A connection to another console. Only one greenlet may use it; others may only call cancel(), abort() and close().
+
+    Args:
+        address: the address of the other console.
+        timeout: maximum time for connecting, in seconds; None for no maximum.
 
     Raises:
-        StatementError: there is no console to be had at that address, in words for whoever asked.
+        StatementError: the connection failed, or the other side is not a text console.
     """
 
     def __init__(self, address: Address, timeout: float | None = None):
@@ -70,7 +74,7 @@ class RemoteConsole:
             data += self._received(GREETING_BYTES - len(data))
         protocol = protocol_of(data)
         if protocol == 'binary':
-            raise StatementError(f'console.connect(): {self.address} speaks the binary protocol, which this version cannot')
+            raise StatementError(f'console.connect(): {self.address} speaks the binary protocol: expected a text console')
         if protocol is None:
             raise StatementError(f'console.connect(): {self.address} is no console')
         return RelayedConversation(data)
@@ -99,11 +103,11 @@ class RemoteConsole:
         return data
 
     def ask(self, statement: bytes) -> Iterator[bytes]:
-        """Sends a statement; gives its reply, and the pushes in front of it, piece by piece as they come.
+        """Sends a statement. Yields its pushes and its reply in pieces, as they arrive.
 
         Raises:
-            RemoteClosed: the connection is over.
-            StatementError: the statement is a login whose password others could read on its way; it is not sent.
+            RemoteClosed: the connection was closed.
+            StatementError: the statement is a login, and the connection is not private. It is not sent.
         """
         if not self._is_private and login_password(statement) is not None:
             raise StatementError(f'\\login: the password could be read on its way to {self.address}')
@@ -111,7 +115,7 @@ class RemoteConsole:
         return self._pieces()
 
     def _pieces(self) -> Iterator[bytes]:
-        """What is to be passed on until the reply to what was asked is complete."""
+        """Yields pieces for the client until the reply is complete."""
         conversation = self._conversation
         while True:
             try:
@@ -123,7 +127,7 @@ class RemoteConsole:
                 yield event.data
             elif isinstance(event, Send):
                 self._send(event.data)
-            elif event is not NEED_DATA:        # it is done
+            elif event is not NEED_DATA:        # DONE: the reply is complete
                 return
             elif conversation.patience is None:
                 conversation.receive_data(self._received())
@@ -137,11 +141,11 @@ class RemoteConsole:
                     conversation.receive_silence()
 
     def cancel(self) -> None:
-        """Stops the statement that runs there. A console that cannot do that is left."""
+        """Cancels the statement that runs on the other console. If that console cannot cancel, ends the connection."""
         data = self._conversation.cancel()
         if data:
             patience = self._sock.gettimeout()
-            self._sock.settimeout(0.0)          # the caller may be the hub, and another greenlet may be sending
+            self._sock.settimeout(0.0)          # no wait: the caller may be the hub, or another greenlet may be sending
             try:
                 self._sock.send(data)
                 return
@@ -152,9 +156,9 @@ class RemoteConsole:
         self.abort()
 
     def abort(self) -> None:
-        """Ends the connection under whoever waits for it, with a reset: what runs there is to know that nobody waits."""
+        """Resets the connection, also while a greenlet waits for it. The other console then cancels its statement."""
         reset(self._sock)
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._sock.close()

@@ -1,7 +1,7 @@
-"""What statements can ask of the server: its settings, its log, listeners; and what is asked about users and sessions.
+"""Services: Python functions that trusted Lua calls for statements. Here those for settings, the log and listeners.
 
-Each service is a method that trusted Lua calls by name with plain values; it may wait. What it raises as
-StatementError is the statement's error, word for word.
+A service takes and returns plain values, and may wait. The text of a StatementError that it raises becomes the text of the
+statement's error.
 """
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Services:
 
     def __init__(self, running: Console):
         self._running = running
-        self._listeners: dict[int, Any] = {}        # by the number that Lua knows them by
+        self._listeners: dict[int, Any] = {}        # listeners of console.listen(), by their numbers in Lua
         self._last_number = 0
 
     def table(self) -> dict[str, Callable]:
-        """What trusted Lua may call, by name."""
+        """All services, by name."""
         users, sessions = UserServices(self._running), SessionServices(self._running)
         return {
             'settings': self.settings, 'configure': self.configure, 'reopen_log': self.reopen_log,
@@ -47,11 +47,11 @@ class Services:
     # Settings and log
 
     def settings(self) -> dict:
-        """The settings in force, a mapping for each section."""
+        """The settings in force, as nested mappings by section."""
         return live.nested(self._running.settings)
 
     def configure(self, changes: dict) -> dict | None:
-        """Changes settings, all or none. Gives None, or the name of the one that is wrong and the reason."""
+        """Changes settings, all or none. Returns None, or the name of a refused setting and the reason."""
         try:
             changed = live.changes(changes)
             self._running.check(changed)
@@ -59,19 +59,23 @@ class Services:
             return {'name': problem.name, 'reason': problem.reason}
         self._running.configure(changed)
         for name, value in changed.items():
-            # Each setting is a line of its own, of which none is folded into another's (boxsession/operations/logs.py).
+            # The name is part of the log template: logs.py folds lines of the same template.
             log.info(f'{name} is set to %s by session %d', value, caller_id())
         self._running.audit.event('settings', current_session(), changes=dict(changed))
         return None
 
     def reopen_log(self) -> None:
-        """Opens the log file anew."""
+        """Reopens the log file."""
         logs.reopen()
 
     # Listeners
 
     def listen(self, uri=None) -> dict:
-        """Listens on one more address, with the caller's dialect; gives its number and where it listens."""
+        """Opens a listener with the caller's dialect, for console.listen(). Returns its number and its address.
+
+        Raises:
+            StatementError: the address is invalid, or cannot be listened on.
+        """
         try:
             address = Address.from_uri(uri)
         except ValueError:
@@ -94,7 +98,7 @@ class Services:
         return {'number': self._last_number, 'name': _socket_name(listener.address)}
 
     def close_listener(self, number: int) -> bool:
-        """Ends a listener; its sessions stay. False when it has ended already."""
+        """Closes a listener. Its sessions continue. False if it was closed already."""
         listener = self._listeners.pop(number, None)
         if listener is None:
             return False
@@ -104,7 +108,7 @@ class Services:
 
 
 def _socket_name(address: Address) -> dict:
-    """An address as Tarantool's sockets tell their name."""
+    """An address in the form of Tarantool's socket:name()."""
     if address.path:
         return {'host': 'unix/', 'family': 'AF_UNIX', 'type': 'SOCK_STREAM', 'protocol': 0, 'port': address.path}
     family = 'AF_INET6' if ':' in address.host else 'AF_INET'

@@ -1,4 +1,4 @@
-"""What statements can ask about sessions: who is here, their ends, and the way to another console."""
+"""Services for sessions: list, rename, cancel, kill, and console.connect."""
 from __future__ import annotations
 
 import logging
@@ -16,29 +16,33 @@ __all__ = ['SessionServices']
 
 log = logging.getLogger('boxsession')
 
-# How long kill() waits for those it ends, unless it is told.
+# Default timeout of kill(), in seconds.
 _KILL_SECONDS = 5.0
 _CONNECT_USAGE = 'Usage: console.connect("[login:password@][host:]port")'
 
 
 class SessionServices:
-    """The services that are about sessions."""
+    """The services for sessions."""
 
     def __init__(self, running: Console):
         self._running = running
 
     def sessions(self, fields: dict | list) -> list[dict]:
-        """The live sessions, by id; only those that are as `fields` (an empty list for none) says."""
+        """Lists live sessions, sorted by id. See Registry.find() for `fields`."""
         return [shown for _, shown in self._running.registry.find(fields)]
 
     def rename(self, name: str | bytes) -> str:
-        """Names the calling session; gives the name as it is kept."""
+        """Sets the name of the calling session. Returns the name, which may be truncated."""
         session = caller()
         session.name = (name if isinstance(name, str) else name.decode(errors='replace'))[:NAME_LENGTH]
         return session.name
 
     def cancel(self, session_id: int) -> bool:
-        """Stops the statement that a session runs; False when there is none."""
+        """Cancels the running statement of a session. False if none runs.
+
+        Raises:
+            StatementError: the session does not exist.
+        """
         connection = self._running.registry.of_id(session_id)
         if connection is None:
             raise StatementError(f'session {session_id:g} does not exist')
@@ -47,11 +51,19 @@ class SessionServices:
         return connection.cancel(f'the statement was cancelled by session {caller_id()}')
 
     def kill(self, which: int | dict | list, timeout: float | None = None) -> int:
-        """Ends a session, or those that are as `which` says, but for the caller's; gives how many are gone in time."""
+        """Ends sessions. Returns the number of sessions that have ended in time.
+
+        Args:
+            which: a session's id, or a filter (see Registry.find()). A filter does not end the caller's session.
+            timeout: maximum wait for their ends, in seconds; None for the default.
+
+        Raises:
+            StatementError: the filter is empty or wrong.
+        """
         registry = self._running.registry
         if isinstance(which, (dict, list)):
             if not which:
-                raise StatementError('box.session.kill(): an empty filter would end all sessions: say which')
+                raise StatementError('box.session.kill(): an empty filter would end all sessions: name a field')
             found = [connection for connection, shown in registry.find(which) if shown['id'] != caller_id()]
         else:
             connection = registry.of_id(which)
@@ -66,9 +78,13 @@ class SessionServices:
         return len(found) - len(registry.wait_for_ends(others, _KILL_SECONDS if timeout is None else timeout))
 
     def connect(self, uri=None, timeout=None) -> bool:
-        """Makes the calling session's statements go to another console from now on."""
+        """Sends the calling session's following statements to another console.
+
+        Raises:
+            StatementError: the address is invalid, the connection failed, or the caller is not a text session.
+        """
         if isinstance(uri, str) and '@' in uri:
-            raise StatementError('console.connect(): a text console takes no login: leave out what is in front of the @')
+            raise StatementError('console.connect(): a text console needs no login: leave out the part before the @')
         try:
             address = Address.from_uri(uri)
         except ValueError:

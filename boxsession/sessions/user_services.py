@@ -1,4 +1,4 @@
-"""What statements can ask about users: their rights, changes to them, and who a session is."""
+"""Services for users: their rights, changes to users and grants, and the user of a session."""
 from __future__ import annotations
 
 import logging
@@ -19,22 +19,28 @@ __all__ = ['UserServices']
 log = logging.getLogger('boxsession')
 
 _ERROR_LENGTH = 500
-# Of the options of box.schema these are recorded.
+# Options of box.schema functions that go to the audit file.
 _OPTIONS_TOLD = ('if_exists', 'if_not_exists', 'setuid')
-# How many arguments a function of box.schema looks at.
+# Number of arguments that each function of box.schema uses.
 _ARGUMENTS = {'create': 2, 'drop': 2, 'exists': 1, 'passwd': 2, 'info': 1, 'grant': 5, 'revoke': 5, 'enable': 1,
               'disable': 1}
 
 
 class UserServices:
-    """The services that are about users."""
+    """The services for users."""
 
     def __init__(self, running: Console):
         self._running = running
 
     def access(self, operation: str, uid: int, count: int, *arguments):
-        """Does what box.schema has, for a user; see `boxsession.users.schema`."""
-        # What is given besides is not looked at, as in Tarantool.
+        """Runs a function of box.schema for a user. See `boxsession.users.schema`.
+
+        Args:
+            operation: e.g. 'user_create'.
+            uid: the id of the user who asks.
+            count: the number of arguments in Lua; `arguments` may lack trailing nils.
+        """
+        # Further arguments are ignored, as in Tarantool.
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
         tell = partial(self._tell_change, operation, arguments, current_session(), caller_id())
         try:
@@ -49,17 +55,21 @@ class UserServices:
         operation = operation.replace('_', '.')
         name = name if name is None else str(name)[:NAME_LENGTH]
         log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), number)
-        if session is not None:         # the init script is no session's
+        if session is not None:         # None: the init script calls
             self._running.audit.event('access', session, operation=operation, name=name,
                                       arguments=_told(operation, arguments))
 
     def password_hash(self, password: str | bytes) -> str:
-        """What is kept of a password."""
+        """The hash of a password, as it is stored."""
         return password_hash(password)
 
     def rights(self, uid: int) -> dict:
-        """What a user may do: its level, the functions it may call with whom they run as (False for the caller), and the
-        commands that were granted (True for all)."""
+        """The rights of a user.
+
+        Returns:
+            level: see contract.py; functions: the owner that each granted function runs as, False for the caller, by name;
+            commands: the granted commands, True for all.
+        """
         access = self._running.accounts.access
         functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
                      for name, owner in access.executable(uid).items()}
@@ -68,12 +78,21 @@ class UserServices:
                 'commands': True if commands is None else dict.fromkeys(commands, True)}
 
     def su(self, login: int, asking: int, name: str | float) -> dict:
-        """Whom a session that logged in as `login` may become."""
+        """The user that a session logged in as `login` may become by su.
+
+        Args:
+            login: the id of the user that logged in.
+            asking: the id of the user whose code asks.
+            name: the wanted user's name or id.
+
+        Raises:
+            ClientError: the user does not exist, or this session may not become it.
+        """
         user = self._running.accounts.find_su(login, asking, name)
         return {'uid': user.id, 'user': user.name}
 
     def login(self, name: str | bytes, password: str | bytes) -> dict:
-        """Who the calling session is with this password; nothing for a wrong one. Waits, where there were failures."""
+        """Checks a password for \\login. Returns the user, {} for a wrong name or password. Waits after failed logins."""
         connection = self._running.registry.of_id(caller_id())
         if connection is None:
             raise StatementError('\\login: there is no session here')
@@ -83,7 +102,7 @@ class UserServices:
         return self._log_in(name, connection.session, lambda kept: password_matches(password, kept))
 
     def login_by_scramble(self, name: str | bytes, method: str | bytes, scramble: str | bytes) -> dict:
-        """The same, by what a client of the binary protocol has made of the password."""
+        """Checks a password for AUTH of the binary protocol, which sends a scramble of it. Otherwise like login()."""
         session = caller()
         if isinstance(scramble, str):
             scramble = scramble.encode(errors='surrogateescape')
@@ -116,12 +135,17 @@ class UserServices:
         return {'uid': user.id, 'user': user.name}
 
     def become(self, uid: int, name: str, has_logged_in: bool) -> None:
-        """The calling session is another user's from now on, unless that one was dropped meanwhile."""
+        """Changes the user of the calling session.
+
+        Args:
+            uid, name: of the new user. Both are checked: the user may have been dropped meanwhile.
+            has_logged_in: by a password, not by su.
+        """
         session = caller()
         user = self._running.accounts.access.users.get(uid)
         if user is None or user.name != name:
             raise ClientError('NO_SUCH_USER', name)
-        log.info('session %d of %s is now of %s', session.id, session.user, user.name)
+        log.info('session %d changed its user from %s to %s', session.id, session.user, user.name)
         session.user, session.uid = user.name, uid
         if has_logged_in:
             session.login = user.name
@@ -131,7 +155,7 @@ class UserServices:
 
 
 def _told(operation, arguments) -> list:
-    """The arguments of an operation on users and rights behind the name, without a password."""
+    """The arguments after the name of an operation on users or grants, for the audit file. Without passwords."""
     if operation.endswith('passwd'):
         return []
     return [{key: option for key, option in value.items() if key in _OPTIONS_TOLD} if isinstance(value, dict) else

@@ -1,7 +1,7 @@
-"""The workers of a binary connection: greenlets that take one request after the other, as long as none waits.
+"""The workers of a binary connection: greenlets that run requests one by one.
 
-When one waits, or loses its turn, and more has come, another worker goes on with that. So requests that are done at once
-cost no switch, and their answers go out in one write.
+If a request waits or is preempted, another worker runs the requests that follow it. So requests that do not wait cost no
+switch, and their responses are sent in one write.
 """
 from __future__ import annotations
 
@@ -30,37 +30,38 @@ __all__ = ['Workers']
 
 log = logging.getLogger('boxsession')
 
-# Between requests that run nothing, the clock is looked at so often.
+# A worker checks the clock at least after this number of requests.
 _LOOK_EVERY = 64
-# So much of what has come goes to Lua at once.
+# Maximum bytes of input that go to Lua as one batch.
 _LENT_BYTES = 1 << 15
 
 
 class Client(Protocol):
-    """Whose requests are run: a connection."""
+    """The owner of workers: a connection."""
 
     session: Session
     account: Account
     ends: Ending
     statements: int
     @property
-    def is_held(self) -> bool: ...                  # nothing of what has come may be run now
-    def all_run(self) -> bool: ...                  # a worker found nothing more to run; False where the session is to end
-    def hold_back(self, on: bool) -> None: ...      # nothing of what comes may be run, as long as this is on
-    def switching_out(self) -> None: ...
-    def refuse(self, frame: BadFrame) -> None: ...  # what it sent is no frame
-    def end_if_done(self) -> None: ...
-    def failed(self, error: Exception) -> None: ...
-    def kill(self, reason: str) -> None: ...
+    def is_held(self) -> bool: ...                  # no request may begin now
+    def all_run(self) -> bool: ...                  # called when no request is left; False if the session must end
+    def hold_back(self, on: bool) -> None: ...      # no request may begin while this is on
+    def switching_out(self) -> None: ...            # sends the output before a worker yields
+    def refuse(self, frame: BadFrame) -> None: ...  # called for input that is not a frame
+    def end_if_done(self) -> None: ...              # called at the end of a worker
+    def failed(self, error: Exception) -> None: ...     # called if a worker ended by an error
+    def kill(self, reason: str) -> None: ...        # ends the session
 
 
 class Workers:
     """The workers of a connection.
 
     Attributes:
-        busy: those that run requests, or wait inside one.
-        idle: those that wait for more to run.
-        lent: whose batch what has come is: nobody else may take of it. None for nobody's.
+        busy: workers that run requests, or wait inside one.
+        idle: workers that wait for requests.
+        lent: the worker whose batch is in Lua; no other worker may take frames from the input meanwhile. None if there is
+            no such batch.
     """
 
     __slots__ = ('busy', 'lent', 'client', 'common', 'protocol', 'input', 'output', 'idle', '_is_starting')
@@ -75,10 +76,10 @@ class Workers:
         self.input = input
         self.output = output
         self.idle: list[Worker] = []
-        self._is_starting = False               # a worker waits for its turn to begin
+        self._is_starting = False               # a worker is queued for its first turn
 
     def more(self) -> None:
-        """In the hub: lets a worker go on with what has come. Without one, nothing more is read for now."""
+        """In the hub: lets a worker run the requests received. If none is free, pauses the input."""
         client = self.client
         if (not self.protocol.buffered_bytes or client.ends is ENDS_NOW or client.is_held or self.lent is not None
                 or self._is_starting):
@@ -95,29 +96,29 @@ class Workers:
         self.common.dispatcher.turns.resume(client.account, partial(self._start, worker))
 
     def _start(self, worker: Worker) -> None:
-        """In the hub: it is a worker's turn."""
+        """In the hub: begins a worker's turn."""
         self._is_starting = False
         worker.greenlet.switch()
 
     def waits(self, worker: Worker) -> None:
-        """A request lets others run: what was answered goes out, and what came goes on elsewhere."""
+        """Called before a worker yields: sends the responses, and lets another worker run the next requests."""
         self.client.switching_out()
         if not worker.is_pausing and self.protocol.buffered_bytes:
             get_hub().loop.run_callback(self.more)
 
     def count_held(self) -> None:
-        """Something was taken to be run: it is held no more."""
+        """Updates the backlog after a request was taken from the input."""
         if self.input.is_counted:
             self.input.count(self.protocol.buffered_bytes)
 
     def cancel(self, reason: str) -> None:
-        """Cancels what they run."""
+        """Cancels all running requests."""
         for worker in self.busy:
             if worker.requests is not None:
                 self.common.dispatcher.cancel(worker.requests.task, reason)
 
     def end(self) -> None:
-        """Waits for their ends: the session runs nothing more."""
+        """Ends all workers and waits for their ends. The session must not run requests any more."""
         workers = [*self.idle, *self.busy]
         idle, self.idle = self.idle, []
         for worker in idle:
@@ -125,15 +126,15 @@ class Workers:
         gevent.joinall([worker.greenlet for worker in workers])
 
     def under_way(self) -> bytes | None:
-        """A request that runs, by its expression or function."""
+        """The expression or function of one running request, or None."""
         return next((worker.name for worker in self.busy if worker.name is not None), None)
 
     def asked_for(self) -> list[dict[str, str]]:
-        """The requests that run, as the audit file has them."""
+        """The running requests, as fields for the audit file."""
         return [recorded(worker.request) for worker in self.busy if worker.request is not None]
 
     def first_pending(self) -> bytes:
-        """The expression or function of the first request that waits; for the monitor's thread, so it changes nothing."""
+        """The expression or function of the first request in the input. Changes nothing: the monitor's thread calls it."""
         look = IprotoProtocol()
         look.receive_data(self.protocol.pending_data(_LENT_BYTES))
         request = look.next_event()
@@ -148,11 +149,11 @@ class Worker:
 
     def __init__(self, workers: Workers):
         self.greenlet: Any = UserGreenlet(self._run)
-        self.requests: Any = None               # made by the greenlet itself
-        self.sync = 0
-        self.name: bytes | None = None          # of the request under way
-        self.request: Request | None = None     # that one; of its batch only once that is given back
-        self.is_pausing = False                 # between two requests, in favour of other sessions
+        self.requests: Any = None               # runs requests in Lua; created in _run()
+        self.sync = 0                           # number of the running request
+        self.name: bytes | None = None          # expression or function of the running request
+        self.request: Request | None = None     # the running request; in a batch only after give_back()
+        self.is_pausing = False                 # it yields between two requests: no other worker need take over
         self._workers = workers
         self._client = workers.client
         self._common = workers.common
@@ -163,7 +164,7 @@ class Worker:
     # The host of a task
 
     def push(self, tagged: bytes) -> None:
-        """Sends what a request pushes, under its number."""
+        """Sends a push with the number of the running request."""
         if self.is_over:
             return
         self._output.put(iproto.push(self.sync, tagged))
@@ -177,9 +178,11 @@ class Worker:
         pass
 
     def give_back(self, what: int | bytes) -> None:
-        """Its batch lets others in: an answer that it has; or, counted from 1, where what it has not begun begins.
+        """Called by Lua before the batch yields: first with a position, then with each response that is finished.
 
-        Below 0 that is behind one more frame, which it runs.
+        Args:
+            what: bytes: a response. A number: the 1-based offset of the first frame that is not finished. It is negative if
+                that frame is running; otherwise it has not begun.
         """
         if isinstance(what, bytes):
             self._output.put(what)
@@ -205,11 +208,11 @@ class Worker:
     def running(self) -> str:
         number = self._client.session.id
         if self.name is None:
-            return f'session {number} (one of several requests, from {shown(self._workers.first_pending())!r} on)'
+            return f'session {number} (a batch of requests that begins with {shown(self._workers.first_pending())!r})'
         return f'session {number}: {shown(self.name)!r}'
 
     def hold_back(self, on: bool) -> None:
-        """Nothing of what comes may be run, as long as this is on."""
+        """Lets no request begin while this is on."""
         self._client.hold_back(on)
 
     # The greenlet
@@ -244,14 +247,14 @@ class Worker:
                     run = looked = 0
             if output.size > BATCH_BYTES:
                 output.flush_answers()
-            if client.ends is ENDS_NOW:             # since it waited
+            if client.ends is ENDS_NOW:             # ended while the worker waited
                 break
             if common.audit is None and protocol.buffered_bytes:
                 count = self._run_batch()
-                if count or client.ends is ENDS_NOW:    # it may have waited for its turn
+                if count or client.ends is ENDS_NOW:    # the batch may have waited
                     run += count
                     continue
-            # What is another's batch it goes on with itself.
+            # While another worker's batch is in Lua, the input belongs to that worker.
             event = protocol.next_event() if workers.lent is None else NEED_DATA
             if event is NEED_DATA:
                 if not self._rest():
@@ -262,7 +265,7 @@ class Worker:
                 self._handle(event)
 
     def _rest(self) -> bool:
-        """Waits until there is more to run; False where the session is to end."""
+        """Waits for requests. False if the session must end."""
         self._workers.input.count(self._protocol.buffered_bytes)
         self._output.flush_answers()
         self._workers.busy.discard(self)
@@ -277,13 +280,13 @@ class Worker:
         return True
 
     def _run_batch(self) -> int:
-        """Runs what is as usual of what has come; gives how many requests that were.
+        """Runs received frames as one batch in Lua (lua/kernel/requests.lua). Returns the number of requests that ran.
 
-        What has come goes to Lua as it is (lua/kernel/requests.lua).
+        Lua stops at the first frame that it does not handle; 0 if that is the first one.
         """
         protocol, requests, workers = self._protocol, self.requests, self._workers
         if not requests.task.is_clean:
-            self.is_pausing = True              # it has nothing yet that others could go on behind
+            self.is_pausing = True              # it has no request yet: no other worker need take over
             self._common.dispatcher.begin(requests.task)
             self.is_pausing = False
         frames = protocol.pending_data(_LENT_BYTES)
@@ -308,13 +311,13 @@ class Worker:
             if workers.lent is self:
                 protocol.take(size)
                 request = protocol.next_event() if reply else None
-                # To make a long answer lets others in.
+                # Making a long response may yield: other workers may use the input from here on.
                 workers.lent = None
             if reply and isinstance(request, Request):
                 count += 1
                 self._output.put(self._answers.of_reply(request, reply)[0])
             self._client.statements += count
-            if reply and isinstance(request, (BadRequest, BadFrame)):   # there was no memory to look at it
+            if reply and isinstance(request, (BadRequest, BadFrame)):   # Lua had no memory to check the frame
                 self._handle(request)
                 return count + 1
             return count

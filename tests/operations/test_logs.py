@@ -50,8 +50,8 @@ def test_every_line_of_a_session_names_it(serve, connect, tmp_path):
     lines = [json.loads(line) for line in wait_for(tmp_path / 'x.log', 'disconnected')]
     assert all(set(line) >= {'time', 'level', 'logger', 'session', 'message'} for line in lines)
     of_two = [line['message'] for line in lines if line['session'] == 2]
-    for text in ('connected', 'mine', 'failed to log in', 'is now of ann', 'of a fiber', 'console.connect',
-                 'disconnected'):
+    for text in ('connected', 'mine', 'failed to log in', 'changed its user from admin to ann', 'of a fiber',
+                 'console.connect', 'disconnected'):
         assert any(text in message for message in of_two), text
     # Nobody else's line is about that session.
     assert not [line for line in lines if line['session'] != 2 and 'session 2' in line['message']]
@@ -241,7 +241,7 @@ class TestFolding:
         return sum(line.get('repeated', 1) for line in found), len(found)
 
     @pytest.mark.parametrize('line, text', [
-        ("box.session.su('ann')", 'is now of ann'),
+        ("box.session.su('ann')", 'changed its user from ann to ann'),
         ("box.schema.user.passwd('y') box.schema.user.passwd('x')", 'box.schema.user.passwd'),
         ('\\\\nonsense', None)])
     def test_own_statements(self, written, console, connect, line, text):
@@ -289,8 +289,8 @@ class TestFolding:
             client.document()
         [handler] = logs.our_handlers()
         handler.close()
-        assert re.search(r'INFO \[1\] \.\.\. repeated \d+ times in [0-9.]+ s, at last: session 1 of admin is now of '
-                         r'admin\n', path.read_text())
+        assert re.search(r'INFO \[1\] \.\.\. repeated \d+ times in [0-9.]+ s, at last: session 1 changed its user from '
+                         r'admin to admin\n', path.read_text())
 
     def test_many_origins_take_bounded_memory(self):
         from boxsession.operations.logs import _APART_MAX, Folding

@@ -175,7 +175,7 @@ class TestPeers:
         admin.reply("box.schema.user.disable('ops')")
         assert b"Session access to universe " in connect(path, greeting=False).read_to_end()
         admin.reply("box.schema.user.drop('ops')")
-        assert b'there is no user ops any more' in connect(path, greeting=False).read_to_end()
+        assert b'the user ops does not exist any more' in connect(path, greeting=False).read_to_end()
 
 
 @pytest.fixture(scope='module')
@@ -293,7 +293,7 @@ class TestTLS:
         assert 'ops' == ann.value('box.session.user()')
         ann.close()
         bob = self.client(files, address, 'bob', greeting=False)
-        assert b"---\n- error: 'nobody is bob here (peers)'\n...\n" == bob.read_to_end()
+        assert b"---\n- error: 'bob may not connect here (peers)'\n...\n" == bob.read_to_end()
         bob.close()
         for name in (None, 'stranger'):
             with pytest.raises((OSError, EOFError)):
