@@ -1,6 +1,6 @@
 """Python functions for Lua: exposes them, and copies their arguments and results.
 
-Values travel as packed strings (values/packed.py). Nothing that Lua holds refers to a Python object.
+Values are passed as packed strings (values/packed.py). Lua has no references to Python objects.
 """
 from __future__ import annotations
 

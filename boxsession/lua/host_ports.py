@@ -84,7 +84,7 @@ class HostPorts:
     def _reason(self, _):
         """The reason why the statement was cancelled; None for the default text."""
         reason = current_task().reason.encode()
-        self._memory.make_room_for(reason)      # trusted code, which must not fail, asks for it
+        self._memory.make_room_for(reason)      # trusted code reads this port, and must not fail
         return reason or None
 
     def _stopped(self, _):

@@ -35,7 +35,7 @@ class MemoryPorts:
         return answer
 
     def make_room_for(self, answer: bytes) -> None:
-        """Lifts the memory limit for an answer to trusted code."""
+        """Lifts the memory limit for a port's result, if trusted code reads the port and must not fail."""
         self._memory.lift(len(answer))
 
     def _make_room(self, for_want_of_it):

@@ -58,16 +58,15 @@ class Requests:
     def run_batch(self, frames: bytes, longest: int) -> tuple[bytes, int, int, bytes] | None:
         """Runs received frames in Lua, up to the first one that Lua does not handle itself.
 
-        If a request waits or is preempted, Lua calls the host's give_back() with the answers so far and with the position
-        of the first frame that has not begun.
+        If a request waits or is preempted, Lua first calls the host's give_back(): see sessions/workers.py.
 
         Args:
             longest: maximum size of a request, in bytes; 0 for no limit.
 
         Returns:
-            The frames of the answers that give_back() did not get; the number of bytes of `frames` that are answered; the
-            number of requests answered; and the next request's result, as run() returns it, or b'' if that request has
-            not run. None if memory is short: then nothing has run.
+            The frames of the responses, without those that give_back() has got; the number of bytes of `frames` that were
+            handled; the number of requests in them; and the next request's result, as run() returns it, or b'' if that
+            request has not run. None if memory is short: then nothing has run.
         """
         if self._memory.used() + len(frames) > self._memory.ample:
             return None

@@ -14,9 +14,10 @@ __all__ = ['Backlog']
 class Backlog:
     """The bytes held for sessions.
 
-    If the total exceeds the limit, the backlog ends the session with the largest product of waiting bytes and seconds since
-    some of them were taken. So a session whose client reads is not ended while another client does not read. Documents that
-    are being made count only in the total. If nothing else is held, the session with the largest document is ended.
+    If the total exceeds the limit, the backlog ends the session with the largest product: waiting bytes times the seconds
+    in which none of them was taken. So a session whose client reads is not ended while another client does not read.
+    Documents that are being made count only in the total. If nothing else is held, the session with the largest document
+    is ended.
 
     Args:
         end: called as end(holder, bytes) to end a session. It must not call hold(). The session releases its bytes later.

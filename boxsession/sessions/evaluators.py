@@ -286,7 +286,7 @@ class Relay:
         if audit.refuses or not audit.event('remote', session, remote=remote,
                                             statement=redacted(statement, pause=self._pause)):
             return False
-        problem, began = b'the reply did not come', time.monotonic()
+        problem, began = b'the reply did not arrive', time.monotonic()
         try:
             reply = self._relay(statement)
             problem = reply[len(_ERROR):].partition(b'\n...')[0] if reply.startswith(_ERROR) else b''

@@ -101,8 +101,7 @@ class Registry:
     def record_running(self) -> None:
         """Writes all running statements to the audit file.
 
-        Call it after the file was turned on and before it is turned off. Otherwise these statements would have no entry:
-        a statement's entry is written at its end.
+        Call it after the file was turned on, and before it is turned off: no other entry records these statements.
         """
         for connection in self.connections.values():
             connection.record_running()
@@ -114,7 +113,7 @@ class Registry:
         return list(self.connections.values())
 
     def of_greenlet(self, greenlet: Any) -> Connection | None:
-        """The connection whose session runs in this greenlet, or None."""
+        """The connection whose own greenlet this is, or None. Fibers and workers have other greenlets."""
         return next((connection for connection in self.connections.values() if connection.greenlet is greenlet), None)
 
     def of_id(self, number: int) -> Connection | None:
@@ -122,13 +121,10 @@ class Registry:
         return self.connections.get(number)
 
     def find(self, fields: Mapping[str, Any] | list) -> list[tuple[Connection, dict[str, Any]]]:
-        """Finds live sessions by their fields.
+        """Finds live sessions by their fields. Returns them and their fields (see Connection.describe), sorted by id.
 
         Args:
             fields: the wanted values by field name. An empty list (Lua's empty table) finds all sessions.
-
-        Returns:
-            Pairs of connection and fields (see Connection.describe), sorted by session id.
 
         Raises:
             StatementError: sessions have no such field.
@@ -235,11 +231,7 @@ class Registry:
                            timeout=_CANCEL_SECONDS)
 
     def wait_for_ends(self, connections: list[Connection], seconds: float | None) -> list[Connection]:
-        """Waits for the ends of sessions. Returns the connections that have not ended in time.
-
-        Args:
-            seconds: maximum wait; None for no maximum.
-        """
+        """Waits for the ends of sessions, at most `seconds` (None: for ever). Returns those that have not ended."""
         numbers = [connection.session.id for connection in connections]
         gevent.joinall([self._ends.setdefault(number, Event()) for number in numbers if number in self.connections],
                        timeout=seconds)

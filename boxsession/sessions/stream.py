@@ -293,7 +293,7 @@ class Connection:
         """Called when the audit file was turned on or off."""
 
     def record_running(self) -> None:
-        """Records the statements that run in the audit file, if there is one."""
+        """Writes the running statements to the audit file, if it is on."""
         if self._common.audit is not None:
             for asked in self._asked_for():
                 self._common.audit.event('running', self.session, **asked)

@@ -95,7 +95,7 @@ class UserServices:
         """Checks a password for \\login. Returns the user, {} for a wrong name or password. Waits after failed logins."""
         connection = self._running.registry.of_id(caller_id())
         if connection is None:
-            raise StatementError('\\login: there is no session here')
+            raise StatementError('\\login: only a session can log in')
         if not connection.is_private:
             raise StatementError('\\login: here the password could be read on its way: use TLS, a unix socket, or a '
                                  'connection from this machine')
