@@ -284,7 +284,7 @@ class TestTimeout:
         name = f'running_{listener}'
         out, err = connect(listeners[listener], '--timeout', '0.7', '-e',
                            f'{name} = true pcall(require("fiber").sleep, 100) while true do end', '-e', '1', code=2)
-        assert ('', 'boxsession: --timeout is over: the statement that ran was cancelled\n') == (out, err)
+        assert ('', 'boxsession: --timeout is over: the running statement was cancelled\n') == (out, err)
         running = connect(listeners['classic'], '--raw', '-e', name, '-e', '#box.session.list({state = "running"})')
         assert 'true\n1\n' == running[0]          # the one that asks
 
@@ -381,7 +381,7 @@ class TestTls:
 
     def test_another_name(self, listeners):
         other = listeners['tls'].replace('127.0.0.1', 'localhost')
-        assert 'not to be trusted' in connect(other, '--ca', listeners['folder'] / 'ca.pem', '-e', '1', code=2)[1]
+        assert 'cannot be verified' in connect(other, '--ca', listeners['folder'] / 'ca.pem', '-e', '1', code=2)[1]
 
     def test_a_client_certificate(self, listeners):
         folder = listeners['folder']

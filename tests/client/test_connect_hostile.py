@@ -121,7 +121,7 @@ class TestCleartext:
         if is_sent:
             Link(target).close()
         else:
-            with pytest.raises(Refused, match='could be read on its way'):
+            with pytest.raises(Refused, match='others could read it on the network'):
                 Link(target)
             assert b'' == server.received
 
