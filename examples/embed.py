@@ -1,12 +1,12 @@
-"""A small gevent web service that its console can look into and act on.
+"""A small gevent web service with a console, which shows its state and changes it.
 
-    python examples/embed.py            then, in two other shells:
+    python examples/embed.py            # then, in two other shells:
     curl http://127.0.0.1:8080/report/7
-    nc 127.0.0.1 3313                   and type, for instance:
+    nc 127.0.0.1 3313                   # and type, for example:
         cache.stats()
         cache.forget('7')
         settings.set('ttl_seconds', 5)
-        \\warm 1 20                     (\\help warm says what that does)
+        \\warm 1 20                     (\\help warm shows its help)
 """
 import argparse
 import signal
@@ -19,20 +19,20 @@ from boxsession import Console
 
 
 class Cache:
-    """Reports by name, each kept for a while. Its public methods are what the console offers."""
+    """A cache of reports by name; each expires after a time. Statements can call its public methods."""
 
     def __init__(self):
         self._entries = {}
         self._hits = self._misses = 0
 
     def report(self, name):
-        """The report for `name`, from the cache while it is fresh."""
+        """Returns the report `name`: from the cache, unless it has expired."""
         entry = self._entries.get(name)
         if entry is not None and entry[0] > time.monotonic():
             self._hits += 1
             return entry[1]
         self._misses += 1
-        gevent.sleep(0.01)                      # stands for work: a query, a call to another service
+        gevent.sleep(0.01)                      # in place of real work, such as a query
         text = f'report {name}\n'
         self._entries[name] = time.monotonic() + settings.get('ttl_seconds'), text
         return text
@@ -44,13 +44,13 @@ class Cache:
         return sorted(self._entries)
 
     def forget(self, name=None):
-        """Drops one report, or all; says how many."""
+        """Removes one report, or all, and returns how many."""
         names = self.names() if name is None else [name]
         return sum(self._entries.pop(name, None) is not None for name in names)
 
 
 class Settings:
-    """What may be changed while the service runs."""
+    """Settings that can be changed while the service runs."""
 
     def __init__(self, **values):
         self._values = values
@@ -60,7 +60,7 @@ class Settings:
 
     def set(self, name, value):
         if name not in self._values:
-            raise KeyError(f'no setting {name!r}: there are {", ".join(sorted(self._values))}')
+            raise KeyError(f'unknown setting {name!r}: expected one of {", ".join(sorted(self._values))}')
         self._values[name] = value
 
 
@@ -69,7 +69,7 @@ cache = Cache()
 
 
 def warm(first: int, last: int):
-    """Makes the reports of a range of numbers, so that nobody waits for them."""
+    """Makes the reports of a range of numbers, so that no request has to wait for them."""
     for number in range(first, last + 1):
         cache.report(str(number))
     return cache.stats()

@@ -1,11 +1,13 @@
 #!/bin/sh
-# Asks a console for numbers and tells by its exit code whether all is well: for cron, monitoring or a deploy script.
+# Checks a console, for cron, monitoring or a deploy script. Exit codes: 0 the console runs; 1 it does not answer as
+# expected; 2 no connection.
 #
 #   examples/health.sh [HOST PORT]      (needs nc and python3 with PyYAML)
 set -eu
 host=${1:-127.0.0.1} port=${2:-3313}
 
-# Each statement gets one YAML document; the half-close after the last one (-N) makes the server close in turn.
+# The reply to each statement is one YAML document. nc -N closes its side after the last statement; then the server closes
+# the connection, too.
 answer=$(mktemp)
 trap 'rm -f "$answer"' EXIT
 printf '%s\n' \

@@ -417,7 +417,7 @@ def test_the_example_service_can_be_looked_into_and_acted_on(connect):
             assert {'entries': 1, 'hits': 1, 'misses': 2} == client.value('cache.stats()')
             assert [60] == client.values('settings.get("ttl_seconds")')
             client.reply('settings.set("ttl_seconds", 0)')
-            assert "no setting 'nosuch'" in client.error('settings.set("nosuch", 1)')
+            assert "unknown setting 'nosuch'" in client.error('settings.set("nosuch", 1)')
             client.reply('cache.forget()')
             assert 3 == client.value('\\warm 1 3')['entries']
             client.reply('cache.forget()')
