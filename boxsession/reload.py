@@ -113,8 +113,8 @@ def _listeners(job, names) -> Callable[[], None]:
         else:
             result.append(_bound(job, config, removed))
             told.append(f'added {result[-1].address}')
-    # No greenlet switch from here to the change-over: no client may connect with the socket rights of one configuration
-    # and be served by the other.
+    # From here to the change-over, only clients that both configurations allow can connect: no client may get in by the
+    # rights of one and be served by the other.
     replaced = [(new, old) for new, old in zip(result, found, strict=True) if old is not None and new is not old]
     for new, old in replaced:
         job.undo.callback(old.tighten(new.config))

@@ -1,4 +1,4 @@
-"""A console between its start and its stop. All its parts exist for that whole time, so no attribute is None."""
+"""A console between its start and its stop. Its parts exist for that whole time: only `metrics` can be None."""
 from __future__ import annotations
 
 import logging
