@@ -486,11 +486,11 @@ class TestLibrary:
             served.reload({'listen': ['127.0.0.1:0'], 'limits': {'lua_memory_bytes': 1 << 24}})
 
     def test_one_that_does_not_run(self, console):
-        with pytest.raises(BoxsessionError, match='does not run'):
+        with pytest.raises(BoxsessionError, match='is not running'):
             Console(listen=['127.0.0.1:0']).reload({})
         served = console()
         served.stop()
-        with pytest.raises(BoxsessionError, match='does not run'):
+        with pytest.raises(BoxsessionError, match='is not running'):
             served.reload({})
 
     def test_it_is_stopped_while_a_name_is_looked_up(self, console, monkeypatch):

@@ -335,9 +335,9 @@ class TestTLS:
         everywhere = self.listener(files, user='guest') | {'address': '0.0.0.0:0'}
         start([everywhere])
         start([self.listener(files, tls={'ca': str(files / 'ca.pem')}) | {'address': '0.0.0.0:0'}])
-        with pytest.raises(ConfigError, match='everyone who reaches it may run code as admin'):
+        with pytest.raises(ConfigError, match='every client there may run code as admin'):
             start([everywhere | {'user': 'admin'}])
-        with pytest.raises(ConfigError, match='everyone who reaches it may run code as ops: listen on 127.0.0.1'):
+        with pytest.raises(ConfigError, match='every client there may run code as ops: listen on 127.0.0.1'):
             start([everywhere | {'user': 'ops'}], config=init(OPS))
         with pytest.raises(ConfigError, match="there is no user 'nobody': create it in the init script"):
             start([everywhere | {'user': 'nobody'}])
