@@ -10,7 +10,7 @@ project = 'boxsession'
 author = 'the boxsession authors'
 version = release = __version__
 
-# The pages are read as plain rst, too: they need no extension.
+# No extensions: the pages must also be readable as plain rst.
 extensions = []
 exclude_patterns = ['_build']
 nitpicky = True

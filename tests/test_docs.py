@@ -1,4 +1,4 @@
-"""The documents tell the truth: their sessions are typed, their lists compared with what is there."""
+"""The documents are correct: their sessions are typed, their config files are started, their lists are compared."""
 from __future__ import annotations
 
 import importlib.util
@@ -45,9 +45,9 @@ def test_a_session_goes_as_shown(console, connect, lines):
     client.send('\n'.join(typed) + '\n')
     client.end()
     answered = client.read_to_end().decode()
-    # What the terminal shows: the prompts come from the server, what stands behind them is typed.
+    # The terminal shows prompts from the server, and after each the line that was typed.
     expected = re.sub(f'^({re.escape(PROMPT)}|{re.escape(MORE)}).*\n', r'\1', shown, flags=re.MULTILINE)
-    assert expected.startswith(PROMPT)      # the first is typed before there is one
+    assert expected.startswith(PROMPT)      # the first line is typed before the server sends prompts
     assert ADDRESS.sub('ADDRESS', expected[len(PROMPT):] + PROMPT) == ADDRESS.sub('ADDRESS', answered)
 
 
@@ -122,7 +122,7 @@ def test_the_picture_of_the_rooms_is_the_table_that_holds():
 
 def test_the_docs_build(tmp_path):
     pytest.importorskip('sphinx')
-    # In a process of its own: Sphinx warns of itself.
+    # In a process of its own, because Sphinx itself causes warnings.
     done = subprocess.run([sys.executable, '-m', 'sphinx', '-q', '-W', '--keep-going', '-b', 'html', '-d',
                            str(tmp_path / 'cache'), str(PROJECT / 'docs'), str(tmp_path / 'html')], capture_output=True,
                           text=True, timeout=50)
@@ -236,6 +236,12 @@ def test_the_readme_sets_up_a_fresh_machine():
 def test_the_picture_is_of_a_run():
     picture = module_of(PROJECT / 'docs' / 'picture.py')
     assert picture.picture() == picture.PICTURE.read_text(), 'run python docs/picture.py'
+
+
+def test_every_page_has_a_next_step():
+    for path in PAGES[1:]:
+        if path.name != 'index.rst':
+            assert '\nNext step\n---------\n' in path.read_text(), path.name
 
 
 def test_the_pages_are_in_the_readme_and_the_index():
