@@ -27,7 +27,7 @@ def problems(config: Config, source: str) -> list[str]:
         found.append(('init', problem))
     if config['metrics.address'] and importlib.util.find_spec('prometheus_client') is None:
         found.append(('metrics.address', "needs prometheus-client, which is not installed: "
-                      "pip install 'boxsession[metrics]'"))
+                      "pip install '.[metrics]' in a checkout"))
     for number, listener in enumerate(config.listen):
         if listener.tls:
             try:

@@ -241,7 +241,7 @@ class Running:
             if error.name != 'prometheus_client':
                 raise
             raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
-                               "pip install 'boxsession[metrics]'"]) from None
+                               "pip install '.[metrics]' in a checkout"]) from None
         return MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self.registry.is_accepting)
 
 
