@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 import pytest
+from conftest import need
 from test_layering import picture
 
 import boxsession
@@ -18,6 +19,7 @@ from boxsession.settings.reader import load
 
 PROJECT = Path(__file__).resolve().parent.parent
 PAGES = [PROJECT / 'README.rst', *sorted((PROJECT / 'docs').glob('*.rst'))]
+QUICKSTART = PROJECT / 'docs' / 'quickstart.rst'
 PROMPT, MORE = 'tarantool> ', '         > '
 ADDRESS = re.compile(r'127\.0\.0\.1:\d+')
 
@@ -214,6 +216,53 @@ def test_the_readmes_settings_users_and_metrics(serve, connect, tmp_path):
         with urllib.request.urlopen(f'http://{metrics}/metrics', timeout=10) as response:
             assert b'boxsession_sessions' in response.read()
         assert 0 == served.stop()
+
+
+def commands(path, *beginnings):
+    """The shell commands of a page that begin with one of these texts: (command, output)."""
+    for block in literal_blocks(path):
+        for command, output in re.findall(r'^\$ (.+)\n((?:(?!\$ ).+\n)*)', block, flags=re.MULTILINE):
+            if command.startswith(beginnings):
+                yield command, output
+
+
+def said(command, environment=None):
+    """The output of a shell command, with numbers that vary replaced."""
+    done = subprocess.run(['sh', '-c', command], capture_output=True, text=True, timeout=30, cwd=PROJECT,
+                          env={**os.environ, **(environment or {})})
+    assert (0, '') == (done.returncode, done.stderr), command
+    return steady(done.stdout)
+
+
+def steady(output):
+    return re.sub(r'(session: |memory: )\d+', r'\1N', output)
+
+
+@need('nc')
+def test_the_quickstarts_commands(serve, tmp_path):
+    port = serve('--listen', '127.0.0.1:0').addresses()[0].rpartition(':')[2]
+    shown = [(command, output) for command, output in commands(QUICKSTART, 'printf', 'examples/')
+             if '3313' in command]
+    assert len(shown) == 2
+    path = f'{Path(sys.executable).parent}:{os.environ["PATH"]}'        # a python3 with PyYAML
+    for command, output in shown * 2:
+        assert steady(output) == said(command.replace('3313', port), {'PATH': path})
+
+
+@need('nc')
+@need('curl')
+def test_the_quickstarts_program():
+    command = [sys.executable, 'examples/embed.py', '--http', '0', '--console', '127.0.0.1:0']
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as program:
+        try:
+            web, port = re.findall(r':(\d+)', program.stdout.readline())
+            [fetch] = commands(QUICKSTART, 'curl http://127.0.0.1:8080')
+            [ask] = (shown for shown in commands(QUICKSTART, 'printf') if '3314' in shown[0])
+            for command, output in (fetch, ask):
+                assert output == said(command.replace('curl', 'curl -s').replace('8080', web).replace('3314', port))
+        finally:
+            program.terminate()
+    assert 0 == program.returncode
 
 
 def readme_blocks(section):
