@@ -1,9 +1,9 @@
-"""Generates docs/commands.rst, the settings in docs/configuration.rst, the backslash commands in docs/console.rst, and
-conf/boxsession.yml.
+"""Writes the generated files: docs/commands.rst, the settings in docs/configuration.rst, the backslash commands in
+docs/console.rst, and conf/boxsession.yml.
 
     python docs/generate.py
 
-tests/test_docs.py checks that these files are up to date.
+A test compares these files with the output of this script.
 """
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _WIDTH = 120
 _COMMANDS = PROJECT / 'docs' / 'commands.rst'
 _CONFIGURATION = PROJECT / 'docs' / 'configuration.rst'
 _CONSOLE = PROJECT / 'docs' / 'console.rst'
-# The settings, from the first one to the next title.
+# The generated part ends before the next heading.
 _SETTINGS = re.compile(r'(?<=\n)``init``\n.*?(?=Who may reach it\n)', re.DOTALL)
-# The commands, between two comments.
+# The generated part is between two comments.
 _CONSOLE_COMMANDS = re.compile(
     r'(?<=\.\. The table of commands, made by docs/generate.py\n\n).*?(?=\.\. End of the table\n)', re.DOTALL)
 
 
 def commands(grammar: argparse.ArgumentParser) -> str:
-    """The page of commands and options, as rst.
+    """The page with every command and option, as rst.
 
-    It is made from the parser, not from the text of --help, which depends on the terminal and on the version of Python.
+    Made from the grammar, because the text of --help depends on the terminal and on the version of Python.
     """
     subparsers = next(action for action in grammar._actions if isinstance(action, argparse._SubParsersAction))
-    lines = ['.. Made by docs/generate.py from the command line parser.', '', *_title('Commands', '='),
-             'All commands and options, as ``--help`` shows them. What they do: :doc:`configuration`, :doc:`connect` and',
-             ':doc:`operations`.', '']
+    lines = ['.. Made by docs/generate.py from what --help shows.', '', *_title('Commands', '='),
+             'Every command and option, in the words of ``--help``. :doc:`configuration`, :doc:`connect` and',
+             ':doc:`operations` explain what the commands do.', '']
     lines += _options(grammar._actions, subparsers)
     for choice in subparsers._choices_actions:
         name, command = f'{grammar.prog} {choice.dest}', subparsers.choices[choice.dest]
@@ -52,11 +52,12 @@ def commands(grammar: argparse.ArgumentParser) -> str:
             lines += _options(group._group_actions)
         if command.epilog:
             lines += [*_text(command.epilog), '']
+    lines += [*_title('Next step', '-'), ':doc:`configuration` has the settings of the server.']
     return '\n'.join(lines).rstrip() + '\n'
 
 
 def console_commands() -> str:
-    """The list of backslash commands, as rst."""
+    """The commands of the text console, as rst."""
     lines = []
     for command in BUILT_IN:
         for number, (usage, purpose) in enumerate(command.forms, 1):
@@ -81,14 +82,14 @@ def _options(actions, *without) -> Iterator[str]:
 
 
 def _forms(action) -> list[str]:
-    """The forms of an argument: its options with the value, or its name."""
+    """How an argument is typed: its options with their value, or its name."""
     value = '' if action.nargs == 0 else '|'.join(action.choices) if action.choices else action.metavar
     return [f'{option} {value}'.rstrip() for option in action.option_strings] or [value]
 
 
 def _usage(name, command) -> list[str]:
     lines, line = [], f'    {name}'
-    # Options first, as in the usage of --help.
+    # Options before arguments, the usual order.
     for action in sorted(command._actions, key=lambda action: not action.option_strings):
         if isinstance(action, argparse._HelpAction):
             continue
@@ -108,7 +109,7 @@ def _text(text, indent='') -> list[str]:
 
 
 def files() -> dict[Path, str]:
-    """The expected content of each generated file."""
+    """The text of each generated file."""
     return {
         _COMMANDS: commands(parser()),
         _CONFIGURATION: _SETTINGS.sub(lambda _: f'{reference.reference()}\n', _CONFIGURATION.read_text()),
