@@ -13,9 +13,10 @@ from pathlib import Path
 
 import gevent
 import pytest
+from conftest import BINARY
 from gevent import socket
-from iproto_client import BinaryClient
 from text_client import Client
+from waiting import running, wait_for
 
 from boxsession import Console, ListenError
 from boxsession.lua.functions import pack, unpack
@@ -123,8 +124,8 @@ def test_exceptions_become_errors_with_type_and_message(client):
 
 def test_an_exposed_function_may_wait_and_be_cancelled(client):
     client.reply('waits(0.01)')
-    client.send('pcall(waits, 1000) x = 1\n')
-    gevent.sleep(0.05)
+    client.send('box.session.push(1) pcall(waits, 1000) x = 1\n')
+    client.document()
     client.send(b'\x03')
     assert b'cancelled' in client.document()
     assert [None] == client.values('x')
@@ -192,17 +193,9 @@ def test_a_long_result_is_copied_between_the_turns_of_others(console, connect, o
     assert len(set(made[0].turns)) > 2
 
 
-def test_a_long_result_for_a_binary_client_is_copied_between_the_turns_of_others(others):
+def test_a_long_result_for_a_binary_client_is_copied_between_the_turns_of_others(console, connect_binary, others):
     slow = Slow(1000)
-    served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
-                     expose={'many': lambda: slow}, config={'limits': {'share_percent': 0}})
-    served.start()
-    try:
-        client = BinaryClient(served.addresses[0])
-        client.call('many')
-        client.sock.close()
-    finally:
-        served.stop()
+    connect_binary(console(listen=[BINARY], expose={'many': lambda: slow})).call('many')
     assert slow.packed == 1000
     assert len(set(slow.turns)) > 2
 
@@ -278,7 +271,7 @@ def test_started_and_stopped_again_and_again_without_leftovers(tmp_path):
         clients[0].reply('x = 1')
         clients[1].send('require("fiber").sleep(1000)\n')
         clients[2].send('while true do end\n')
-        gevent.sleep(0.05)
+        wait_for(lambda: len(running(console)) == 2)
         console.stop()
         assert 0 == len(console.sessions)
         assert not (tmp_path / 'a.sock').exists()
@@ -330,12 +323,11 @@ def test_an_address_that_is_taken_leaves_nothing_listening(connect):
 def test_serve_forever_ends_when_it_is_stopped():
     console = Console(listen=['127.0.0.1:0'])
     serving = gevent.spawn(console.serve_forever)
-    while not console.addresses:
-        gevent.sleep(0.01)
+    wait_for(lambda: console.addresses)
     client = Client(console.addresses[0])
     assert 2 == client.value('1 + 1')
     console.stop()
-    serving.get(timeout=5)
+    serving.get(timeout=30)
     client.close()
 
 
@@ -362,7 +354,7 @@ while not data.endswith(b'...\\n'):
 assert data.endswith(b'---\\n- 2\\n...\\n'), data
 console.stop()
 '''
-    subprocess.run([sys.executable, '-c', code], check=True, cwd=PROJECT, timeout=30)
+    subprocess.run([sys.executable, '-c', code], check=True, cwd=PROJECT, timeout=60)
 
 
 @pytest.mark.parametrize('patch', ['', 'from gevent import monkey; monkey.patch_all()'])
@@ -381,7 +373,7 @@ for statement in (b'while true do end\\n', b'require("fiber").sleep(1000)\\n'):
     while len(greeting) < 128:
         greeting += sock.recv(128)
     sock.sendall(statement)
-    with gevent.Timeout(20):
+    with gevent.Timeout(50):
         while not console.connections() or console.connections()[0].describe()['state'] != 'running':
             gevent.sleep(0.01)
         sock.close()
@@ -424,6 +416,6 @@ def test_the_example_service_can_be_looked_into_and_acted_on(connect):
             get('8'), get('8')
             assert 7 == client.value('cache.stats().misses')
             process.terminate()
-            assert 0 == process.wait(10)
+            assert 0 == process.wait(30)
         finally:
             process.kill()

@@ -10,6 +10,7 @@ import pytest
 from gevent import GreenletExit, Timeout, getcurrent
 from iproto_client import CALL, EVAL, MESSAGE, BinaryClient
 from text_client import Client
+from waiting import running, wait_for
 
 from boxsession import Console, ScriptError
 from boxsession.base.errors import StatementCancelled
@@ -97,7 +98,7 @@ class Serialized:
 
 def slow():
     with Timeout(0.02):
-        gevent.sleep(5)
+        gevent.sleep(1000)
 
 
 def deep(number=0):
@@ -111,12 +112,12 @@ def rejected():
 def killed_by_another():
     greenlet = getcurrent()
     gevent.spawn(lambda: gevent.kill(greenlet))
-    gevent.sleep(5)
+    gevent.sleep(1000)
 
 
 def thrown_by_another():
     gevent.get_hub().loop.run_callback(getcurrent().throw, Odd('thrown'))
-    gevent.sleep(5)
+    gevent.sleep(1000)
 
 
 def raising(error):
@@ -236,8 +237,7 @@ def test_in_fibers_coroutines_and_triggers(console):
 
 def wait_until_fired(count):
     with Timeout(5):
-        while sum(not timeout.pending for timeout in FIRED) < count:
-            gevent.sleep(0.005)
+        wait_for(lambda: sum(not timeout.pending for timeout in FIRED) >= count)
         gevent.sleep(0)
 
 
@@ -249,9 +249,7 @@ def test_a_timeout_that_was_forgotten_reaches_nothing_that_waits(console, caplog
     client.reply(leaked)
     assert 1 == client.value(statement)
     client.reply(leaked)
-    with Timeout(5):
-        while sum('dropped' in record.message for record in caplog.records) < 2:     # the second: while it is idle
-            gevent.sleep(0.005)
+    wait_for(lambda: sum('dropped' in record.message for record in caplog.records) >= 2)     # the second: while it is idle
     assert 2 == client.value('1 + 1')
     # In a fiber, and in the middle of a batch of requests.
     client.reply(f"fiber = require('fiber') f = fiber.new(function() {leaked} fiber.sleep(0.05) return 7 end) "
@@ -262,9 +260,7 @@ def test_a_timeout_that_was_forgotten_reaches_nothing_that_waits(console, caplog
     binary.eval(leaked)
     assert [1] == binary.eval(statement)
     binary.eval(leaked)
-    with Timeout(5):
-        while sum('dropped' in record.message for record in caplog.records) < 5:
-            gevent.sleep(0.005)
+    wait_for(lambda: sum('dropped' in record.message for record in caplog.records) >= 5)
     assert [2] == binary.eval('return 1 + 1')
     binary.close()
 
@@ -272,9 +268,7 @@ def test_a_timeout_that_was_forgotten_reaches_nothing_that_waits(console, caplog
 def test_a_client_that_reads_slowly_is_not_harmed_by_it(console, caplog):
     client = Client(console.addresses[0])
     client.send("leak(0.05) return ('x'):rep(30e6)\n")
-    with Timeout(5):
-        while not any('dropped' in record.message for record in caplog.records):
-            gevent.sleep(0.005)
+    wait_for(lambda: any('dropped' in record.message for record in caplog.records))
     assert 30e6 < len(client.document())
     assert 2 == client.value('1 + 1')
     client.close()
@@ -283,7 +277,7 @@ def test_a_client_that_reads_slowly_is_not_harmed_by_it(console, caplog):
 def test_a_statement_that_is_cancelled_is_still_stopped_at_once(console):
     client = Client(console.addresses[0])
     client.send('pcall(sleep, 1000) x = 1\n')
-    gevent.sleep(0.05)
+    wait_for(lambda: running(console))
     client.send(b'\x03')
     assert b'cancelled' in client.document()
     assert [None] == client.values('x')
@@ -304,9 +298,7 @@ def test_a_stop_ends_also_who_catches_everything_but_that():
     console.start()
     client = Client(console.addresses[0])
     client.send('stubborn()\n')
-    with gevent.Timeout(20):
-        while console.connections()[0].describe()['state'] != 'running':
-            gevent.sleep(0.01)
+    wait_for(lambda: running(console))
     console.stop()
     assert not caught
     assert b'cancelled' in client.read_to_end()

@@ -6,25 +6,19 @@ import os
 import random
 import resource
 import signal
-import time
 
 import gevent
 import pytest
+from conftest import BINARY, TEXT, rounds
 from gevent import socket
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from iproto_client import EVAL, BinaryClient
+from iproto_client import EVAL
 from text_client import Client
+from waiting import wait_for
 
-from boxsession import Console
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.scheduler.turns import Lane
-
-
-def until(condition, seconds=10):
-    with gevent.Timeout(seconds):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 def open_files():
@@ -59,21 +53,22 @@ class TestVanishing:
         for client in clients:
             if statement:
                 client.send(statement)
-        until(lambda: len(served.sessions) == 6)        # all have begun
-        gevent.sleep(0.05)
+        wait_for(lambda: len(served.sessions) == 6)
+        if statement and b'\n' in statement:
+            wait_for(lambda: all(connection.counters()[1] > 0 for connection in served.connections()))  # it was read
         for client in clients:
             getattr(client, leave)()
         if leave == 'close' and statement and (b'sleep(1000)' in statement or b'while true' in statement
                                                or b'wait(' in statement):
             # A close without a reset looks like a half-close: what was sent is run. An admin ends it.
-            until(lambda: admin.value("#box.session.list({state = 'running'})") == 6 or len(served.sessions) == 1)
+            wait_for(lambda: admin.value("#box.session.list({state = 'running'})") == 6 or len(served.sessions) == 1)
             for number in range(2, 7):
                 admin.reply(f'box.session.kill({number})')
-        until(lambda: len(served.sessions) == 1, 30)
+        wait_for(lambda: len(served.sessions) == 1)
         assert all(admin.value(f'ended[{number}]') for number in range(2, 7))
         assert [0] == admin.values("(function() local n = 0 for id in pairs(getmetatable(box.session).aggregate_storage) do"
                                    ' n = n + 1 end return n end)()')
-        until(lambda: open_files() <= files and greenlets() <= running)
+        wait_for(lambda: open_files() <= files and greenlets() <= running)
         admin.reply('for _, trigger in pairs(box.session.on_disconnect()) do box.session.on_disconnect(nil, trigger) end')
 
     def test_a_half_close_is_no_vanishing(self, served, connect):
@@ -84,7 +79,7 @@ class TestVanishing:
 
     def test_a_pulled_cable_is_seen_by_keepalive(self, served, connect):
         connect(served)
-        until(lambda: served.connections())
+        wait_for(lambda: served.connections())
         sock = served.connections()[0]._sock
         assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
         seconds = [sock.getsockopt(socket.IPPROTO_TCP, option) for option in
@@ -103,19 +98,19 @@ class TestExhaustion:
         for _ in range(60):
             sock = socket.create_connection(('127.0.0.1', int(address.rpartition(':')[2])))
             clients.append(sock)
-        until(lambda: 'cannot accept' in served.stderr)
-        assert [2] == admin.values('1 + 1')                 # who is in works on
-        gevent.sleep(0.3)
-        assert 1 == served.stderr.count('cannot accept')    # told once
+        wait_for(lambda: 'cannot accept' in served.stderr)
+        for _ in range(100):                                # sessions that are open work on
+            assert [2] == admin.values('1 + 1')
         for sock in clients:
             sock.close()
-        until(lambda: 'clients are accepted again' in served.stderr)
+        wait_for(lambda: 'clients are accepted again' in served.stderr)
+        assert 1 == served.stderr.count('cannot accept')    # told once
         assert [2] == connect(address).values('1 + 1')
 
     def test_an_accept_storm(self, served, connect):
         admin = connect(served)
         host, _, port = str(served.addresses[0]).rpartition(':')
-        worst = []
+        answered = 0
 
         def storm():
             for _ in range(100):
@@ -124,25 +119,25 @@ class TestExhaustion:
 
         storms = [gevent.spawn(storm) for _ in range(10)]
         while not all(greenlet.dead for greenlet in storms):
-            begin = time.monotonic()
             assert [2] == admin.values('1 + 1')
-            worst.append(time.monotonic() - begin)
+            answered += 1
         gevent.joinall(storms, raise_error=True)
-        until(lambda: len(served.sessions) == 1)
+        assert answered > 5
+        wait_for(lambda: len(served.sessions) == 1)
         assert [2] == admin.values('1 + 1')
 
 
 @pytest.mark.slow
 class TestSlowAndLoud:
     def test_a_reader_that_never_reads(self, console, connect):
-        served = console(limits={'send_seconds': 3})
+        served = console(limits={'send_seconds': 0.5})
         admin = connect(served)
         readers = [connect(served) for _ in range(3)]
         for reader in readers:
             reader.send('local t = {} for i = 1, 1e5 do t[i] = ("x"):rep(100) end return t\n')
-        until(lambda: admin.value("#box.session.list({state = 'sending'})") == 3, 30)
+        wait_for(lambda: admin.value("#box.session.list({state = 'sending'})") == 3)
         assert [2] == admin.values('1 + 1')
-        until(lambda: len(served.sessions) == 1, 30)
+        wait_for(lambda: len(served.sessions) == 1)
         assert 3 == admin.value('box.info.limits.send_seconds')
 
     def test_slow_lorises(self, served, connect):
@@ -150,7 +145,7 @@ class TestSlowAndLoud:
         for letter in '1 + 1':
             for loris in lorises:
                 loris.send(letter)
-            gevent.sleep(0.01)
+            gevent.sleep(0.01)              # a letter at a time
         assert [2] == connect(served).values('1 + 1')
         for loris in lorises:
             loris.send('\n')
@@ -169,7 +164,7 @@ class TestSlowAndLoud:
             except OSError:         # it said ~. or the like
                 pass
             client.reset()
-        until(lambda: len(served.sessions) == 1)
+        wait_for(lambda: len(served.sessions) == 1)
         assert [2] == admin.values('1 + 1')
 
 
@@ -182,14 +177,10 @@ class TestMonitor:
         served = serve(program=tmp_path / 'program.py')
         client = connect(served.addresses()[0])
         client.send('block(1.5)\n')
-        with gevent.Timeout(10):
-            while 'the event loop is held' not in served.stderr:
-                gevent.sleep(0.01)
+        served.log_line('the event loop is held')
         assert "by session 1: 'block(1.5)'" in served.stderr
         client.document()
-        with gevent.Timeout(10):
-            while 'the event loop runs again' not in served.stderr:
-                gevent.sleep(0.01)
+        served.log_line('the event loop runs again')
 
     def test_who_only_waits_holds_nothing(self, served, connect, caplog):
         client = connect(served)
@@ -220,7 +211,7 @@ WORDS = st.sampled_from([
     '\\quit', '\\set scope session'])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=rounds(20, 1000), suppress_health_check=list(HealthCheck))
 @given(statements=st.lists(st.one_of(st.lists(WORDS, max_size=8).map(' '.join).map(str.encode), st.binary(max_size=60)),
                            max_size=12))
 def test_no_statements_break_the_server(console, statements):
@@ -236,7 +227,7 @@ def test_no_statements_break_the_server(console, statements):
             pass
         finally:
             client.close()
-        until(lambda: not served.sessions, 30)
+        wait_for(lambda: not served.sessions)
         other = Client(served.addresses[0])
         assert other.reply('return 1').startswith((b'---\n', b'1;'))
         other.close()
@@ -271,39 +262,27 @@ class TestTheEndOfASessionBetweenTwoStatements:
 
     @pytest.mark.parametrize('audited', [False, True])
     @pytest.mark.parametrize('protocol', ['console', 'binary'])
-    def test_it_ends(self, tmp_path, ends, protocol, audited):
-        served, ended = ends
-        config = {'audit': {'file': str(tmp_path / 'audit.jsonl')}} if audited else {}
-        console = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
-                          config=config)
-        console.start()
-        served.append(console)
-        try:
-            idle = Client(console.addresses[0])
-            if protocol == 'console':
-                client = Client(console.addresses[0])
-                client.send('x = 1\n' + 'for i = 1, 1e5 do end\n' * 3 + 'while true do end\n')
-            else:
-                client = BinaryClient(console.addresses[1])
-                client.sock.sendall(b''.join(
-                    client.frame({0: EVAL, 1: sync}, {0x27: text, 0x21: []}) for sync, text in enumerate(
-                        ['return 1'] * 3 + ['for i = 1, 1e5 do end'] * 70 + ['while true do end'])))
-            with gevent.Timeout(20):
-                while not ended or len(console.connections()) > 1:
-                    gevent.sleep(0.01)
-            client.close()
-            idle.close()
-        finally:
-            console.stop()
+    def test_it_ends(self, console, connect, connect_binary, tmp_path, ends, protocol, audited):
+        consoles, ended = ends
+        served = console(listen=[TEXT, BINARY], **({'audit': {'file': str(tmp_path / 'audit.jsonl')}} if audited else {}))
+        consoles.append(served)
+        connect(served)                 # session 1 stays
+        if protocol == 'console':
+            connect(served).send('x = 1\n' + 'for i = 1, 1e5 do end\n' * 3 + 'while true do end\n')
+        else:
+            client = connect_binary(served)
+            client.sock.sendall(b''.join(
+                client.frame({0: EVAL, 1: sync}, {0x27: text, 0x21: []}) for sync, text in enumerate(
+                    ['return 1'] * 3 + ['for i = 1, 1e5 do end'] * 70 + ['while true do end'])))
+        wait_for(lambda: ended and len(served.connections()) == 1)
 
 
-def test_whose_turn_to_begin_never_comes_is_closed_when_the_console_stops(monkeypatch):
-    served = Console(listen=['127.0.0.1:0'])
-    served.start()
+def test_whose_turn_to_begin_never_comes_is_closed_when_the_console_stops(console, monkeypatch):
+    served = console()
     address = served.addresses[0]
     monkeypatch.setattr(Lane, 'push', lambda lane, account, resume: None)
     with socket.create_connection((address.host, address.port)) as client:
-        until(lambda: served.listeners[0]._server._coming)
+        wait_for(lambda: served.listeners[0]._server._coming)
         served.stop()
-        client.settimeout(10)
+        client.settimeout(30)
         assert b'' == client.recv(1)

@@ -1,6 +1,7 @@
 """A reload from outside: a real daemon, its file, real signals; and the library's Console.reload."""
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import gevent
 import pytest
 import trustme
 from gevent import socket, ssl
+from waiting import wait_for
 
 from boxsession import BoxsessionError, ConfigError, Console, ListenError
 
@@ -50,19 +52,9 @@ def daemon(serve, tmp_path):
 
 
 @pytest.fixture
-def console():
-    """A factory of consoles whose listeners are a setting: console(limits=...), stopped at the end."""
-    started = []
-
-    def start(**config):
-        config['limits'] = {'drain_seconds': 0.2, **config.get('limits', {})}
-        started.append(Console(config={'listen': ['127.0.0.1:0'], **config}))
-        started[-1].start()
-        return started[-1]
-
-    yield start
-    for made in started:
-        made.stop()
+def console(console):
+    """Consoles whose listeners are a setting, as a config file's are: a reload may change them."""
+    return functools.partial(console, listen=['127.0.0.1:0'], in_config=True)
 
 
 @pytest.fixture
@@ -184,11 +176,9 @@ class TestListeners:
         knocking = [gevent.spawn(knock) for _ in range(4)]
         try:
             for number in range(20):
-                seen = sum(served.values())
+                before = sum(served.values())
                 running.reload({'listen': ['127.0.0.1:0', f'unix:{tmp_path}/{number}.sock']})
-                with gevent.Timeout(20):
-                    while sum(served.values()) < seen + 5:
-                        gevent.sleep(0.001)
+                wait_for(lambda before=before: sum(served.values()) >= before + 5)
             assert not any(greenlet.dead for greenlet in knocking)
         finally:
             gevent.killall(knocking)
@@ -222,7 +212,6 @@ class TestListeners:
             early.connect(str(tmp_path / 'a.sock'))     # it waits to be accepted: nothing has run since
             served.reload({'listen': [{'address': sock, 'mode': '0600', 'user': 'admin'}]})
             assert 'admin' == connect(sock).value('box.session.user()')
-            gevent.sleep(0)
             early.sendall(b'box.session.user()\n')
             client = socket.socket(fileno=early.detach())
             with client, gevent.Timeout(20):
@@ -299,9 +288,7 @@ class TestFiles:
         path = tmp_path / 'x.log'
         running.write({'listen': [sock], 'log': {'file': str(path)}})
         running.served.signal(signal.SIGHUP)
-        with gevent.Timeout(20):
-            while not path.exists() or not path.read_text():
-                gevent.sleep(0.01)
+        wait_for(lambda: path.exists() and path.read_text())
         # The level is the file's, the format what box.cfg set.
         assert 'reloaded: log.level, log.file' == json.loads(path.read_text())['message']
         running.write({'listen': [sock]})
@@ -363,7 +350,7 @@ class TestTLS:
         context = ssl.create_default_context()
         authority.configure_trust(context)
         host, _, port = address.rpartition(':')
-        with gevent.Timeout(20), socket.create_connection((host, int(port))) as raw, \
+        with socket.create_connection((host, int(port))) as raw, \
                 context.wrap_socket(raw, server_hostname=host) as client:
             client.recv(1)
             return dict(part[0] for part in client.getpeercert()['subject'])['commonName']
@@ -413,12 +400,9 @@ class TestTimes:
         for number in range(100):
             running.write({'listen': [sock], 'limits': {'slice_ms': 10 + number % 2}})
             running.served.signal(signal.SIGHUP)
-        line = running.reload({'listen': [sock], 'limits': {'slice_ms': 99}}, 'reloaded: limits.slice_ms')
+        assert running.reload({'listen': [sock], 'limits': {'slice_ms': 99}}, 'reloaded: limits.slice_ms')
         client = connect(sock)
-        with gevent.Timeout(20):
-            while 99 != client.value('box.cfg.limits.slice_ms'):
-                gevent.sleep(0.01)
-        assert line
+        wait_for(lambda: 99 == client.value('box.cfg.limits.slice_ms'))
 
     def test_before_it_is_ready(self, daemon, connect, sock, tmp_path):
         (tmp_path / 'init.lua').write_text('require("log").info("init runs") require("fiber").sleep(0.3)')
@@ -434,15 +418,11 @@ class TestTimes:
         client.send('box.session.push(1) while not GO do require("fiber").sleep(0.01) end return "done"\n')
         client.document()
         running.served.signal(signal.SIGTERM)
-        with gevent.Timeout(20):
-            while 'stopping' not in (tmp_path / 'x.log').read_text():
-                gevent.sleep(0.01)
+        wait_for(lambda: 'stopping' in (tmp_path / 'x.log').read_text())
         (tmp_path / 'x.log').rename(tmp_path / 'old')
         running.write({'listen': [f'unix:{tmp_path}/b.sock']})
         running.served.signal(signal.SIGHUP)
-        with gevent.Timeout(20):                # log files are opened anew all the same
-            while not (tmp_path / 'x.log').exists():
-                gevent.sleep(0.01)
+        wait_for(lambda: (tmp_path / 'x.log').exists())         # log files are opened anew all the same
         assert not (tmp_path / 'b.sock').exists()
         client.send(b'\x03')
         client.read_to_end()
@@ -454,17 +434,18 @@ class TestLibrary:
     def test_it_tells_what_changed(self, console, connect, caplog):
         served = console(limits={'slice_ms': 10})
         [before] = served.addresses
-        changed = served.reload({'listen': ['127.0.0.1:0'], 'limits': {'slice_ms': 11, 'drain_seconds': 0.2}})
+        changed = served.reload({'listen': ['127.0.0.1:0'],
+                                 'limits': {'slice_ms': 11, 'drain_seconds': 0.2, 'share_percent': 0}})
         assert ['limits.slice_ms'] == changed
         assert [before] == served.addresses
         assert 11 == served.settings['limits.slice_ms'] == connect(served).value('box.cfg.limits.slice_ms')
 
     def test_what_the_program_listens_on_stays(self, connect):
-        served = Console(listen=['127.0.0.1:0'], config={'limits': {'drain_seconds': 0.2}})
+        served = Console(listen=['127.0.0.1:0'])
         served.start()
         try:
             before = served.addresses
-            assert ['limits.slice_ms'] == served.reload({'limits': {'slice_ms': 11, 'drain_seconds': 0.2}})
+            assert ['limits.slice_ms'] == served.reload({'limits': {'slice_ms': 11}})
             assert before == served.addresses
         finally:
             served.stop()
@@ -513,11 +494,10 @@ class TestLibrary:
             except BoxsessionError as error:
                 outcome.append(str(error))
         reloading = gevent.spawn(reload)
-        with gevent.Timeout(20):
-            asked.wait()
-            served.stop()
-            go_on.set()
-            reloading.get()
+        assert asked.wait(30)
+        served.stop()
+        go_on.set()
+        reloading.get(timeout=30)
         assert ['the console is stopping: nothing was reloaded'] == outcome
         assert [] == served.addresses
 
@@ -530,11 +510,10 @@ class TestLibrary:
             gevent.sleep(0.01)
             return resolve(address)
         monkeypatch.setattr(listener, '_resolve', slowly)
-        with gevent.Timeout(20):
-            several = [gevent.spawn(served.reload, {'listen': [
-                {'address': sock, 'user': 'guest' if number % 2 else 'admin'}, f'127.0.0.{number}:0']})
-                       for number in range(2, 7)]
-            gevent.joinall(several, raise_error=True)
+        several = [gevent.spawn(served.reload, {'listen': [
+            {'address': sock, 'user': 'guest' if number % 2 else 'admin'}, f'127.0.0.{number}:0']})
+                   for number in range(2, 7)]
+        gevent.joinall(several, raise_error=True)
         assert ['', '127.0.0.6'] == [address.host for address in served.addresses]
         assert 'admin' == connect(sock).value('box.session.user()')
 

@@ -7,10 +7,10 @@ import stat
 import subprocess
 import sys
 
-import gevent
 import pytest
 import yaml
 from gevent import socket
+from waiting import wait_for
 
 import boxsession
 
@@ -45,8 +45,8 @@ def test_a_signal_is_served_while_a_statement_spins(serve, connect, tmp_path):
     (tmp_path / 'c.yml').write_text('listen: ["127.0.0.1:0"]\nlimits: {drain_seconds: 0.2}\n')
     served = serve('-c', 'c.yml')
     client = connect(served.addresses()[0])
-    client.send('while true do pcall(function() while true do end end) end\n')
-    gevent.sleep(0.1)
+    client.send('box.session.push(1) while true do pcall(function() while true do end end) end\n')
+    client.document()
     served.signal(signal.SIGTERM)
     assert b"---\n- error: the statement was cancelled\n...\n" == client.read_to_end()
     assert 0 == served.wait()
@@ -56,6 +56,7 @@ def test_running_statements_finish_and_triggers_run(serve, connect, tmp_path):
     (tmp_path / 'init.lua').write_text('''
         box.session.on_disconnect(function()
             require('log').info('gone: %d %s', box.session.id(), box.session.storage.mark)
+            is_gone = true
         end)''')
     (tmp_path / 'c.yml').write_text(f'listen: ["127.0.0.1:0"]\ninit: {tmp_path}/init.lua\n')
     served = serve('-c', 'c.yml')
@@ -63,15 +64,21 @@ def test_running_statements_finish_and_triggers_run(serve, connect, tmp_path):
     working, idle = connect(address), connect(address)
     for client in (working, idle):
         client.reply('box.session.storage.mark = "m" .. box.session.id()')
-    working.send('require("fiber").sleep(0.5) return "done"\n')
-    gevent.sleep(0.1)
+    # It ends after the idle session, so while the server stops.
+    working.send('box.session.push(1) while not is_gone do require("fiber").sleep(0.01) end return "done"\n')
+    working.document()
     served.signal(signal.SIGTERM)
     assert b'' == idle.read_to_end()
     host, _, port = address.rpartition(':')
-    with pytest.raises(ConnectionRefusedError):
-        while True:
+
+    def is_refused():
+        try:
             socket.create_connection((host, int(port))).close()
-            gevent.sleep(0.01)
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    wait_for(is_refused)
     assert b'---\n- done\n...\n' == working.read_to_end()
     assert 0 == served.wait()
     assert 'gone: 1 m1' in served.stderr and 'gone: 2 m2' in served.stderr
@@ -80,12 +87,12 @@ def test_running_statements_finish_and_triggers_run(serve, connect, tmp_path):
 def test_a_second_signal_ends_it_at_once(serve, connect):
     served = serve('--listen', '127.0.0.1:0')
     client = connect(served.addresses()[0])
-    client.send('require("fiber").sleep(1000)\n')
-    gevent.sleep(0.1)
+    client.send('box.session.push(1) require("fiber").sleep(1000)\n')
+    client.document()
     served.signal(signal.SIGTERM)
-    gevent.sleep(0.1)
+    served.log_line('stopping')
     served.signal(signal.SIGTERM)
-    assert 0 != served.wait(5)
+    assert 0 != served.wait()
 
 
 class TestUnixSockets:
@@ -190,8 +197,7 @@ def test_the_log_file_is_opened_anew_on_sighup(serve, connect, tmp_path):
     client.reply('print("before", 1)')
     (tmp_path / 'x.log').rename(tmp_path / 'x.log.1')
     served.signal(signal.SIGHUP)
-    while not (tmp_path / 'x.log').exists():
-        gevent.sleep(0.01)
+    wait_for(lambda: (tmp_path / 'x.log').exists())
     client.reply('print("after")')
     rotated = yaml.safe_load((tmp_path / 'x.log.1').read_text().splitlines()[-1])
     assert ('before\t1', 1) == (rotated['message'], rotated['session'])

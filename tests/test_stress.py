@@ -7,6 +7,7 @@ import time
 import gevent
 import pytest
 from text_client import Client
+from waiting import wait_for
 
 SECONDS = 10
 STATEMENTS = [
@@ -82,5 +83,4 @@ def test_random_work_in_many_sessions_gives_right_results(console):
     greenlets = [gevent.spawn(session, seed) for seed in range(30)]
     gevent.joinall(greenlets, raise_error=True)
     assert counts['statements'] > 500 and counts['cancels'] > 10, counts
-    while len(served.sessions):
-        gevent.sleep(0.01)
+    wait_for(lambda: not served.sessions)

@@ -5,6 +5,7 @@ import gc
 
 import gevent
 import pytest
+from waiting import wait_for
 
 
 @pytest.fixture
@@ -22,7 +23,8 @@ def client(served, connect):
 def test_a_fiber_keeps_its_creators_session(client):
     client.reply('box.session.storage.mark = 7')
     assert client.value('box.session.id()') == client.value(
-        'local id fiber.create(function() fiber.sleep(0.001) id = box.session.id() end) fiber.sleep(0.02) return id')
+        'local id fiber.create(function() fiber.sleep(0.001) id = box.session.id() end) '
+        'while not id do fiber.sleep(0.001) end return id')
     assert 7 == client.value('local m f = fiber.new(function() return box.session.storage.mark end) '
                              'f:set_joinable(true) return select(2, f:join())')
 
@@ -32,11 +34,9 @@ def after_the_end(served, client, connect, name):
     number = client.value('box.session.id()')
     client.close()
     other = connect(served)
-    while other.value(f'box.session.exists({number})'):
-        gevent.sleep(0.01)
+    wait_for(lambda: not other.value(f'box.session.exists({number})'))
     other.reply('go = true')
-    while other.values(name) == [None]:
-        gevent.sleep(0.01)
+    wait_for(lambda: other.values(name) != [None])
     return number, other.value(name)
 
 
@@ -49,8 +49,8 @@ def test_a_fiber_outlives_its_session(served, client, connect):
 
 def test_an_error_in_the_background_goes_to_the_log(client, caplog):
     client.reply('fiber.create(function() fiber.sleep(0.001) error("in the dark") end)')
-    client.reply('fiber.sleep(0.02)')
-    assert 'in the dark' in caplog.text and f'session {client.value("box.session.id()")}' in caplog.text
+    wait_for(lambda: 'in the dark' in caplog.text)
+    assert f'session {client.value("box.session.id()")}' in caplog.text
 
 
 def test_a_joined_error_is_the_same_object_and_not_logged(client, caplog):
@@ -62,7 +62,8 @@ def test_a_joined_error_is_the_same_object_and_not_logged(client, caplog):
 
 @pytest.mark.parametrize(('statement', 'values'), [
     ('f = fiber.new(function() return 1, nil, 3, nil end) f:set_joinable(true) return select("#", f:join())', [5]),
-    ('f = fiber.create(fiber.sleep, 10) f:cancel() fiber.sleep(0.01) return f:status()', ['dead']),
+    ('f = fiber.create(fiber.sleep, 10) f:cancel() while f:status() ~= "dead" do fiber.yield() end return f:status()',
+     ['dead']),
     ('f = fiber.new(function() return pcall(fiber.sleep, 10) end) f:set_joinable(true) fiber.yield() f:cancel() '
      'return f:join()', [True, False, 'fiber is cancelled']),
     ('f = fiber.new(fiber.sleep, 10) f:set_joinable(true) fiber.yield() f:cancel() return f:join()',
@@ -77,7 +78,7 @@ def test_a_joined_error_is_the_same_object_and_not_logged(client, caplog):
     ('fiber.kill(99999)', [{'error': 'the fiber is dead'}]),
     ('getmetatable(fiber.self()), getmetatable(fiber.channel())', [False, False]),
     ('order = {} for i = 1, 3 do fiber.create(function() table.insert(order, i) fiber.yield() '
-     'table.insert(order, i + 10) end) end fiber.sleep(0.01) return order', [[1, 2, 3, 11, 12, 13]]),
+     'table.insert(order, i + 10) end) end while #order < 6 do fiber.yield() end return order', [[1, 2, 3, 11, 12, 13]]),
 ])
 def test_fibers(client, statement, values):
     assert values == client.values(statement)
@@ -88,11 +89,13 @@ def test_fibers(client, statement, values):
     ('ch = fiber.channel(2) ch:put(1) ch:put(2) fiber.create(function() ch:put(3) end) '
      'return ch:has_writers(), ch:get(), ch:get(), ch:get(), ch:count()', [True, 1, 2, 3, 0]),
     ('ch = fiber.channel() for i = 1, 3 do fiber.create(function() local v = ch:get() got = (got or "") .. i .. v end) end '
-     'for _, v in ipairs({"a", "b", "c"}) do ch:put(v) end fiber.sleep(0.01) return got', ['1a2b3c']),
+     'for _, v in ipairs({"a", "b", "c"}) do ch:put(v) end while not got or #got < 6 do fiber.yield() end return got',
+     ['1a2b3c']),
     ('ch = fiber.channel() f = fiber.new(ch.get, ch) f:set_joinable(true) fiber.yield() f:cancel() f:join() '
      'return ch:has_readers(), ch:put(1, 0)', [False, False]),
     ('ch = fiber.channel(1) return ch:put(nil), ch:count(), ch:get(0), ch:get(0)', [True, 1, None, None]),
-    ('ch = fiber.channel() fiber.create(function() r = {ch:put(1)} end) ch:close() fiber.sleep(0.01) return r', [[False]]),
+    ('ch = fiber.channel() fiber.create(function() r = {ch:put(1)} end) ch:close() '
+     'while not r do fiber.yield() end return r', [[False]]),
     ('tostring(fiber.channel(1)), tostring(fiber.cond())', ['channel: 0', 'cond']),
     ('fiber.channel(-1)', [{'error': 'fiber.channel(size): negative size'}]),
     ('c = fiber.cond() n = 0 for i = 1, 3 do fiber.create(function() c:wait() n = n + 1 end) end c:signal() '
@@ -136,9 +139,8 @@ def test_none_is_leaked(client):
     before = client.value('#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()')
     client.reply('for i = 1, 10000 do local f = fiber.create(function() fiber.self().storage.x = i end) end')
     client.reply('for i = 1, 1000 do fiber.create(fiber.sleep, 0.01) end')
-    client.reply('fiber.sleep(0.1)')
-    assert before == client.value(
-        '#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()')
+    wait_for(lambda: before == client.value(
+        '#(function() local t = {} for k in pairs(fiber.info()) do t[#t + 1] = k end return t end)()'))
 
 
 def test_endless_fibers_end_with_the_console(console, connect):
@@ -169,4 +171,5 @@ def test_a_cancelled_fiber_that_does_not_wait_is_stopped(console, connect):
     client.reply("fiber = require('fiber')")
     client.reply('f = fiber.new(function() while true do pcall(function() while true do end end) end end)')
     assert ['suspended'] == client.values('fiber.sleep(0.02) return f:status()')
-    assert ['dead'] == client.values('f:cancel() fiber.sleep(0.1) return f:status()')
+    client.reply('f:cancel()')
+    wait_for(lambda: ['dead'] == client.values('f:status()'))

@@ -9,10 +9,8 @@ import subprocess
 import sys
 
 import pytest
-from conftest import PROJECT
-from iproto_client import BinaryClient
+from conftest import BINARY, PROJECT
 
-from boxsession import Console
 from boxsession.lua.bridge import compile_problem
 
 # Adjusting the arguments of these writes behind Lua's stack.
@@ -98,16 +96,10 @@ class TestFunctionsThatOverrunTheStackAreRefused:
                           'return load(function() local piece = text text = false return piece or nil end)'):
             assert refused(client.reply(compiling + '!')), compiling
 
-    def test_as_a_request(self, statement):
-        served = Console([{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
-        served.start()
-        client = BinaryClient(served.addresses[0])
-        try:
-            for _ in range(2):
-                assert REFUSED in client.eval(statement)
-        finally:
-            client.close()
-            served.stop()
+    def test_as_a_request(self, console, connect_binary, statement):
+        client = connect_binary(console(listen=[BINARY]))
+        for _ in range(2):
+            assert REFUSED in client.eval(statement)
 
     def test_in_a_script(self, statement):
         assert REFUSED in compile_problem(statement.encode(), 'init.lua')

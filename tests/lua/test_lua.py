@@ -3,10 +3,11 @@ from __future__ import annotations
 
 import gevent
 import pytest
-from iproto_client import EVAL, BinaryClient
+from conftest import BINARY, TEXT
+from iproto_client import EVAL
 from runtimes import new_runtime
+from waiting import wait_for
 
-from boxsession import Console
 from boxsession.base.session import Session
 from boxsession.scheduler.turns import Account
 
@@ -140,8 +141,7 @@ class TestCoroutines:
         served = console()
         first, second = connect(served), connect(served)
         first.send('co = coroutine.create(function() require("fiber").sleep(1000) end) coroutine.resume(co)\n')
-        while second.values('co') == [None]:
-            gevent.sleep(0.01)
+        wait_for(lambda: second.values('co') != [None])
         assert [False] == second.values('(coroutine.resume(co))')
         assert isinstance(second.value('debug.traceback(co)'), str)
         first.send(b'\x03')
@@ -184,10 +184,10 @@ def test_the_main_coroutine_is_at_rest_while_sessions_wait():
 
     def session(number):
         evaluator = runtime.evaluator(Session(number, '', 3, 'admin', 1, 'tarantool'), Host(), Account())
-        for round_number in range(5):
+        for _ in range(5):
             evaluator.statement(b'require("fiber").sleep(0.00%d)' % (number % 7))
             assert evaluator.statement(b'box.session.id()') == b'---\n- %d\n...\n' % number
-            assert round_number or runtime._lua.eval(b'coroutine.running()') is None
+            assert runtime._lua.eval(b'coroutine.running()') is None
         evaluator.disconnect()
         done.append(number)
 
@@ -219,13 +219,13 @@ def test_the_clock_is_looked_at_behind_what_is_answered_without_a_statement():
 
 def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
     runtime = new_runtime()
-    order = []
+    order, has_begun = [], []
 
     class Host:
         is_over = False
 
         def switching_out(self):
-            pass
+            has_begun.append(True)
 
     def session():
         evaluator = runtime.evaluator(Session(1, '', 3, 'admin', 1, 'tarantool'), Host(), Account())
@@ -237,7 +237,7 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
         order.append('still good')
 
     greenlet = gevent.spawn(session)
-    gevent.sleep(0.05)
+    wait_for(lambda: has_begun)
     greenlet.kill()
     assert ['killed', 'still good'] == order
     runtime.stop(1)
@@ -263,24 +263,21 @@ class Watched:
         return Coroutine()
 
 
-def test_only_strings_and_numbers_come_back(connect):
+def test_only_strings_and_numbers_come_back(console, connect, connect_binary):
     """No object of Lua's is ever wrapped for Python."""
     seen = []
-    served = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
-    served.start()
+    served = console(listen=[TEXT, BINARY])
     state = served._running.runtime.state
     state.session_main, state.request_main = Watched(state.session_main, seen), Watched(state.request_main, seen)
     client = connect(served)
     for statement in ('1', '{}, {a = {1}}, "é", nil', "('é'):rep(1e6)", 'error({1})', 'error("x")', ')', 'print', '\\help',
                       "require('console').eval('print')"):
         client.reply(statement)
-    binary = BinaryClient(served.addresses[1])
+    binary = connect_binary(served)
     for expression in ('return 1, {a = 2}', 'return print', 'error({1})', "return ('x'):rep(1e6)", 'x ='):
         binary.send(EVAL, {0x27: expression, 0x21: []})
         binary.receive()
-    binary.close()
     assert len(seen) > 12
     for came in seen:
         pieces = came if isinstance(came, tuple) else (came,)
         assert all(isinstance(piece, (bytes, int, float)) for piece in pieces), came
-    served.stop()

@@ -231,8 +231,8 @@ class TestPrint:
 
     def test_a_background_fiber_prints_to_its_session(self, client):
         client.reply('\\set print on')
-        client.send("require('fiber').create(function() require('fiber').sleep(0.01) print('from a fiber') end)"
-                    " require('fiber').sleep(0.1)\n")
+        client.send("require('fiber').create(function() require('fiber').sleep(0.01) print('from a fiber') done = true end)"
+                    " while not done do require('fiber').sleep(0.001) end\n")
         assert b'from a fiber' in client.document()
         assert b'---\n...\n' == client.document()
 
@@ -388,4 +388,4 @@ def test_clock(client):
     assert [True, True, True] == client.values(
         "clock = require('clock') return clock.time() > 1e9, clock.monotonic64() > 0, clock.proc() > 0")
     seconds, value = client.value("clock.bench(function(x) return x end, 5)")
-    assert seconds >= 0 and 5 == value
+    assert 0 <= seconds < 60 and 5 == value

@@ -12,10 +12,11 @@ import struct
 import gevent
 import pytest
 import trustme
+from conftest import TEXT
 from gevent import socket, ssl
 from text_client import Client
+from waiting import running, wait_for
 
-from boxsession import Console
 from boxsession.base.address import Address
 from boxsession.base.errors import ListenError
 from boxsession.net import socket_file
@@ -23,12 +24,6 @@ from boxsession.net.listener import Listener
 from boxsession.settings.table import ListenerConfig
 
 DESCRIPTORS = 64
-
-
-def until(condition):
-    with gevent.Timeout(20):
-        while not condition():
-            gevent.sleep(0.01)
 
 
 @pytest.fixture
@@ -85,7 +80,7 @@ class TestTheLastDescriptors:
         socks = flood(address, 3 * DESCRIPTORS)
         log = tmp_path / 'log'
         if protocol != 'metrics':               # it keeps eight at a time
-            until(lambda: 'cannot accept clients: too many open files; the last file' in log.read_text())
+            wait_for(lambda: 'cannot accept clients: too many open files; the last file' in log.read_text())
         for _ in range(5):
             admin = connect(f'unix:{tmp_path}/admin.sock')
             assert 2 == admin.value('1 + 1')
@@ -95,7 +90,7 @@ class TestTheLastDescriptors:
         log.rename(tmp_path / 'log.1')
         (tmp_path / 'audit.jsonl').rename(tmp_path / 'audit.1')
         served.signal(signal.SIGUSR1)
-        until(lambda: log.exists() and (tmp_path / 'audit.jsonl').exists())
+        wait_for(lambda: log.exists() and (tmp_path / 'audit.jsonl').exists())
         admin.reply('for _, shown in pairs(box.session.list()) do if shown.peer:find("127") then '
                     'box.session.kill(shown.id) end end')
         for sock in socks:
@@ -113,38 +108,21 @@ class TestTheLastDescriptors:
 
 class TestHandshakes:
     @pytest.fixture
-    def start(self, files, tmp_path):
-        started = []
-
+    def start(self, console, files, tmp_path):
         def start(**limits):
-            console = Console(listen=[{'address': '127.0.0.1:0', 'tls': files}, '127.0.0.1:0', f'unix:{tmp_path}/a'],
-                              config={'limits': {'drain_seconds': 0.2, **limits}})
-            console.start()
-            started.append(console)
-            return console
+            return console(listen=[{'address': TEXT, 'tls': files}, TEXT, f'unix:{tmp_path}/a'], limits=limits)
 
-        yield start
-        for console in started:
-            console.stop()
+        return start
 
     def client(self, address, tmp_path):
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(str(tmp_path / 'ca.pem'))
-        made = Client.__new__(Client)
-        made._buffer = bytearray()
-        made.sock = context.wrap_socket(socket.create_connection((address.host, address.port), timeout=10),
-                                        server_hostname='localhost')
-        try:
-            made.read(128)
-        except (OSError, EOFError):
-            made.close()
-            raise
-        return made
+        return Client(address, tls=context)
 
     def test_those_that_stall_make_room(self, start, flood, connect, tmp_path):
         served = start(sessions=40)
         socks = flood(served.addresses[0], 60)
-        until(lambda: served._running.runtime.counters.hits['refused.tls'] >= 50)
+        wait_for(lambda: served._running.runtime.counters.hits['refused.tls'] >= 50)
         assert len(served._running.admission.handshakes) <= 10
         # Neither who comes by TLS, nor anybody else, is refused for them.
         clients = [self.client(served.addresses[0], tmp_path) for _ in range(3)]
@@ -157,7 +135,7 @@ class TestHandshakes:
     def test_they_count_as_sessions(self, start, flood, connect):
         served = start(sessions=12)
         flood(served.addresses[0], 3)
-        until(lambda: len(served._running.admission.handshakes) == 3)
+        wait_for(lambda: len(served._running.admission.handshakes) == 3)
         clients = [connect(str(served.addresses[1])) for _ in range(6)]
         assert b'too many sessions: the limit is 12' in connect(str(served.addresses[1]), greeting=False).read_to_end()
         assert 2 == connect(str(served.addresses[2])).value('1 + 1')
@@ -173,23 +151,23 @@ class TestHandshakes:
             patched.setattr('boxsession.net.tls._plain_socketpair', no_more)
             with pytest.raises((EOFError, OSError)):
                 self.client(served.addresses[0], tmp_path)
-        until(lambda: served._running.runtime.counters.hits['refused.tls'])
+        wait_for(lambda: served._running.runtime.counters.hits['refused.tls'])
+        assert not served._running.admission.handshakes
+        client = self.client(served.addresses[0], tmp_path)
+        assert 2 == client.value('1 + 1')
+        client.close()
 
     def test_a_reset_after_the_goodbye_of_tls_ends_what_runs(self, start, tmp_path):
         served = start()
         client = self.client(served.addresses[0], tmp_path)
         client.send("require('fiber').sleep(1000)\n")
-        until(lambda: [c.describe()['state'] for c in served.connections()] == ['running'])
+        wait_for(lambda: running(served))
         client.sock.settimeout(0.1)
         with pytest.raises(OSError):
             client.sock.unwrap()                # sends TLS's goodbye, then waits for the server's
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         socket.socket.close(client.sock)
-        until(lambda: not served.connections())
-        assert not served._running.admission.handshakes
-        client = self.client(served.addresses[0], tmp_path)
-        assert 2 == client.value('1 + 1')
-        client.close()
+        wait_for(lambda: not served.connections())
 
 
 class TestTwoServersThatStartAtOnce:
@@ -200,10 +178,20 @@ class TestTwoServersThatStartAtOnce:
         dead.close()
         unlink = socket_file.os.unlink
 
+        flock, waits = fcntl.flock, gevent.event.Event()
+
+        def lock(folder, how):
+            try:
+                flock(folder, how)
+            except BlockingIOError:
+                waits.set()
+                raise
+
         def slowly(name):
-            gevent.sleep(0.05)              # the other one has looked meanwhile
+            assert waits.wait(30)           # the other listener waits for the lock
             unlink(name)
 
+        monkeypatch.setattr(socket_file.fcntl, 'flock', lock)
         monkeypatch.setattr(socket_file.os, 'unlink', slowly)
         config = ListenerConfig(Address.parse(f'unix:{path}'))
         both = [Listener(config, lambda sock, peer, _: sock.close()) for _ in range(2)]

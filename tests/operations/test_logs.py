@@ -12,6 +12,7 @@ import subprocess
 import gevent
 import pytest
 from conftest import PROJECT, need
+from waiting import wait_for
 
 INIT = '''
 box.schema.user.create('ann', {password = 'x'})
@@ -27,11 +28,9 @@ def config(tmp_path, **log):
         'init': str(tmp_path / 'init.lua'), 'log': log}))
 
 
-def wait_for(path, text):
-    """The lines of a file, when there is one with `text`."""
-    with gevent.Timeout(20, TimeoutError(f'no {text!r} in {path}')):
-        while not path.exists() or text not in path.read_text():
-            gevent.sleep(0.01)
+def lines_with(path, text):
+    """Waits for a file in which `text` is; returns its lines."""
+    wait_for(lambda: path.exists() and text in path.read_text(), what=lambda: f'{text!r} in {path}')
     return path.read_text().splitlines()
 
 
@@ -47,7 +46,7 @@ def test_every_line_of_a_session_names_it(serve, connect, tmp_path):
     client.send('while true do box.session.push(("x"):rep(1e6)) end\n')
     client.read(100)
     client.reset()
-    lines = [json.loads(line) for line in wait_for(tmp_path / 'x.log', 'disconnected')]
+    lines = [json.loads(line) for line in lines_with(tmp_path / 'x.log', 'disconnected')]
     assert all(set(line) >= {'time', 'level', 'logger', 'session', 'message'} for line in lines)
     of_two = [line['message'] for line in lines if line['session'] == 2]
     for text in ('connected', 'mine', 'failed to log in', 'changed its user from admin to ann', 'of a fiber',
@@ -70,7 +69,7 @@ def test_a_request_of_the_binary_protocol_names_its_session(serve, connect, tmp_
     finally:
         connection.close()
     lines = {line['message']: line['session']
-             for line in map(json.loads, wait_for(tmp_path / 'x.log', 'after a wait'))}
+             for line in map(json.loads, lines_with(tmp_path / 'x.log', 'after a wait'))}
     assert (2, 2) == (lines['by request'], lines['after a wait'])
 
 
@@ -149,11 +148,11 @@ class TestRotation:
         served = serve('-c', 'c.yml')
         client = connect(served.addresses()[0])
         client.send('for i = 1, 300 do print("line " .. i) require("fiber").sleep(0.001) end print("last")\n')
-        wait_for(path, 'line 50')
+        lines_with(path, 'line 50')
         path.rename(old)
-        wait_for(old, 'line 100')               # until the signal, lines go to the file that was renamed
+        lines_with(old, 'line 100')               # until the signal, lines go to the file that was renamed
         served.signal(signal.SIGHUP)
-        wait_for(path, 'last')
+        lines_with(path, 'last')
         text = old.read_text() + path.read_text()
         assert [str(i) for i in range(1, 301)] == re.findall(r'line (\d+)', text)
 
@@ -168,7 +167,7 @@ class TestRotation:
         assert None is client.values('print(1)')
         (tmp_path / 'logs').mkdir()
         served.signal(signal.SIGHUP)
-        wait_for(tmp_path / 'logs' / 'x.log', 'reloaded')
+        lines_with(tmp_path / 'logs' / 'x.log', 'reloaded')
 
     def test_a_full_disk_hurts_nobody_and_is_told_once(self, serve, connect, tmp_path):
         config(tmp_path, file='/dev/full')
@@ -198,9 +197,9 @@ class TestRotation:
         told = subprocess.run(['logrotate', '--force', '--state', str(tmp_path / 'state'), str(tmp_path / 'recipe')],
                               capture_output=True, text=True)
         assert (0, '') == (told.returncode, told.stderr)
-        wait_for(path, '')
+        lines_with(path, '')
         client.reply('print("after")')
-        wait_for(path, 'after')
+        lines_with(path, 'after')
         assert 'reloaded' not in path.read_text()
         [old] = [found for found in tmp_path.glob('boxsession.log[.-]*')]
         assert 'before' in old.read_text() and 'after' not in old.read_text()
@@ -257,28 +256,19 @@ class TestFolding:
             assert path.stat().st_size < 5000
             return
         # The count comes though nothing else is logged.
-        lines = wait_for(path, 'repeated')
-        with gevent.Timeout(20):
-            while self.told(lines, text)[0] < 3000:
-                gevent.sleep(0.05)
-                lines = path.read_text().splitlines()
-        assert self.told(lines, text)[1] < 100 and path.stat().st_size < 50000
+        lines_with(path, 'repeated')
+        wait_for(lambda: self.told(path.read_text().splitlines(), text)[0] >= 3000)
+        assert self.told(path.read_text().splitlines(), text)[1] < 100 and path.stat().st_size < 50000
 
-    def test_connections(self, written, connect):
-        from boxsession import Console
+    def test_connections(self, written, console, connect):
         path = written()
-        made = Console([{'address': '127.0.0.1:0', 'user': 'guest'}],
-                       config={'limits': {'sessions': 1, 'drain_seconds': 0.2}})
-        made.start()
-        try:
-            address = made.addresses[0]
-            connect(address)
-            for _ in range(200):
-                gevent.socket.create_connection((address.host, address.port)).close()
-            lines = wait_for(path, 'repeated')
-            assert self.told(lines, 'refused a session')[1] < 40
-        finally:
-            made.stop()
+        made = console(listen=[{'address': '127.0.0.1:0', 'user': 'guest'}], limits={'sessions': 1})
+        address = made.addresses[0]
+        connect(address)
+        for _ in range(200):
+            gevent.socket.create_connection((address.host, address.port)).close()
+        lines = lines_with(path, 'repeated')
+        assert 1 <= self.told(lines, 'refused a session')[1] < 40
 
     def test_the_count_is_told_at_the_end(self, written, console, connect):
         from boxsession.operations import logs
@@ -312,7 +302,7 @@ class TestFolding:
         client.reply('for i = 1, 100 do print("the same") end')
         for number in range(100):
             logging.getLogger('boxsession').info('reloaded: %d', number)
-        lines = wait_for(path, 'reloaded: 99')
+        lines = lines_with(path, 'reloaded: 99')
         assert (100, 100) == self.told(lines, 'the same') == self.told(lines, 'reloaded')
 
 
@@ -330,7 +320,7 @@ def test_no_line_is_forged(serve, connect, tmp_path, statement):
     client.reply(statement)
     client.reply('print("last")')
     client.close()
-    wait_for(tmp_path / 'x.log', 'disconnected')
+    lines_with(tmp_path / 'x.log', 'disconnected')
     text = (tmp_path / 'x.log').read_text()
     assert not [line for line in re.split('[\n\r\x0b\x0c\x85\u2028\u2029]', text) if line.startswith('2026 forged')
                 or line and not re.match(r'\d{4}-\d\d-\d\dT', line)]
@@ -343,6 +333,6 @@ def test_an_error_of_a_fiber_or_trigger_tells_no_password(serve, connect, tmp_pa
     client.reply("require('fiber').create(function() local c = 'u:geheim@host' error('no ' .. c) end)")
     client.reply("pw = 'geheim' require('fiber').create(function() error() + 1 end)")
     client.reply("require('fiber').create(function() box.schema.user.passwd('ann', 'geheim') local x = nil + 1 end)")
-    lines = wait_for(tmp_path / 'x.log', 'raised')
+    lines = lines_with(tmp_path / 'x.log', 'raised')
     client.reply('print("last")')
     assert lines and 'geheim' not in (tmp_path / 'x.log').read_text()

@@ -10,10 +10,11 @@ import time
 import gevent
 import pytest
 import trustme
-from conftest import PROJECT, need
+from conftest import BINARY, PROJECT, TEXT, need
 from gevent import socket
 from iproto_client import BinaryClient
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import running, wait_for
 
 import boxsession.operations.metrics
 from boxsession import ConfigError, Console, ListenError
@@ -21,7 +22,7 @@ from boxsession.base.address import Address
 from boxsession.base.histogram import BOUNDS, Histogram
 
 DASHBOARD = PROJECT / 'conf' / 'grafana-dashboard.json'
-SETTINGS = {'limits': {'drain_seconds': 0.2, 'sessions': 40, 'statement_bytes': 1000},
+SETTINGS = {'limits': {'sessions': 40, 'statement_bytes': 1000},
             'metrics': {'address': '127.0.0.1:0'}}
 
 
@@ -33,15 +34,13 @@ def ask(address, request):
         sock.connect(address.path)
     else:
         sock = socket.create_connection((address.host, address.port))
-    with gevent.Timeout(10):
-        try:
-            sock.sendall(request)
-            answer = b''
-            while piece := sock.recv(65536):
-                answer += piece
-            return answer
-        finally:
-            sock.close()
+    sock.settimeout(30)
+    with sock:
+        sock.sendall(request)
+        answer = b''
+        while piece := sock.recv(65536):
+            answer += piece
+        return answer
 
 
 def get(address, path):
@@ -51,20 +50,9 @@ def get(address, path):
     return int(head.split()[1]), body.decode()
 
 
-def until(condition):
-    with gevent.Timeout(10):
-        while not (found := condition()):
-            gevent.sleep(0.005)
-    return found
-
-
 @pytest.fixture
-def served():
-    made = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'user': 'guest'},
-                           {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}], config=SETTINGS)
-    made.start()
-    yield made
-    made.stop()
+def served(console):
+    return console(listen=[TEXT, {'address': TEXT, 'user': 'guest'}, BINARY], **SETTINGS)
 
 
 class Scrapes:
@@ -117,7 +105,7 @@ class TestEachNumberMoves:
         assert {f'sessions{{listener={first},type=console,user=admin}}': -1,
                 f'sessions{{listener={first},type=console,user=guest}}': 1, **one()} == scrapes.moved()
         clients[0].close()
-        until(lambda: len(served.sessions) == 2)
+        wait_for(lambda: len(served.sessions) == 2)
         assert {f'sessions{{listener={first},type=console,user=guest}}': -1} == scrapes.moved()
 
     def test_what_an_ended_session_counted_stays(self, served, scrapes, connect):
@@ -125,22 +113,22 @@ class TestEachNumberMoves:
         client.reply('1')
         client.send('2\n\\quit\n')
         client.read_to_end()
-        until(lambda: not served.sessions)
+        wait_for(lambda: not served.sessions)
         assert {'sessions_started_total{type=console}': 1, **one(3)} == scrapes.moved()
         assert {} == scrapes.moved()
 
     def test_statements_that_come_together_are_each_counted(self, served, scrapes, connect):
         client = connect(served)
         scrapes.moved()
-        client.send('1\n' * 100 + "require('fiber').sleep(0.05)\n" + '2\n' * 100)
+        client.send('1\n' * 100 + "require('fiber').sleep(0.5)\n" + '2\n' * 100)
         for _ in range(201):
             client.document()
         before = scrapes._last
         assert one(201) == scrapes.moved()
-        slow = 'statement_seconds_bucket{le=0.025,type=console}'
+        quick = 'statement_seconds_bucket{le=0.25,type=console}'
         after = scrapes._last
-        assert 200 == after[slow] - before[slow]
-        assert 0.05 <= after['statement_seconds_sum{type=console}'] - before['statement_seconds_sum{type=console}']
+        assert 200 == after[quick] - before[quick]
+        assert 0.5 <= after['statement_seconds_sum{type=console}'] - before['statement_seconds_sum{type=console}']
 
     def test_a_statement_on_several_lines_is_one(self, served, scrapes, connect):
         client = connect(served)
@@ -180,7 +168,7 @@ class TestEachNumberMoves:
         client.send('for i = 1, 2 do')
         client.end()
         client.read_to_end()
-        until(lambda: not served.sessions)
+        wait_for(lambda: not served.sessions)
         assert {'errors_total{kind=input}': 1} == scrapes.moved('sessions')
 
     def test_a_timeout(self, served, scrapes, connect):
@@ -205,7 +193,7 @@ class TestEachNumberMoves:
     def test_a_cancel(self, served, scrapes, connect, how):
         client, admin = connect(served), connect(served)
         client.send("require('fiber').sleep(1000)\n")
-        until(lambda: served.connections()[0].describe()['state'] == 'running')
+        wait_for(lambda: running(served))
         scrapes.moved()
         if how == 'ctrl-c':
             client.send(b'\x03')
@@ -231,7 +219,7 @@ class TestEachNumberMoves:
         admin.reply("box.session.on_connect(function() if box.session.user() == 'guest' then error('no') end end)")
         scrapes.moved()
         assert b'no' in connect(str(served.addresses[1]), greeting=False).read_to_end()
-        until(lambda: len(served.sessions) == 1)
+        wait_for(lambda: len(served.sessions) == 1)
         assert {'sessions_started_total{type=console}': 1,
                 'sessions_refused_total{reason=on_connect}': 1} == scrapes.moved()
         served._running.configure({'limits.sessions': 1})
@@ -247,7 +235,7 @@ class TestEachNumberMoves:
         assert [6, len('---\n- 2\n...\n')] == [scrapes._last[name] - before[name] for name in (
             'received_bytes_total{type=console}', 'sent_bytes_total{type=console}')]
         client.close()
-        until(lambda: not served.sessions)
+        wait_for(lambda: not served.sessions)
         assert scrapes._last['sent_bytes_total{type=console}'] == scrapes.read()['sent_bytes_total{type=console}']
 
     def test_fibers(self, served, scrapes, connect):
@@ -255,10 +243,10 @@ class TestEachNumberMoves:
         client.reply("f = require('fiber').create(function() require('fiber').sleep(1000) end)")
         assert 1 == scrapes.moved()['fibers']
         client.reply('f:cancel()')
-        until(lambda: scrapes.read()['fibers'] == 0)
+        wait_for(lambda: scrapes.read()['fibers'] == 0)
 
-    def test_the_binary_protocol(self, served, scrapes):
-        client = BinaryClient(served.addresses[2])
+    def test_the_binary_protocol(self, served, scrapes, connect_binary):
+        client = connect_binary(served)
         assert [2] == client.eval('return 1 + 1')
         key = f'sessions{{listener={served.addresses[2]},type=binary,user=admin}}'
         run = {'statements_total{type=binary}': 1, 'statement_seconds_count{type=binary}': 1}
@@ -268,53 +256,45 @@ class TestEachNumberMoves:
             client.eval(expression)
             assert {f'errors_total{{kind={kind}}}': 1, **run} == scrapes.moved()
         client.close()
-        until(lambda: not served.sessions)
+        wait_for(lambda: not served.sessions)
         assert {key: -1} == scrapes.moved()
 
     @pytest.mark.parametrize('sent', [
         BinaryClient.frame({0: 10, 1: 1}, {}), BinaryClient.frame({0: 10, 1: 1}, [5]), b'\xc1' * 10])
-    def test_a_binary_request_that_is_none(self, served, scrapes, sent):
-        client = BinaryClient(served.addresses[2])
+    def test_a_binary_request_that_is_none(self, served, scrapes, connect_binary, sent):
+        client = connect_binary(served)
         scrapes.moved()
         client.sock.sendall(sent)
         client.receive()
         assert {'errors_total{kind=input}': 1} == scrapes.moved('sessions')
         client.close()
-        until(lambda: not served.sessions)
+        wait_for(lambda: not served.sessions)
 
     def test_loop_lag(self, served, scrapes):
         before = scrapes._last
-        time.sleep(0.5)                 # holds the loop
-        until(lambda: scrapes.read()['loop_lag_seconds_sum'] - before['loop_lag_seconds_sum'] > 0.3)
+        time.sleep(0.5)                 # blocks the event loop
+        wait_for(lambda: scrapes.read()['loop_lag_seconds_sum'] - before['loop_lag_seconds_sum'] > 0.3)
 
-    def test_peers_and_tls(self, tmp_path, connect):
+    def test_peers_and_tls(self, console, tmp_path, connect):
         authority = trustme.CA()
         certificate = authority.issue_cert('localhost')
         certificate.cert_chain_pems[0].write_to_path(str(tmp_path / 'cert.pem'))
         certificate.private_key_pem.write_to_path(str(tmp_path / 'key.pem'))
         files = {'cert': str(tmp_path / 'cert.pem'), 'key': str(tmp_path / 'key.pem')}
-        console = Console(listen=[{'address': f'unix:{tmp_path}/a.sock', 'peers': {12345: 'admin'}},
-                                  {'address': '127.0.0.1:0', 'tls': files}], config=SETTINGS)
-        console.start()
-        try:
-            scrapes = Scrapes(console)
-            assert b'may not connect' in connect(console, greeting=False).read_to_end()
-            assert {'sessions_refused_total{reason=user}': 1} == scrapes.moved()
-            client = connect(str(console.addresses[1]), greeting=False)
-            client.send('this is no handshake\n' * 20)
-            until(lambda: scrapes.read()['sessions_refused_total{reason=tls}'] == 1)
-        finally:
-            console.stop()
+        served = console(listen=[{'address': f'unix:{tmp_path}/a.sock', 'peers': {12345: 'admin'}},
+                                 {'address': '127.0.0.1:0', 'tls': files}], **SETTINGS)
+        scrapes = Scrapes(served)
+        assert b'may not connect' in connect(served, greeting=False).read_to_end()
+        assert {'sessions_refused_total{reason=user}': 1} == scrapes.moved()
+        client = connect(str(served.addresses[1]), greeting=False)
+        client.send('this is no handshake\n' * 20)
+        wait_for(lambda: scrapes.read()['sessions_refused_total{reason=tls}'] == 1)
 
-    def test_the_audit_file(self, tmp_path, connect):
-        console = Console(listen=['127.0.0.1:0'], config={**SETTINGS, 'audit': {'file': '/dev/full'}})
-        console.start()
-        try:
-            scrapes = Scrapes(console)
-            connect(console).reply('1')
-            assert 2 == scrapes.moved()['audit_failures_total']         # the session's start, the statement
-        finally:
-            console.stop()
+    def test_the_audit_file(self, console, connect):
+        served = console(audit={'file': '/dev/full'}, **SETTINGS)
+        scrapes = Scrapes(served)
+        connect(served).reply('1')
+        assert 2 == scrapes.moved()['audit_failures_total']         # the session's start, the statement
 
 
 def everything(served, connect):
@@ -418,10 +398,10 @@ class TestServer:
         assert (200, 'ok\n') == get(address, '/healthz')
         client = connect(served)
         client.send("require('fiber').sleep(1000)\n")
-        until(lambda: served.connections() and served.connections()[0].describe()['state'] == 'running')
-        served._running.configure({'limits.drain_seconds': 5})
+        wait_for(lambda: running(served))
+        served._running.configure({'limits.drain_seconds': 50})
         stopping = gevent.spawn(served.stop)
-        until(lambda: get(address, '/healthz')[0] == 503)
+        wait_for(lambda: get(address, '/healthz')[0] == 503)
         client.send(b'\x03')
         stopping.join()
         with pytest.raises(ConnectionRefusedError):
@@ -449,9 +429,10 @@ class TestServer:
     def test_requests(self, served, request_, status):
         try:
             answer = ask(served._running.metrics.address, request_)
-        except ConnectionResetError:        # closed with more of the request unread
-            answer = None
-        assert answer is None or f'HTTP/1.1 {status} '.encode() in answer[:13]
+        except ConnectionResetError:        # closed with more of the request unread: the answer may be lost
+            assert len(request_) > 9000
+        else:
+            assert answer.startswith(f'HTTP/1.1 {status} '.encode())
         assert 200 == get(served._running.metrics.address, '/healthz')[0]
 
     def test_head(self, served):
@@ -480,8 +461,8 @@ class TestServer:
         silent = [socket.create_connection((address.host, address.port)) for _ in range(30)]
         try:
             assert 200 == get(address, '/metrics')[0]
-            with gevent.Timeout(10):
-                assert b'' == silent[0].recv(1)
+            silent[0].settimeout(30)
+            assert b'' == silent[0].recv(1)
         finally:
             for sock in silent:
                 sock.close()
@@ -498,12 +479,17 @@ class TestServer:
     def test_who_sends_on_and_on_is_closed_in_the_end(self, served, monkeypatch, is_endless):
         monkeypatch.setattr(boxsession.operations.metrics, '_SECONDS', 1000.0 if is_endless else 0.1)
         address = served._running.metrics.address
-        with socket.create_connection((address.host, address.port)) as sock, gevent.Timeout(10):
+        with socket.create_connection((address.host, address.port)) as sock:
             sock.sendall(b'GET /metrics HTTP/1.1\r\na: ')
-            with pytest.raises((ConnectionResetError, BrokenPipeError)):
-                while True:
+
+            def is_closed():
+                try:
                     sock.sendall(b'b' * 10000 if is_endless else b'b')
-                    gevent.sleep(0.01)
+                except (ConnectionResetError, BrokenPipeError):
+                    return True
+                return False
+
+            wait_for(is_closed)
 
     def test_who_does_not_read_is_closed_in_the_end(self, served, monkeypatch, capfd):
         metrics = served._running.metrics
@@ -511,12 +497,12 @@ class TestServer:
         monkeypatch.setattr(boxsession.operations.metrics, 'generate_latest', lambda registry: b'x' * (50 << 20))
         with socket.create_connection((metrics.address.host, metrics.address.port)) as sock:
             sock.sendall(b'GET /metrics HTTP/1.1\r\n\r\n')
-            until(lambda: metrics._greenlets)
-            until(lambda: not metrics._greenlets)
-            with gevent.Timeout(10):
-                received = 0
-                while data := sock.recv(1 << 20):
-                    received += len(data)
+            wait_for(lambda: metrics._greenlets)
+            wait_for(lambda: not metrics._greenlets)
+            sock.settimeout(30)
+            received = 0
+            while data := sock.recv(1 << 20):
+                received += len(data)
         assert 0 < received < 50 << 20
         assert '' == ''.join(capfd.readouterr())
 
@@ -562,7 +548,7 @@ class TestServer:
         (tmp_path / 'config.yml').write_text('listen: ["127.0.0.1:0"]\nmetrics: {address: "127.0.0.1:0"}\n')
         served = serve('-c', 'config.yml')
         served.addresses()
-        [address] = until(lambda: re.findall(r'^listening: metrics (\S+)\n', served.stderr, re.MULTILINE))
+        [address] = wait_for(lambda: re.findall(r'^listening: metrics (\S+)\n', served.stderr, re.MULTILINE))
         assert 'boxsession_sessions_limit 10000' in get(address, '/metrics')[1]
         assert 0 == served.stop()
 

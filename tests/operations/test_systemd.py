@@ -16,6 +16,7 @@ import gevent
 import pytest
 from conftest import PROJECT, need
 from gevent import socket
+from waiting import wait_for
 
 from boxsession.operations.systemd import Heart, Notifier, inherited_sockets, is_journal
 
@@ -343,8 +344,7 @@ class TestActivation:
                  sys.executable, '-m', 'boxsession', 'serve'], stderr=log, cwd=tmp_path)
         try:
             with gevent.Timeout(SECONDS):
-                while b'Listening on' not in (tmp_path / 'log').read_bytes():
-                    gevent.sleep(0.01)
+                wait_for(lambda: b'Listening on' in (tmp_path / 'log').read_bytes())
             assert 2 == connect(f'unix:{path}').value('1 + 1')
         finally:
             process.terminate()

@@ -2,10 +2,10 @@
 from __future__ import annotations
 
 import pytest
+from conftest import BINARY, rounds
 from iproto_client import EVAL, BinaryClient
 from text_client import Client
 
-from boxsession import Console
 from boxsession.base.address import Address
 from boxsession.sessions.admission import Admission
 from boxsession.sessions.binary import BinaryConnection
@@ -124,7 +124,7 @@ class TestLoopsAsLongAsALook:
     def test_whatever_their_length_others_are_answered(self, addresses, start, end):
         _, admin, _ = addresses
         bystander = Client(admin)
-        for length in range(320):
+        for length in range(*rounds((0, 320, 4), (320,))):
             client = Client(admin)
             check(bystander, client, f'{start} local a while true do short() {"a = 1 " * length} end {end}', 2)
             client.reset()
@@ -198,16 +198,10 @@ class TestWhatIsATurn:
         assert len(charged['read']) > 5 and all(charged['read'])
         assert [True] == charged['accept']
 
-    def test_binary(self, charged):
-        served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
-        served.start()
-        try:
-            client = BinaryClient(served.addresses[0])
-            for _ in range(5):
-                client.send(EVAL, {EXPRESSION: 'return 1', ARGUMENTS: []})
-                client.receive()
-            assert len(charged['read']) >= 5 and all(charged['read'])
-            assert [True] == charged['accept']
-            client.close()
-        finally:
-            served.stop()
+    def test_binary(self, charged, console, connect_binary):
+        client = connect_binary(console(listen=[BINARY]))
+        for _ in range(5):
+            client.send(EVAL, {EXPRESSION: 'return 1', ARGUMENTS: []})
+            client.receive()
+        assert len(charged['read']) >= 5 and all(charged['read'])
+        assert [True] == charged['accept']

@@ -1,8 +1,8 @@
 """Who is connected, and how they are stopped: box.session.list, name, cancel, kill, and their commands."""
 from __future__ import annotations
 
-import gevent
 import pytest
+from waiting import wait_for
 
 FIELDS = ['id', 'user', 'peer', 'type', 'listener', 'name', 'connected_s', 'idle_s', 'state', 'statement', 'statements',
           'bytes_in', 'bytes_out']
@@ -16,12 +16,6 @@ def served(console):
 @pytest.fixture
 def admin(served, connect):
     return connect(served)
-
-
-def until(condition):
-    with gevent.Timeout(10):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 def running(admin, session_id):
@@ -60,7 +54,7 @@ def test_list_with_a_filter(served, admin, connect):
 def test_a_long_statement_is_cut(served, admin, connect):
     other = connect(served)
     other.send("require('fiber').sleep(100) --" + 'x' * 200 + '\n')
-    until(lambda: running(admin, 2))
+    wait_for(lambda: running(admin, 2))
     assert 120 == len(admin.value('box.session.list({id = 2})')[0]['statement'])
 
 
@@ -71,7 +65,7 @@ def test_cancel(served, admin, connect, statement):
     other = connect(served)
     other.reply('box.session.storage.kept = 1')
     other.send(statement + '\n')
-    until(lambda: running(admin, 2))
+    wait_for(lambda: running(admin, 2))
     assert [True] == admin.values('box.session.cancel(2)')
     assert b'the statement was cancelled by session 1' in other.document()
     assert [1] == other.values('box.session.storage.kept')
@@ -85,7 +79,7 @@ def test_kill(served, admin, connect):
     idle, busy, asleep = connect(served), connect(served), connect(served)
     busy.send('while true do end\n')
     asleep.send("require('fiber').sleep(1000)\n")
-    until(lambda: running(admin, 3) and running(admin, 4))
+    wait_for(lambda: running(admin, 3) and running(admin, 4))
     assert [1, 1, 1] == admin.values('box.session.kill(2), box.session.kill(3), box.session.kill(4)')
     assert [[2, 3, 4]] == admin.values('gone')                          # gone before kill answers
     assert 1 == len(admin.value('box.session.list()'))
@@ -116,7 +110,7 @@ def test_kill_waits_no_longer_than_it_is_told(served, admin, connect):
 def test_kill_a_client_that_does_not_read(served, admin, connect):
     other = connect(served)
     other.send("('x'):rep(2e7)\n")
-    until(lambda: any(shown['state'] == 'sending' for shown in admin.value('box.session.list()')))
+    wait_for(lambda: any(shown['state'] == 'sending' for shown in admin.value('box.session.list()')))
     assert [1] == admin.values('box.session.kill(2)')
 
 
@@ -132,16 +126,16 @@ def test_kill_a_session_that_went_elsewhere(served, admin, connect, console):
     other = connect(served)
     other.reply(f"require('console').connect('{far.addresses[0]}')")
     other.send("require('fiber').sleep(1000)\n")
-    until(lambda: running(admin, 2))
+    wait_for(lambda: running(admin, 2))
     assert [1] == admin.values('box.session.kill(2)')
-    until(lambda: not far.sessions)
+    wait_for(lambda: not far.sessions)
 
 
 def test_commands(served, admin, connect):
     other = connect(served)
     assert [1, 2] == [shown['id'] for shown in admin.value('\\sessions')]
     other.send('while true do end\n')
-    until(lambda: running(admin, 2))
+    wait_for(lambda: running(admin, 2))
     assert [True] == admin.values('\\cancel 2')
     assert b'cancelled by session 1' in other.document()
     assert [1] == admin.values('\\kill 2')
@@ -161,7 +155,7 @@ def test_a_statement_that_is_cancelled_before_its_turn_is_never_run(console, con
     spinners = [connect(served) for _ in range(5)]
     for spinner in spinners:
         spinner.send('while true do end\n')
-    until(lambda: len(admin.value("box.session.list({state = 'running'})")) == 6)
+    wait_for(lambda: len(admin.value("box.session.list({state = 'running'})")) == 6)
     late = connect(served)
     late.send('ran = true\n')
     late.send('\x03')

@@ -3,9 +3,10 @@ from __future__ import annotations
 
 import gevent
 import pytest
-from iproto_client import EVAL, BinaryClient
+from conftest import BINARY, TEXT
+from iproto_client import EVAL
+from waiting import wait_for
 
-from boxsession import Console
 from boxsession.sessions import backlog
 from boxsession.sessions.backlog import Backlog
 
@@ -75,12 +76,6 @@ def memory():
         return int(statm.read().split()[1]) * 4096
 
 
-def until(condition):
-    with gevent.Timeout(20):
-        while not condition():
-            gevent.sleep(0.01)
-
-
 @pytest.mark.parametrize('busy', ['require("fiber").sleep(1000)\n', 'return ("x"):rep(3e7)\n', '1\n'],
                          ids=['waiting', 'sending', 'idle'])
 @pytest.mark.parametrize('negotiation', [b'\xff\xf6', b'\xff\xfd\x18', b'\xff\xfb\x18'], ids=['AYT', 'DO', 'WILL'])
@@ -91,10 +86,8 @@ def test_answers_to_telnet_wait_for_who_does_not_read(console, connect, busy, ne
     [connection] = [found for found in served.connections() if found.session.id == 1]
     piece = negotiation * 5000
     sent = 0
-    # What it was sent besides, of a long reply.
-    with gevent.Timeout(20):
-        while 'return' in busy and not connection._output.is_sending:
-            gevent.sleep(0.01)
+    if 'return' in busy:
+        wait_for(lambda: connection._output.is_sending)
     reply = connection._output.size
     # Until what it sends is taken no more: that is far from all.
     with gevent.Timeout(1, False):
@@ -139,11 +132,9 @@ class TestTotalOutputBytes:
     LIMIT = 4 * MIB
 
     @pytest.fixture
-    def served(self, tmp_path):
-        # The kernel keeps little for a unix socket: what is not read is the server's.
-        limits = {'total_output_bytes': self.LIMIT, 'drain_seconds': 0.2}
-        served = Console(listen=f'unix:{tmp_path}/a', config={'limits': limits})
-        served.start()
+    def served(self, console, tmp_path):
+        # The kernel keeps little for a unix socket: the server keeps what is not read.
+        served = console(listen=[f'unix:{tmp_path}/a'], limits={'total_output_bytes': self.LIMIT})
         registry = served._running.registry
         yield served
         served.stop()
@@ -156,12 +147,12 @@ class TestTotalOutputBytes:
             # Too short to count while it is made, of which the stalled ones take the whole limit.
             assert 100_000 < len(reader.reply('("y"):rep(100000)'))
             assert served._running.registry.unsent.total <= self.LIMIT
-        until(lambda: len(served.sessions) <= 2 + 5)
+        wait_for(lambda: len(served.sessions) <= 2 + 5)
         assert admin.value("box.info.limits['total_output_bytes']") >= 15
         assert caplog.text.count('(limits.total_output_bytes)') >= 15
         assert memory() - before < 50 * MIB
         admin.reply('for _, shown in pairs(box.session.list()) do if shown.id > 2 then box.session.kill(shown.id) end end')
-        until(lambda: len(served.sessions) == 2)
+        wait_for(lambda: len(served.sessions) == 2)
         assert served._running.registry.unsent.total == 0
 
     def test_what_is_sent_is_held_no_more(self, served, connect):
@@ -188,7 +179,7 @@ class TestTotalOutputBytes:
         for _ in range(50):
             admin.reply('1')
             assert served._running.registry.unsent.total <= self.LIMIT
-        until(lambda: served._running.registry.unsent.total or len(served.sessions) < 2)
+        wait_for(lambda: served._running.registry.unsent.total or len(served.sessions) < 2)
         assert 2 == admin.value('1 + 1')
         assert served._running.registry.unsent.total <= self.LIMIT
 
@@ -196,9 +187,9 @@ class TestTotalOutputBytes:
         admin = connect(served)
         admin.reply('push = box.session.on_connect(function() while true do box.session.push(("x"):rep(1e6)) end end)')
         connect(served, greeting=False)
-        until(lambda: admin.value("box.info.limits['total_output_bytes']") > 0)
+        wait_for(lambda: admin.value("box.info.limits['total_output_bytes']") > 0)
         admin.reply('box.session.on_connect(nil, push)')
-        until(lambda: len(served.sessions) == 1)
+        wait_for(lambda: len(served.sessions) == 1)
         assert served._running.registry.unsent.total == 0
 
     def test_it_is_changed_while_it_runs(self, served, connect):
@@ -212,41 +203,34 @@ class TestTotalOutputBytes:
         'require("fiber").sleep(0.1) return ("x"):rep(8e6)',
         'local t = {} for i = 1, 2e4 do t[i] = ("x"):rep(400) end return t',
         'for i = 1, 100 do box.session.push(("x"):rep(1e6)) end return 1'])
-    def test_binary(self, connect, expression):
-        served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}, '127.0.0.1:0'],
-                         config={'limits': {'total_output_bytes': 4 * self.LIMIT, 'drain_seconds': 0.2,
-                                            'share_percent': 0}})
-        served.start()
-        unsent, clients = served._running.registry.unsent, []
-        try:
-            admin = connect(served.addresses[1])
-            for _ in range(6):
-                client = BinaryClient(served.addresses[0])
-                clients.append(client)
-                for _ in range(4):
-                    client.send(EVAL, {0x27: expression, 0x21: []})
-                admin.reply('1')
-                assert unsent.total <= 4 * self.LIMIT
-            until(lambda: unsent.total or len(served.sessions) < 7)
-            for _ in range(20):
-                assert 2 == admin.value('1 + 1')
-                assert unsent.total <= 4 * self.LIMIT
-        finally:
-            for client in clients:
-                client.close()
-            served.stop()
+    def test_binary(self, console, connect, connect_binary, expression):
+        served = console(listen=[BINARY, TEXT], limits={'total_output_bytes': 4 * self.LIMIT})
+        unsent = served._running.registry.unsent
+        admin = connect(served.addresses[1])
+        clients = []
+        for _ in range(6):
+            clients.append(connect_binary(served))
+            for _ in range(4):
+                clients[-1].send(EVAL, {0x27: expression, 0x21: []})
+            admin.reply('1')
+            assert unsent.total <= 4 * self.LIMIT
+        wait_for(lambda: unsent.total or len(served.sessions) < 7)
+        for _ in range(20):
+            assert 2 == admin.value('1 + 1')
+            assert unsent.total <= 4 * self.LIMIT
+        for client in clients:
+            client.close()
+        served.stop()
         assert unsent.total == 0
 
 
 class TestTotalInputBytes:
     LIMIT = 4 * MIB
-    LIMITS = {'total_input_bytes': LIMIT, 'statement_bytes': 2 * MIB, 'request_bytes': 2 * MIB, 'drain_seconds': 0.2}
+    LIMITS = {'total_input_bytes': LIMIT, 'statement_bytes': 2 * MIB, 'request_bytes': 2 * MIB}
 
     @pytest.fixture(params=['console', 'binary'])
-    def served(self, request):
-        served = Console(listen=[{'address': '127.0.0.1:0', 'protocol': request.param, 'user': 'guest'}, '127.0.0.1:0'],
-                         config={'limits': self.LIMITS})
-        served.start()
+    def served(self, console, request):
+        served = console(listen=[{'address': TEXT, 'protocol': request.param, 'user': 'guest'}, TEXT], limits=self.LIMITS)
         registry = served._running.registry
         yield served
         served.stop()
@@ -261,8 +245,8 @@ class TestTotalInputBytes:
             client = connect(served.addresses[0])
             client.send(begun + b'x' * (MIB - 100))
             assert 2 == admin.value('1 + 1')
-            until(lambda: served._running.registry.unread.total <= self.LIMIT)
-        until(lambda: admin.value("box.info.limits['total_input_bytes']") >= 15)
+            wait_for(lambda: served._running.registry.unread.total <= self.LIMIT)
+        wait_for(lambda: admin.value("box.info.limits['total_input_bytes']") >= 15)
         assert '(limits.total_input_bytes)' in caplog.text
         assert served._running.registry.unread.total <= self.LIMIT
 
@@ -271,28 +255,28 @@ class TestTotalInputBytes:
         for _ in range(10):
             assert client.value('#[[' + 'x' * MIB + ']]') == MIB
         client.send('#[[' + 'x' * MIB)
-        until(lambda: served._running.registry.unread.total >= MIB)
+        wait_for(lambda: served._running.registry.unread.total >= MIB)
         client.send(']]\n')
         assert client.document() == b'---\n- %d\n...\n' % MIB
         assert served._running.registry.unread.total == 0
 
-    def test_what_runs_is_held_no_more(self, served, connect):
+    def test_what_runs_is_held_no_more(self, served, connect, connect_binary):
         total = served._running.registry.unread
         if served.listeners[0].config.protocol == 'binary':
             connect(served.addresses[1]).reply("box.schema.user.grant('guest', 'execute', 'universe')")
-            client = BinaryClient(served.addresses[0])
+            client = connect_binary(served)
             client.send(EVAL, {0x27: "require('fiber').sleep(100)", 0x21: ['x' * MIB]})
         else:
             client = connect(served.addresses[0])
             client.send("local text = '" + 'x' * MIB + "' require('fiber').sleep(100)\n")
         admin = connect(served.addresses[1])
-        until(lambda: b'state: running' in admin.reply("box.session.list({listener = '%s'})" % served.addresses[0]))
-        until(lambda: total.total == 0)
+        wait_for(lambda: b'state: running' in admin.reply("box.session.list({listener = '%s'})" % served.addresses[0]))
+        wait_for(lambda: total.total == 0)
         client.close()
 
     def test_lines_of_a_statement_that_goes_on_are_counted(self, served, connect):
         client = connect(served.addresses[1])
         client.send('x = [[\n' + 'x' * 65536 + '\n' + 'x' * 65536 + '\n')
-        until(lambda: served._running.registry.unread.total > 2 * 65536)
+        wait_for(lambda: served._running.registry.unread.total > 2 * 65536)
         client.close()
-        until(lambda: served._running.registry.unread.total == 0)
+        wait_for(lambda: served._running.registry.unread.total == 0)

@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 
-import gevent
 import pytest
 from conftest import PROJECT, need
 
@@ -29,10 +28,7 @@ def port(serve, tmp_path):
                                          '- {address: "127.0.0.1:0", protocol: binary}\n')
     served = serve('-c', 'config.yml')
     served.addresses()
-    with gevent.Timeout(10):
-        while not (found := re.search(r'listening: binary 127\.0\.0\.1:(\d+)\n', served.stderr)):
-            gevent.sleep(0.01)
-    return int(found[1])
+    return int(served.log_line('listening: binary ').rpartition(':')[2])
 
 
 def example(language):

@@ -119,8 +119,8 @@ class TestToTarantool:
         assert b'---\n- boxsession\n...\n' == session.document()
 
     def test_ctrl_c_leaves_what_cannot_be_stopped(self, session):
-        session.send("require('fiber').sleep(5) return 'late'\n")
-        gevent.sleep(0.05)
+        session.send("box.session.push(1) require('fiber').sleep(5) return 'late'\n")
+        session.document()
         session.send('\x03')
         assert b'error' in session.document()
         assert ['boxsession'] == session.values('box.info.package')

@@ -10,9 +10,10 @@ from typing import Literal, Optional
 import gevent
 import pytest
 import yaml
+from conftest import BINARY, rounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from iproto_client import BinaryClient
+from waiting import running, wait_for
 
 from boxsession import Console, current_session
 from boxsession.base import secret_words
@@ -55,12 +56,6 @@ def as_user(served, admin, connect):
 def help_of(client, name=''):
     [[text]] = client.values(f'\\help {name}')
     return text
-
-
-def until(condition):
-    with gevent.Timeout(10):
-        while not condition():
-            gevent.sleep(0.005)
 
 
 # A program's commands
@@ -200,7 +195,7 @@ def test_too_many_arguments(served, admin):
     assert len(admin.error(f'\\restart {"x" * 1000}')) < 200
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=rounds(200, 5000))
 @given(line=st.text(alphabet='ab \t\n\'"\\#$ж', max_size=30))
 def test_words_are_those_of_a_shell(line):
     try:
@@ -254,8 +249,7 @@ def test_ctrl_c_cancels_a_command(served, admin):
             raise
 
     admin.send('\\wait\n')
-    until(lambda: any(connection.session.id == 1 and connection.describe()['state'] == 'running'
-                      for connection in served.connections()))
+    wait_for(lambda: running(served))
     admin.send('\x03')
     assert b'error: the statement was cancelled' in admin.document()
     assert ['cancelled'] == ends
@@ -517,19 +511,13 @@ def test_a_file_of_the_version_without_commands(connect, tmp_path):
 # What is known of commands elsewhere
 
 
-def test_the_client_asks_for_commands_on_either_port(connect):
-    console = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}])
-    console.command(restart)
-    console.start()
-    try:
-        binary = BinaryClient(console.addresses[1])
-        asked = BinaryConversation(binary.greeting).completion(b'\\rest').decode()
-        found, shown = binary.eval(f'return {asked}'), binary.eval("return require('console').eval('\\\\restart 3')")
-        binary.close()
-        assert [['\\restart', '\\restart']] == found
-        assert ['---\n- grace: 1.5\n  workers: 3\n...\n'] == shown
-    finally:
-        console.stop()
+def test_the_client_asks_for_commands_on_either_port(console, connect_binary):
+    served = console(listen=[BINARY])
+    served.command(restart)
+    binary = connect_binary(served)
+    asked = BinaryConversation(binary.greeting).completion(b'\\rest').decode()
+    assert [['\\restart', '\\restart']] == binary.eval(f'return {asked}')
+    assert ['---\n- grace: 1.5\n  workers: 3\n...\n'] == binary.eval("return require('console').eval('\\\\restart 3')")
 
 
 def test_what_follows_a_built_in_command_is_told():

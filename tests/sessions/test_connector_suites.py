@@ -9,13 +9,11 @@ import contextlib
 import datetime
 import decimal
 import json
-import re
 import subprocess
 import sys
 import uuid
 import warnings
 
-import gevent
 import msgpack
 import pytest
 from conftest import Served, need
@@ -49,12 +47,8 @@ def places(tmp_path_factory):
                                        '- {address: "127.0.0.1:0", protocol: binary}\n'
                                        f'- {{address: "unix:{folder}/s", protocol: binary}}\n')
     served = Served(['-c', 'config.yml'], folder)
-    with gevent.Timeout(10):
-        ready = re.compile(r'listening: binary 127\.0\.0\.1:(\d+)\n(.*\n)*.*listening: binary unix')
-        while not (found := ready.search(served.stderr)):
-            assert served.process.poll() is None, served.stderr
-            gevent.sleep(0.01)
-    yield int(found[1]), str(folder / 's')
+    served.log_line('listening: binary unix')
+    yield int(served.log_line('listening: binary 127').rpartition(':')[2]), str(folder / 's')
     assert 0 == served.stop(), served.stderr
     assert 'Traceback' not in served.stderr
 

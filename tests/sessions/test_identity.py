@@ -4,6 +4,7 @@ from __future__ import annotations
 import pytest
 from iproto_client import BinaryClient
 from text_client import Client
+from waiting import wait_for
 
 from boxsession import Console
 
@@ -315,8 +316,7 @@ def test_a_last_error_is_its_identitys_own(world):
     assert b's3cret' not in client.reply('box.error.last()')
     client.reply("box.error.set(box.error.new('T', 'mine'))")
     client.send('boom(true)\n')
-    while not world.admin.value("#box.session.list({state = 'running', user = 'guest'}) > 0"):
-        pass
+    wait_for(lambda: world.admin.value("#box.session.list({state = 'running', user = 'guest'}) > 0"))
     client.send(b'\x03')
     client.document()
     assert 'mine' == client.value('box.error.last().message')
@@ -506,14 +506,12 @@ def test_a_change_in_a_fiber_is_not_ended_by_its_caller(world):
     for number, leave in enumerate((lambda client: client.send(b'\x03'), lambda client: client.reset()), 1):
         client = world.client('guest')
         client.send('move(3)\n')
-        while world.admin.value('begun') < number:
-            pass
+        wait_for(lambda number=number: world.admin.value('begun') >= number)
         leave(client)
         if number == 1:
             assert b'cancelled' in client.document()
     world.admin.reply('go_on = true')
-    while world.admin.value('accounts.b') < 6:
-        pass
+    wait_for(lambda: world.admin.value('accounts.b') >= 6)
     assert [4, 6] == world.admin.values('accounts.a, accounts.b')
     client = world.client('guest')
     assert 'moved' == client.value('move(1)')

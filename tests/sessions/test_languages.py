@@ -3,8 +3,8 @@ from __future__ import annotations
 
 import json
 
-import gevent
 import pytest
+from waiting import asleep, wait_for
 
 from boxsession import running
 from boxsession.sessions import registry
@@ -68,8 +68,7 @@ def test_a_session_that_sleeps_keeps_it(console, connect, shouting, monkeypatch)
     served = console()
     client = connect(served)
     client.reply('\\set language shouting')
-    while served.connections()[0].greenlet is not None:
-        gevent.sleep(0.01)
+    wait_for(lambda: asleep(served))
     assert client.value('HELLO') == 'HELLO, says 1'
 
 

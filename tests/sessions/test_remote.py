@@ -6,6 +6,7 @@ import itertools
 import gevent
 import pytest
 from fake_server import ELSEWHERE, Fake
+from waiting import running, wait_for
 
 TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 
@@ -131,7 +132,7 @@ class TestConnect:
     def test_ctrl_c_stops_what_runs_there(self, near, far, connect):
         go(near, far)
         near.send('while true do end\n')
-        gevent.sleep(0.05)
+        wait_for(lambda: running(far))
         near.send('\x03')
         assert b'cancelled' in near.document()
         assert [2] == near.values('1 + 1')
@@ -141,12 +142,9 @@ class TestConnect:
         go(near, far)
         near.send("require('fiber').sleep(1000)\n")
         watcher = connect(far)
-        while not watcher.value('box.session.exists(1)'):
-            gevent.sleep(0.01)
+        wait_for(lambda: watcher.value('box.session.exists(1)'))
         near.reset()
-        with gevent.Timeout(10):
-            while watcher.value('box.session.exists(1)'):
-                gevent.sleep(0.01)
+        wait_for(lambda: not watcher.value('box.session.exists(1)'))
 
     def test_who_is_idle_there_is_not_cancelled_away(self, near, far, connect):
         go(near, far)
@@ -199,13 +197,19 @@ class TestConnect:
         assert [2] == near.values('1 + 1')
 
     def test_who_never_speaks_is_given_up_in_time(self, near, connect):
-        server = gevent.server.StreamServer(('127.0.0.1', 0), lambda sock, _: gevent.sleep(100))
+        def serve(sock, _):
+            nonlocal accepted
+            accepted += 1
+            gevent.sleep(1000)
+
+        accepted = 0
+        server = gevent.server.StreamServer(('127.0.0.1', 0), serve)
         server.start()
         try:
             connect_there = f"require('console').connect('127.0.0.1:{server.server_port}'"
             assert 'Connection is not established' == near.error(f'{connect_there}, {{timeout = 0.05}})')
             near.send(f'{connect_there})\n')
-            gevent.sleep(0.05)
+            wait_for(lambda: accepted == 2)
             near.send('\x03')
             assert b'cancelled' in near.document()
         finally:
@@ -283,9 +287,7 @@ class TestWhatNeverEnds:
             reader.kill()
             server.close()
         near.reset()
-        with gevent.Timeout(20):
-            while other.value('box.session.exists(1)'):
-                gevent.sleep(0.01)
+        wait_for(lambda: not other.value('box.session.exists(1)'))
 
 
 @pytest.mark.parametrize('statement', ['\\login ops geheim', '\\ login ops geheim',
@@ -317,6 +319,4 @@ def test_a_trigger_at_the_sessions_end_leaves_no_connection(console, connect):
     connect(near).reply("box.session.on_disconnect(function() require('console').connect('%s') end)" % far.addresses[0])
     for _ in range(3):
         connect(near).close()
-    with gevent.Timeout(20):
-        while far._running.registry._last_id < 3 or far.sessions:
-            gevent.sleep(0.01)
+    wait_for(lambda: far._running.registry._last_id >= 3 and not far.sessions)

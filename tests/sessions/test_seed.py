@@ -54,7 +54,7 @@ def test_through_telnet(port, leave):
     process.stdin.write(TYPED.encode())
     process.stdin.flush()
     output = b''
-    with gevent.Timeout(20):
+    with gevent.Timeout(30):
         while not output.endswith(b'---\n- 3396\n...\n'):
             output += read(process.stdout).replace(b'\r\n', b'\n')
         process.stdin.write(leave.encode())

@@ -1,8 +1,8 @@
 """Sessions as statements see them: box.session in both dialects, storage, triggers, and the current session."""
 from __future__ import annotations
 
-import gevent
 import pytest
+from waiting import running, wait_for
 
 from boxsession import current_session
 
@@ -51,19 +51,14 @@ class TestTarantool:
         assert [None] == connect(console(dialect='tarantool')).values('session')
 
 
-def test_both_dialects_on_one_console(connect):
-    from boxsession import Console
-    served = Console(listen=[{'address': '127.0.0.1:0', 'dialect': 'classic'},
+def test_both_dialects_on_one_console(console, connect):
+    served = console(listen=[{'address': '127.0.0.1:0', 'dialect': 'classic'},
                              {'address': '127.0.0.1:0', 'dialect': 'tarantool'}])
-    served.start()
-    try:
-        classic, tarantool = (connect(address) for address in served.addresses)
-        classic.reply('shared = 1')
-        assert [1, True] == tarantool.values('shared, session == nil')
-        assert [1, False] == classic.values('box.session.exists(box.session.id()), session == nil')
-        assert [True] == tarantool.values('box.session.exists(box.session.id())')
-    finally:
-        served.stop()
+    classic, tarantool = (connect(address) for address in served.addresses)
+    classic.reply('shared = 1')
+    assert [1, True] == tarantool.values('shared, session == nil')
+    assert [1, False] == classic.values('box.session.exists(box.session.id()), session == nil')
+    assert [True] == tarantool.values('box.session.exists(box.session.id())')
 
 
 def test_the_rest_of_box_session(console, connect):
@@ -103,8 +98,7 @@ class TestStorage:
         first.reply('box.session.storage.a = 7')
         number = first.value('box.session.id()')
         first.close()
-        while second.value(f'box.session.exists({number})'):
-            gevent.sleep(0.01)
+        wait_for(lambda: not second.value(f'box.session.exists({number})'))
         assert [None] == second.values(f'getmetatable(box.session).aggregate_storage[{number}]')
 
 
@@ -138,8 +132,7 @@ class TestTriggers:
             number = client.value('box.session.id()')
             expected += [['connect', number, peer, 'admin', 'none'], ['disconnect', number, peer, 'admin', 'connect']]
             client.close()
-        while admin.value('#seen') < 10:
-            gevent.sleep(0.01)
+        wait_for(lambda: admin.value('#seen') >= 10)
         assert sorted(expected) == sorted(admin.value('seen'))
         admin.reply('box.session.on_connect(nil, hello) box.session.on_disconnect(nil, bye)')
 
@@ -152,8 +145,7 @@ class TestTriggers:
         refused = connect(served, greeting=False)
         peer = '%s:%d' % refused.sock.getsockname()
         assert b'---\n- error: no entry today\n...\n' == refused.read_to_end()
-        while admin.value('ended') == 0:
-            gevent.sleep(0.01)
+        wait_for(lambda: admin.value('ended'))
         assert [1, peer] == admin.values('ended, last')
         admin.reply('box.session.on_connect(nil, bad) box.session.on_disconnect(nil, bye)')
         assert 1 == connect(served).value('1')
@@ -179,15 +171,13 @@ class TestTriggers:
         client.reply('box.session.storage.mark = "m"')
         number, peer = client.value('box.session.id()'), client.value('box.session.peer()')
         if 'running' in leave:
-            client.send('require("fiber").sleep(0.1)\n' if 'eof' in leave else 'require("fiber").sleep(0.2)\n')
-            gevent.sleep(0.02)
+            # A half-close ends the session behind the statement, which therefore ends by itself.
+            client.send('require("fiber").sleep(%s)\n' % (0.1 if 'eof' in leave else 0.2))
+            wait_for(lambda: running(served))
         {'close': client.close, 'reset': client.reset, 'eof': client.end, 'quit': lambda: client.send('\\quit\n'),
          'tilde': lambda: client.send('~.\n')}[leave.split()[0]]()
-        while admin.value('#gone') == 0:
-            gevent.sleep(0.01)
-        gevent.sleep(0.05)
+        wait_for(lambda: admin.value(f'box.session.exists({number})') == 0)
         assert [[number, peer, 'm']] == admin.value('gone')
-        assert 0 == admin.value(f'box.session.exists({number})')
 
     def test_an_on_disconnect_that_raises_is_logged_and_the_others_run(self, console, connect, caplog):
         served = console()
@@ -195,8 +185,7 @@ class TestTriggers:
         admin.reply('ran = 0 function good() ran = ran + 1 end function bad() error("oops") end '
                     'box.session.on_disconnect(good) box.session.on_disconnect(bad)')
         connect(served).close()
-        while admin.value('ran') == 0:
-            gevent.sleep(0.01)
+        wait_for(lambda: admin.value('ran'))
         assert 'oops' in caplog.text
         admin.reply('box.session.on_disconnect(nil, good) box.session.on_disconnect(nil, bad)')
 

@@ -1,4 +1,4 @@
-"""A client of the text console for tests: every read has a deadline."""
+"""A client of the text console for tests. Every read has a deadline."""
 from __future__ import annotations
 
 import struct
@@ -12,9 +12,15 @@ GREETING_BYTES = 128
 
 
 class Client:
-    """One connection. `address` is 'host:port' or 'unix:PATH'."""
+    """One connection.
 
-    def __init__(self, address, greeting=True):
+    Args:
+        address: 'host:port' or 'unix:PATH'.
+        greeting: whether to wait for the greeting.
+        tls: an SSLContext of gevent's: the connection is TLS to 'localhost'.
+    """
+
+    def __init__(self, address, greeting=True, tls=None):
         self.address = address = str(address)
         if address.startswith('unix:'):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -24,6 +30,9 @@ class Client:
             self.sock = socket.create_connection((host.strip('[]'), int(port)))
         self._buffer = bytearray()
         try:
+            if tls is not None:
+                self.sock.settimeout(READ_SECONDS)
+                self.sock = tls.wrap_socket(self.sock, server_hostname='localhost')
             self.greeting = self.read(GREETING_BYTES) if greeting else b''
         except BaseException:
             self.sock.close()
@@ -51,7 +60,7 @@ class Client:
         return self._take(count)
 
     def read_until(self, end):
-        """Everything up to and with the first `end`."""
+        """Everything up to and including the first `end`."""
         searched = 0
         with gevent.Timeout(READ_SECONDS):
             while True:
@@ -62,7 +71,7 @@ class Client:
                 self._receive()
 
     def read_to_end(self):
-        """Everything until the server closes."""
+        """Everything that comes until the server closes the connection."""
         with gevent.Timeout(READ_SECONDS):
             try:
                 while True:
@@ -80,27 +89,27 @@ class Client:
         return self.document()
 
     def values(self, statement):
-        """The reply to one statement, as data: a list, or None where there are no values."""
+        """The reply to one statement, as data: a list, or None if it gives no values."""
         return yaml.load(self.reply(statement), yaml.CSafeLoader)
 
     def value(self, statement):
-        """The one value that a statement gives."""
+        """The only value that a statement gives."""
         values = self.values(statement)
         assert isinstance(values, list) and len(values) == 1, values
         return values[0]
 
     def error(self, statement):
-        """The message of the error that a statement ends in."""
+        """The message of the error with which a statement ends."""
         value = self.value(statement)
         assert isinstance(value, dict) and list(value) == ['error'], value
         return value['error']
 
     def end(self):
-        """Half-closes: no more input."""
+        """Closes the sending half of the connection."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self):
-        """Vanishes with a TCP reset."""
+        """Closes the connection by a TCP reset, as a client that is killed may do."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         self.sock.close()
 

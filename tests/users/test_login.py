@@ -3,46 +3,27 @@ from __future__ import annotations
 
 import os
 
-import gevent
 import pytest
 import trustme
 from gevent import socket, ssl
 from text_client import Client
+from waiting import running, wait_for
 
-from boxsession import ConfigError, Console, ListenError
-
-
-@pytest.fixture
-def start():
-    """A factory of consoles: start(listen, config={...})."""
-    started = []
-
-    def make(listen, config=None):
-        made = Console(listen, config={'limits': {'drain_seconds': 0.2}, **(config or {})})
-        made.start()
-        started.append(made)
-        return made
-
-    yield make
-    for made in started:
-        made.stop()
+from boxsession import ConfigError, ListenError
 
 
 @pytest.fixture
-def init(tmp_path):
-    def write(text):
-        path = tmp_path / 'init.lua'
-        path.write_text(text)
-        return {'init': str(path)}
-    return write
+def start(console):
+    """A factory of consoles with these listeners: start([...], script=Lua, audit=...)."""
+    return lambda listen, **config: console(listen=listen, **config)
 
 
 OPS = "box.schema.user.create('ops', {password = 'pass word'}) box.schema.user.grant('ops', 'execute', 'universe')"
 
 
 class TestLogin:
-    def test_a_password_makes_it_anothers_session(self, start, init, connect):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS))
+    def test_a_password_makes_it_anothers_session(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=OPS)
         client = connect(served)
         client.reply('mine = 1 box.session.storage.kept = 2')
         assert ['guest', 'guest', 0, 0] == client.values(
@@ -62,45 +43,52 @@ class TestLogin:
     @pytest.mark.parametrize(('user', 'password'), [
         ('ops', 'pass'), ('ops', 'pass word '), ('nobody', 'pass word'), ('guest', 'x'), ('admin', 'x'), ('public', 'x'),
         ('super', 'x')])
-    def test_a_wrong_one_does_not(self, start, init, connect, user, password):
-        client = connect(start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS)))
+    def test_a_wrong_one_does_not(self, start, connect, user, password):
+        client = connect(start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=OPS))
         assert f"Incorrect password supplied for user '{user}'" == client.error(f'\\login {user} {password}')
         assert 'guest' == client.value('box.session.user()')
 
-    def test_who_is_disabled_stays_out(self, start, init, connect):
+    def test_who_is_disabled_stays_out(self, start, connect):
         client = connect(start([{'address': '127.0.0.1:0', 'user': 'guest'}],
-                               config=init(OPS + " box.schema.user.disable('ops')")))
+                               script=(OPS + " box.schema.user.disable('ops')")))
         assert "Session access to universe '' is denied for user 'ops'" == client.error('\\login ops pass word')
 
-    def test_failures_wait_and_others_do_not(self, start, init, connect, monkeypatch):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS))
+    def test_failures_wait_and_others_do_not(self, start, connect, monkeypatch):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=OPS)
+        throttle = served._running.accounts._throttle
         one, other = connect(served), connect(served)
+        monkeypatch.setattr(throttle, '_first', 0.1)
+        one.error('\\login ops x')
+        assert one.value('\\login ops pass word') is True
+        # From here on no wait ends by itself while the test runs.
+        monkeypatch.setattr(throttle, '_first', throttle.longest - 1)
         one.error('\\login ops x')
         one.send('\\login ops pass word\n')
+        wait_for(lambda: running(served))
         assert 2 == other.value('1 + 1')
-        assert ['running'] == [c.describe()['state'] for c in served.connections() if c.describe()['statement']]
-        assert b'true' in one.document()
-        one.error('\\login ops x')
-        one.send('\\login ops pass word\n')
-        gevent.sleep(0)
-        one.send(b'\x03')                       # waiting can be cancelled, as anything else
+        assert [1] == [connection.session.id for connection in running(served)]
+        one.send(b'\x03')
         assert b'cancelled' in one.document()
-        for _ in range(8):                      # at the same time
-            connect(served).send('\\login ops x\n')
-        with gevent.Timeout(10):
-            while 'too many failed logins: try again in' not in str(other.value('\\login ops pass word')):
-                pass
+        assert 'too many failed logins: try again in' in other.error('\\login ops pass word')
 
-    def test_it_is_refused_where_others_could_read_it(self, start, init, connect, monkeypatch):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS))
+    def test_attempts_at_the_same_time_wait_for_each_other(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=OPS)
+        attempts = [connect(served) for _ in range(8)]
+        for client in attempts:
+            client.send('\\login ops x\n')
+        other = connect(served)
+        wait_for(lambda: 'too many failed logins: try again in' in str(other.value('\\login ops pass word')))
+
+    def test_it_is_refused_where_others_could_read_it(self, start, connect, monkeypatch):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=OPS)
         client = connect(served)
         for connection in served.connections():
             connection.is_private = False
         assert '\\login: here the password could be read on its way: use TLS' in client.error('\\login ops pass word')
         assert 'guest' == client.value('box.session.user()')
 
-    def test_triggers_are_told(self, start, init, connect):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'], config=init(OPS + '''
+    def test_triggers_are_told(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'], script=(OPS + '''
             told = {}
             box.session.on_auth(function(...)
                 table.insert(told, {box.session.user(), box.session.effective_user(), ...})
@@ -116,24 +104,24 @@ class TestLogin:
         assert 'guest' == second.value('box.session.user()')
 
     @pytest.mark.parametrize('then', ['', "box.schema.user.create('other')"])
-    def test_who_is_dropped_meanwhile(self, start, init, connect, then):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], config=init(OPS + f"""
+    def test_who_is_dropped_meanwhile(self, start, connect, then):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}], script=(OPS + f"""
             box.session.on_auth(function() box.schema.user.drop('ops') {then} end)"""))
         client = connect(served)
         assert "User 'ops' is not found" == client.error('\\login ops pass word')
         assert ['guest', 'guest'] == client.values('box.session.user(), box.session.effective_user()')
 
-    def test_the_password_is_nowhere(self, start, init, connect, caplog, tmp_path):
+    def test_the_password_is_nowhere(self, start, connect, caplog, tmp_path, monkeypatch):
         served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'],
-                       config={**init(OPS), 'audit': {'file': str(tmp_path / 'audit')}})
+                       script=OPS, audit={'file': str(tmp_path / 'audit')})
         guest, admin = connect(served.addresses[0]), connect(served.addresses[1])
+        throttle = served._running.accounts._throttle
         for line in ('\\login ops Tr0ub4dor', '\\login ops  Tr0ub4dor'):
+            monkeypatch.setattr(throttle, '_first', 0.1 if line[11] != ' ' else throttle.longest)
             guest.error(line)
         guest.send('\\login ops Tr0ub4dor\n')         # waits
-        with gevent.Timeout(10):
-            listed = []
-            while not any(entry['state'] == 'running' and entry['user'] == 'guest' for entry in listed):
-                listed = admin.value('box.session.list()')
+        wait_for(lambda: running(served))
+        listed = admin.value('box.session.list()')
         assert '\\login ops ***' in [entry['statement'] for entry in listed] and 'Tr0ub4dor' not in repr(listed)
         for statement in ("box.schema.user.create('ann', {password = 'Tr0ub4dor'})",
                           "box.schema.user.passwd('ann', 'Tr0ub4dor')", 'box.schema.user.passwd("Tr0ub4dor")',
@@ -141,7 +129,8 @@ class TestLogin:
                           "error(box.schema.user.password('Tr0ub4dor'))",
                           "require('console').connect('ann:Tr0ub4dor@127.0.0.1:1')"):
             admin.reply(statement)
-        guest.document()
+        guest.send(b'\x03')
+        assert b'cancelled' in guest.document()
         for statement in ('\\ login ops Tr0ub4dor', '\\LOGIN ops Tr0ub4dor', '\\\\login ops Tr0ub4dor'):
             admin.reply(statement)
         assert 'Tr0ub4dor' not in caplog.text
@@ -149,9 +138,9 @@ class TestLogin:
 
 
 class TestPeers:
-    def test_the_uid_says_who_it_is(self, start, init, tmp_path):
+    def test_the_uid_says_who_it_is(self, start, tmp_path):
         path = f'unix:{tmp_path}/a.sock'
-        start([{'address': path, 'peers': {os.getuid(): 'ops', 4711: 'admin'}}], config=init(OPS))
+        start([{'address': path, 'peers': {os.getuid(): 'ops', 4711: 'admin'}}], script=OPS)
         client = Client(path)
         assert ['ops', 'ops'] == client.values('box.session.user(), box.session.effective_user()')
         client.close()
@@ -163,9 +152,9 @@ class TestPeers:
         assert f"---\n- error: 'uid {os.getuid()} may not connect here (peers)'\n...\n".encode() == client.read_to_end()
         client.close()
 
-    def test_a_user_that_is_gone(self, start, init, tmp_path, connect):
+    def test_a_user_that_is_gone(self, start, tmp_path, connect):
         path = f'unix:{tmp_path}/a.sock'
-        served = start([{'address': path, 'user': 'ops'}, '127.0.0.1:0'], config=init(OPS))
+        served = start([{'address': path, 'user': 'ops'}, '127.0.0.1:0'], script=OPS)
         admin = connect(served.addresses[1])
         client = connect(path)
         client.reply('t = 1')
@@ -201,17 +190,7 @@ class TestTLS:
         context.load_verify_locations(str(files / 'ca.pem'))
         if name:
             context.load_cert_chain(files / f'{name}.pem', files / f'{name}.key')
-        made = Client.__new__(Client)
-        made._buffer = bytearray()
-        made.sock = context.wrap_socket(socket.create_connection((address.host, address.port), timeout=10),
-                                        server_hostname='localhost')
-        try:
-            if greeting:
-                made.read(128)
-        except (OSError, EOFError):
-            made.close()
-            raise
-        return made
+        return Client(address, greeting, context)
 
     def listener(self, files, **more):
         tls = {'cert': str(files / 'server.pem'), 'key': str(files / 'server.key'), **more.pop('tls', {})}
@@ -219,16 +198,14 @@ class TestTLS:
 
     @pytest.mark.parametrize('names', [['ann', 'bob'], ['bob', 'ann'], ['ann\n2026 forged'], ['ann\x1b[2J'],
                                        ['ann\u202e']])
-    def test_a_name_that_is_none_to_go_by_is_refused(self, start, init, files, odd, caplog, names):
+    def test_a_name_that_is_none_to_go_by_is_refused(self, start, files, odd, caplog, names):
         odd(names)
         served = start([self.listener(files, tls={'ca': str(files / 'ca.pem')}, peers={'ann': 'ops', 'bob': 'admin'}),
-                        self.listener(files, tls={'ca': str(files / 'ca.pem')}, user='admin')], config=init(OPS))
+                        self.listener(files, tls={'ca': str(files / 'ca.pem')}, user='admin')], script=OPS)
         for address in served.addresses:
             with pytest.raises((OSError, EOFError)):
                 self.client(files, address, 'odd')
-        with gevent.Timeout(10):
-            while caplog.text.count('common name') < 2:
-                gevent.sleep(0.01)
+        wait_for(lambda: caplog.text.count('common name') >= 2)
         assert not [line for line in caplog.text.splitlines() if line.startswith('2026')] and '\x1b' not in caplog.text
         assert 2 == served._running.statistics.snapshot()['sessions']['refused']['tls']
 
@@ -256,8 +233,8 @@ class TestTLS:
                 serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
         return make
 
-    def test_a_session_over_tls(self, start, init, files):
-        served = start([self.listener(files, user='guest')], config=init(OPS))
+    def test_a_session_over_tls(self, start, files):
+        served = start([self.listener(files, user='guest')], script=OPS)
         client = self.client(files, served.addresses[0])
         for connection in served.connections():
             assert connection.is_private
@@ -276,18 +253,16 @@ class TestTLS:
         served = start([self.listener(files)])
         client = self.client(files, served.addresses[0])
         client.send('while true do end\n')
-        gevent.sleep(0.05)
+        wait_for(lambda: running(served))
         client.send(b'\x03')
         assert b'cancelled' in client.document()
         client.send('while true do end\n')
-        gevent.sleep(0.05)
+        wait_for(lambda: running(served))
         client.close()
-        with gevent.Timeout(10):
-            while len(served.sessions):
-                gevent.sleep(0.01)
+        wait_for(lambda: not served.sessions)
 
-    def test_certificates_say_who_it_is(self, start, init, files):
-        served = start([self.listener(files, tls={'ca': str(files / 'ca.pem')}, peers={'ann': 'ops'})], config=init(OPS))
+    def test_certificates_say_who_it_is(self, start, files):
+        served = start([self.listener(files, tls={'ca': str(files / 'ca.pem')}, peers={'ann': 'ops'})], script=OPS)
         [address] = served.addresses
         ann = self.client(files, address, 'ann')
         assert 'ops' == ann.value('box.session.user()')
@@ -331,14 +306,14 @@ class TestTLS:
         with pytest.raises(ListenError, match='the key does not belong to the certificate'):
             start([self.listener(files, tls={'key': str(files / 'ann.key')})])
 
-    def test_what_may_be_open(self, start, init, files):
+    def test_what_may_be_open(self, start, files):
         everywhere = self.listener(files, user='guest') | {'address': '0.0.0.0:0'}
         start([everywhere])
         start([self.listener(files, tls={'ca': str(files / 'ca.pem')}) | {'address': '0.0.0.0:0'}])
         with pytest.raises(ConfigError, match='every client there may run code as admin'):
             start([everywhere | {'user': 'admin'}])
         with pytest.raises(ConfigError, match='every client there may run code as ops: listen on 127.0.0.1'):
-            start([everywhere | {'user': 'ops'}], config=init(OPS))
+            start([everywhere | {'user': 'ops'}], script=OPS)
         with pytest.raises(ConfigError, match="there is no user 'nobody': create it in the init script"):
             start([everywhere | {'user': 'nobody'}])
 
@@ -353,8 +328,8 @@ class TestSu:
         assert client.values("box.session.su('admin')") is None
         assert 1 == client.value('t')
 
-    def test_who_holds_super_may(self, start, init, connect):
-        served = start([{'address': '127.0.0.1:0', 'user': 'ops'}], config=init(
+    def test_who_holds_super_may(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'ops'}], script=(
             OPS + " box.schema.user.grant('ops', 'super') box.schema.user.create('ann')"))
         client = connect(served)
         client.reply("box.session.su('ann')")
@@ -362,15 +337,16 @@ class TestSu:
         assert 'ops' == client.value('box.session.user()')
         assert client.values("box.session.su('admin')") is None
 
-    def test_others_may_not(self, start, init, connect):
-        served = start([{'address': '127.0.0.1:0', 'user': 'ops'}], config=init(OPS))
+    def test_others_may_not(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'ops'}], script=OPS)
         client = connect(served)
         for name in ('admin', 'guest', 'nobody'):
             assert f"Session access to user '{name}' is denied for user 'ops'" == client.error(f"box.session.su('{name}')")
         assert 'ops' == client.value("box.session.su('ops', box.session.effective_user)")
 
     def test_it_holds_in_what_the_function_starts(self, console, connect):
-        client = connect(console())
+        served = console()
+        client = connect(served)
         client.reply("box.schema.user.create('ann')")
         assert ['ann', 'ann', 'ann'] == client.values('''box.session.su('ann', function()
             local found = {box.session.effective_user()}
@@ -382,15 +358,15 @@ class TestSu:
         assert 'boom' == client.error("box.session.su('ann', error, 'boom')")
         assert 'admin' == client.value('box.session.effective_user()')
         client.send("box.session.su('ann', require('fiber').sleep, 100)\n")
-        gevent.sleep(0.05)
+        wait_for(lambda: running(served))
         client.send(b'\x03')
         assert b'cancelled' in client.document()
         assert 'admin' == client.value('box.session.effective_user()')
 
 
 class TestDenials:
-    def test_triggers_are_told_and_it_is_counted(self, start, init, connect):
-        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'], config=init('''
+    def test_triggers_are_told_and_it_is_counted(self, start, connect):
+        served = start([{'address': '127.0.0.1:0', 'user': 'guest'}, '127.0.0.1:0'], script=('''
             told = {}
             box.session.on_access_denied(function(...) table.insert(told, {box.session.effective_user(), ...}) end)
             box.session.on_access_denied(function() error('is logged') end)
