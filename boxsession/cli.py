@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 
-from boxsession.base.errors import BoxsessionError, ClientError, ConfigError
+from boxsession.base.errors import BoxsessionError, ConfigError
 from boxsession.base.version import __version__
 from boxsession.client import command as client
 from boxsession.client.target import ask_password, password_line
@@ -31,14 +31,26 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument('--no-triggers', action='store_true',
                        help='run no triggers of box.session: the way in if a trigger locks everyone out')
     client.add_parser(commands, table.DEFAULT_ADDRESS)
-    passwd = commands.add_parser('passwd', help="set a user's password in the file that the setting `store` names",
-                                 description='Asks for the new password on the terminal. If standard input is no terminal, '
-                                             'its first line is the password.')
-    passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='config file; it must set `store`')
-    passwd.add_argument('user', metavar='USER', help='the user who gets the password')
+    _add_passwd(commands)
     check = commands.add_parser('check-config', help='check a config file, and print each problem with its line')
     check.add_argument('file', metavar='FILE', help='config file (example: conf/boxsession.yml)')
     return top
+
+
+def _add_passwd(commands) -> None:
+    passwd = commands.add_parser(
+        'passwd', help="set a user's password, or create a user, in the file that the setting `store` names",
+        description='Asks for the new password on the terminal. If standard input is no terminal, its first line is the '
+                    'password. Works while the server runs, too.',
+        epilog='The first admin: boxsession passwd -c FILE --create --grant super USER')
+    passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='config file; it must set `store`')
+    passwd.add_argument('--create', action='store_true', help='create the user, and the store, if they do not exist')
+    passwd.add_argument('--grant', action='append', default=[], metavar='NAME',
+                        help='grant a role (super for all rights), or privileges on universe (execute; read,write); may be '
+                             'given several times')
+    passwd.add_argument('--no-password', action='store_true',
+                        help='leave the password as it is: for users whom `peers` or `user` of a listener names')
+    passwd.add_argument('user', metavar='USER', help='the user')
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -122,41 +134,37 @@ def _serve(arguments) -> int:
 
 
 def _check(arguments) -> int:
-    from boxsession.check import problems
+    from boxsession.check import file_problems
 
-    found = problems(reader.load(arguments.file), arguments.file)
+    found = file_problems(arguments.file)
     if found:
         raise ConfigError(found)
     return 0
 
 
 def _passwd(arguments) -> int:
-    from boxsession.users.access import ADMIN
-    from boxsession.users.schema import Schema
-    from boxsession.users.store import Store
+    from boxsession.users.passwd import set_user
 
     config = reader.load(arguments.config)
     if config['store'] is None:
         raise BoxsessionError(f'{arguments.config} does not set `store`: without it users exist only in the memory of the '
                               'server. Set `store` to a file, or change the password in a session with '
                               'box.schema.user.passwd()')
-    if not os.path.exists(config['store']):
-        raise BoxsessionError(f'{config["store"]}: no such file. The server creates it at its first start: start it once')
-    if sys.stdin.isatty():
-        password = ask_password(f'New password for {arguments.user}: ')
-        if ask_password('Again: ') != password:
-            raise BoxsessionError('the two passwords differ: nothing was changed')
-    else:
+    if not arguments.create and not os.path.exists(config['store']):
+        raise BoxsessionError(f'{config["store"]}: no such file. The server creates it at its first start: start it once, '
+                              'or use --create')
+    password = None if arguments.no_password else _new_password(arguments.user)
+    set_user(config['store'], arguments.user, password, create=arguments.create, grants=arguments.grant)
+    return 0
+
+
+def _new_password(user) -> str:
+    if not sys.stdin.isatty():
         try:
-            password = password_line(sys.stdin.buffer)
+            return password_line(sys.stdin.buffer)
         except ValueError as error:
             raise BoxsessionError(f'standard input: {error}') from None
-    store = Store(config['store'])
-    try:
-        store.transact(lambda access: Schema(access, ADMIN).user_passwd(arguments.user, password))
-    except ClientError as error:
-        raise BoxsessionError(f'cannot set a password for {arguments.user}: the user does not exist, or is guest, who has '
-                              'no password') from error
-    finally:
-        store.close()
-    return 0
+    password = ask_password(f'New password for {user}: ')
+    if ask_password('Again: ') != password:
+        raise BoxsessionError('the two passwords differ: nothing was changed')
+    return password

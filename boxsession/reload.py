@@ -103,6 +103,7 @@ def _audit(job, names) -> Callable[[], None]:
 
 def _listeners(job, names) -> Callable[[], None]:
     running, wanted = job.running, job.config.listen
+    running.accounts.refresh()
     running.check_users(job.config)
     found, removed = _match([listener for listener in running.listeners if not listener.is_temporary], wanted)
     result, told = [], []

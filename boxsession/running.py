@@ -13,6 +13,7 @@ from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, Sc
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
 from boxsession.base.version import __version__
+from boxsession.check import user_problems
 from boxsession.lua.bridge import Runtime
 from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener
@@ -25,7 +26,6 @@ from boxsession.sessions.admission import Admission
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.services import Services
 from boxsession.settings import live, reader, table
-from boxsession.users.access import Level
 from boxsession.users.accounts import Accounts
 
 if TYPE_CHECKING:
@@ -71,6 +71,9 @@ class Running:
         self.settings = settings
         self.metrics: MetricsServer | None = None
         self.accounts = Accounts(config['store'], commands.names)
+        if self.accounts.is_shared:
+            log.warning('the store %s is in use by another server, too: a change that one of them makes reaches the other '
+                        'at its next login, change of users or reload', config['store'])
         try:
             self.audit = _audit(config)
             try:
@@ -154,21 +157,20 @@ class Running:
     def check_users(self, config: reader.Config) -> None:
         """Checks that the users of all listeners exist, and that no open listener lets everyone run code.
 
+        A listener that is in use as it is keeps its missing users: they cannot connect, and the log says so.
+
         Raises:
             ConfigError: a user does not exist, or a listener is open (`ListenerConfig.is_open`).
         """
-        problems = []
-        access = self.accounts.access
-        for listener in config.listen:
-            for name in set(listener.peers.values()) if listener.peers else {listener.user}:
-                if access.user(name) is None:
-                    problems.append(f'{listener.address}: there is no user {name!r}: create it in the init script, or set '
-                                    f'`store` and call box.schema.user.create({name!r}) once')
-            user = access.user(listener.user)
-            if user and listener.is_open and access.level(user.id) == Level.FULL:
-                problems.append(table.open_listener_problem(listener))
-        if problems:
-            raise ConfigError(problems)
+        in_use = [listener.config for listener in self.listeners] if self.registry.is_accepting else []
+        refused = []
+        for name, problem in user_problems(config, self.accounts.access):
+            if config.listen[int(name.split('.')[1])] in in_use:
+                log.warning('%s', problem)
+            else:
+                refused.append(problem)
+        if refused:
+            raise ConfigError(refused)
 
     def listen(self, config: table.ListenerConfig) -> Listener:
         """Listens on one more address, until unlisten(). Reloads do not close it.

@@ -21,7 +21,7 @@ ROOMS = {
     'lua': ['contract', 'loader', 'ports', 'functions', 'arguments', 'commands', 'memory', 'interrupt', 'task', 'state',
             'evaluator', 'requests', 'fibers', 'memory_ports', 'turn_ports', 'host_ports', 'process_ports', 'bridge'],
     'settings': ['table', 'live', 'reader', 'reference'],
-    'users': ['passwords', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'accounts'],
+    'users': ['passwords', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
     'net': ['hangup', 'tls', 'acceptor', 'socket_file', 'listener', 'listeners'],
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'evaluators',

@@ -16,6 +16,7 @@ from gevent import socket, ssl
 from waiting import wait_for
 
 from boxsession import BoxsessionError, ConfigError, Console, ListenError
+from boxsession.users.passwd import set_user
 
 
 class Daemon:
@@ -98,6 +99,42 @@ def test_what_needs_a_restart_is_named_each_time(daemon, connect, sock, tmp_path
     assert not (tmp_path / 's.db').exists()
     assert 5 == connect(sock).value('box.cfg.limits.sessions')
     assert running.reload({'listen': [sock]}).endswith('reloaded: limits.sessions')
+
+
+class TestUsersThatListenersName:
+    def test_who_was_dropped_blocks_no_reload(self, daemon, connect, sock, tmp_path):
+        (tmp_path / 'init.lua').write_text("box.schema.user.create('bob')")
+        listen = [sock, {'address': f'unix:{tmp_path}/peers', 'peers': {os.getuid(): 'bob'}}]
+        running = daemon({'listen': listen, 'init': str(tmp_path / 'init.lua')})
+        running.served.addresses(2)
+        connect(sock).reply("box.schema.user.drop('bob')")
+        assert f"unix:{tmp_path}/peers names the user 'bob', who does not exist any more" in running.served.stderr
+        settings = {'listen': listen, 'init': str(tmp_path / 'init.lua'), 'limits': {'slice_ms': 9}}
+        running.reload(settings)
+        assert f"unix:{tmp_path}/peers: there is no user 'bob': create it" in running.served.log_line("no user 'bob'")
+        assert 9 == connect(sock).value('box.cfg.limits.slice_ms')
+        assert b'does not exist any more' in connect(f'unix:{tmp_path}/peers', greeting=False).read_to_end()
+        # A changed listener is looked at again.
+        settings['listen'] = [sock, {**listen[1], 'mode': '0666'}]
+        assert "there is no user 'bob'" in running.refuse(settings)
+        settings['listen'] = [sock]
+        running.reload(settings)
+        running.reload({**settings, 'limits': {}})
+        assert 1 == running.served.stderr.count("WARNING [0] unix:")
+
+    def test_who_was_created_by_another_process_is_known(self, daemon, connect, sock, tmp_path):
+        store = str(tmp_path / 'users.db')
+        peers = f'unix:{tmp_path}/peers'
+        running = daemon({'listen': [sock], 'store': store})
+        running.served.addresses()
+        set_user(store, 'bob', None, create=True)
+        running.reload({'listen': [sock, {'address': peers, 'user': 'bob'}], 'store': store})
+        assert 'bob' == connect(peers).value('box.session.user()')
+        admin = connect(sock)
+        admin.reply("box.schema.user.drop('bob')")
+        assert b'does not exist any more' in connect(peers, greeting=False).read_to_end()
+        set_user(store, 'bob', None, create=True)
+        assert 'bob' == connect(peers).value('box.session.user()')
 
 
 class TestRefused:

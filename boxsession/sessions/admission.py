@@ -4,10 +4,12 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from boxsession.base.address import is_local_peer, peer_text
 from boxsession.base.counters import Counters
+from boxsession.base.errors import StoreError
 from boxsession.net.listener import Listener, peer_uid
 from boxsession.net.tls import Handshakes, TLSTunnel
 from boxsession.operations import logs
@@ -86,8 +88,11 @@ class Admission:
         return min(_KEPT_PLACES, limit // 4)
 
     def _begin(self, sock, peer, listener, tunnel):
-        access = self._accounts.access
         name, problem = _user_of(sock, listener, tunnel)
+        if name and self._accounts.access.user(name) is None:
+            with suppress(StoreError):
+                self._accounts.refresh()        # `boxsession passwd --create` may have made the user
+        access = self._accounts.access
         user = access.user(name) if name else None
         if name and user is None:
             problem = f'the user {name} does not exist any more'

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from boxsession.base.counters import Counters
 from boxsession.base.session import Session, current_session
 from boxsession.net.listener import Listener
+from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
 from boxsession.sessions.registry import Registry
 from boxsession.settings.table import ListenerConfig
@@ -26,6 +27,7 @@ class Console(Protocol):
     audit: Audit
     counters: Counters
     registry: Registry
+    listeners: Listeners
 
     def check(self, changes: Mapping[str, Any]) -> None: ...
     def configure(self, changes: Mapping[str, Any]) -> None: ...

@@ -58,6 +58,17 @@ class UserServices:
         if session is not None:         # None: the init script calls
             self._running.audit.event('access', session, operation=operation, name=name,
                                       arguments=_told(operation, arguments))
+        if operation == 'user.drop':
+            self._tell_missing()
+
+    def _tell_missing(self):
+        """Warns of listeners that name a user who does not exist any more: the next start would be refused."""
+        access = self._running.accounts.access
+        for listener in self._running.listeners:
+            for name in listener.config.users:
+                if access.user(name) is None:
+                    log.warning('%s names the user %r, who does not exist any more: take the name out of `listen`, or the '
+                                'next start is refused', listener.address, name)
 
     def password_hash(self, password: str | bytes) -> str:
         """The hash of a password, as it is stored."""

@@ -23,7 +23,7 @@ from boxsession.settings.table import (
     open_listener_problem,
 )
 
-__all__ = ['Config', 'load', 'read']
+__all__ = ['Config', 'Examined', 'examine', 'load', 'read', 'told']
 
 
 # The line in the file (None without a file) and the text.
@@ -46,6 +46,21 @@ class Config:
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A config file, right or wrong.
+
+    Attributes:
+        config: its settings, with defaults for those that are wrong; None if it cannot be read, or is not YAML.
+        problems: the line and the text of each problem.
+        has_users: whether the settings that say where users come from (`init` and `store`) are certain.
+    """
+
+    config: Config | None
+    problems: list[Problem]
+    has_users: bool = True
 
 
 class _Node:
@@ -103,6 +118,7 @@ class _Reader:
 
     def __init__(self, problems: list[Problem]):
         self.problems = problems
+        self.has_users = True
 
     def complain(self, node: _Node, message: str) -> None:
         self.problems.append((node.line, message))
@@ -136,6 +152,7 @@ class _Reader:
         for key, node in root.items():
             if key == 'listen':
                 continue
+            before = len(self.problems)
             if key in by_name:
                 found[key] = self.checked(by_name[key], node)
             elif key not in sections:
@@ -152,6 +169,8 @@ class _Reader:
                         found[name] = self.checked(by_name[name], inner_node)
                     else:
                         self.unknown(inner_node, name, names)
+            if len(self.problems) > before and key not in sections:
+                self.has_users = False          # `init` or `store` is wrong, or its name is
         return found
 
     def listeners(self, root: dict[str, _Node]) -> tuple[ListenerConfig, ...]:
@@ -168,6 +187,8 @@ class _Reader:
                 self.complain(item, f'`listen` has {listener.address} twice')
             elif listener is not None and (listener.address.path or listener.address.port):
                 seen.add(listener.address)
+        # The others lose their entries in Config.lines, too.
+        node.value = [item for item, listener in zip(node.value, found, strict=True) if listener is not None]
         return tuple(filter(None, found))
 
     def listener(self, node: _Node) -> ListenerConfig | None:
@@ -216,20 +237,28 @@ class _Reader:
         return found
 
 
-def _finish(root: _Node, problems: list[Problem], source: object) -> Config:
+def _examined(root: _Node, problems: list[Problem]) -> Examined:
     reader = _Reader(problems)
     if root.value is None:
         root = _Node({}, root.line)
     if not isinstance(root.value, dict):
         reader.complain(root, 'a config file must be a mapping of settings')
-        values: dict[str, Any] = {}
-        listen: tuple[ListenerConfig, ...] = ()
-    else:
-        values, listen = reader.values(root.value), reader.listeners(root.value)
-    if reader.problems:
-        ordered = sorted(reader.problems, key=lambda problem: problem[0] or 0)
-        raise ConfigError([f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered])
-    return Config(listen, values, _lines(root) if root.line else {})
+        return Examined(None, problems)
+    values, listen = reader.values(root.value), reader.listeners(root.value)
+    return Examined(Config(listen, values, _lines(root) if root.line else {}), problems, reader.has_users)
+
+
+def _whole(examined: Examined, source: object) -> Config:
+    """The settings. Raises ConfigError if there is a problem."""
+    if examined.problems or examined.config is None:
+        raise ConfigError(told(examined.problems, source))
+    return examined.config
+
+
+def told(problems: list[Problem], source: object) -> list[str]:
+    """The problems of a file as lines for the user, in the order of the file."""
+    ordered = sorted(problems, key=lambda problem: problem[0] or 0)
+    return [f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered]
 
 
 def _lines(node: _Node, prefix: str = '') -> dict[str, int]:
@@ -242,16 +271,12 @@ def _lines(node: _Node, prefix: str = '') -> dict[str, int]:
     return found
 
 
-def load(path: str | os.PathLike[str]) -> Config:
-    """Reads a config file.
-
-    Raises:
-        ConfigError: the file cannot be read, is not YAML, or a setting is wrong.
-    """
+def examine(path: str | os.PathLike[str]) -> Examined:
+    """Reads a config file that may be wrong."""
     try:
         text = Path(path).read_bytes()
     except OSError as error:
-        raise ConfigError([f'{path}: cannot be read: {error.strerror}']) from None
+        return Examined(None, [(None, f'cannot be read: {error.strerror}')])
     problems: list[Problem] = []
     try:
         loader = yaml.SafeLoader(text)
@@ -261,13 +286,21 @@ def load(path: str | os.PathLike[str]) -> Config:
         finally:
             loader.dispose()
     except RecursionError:
-        raise ConfigError([f'{path}: not a config file: it contains itself, or is nested too deeply']) from None
+        return Examined(None, [(None, 'not a config file: it contains itself, or is nested too deeply')])
     except yaml.YAMLError as error:
         mark = getattr(error, 'problem_mark', None)
-        line = f':{mark.line + 1}' if mark else ''
         problem = getattr(error, 'problem', None) or str(error).partition('\n')[0]
-        raise ConfigError([f'{path}{line}: not YAML: {problem}']) from None
-    return _finish(root, problems, path)
+        return Examined(None, [(mark.line + 1 if mark else None, f'not YAML: {problem}')])
+    return _examined(root, problems)
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Reads a config file.
+
+    Raises:
+        ConfigError: the file cannot be read, is not YAML, or a setting is wrong.
+    """
+    return _whole(examine(path), path)
 
 
 def read(data: Mapping[str, Any], source: str = 'config') -> Config:
@@ -279,4 +312,4 @@ def read(data: Mapping[str, Any], source: str = 'config') -> Config:
     Raises:
         ConfigError: a setting is wrong.
     """
-    return _finish(_from_data(data), [], source)
+    return _whole(_examined(_from_data(data), []), source)

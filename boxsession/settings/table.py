@@ -253,6 +253,11 @@ class ListenerConfig:
     insecure: bool = False
 
     @property
+    def users(self) -> list[str]:
+        """The names of the users that its sessions begin as."""
+        return sorted(set(self.peers.values())) if self.peers else [self.user]
+
+    @property
     def is_open(self) -> bool:
         """Whether other machines can reach it without a client certificate, and `insecure` is not set."""
         return not self.address.is_local and not self.insecure and not (self.tls and self.tls.ca)

@@ -31,13 +31,15 @@ class Accounts:
 
     Attributes:
         on_change: called after each change, also after one by another process.
+        is_shared: whether another server used the file at the start.
 
     Raises:
         StoreError: the file cannot be opened or is no store.
     """
 
     def __init__(self, path: str | None = None, commands: Callable[[], Collection[str]] = tuple):
-        self._store = Store(path) if path else MemoryStore()
+        self._store = Store(path, is_server=True) if path else MemoryStore()
+        self.is_shared = self._store.is_shared
         self._in_memory = path is None
         self._commands = commands
         self._lock = BoundedSemaphore()
@@ -103,6 +105,14 @@ class Accounts:
             tell()
         return result, has_changed
 
+    def refresh(self) -> None:
+        """Reads the changes of other processes.
+
+        Raises:
+            StoreError: the file cannot be read.
+        """
+        self._do(self._refresh)
+
     def _refresh(self) -> None:
         if self._ask_store(self._store.refresh):
             self.on_change()
@@ -132,7 +142,7 @@ class Accounts:
         Raises:
             ClientError: the user has no privilege `session`.
         """
-        self._do(self._refresh)
+        self.refresh()
         access = self.access
         user = access.user(name)
         # The password is hashed even if the user does not exist: the time must not tell which users exist.

@@ -5,16 +5,18 @@ may use one file (the daemon and `boxsession passwd`): each reads the changes of
 """
 from __future__ import annotations
 
+import fcntl
 import os
 import sqlite3
 import stat
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import quote
 
 from boxsession.base.errors import StoreError
 from boxsession.users.access import Access, Rows
 
-__all__ = ['MemoryStore', 'Store']
+__all__ = ['MemoryStore', 'Store', 'stored']
 
 # The application id ('bxss') that marks the file as ours, and the version of its tables.
 _APPLICATION_ID, _VERSION = 0x62787373, 2
@@ -42,6 +44,8 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 class MemoryStore:
     """A store in memory: changes are lost when the process ends."""
 
+    is_shared = False
+
     def __init__(self) -> None:
         self.access = Access()
 
@@ -67,57 +71,52 @@ class Store:
 
     Args:
         path: the file. If it does not exist, it is created; only its owner can read it.
+        is_server: whether a server uses it, for as long as it is open.
 
     Attributes:
         access: the users and grants as of the last call. Callers must not change the object.
+        is_shared: whether another server used the file when this one opened it. Only known for servers.
 
     Raises:
         StoreError: the file cannot be opened, is damaged, is no store, or has a newer version.
     """
 
-    def __init__(self, path: str | os.PathLike[str]):
+    def __init__(self, path: str | os.PathLike[str], is_server: bool = False):
         self._path = os.fspath(path)
+        self._lock = -1
+        self.is_shared = False
         try:
             # Created here with mode 0600, so that others can never read it. SQLite's files beside it get the same mode.
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             if stat.S_IMODE(os.stat(self._path).st_mode) & 0o077:
                 os.chmod(self._path, 0o600)
+            if is_server:
+                self._lock = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self.is_shared = _lock_among_servers(self._lock)
         except OSError as error:
             raise StoreError(f'{self._path}: cannot be opened: {error.strerror}') from None
         self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
             self._open()
         except sqlite3.Error as error:
-            self._db.close()
-            raise self._damaged(error) from None
+            self.close()
+            raise _damaged(self._path, error) from None
         except BaseException:
-            self._db.close()
+            self.close()
             raise
-
-    def _damaged(self, problem: object) -> StoreError:
-        return StoreError(f'{self._path}: is damaged, or no store of users: {problem}. Restore it from a backup, or move '
-                          'it away: then the server creates a new one, without your users')
 
     def _open(self) -> None:
         db = self._db
-        # The first query reads the first page, and fails if the file is no database.
-        version = db.execute('PRAGMA user_version').fetchone()[0]
-        application = db.execute('PRAGMA application_id').fetchone()[0]
-        tables = db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]
-        if tables and application != _APPLICATION_ID:
-            raise StoreError(f'{self._path}: is a database of another program: set `store` to another file')
-        if version > _VERSION:
-            raise StoreError(f'{self._path}: was written by a newer boxsession (its format is {version}, this one reads '
-                             f'up to {_VERSION}): use the newer boxsession, or restore an older backup')
+        version, is_empty = _format(db, self._path)
         db.execute('PRAGMA journal_mode = WAL')
         db.execute('PRAGMA synchronous = FULL')
         db.execute('PRAGMA foreign_keys = ON')
-        if not tables:
+        if is_empty:
             self._create()
         problem = db.execute('PRAGMA quick_check(1)').fetchone()[0]
         if problem != 'ok':
-            raise self._damaged(problem)
-        if tables and version < _VERSION:
+            raise _damaged(self._path, problem)
+        if not is_empty and version < _VERSION:
             self._upgrade()
         self._load()
 
@@ -153,12 +152,7 @@ class Store:
         return self._db.execute('PRAGMA data_version').fetchone()[0]
 
     def _load(self) -> None:
-        rows = {table: self._db.execute(f'SELECT {", ".join(columns)} FROM {table}').fetchall()
-                for table, columns in _TABLES.items()}
-        try:
-            self.access = Access.from_rows(rows)
-        except (ValueError, TypeError) as error:
-            raise self._damaged(error) from None
+        self.access = _read(self._db, self._path, _VERSION)
         self._seen = self._data_version()
 
     def _write(self, before: Rows, after: Rows) -> None:
@@ -216,3 +210,73 @@ class Store:
     def close(self) -> None:
         """Closes the file."""
         self._db.close()
+        if self._lock >= 0:             # after the database: closing any descriptor of the file ends SQLite's locks on it
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _lock_among_servers(descriptor: int) -> bool:
+    """Locks the file for as long as the descriptor is open, and returns whether another server has locked it already.
+
+    Several servers may have the lock. SQLite uses locks of another kind.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        is_shared = False
+    except OSError as error:
+        is_shared = isinstance(error, BlockingIOError)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:                     # the file system has no such locks, or another server starts in this very moment
+        pass
+    return is_shared
+
+
+def stored(path: str) -> Access:
+    """Reads the users and grants of a file. It changes nothing, and leaves no file beside it.
+
+    Raises:
+        OSError: the file cannot be opened.
+        StoreError: as `Store`.
+    """
+    os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    # Without a log of changes nobody has the file open. SQLite would then make files for a reader, if the database were not
+    # declared as immutable.
+    is_open = os.path.exists(f'{path}-wal')
+    db = sqlite3.connect(f'file:{quote(os.path.abspath(path))}?mode=ro{"" if is_open else "&immutable=1"}', uri=True)
+    try:
+        version, is_empty = _format(db, path)
+        return Access() if is_empty else _read(db, path, version)
+    except sqlite3.Error as error:
+        raise _damaged(path, error) from None
+    finally:
+        db.close()
+
+
+def _format(db: sqlite3.Connection, path: str) -> tuple[int, bool]:
+    """The version of a file's tables, and whether it has none yet. Raises StoreError if it is no store that can be read."""
+    # The first query reads the first page, and fails if the file is no database.
+    version = db.execute('PRAGMA user_version').fetchone()[0]
+    application = db.execute('PRAGMA application_id').fetchone()[0]
+    tables = db.execute('SELECT count(*) FROM sqlite_master').fetchone()[0]
+    if tables and application != _APPLICATION_ID:
+        raise StoreError(f'{path}: is a database of another program: set `store` to another file')
+    if version > _VERSION:
+        raise StoreError(f'{path}: was written by a newer boxsession (its format is {version}, this one reads up to '
+                         f'{_VERSION}): use the newer boxsession, or restore an older backup')
+    return version, not tables
+
+
+def _read(db: sqlite3.Connection, path: str, version: int) -> Access:
+    # Version 1 had no table of commands.
+    rows = {table: [] if table == 'commands' and version < 2 else
+            db.execute(f'SELECT {", ".join(columns)} FROM {table}').fetchall() for table, columns in _TABLES.items()}
+    try:
+        return Access.from_rows(rows)
+    except (ValueError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: str, problem: object) -> StoreError:
+    return StoreError(f'{path}: is damaged, or no store of users: {problem}. Restore it from a backup, or move it away: '
+                      'then the server creates a new one, without your users')

@@ -19,6 +19,10 @@ from boxsession.base.address import Address, peer_text
 from boxsession.cli import main
 from boxsession.settings.reader import load, read
 from boxsession.settings.reference import default_file, reference
+from boxsession.users.access import ADMIN
+from boxsession.users.passwd import set_user
+from boxsession.users.schema import Schema
+from boxsession.users.store import Store
 
 
 def problems(tmp_path, text):
@@ -234,6 +238,72 @@ class TestCheckConfig:
         assert '' == out and 1 == err.count('\n')
         assert told.replace('FOLDER', str(tmp_path)) in err and err.startswith(f'{path}:')
         assert before == sorted(tmp_path.iterdir())
+
+    @pytest.mark.parametrize(('text', 'script', 'told'), [
+        ('store: FOLDER/users.db\nlisten:\n- address: unix:FOLDER/a\n  peers: {0: ann, 1: bob}\n', None,
+         "4: `peers`: unix:FOLDER/a: there is no user 'bob': create it in the init script, or run `boxsession passwd -c "
+         'FILE --create bob`'),
+        ('listen: [{address: "127.0.0.1:0", user: ann}]\n', None,
+         "1: `user`: 127.0.0.1:0: there is no user 'ann': create it in the init script, or set `store` and run"),
+        ('store: FOLDER/new.db\ninit: FOLDER/good.lua\nlisten:\n- address: 127.0.0.1:0\n  user: bo\n',
+         "box.schema.user.create('bob')", "5: `user`: 127.0.0.1:0: there is no user 'bo'"),
+        ('store: FOLDER/users.db\nlisten:\n- address: 0.0.0.0:0\n  user: ann\n', None,
+         '3: `address`: 0.0.0.0:0 can be reached'),
+        ('store: FOLDER/other\nlisten: [{address: "127.0.0.1:0", user: bob}]\n', None,
+         '1: `store`: FOLDER/other: is damaged'),
+        ('listen:\n- 127.0.0.1:0\n- unix:FOLDER/no/a.sock\n', None,
+         '3: `address`: FOLDER/no/a.sock: its directory FOLDER/no cannot be used: No such file or directory. Create it'),
+        ('listen: [unix:FOLDER/other]\n', None, '1: `address`: unix:FOLDER/other: a file that is no socket is in the way'),
+        ('metrics: {address: unix:FOLDER/no/m.sock}\n', None, '1: `metrics.address`: FOLDER/no/m.sock: its directory'),
+    ])
+    def test_users_and_sockets(self, tmp_path, capsys, text, script, told):
+        set_user(str(tmp_path / 'users.db'), 'ann', None, create=True, grants=['execute'])
+        (tmp_path / 'other').write_text('no database' * 100)
+        (tmp_path / 'good.lua').write_text(script or '')
+        path = tmp_path / 'config.yml'
+        path.write_text(text.replace('FOLDER', str(tmp_path)))
+        before = sorted(tmp_path.iterdir())
+        assert 1 == main(['check-config', str(path)])
+        err = capsys.readouterr().err
+        assert 1 == err.count('\n') and f'{path}:{told}'.replace('FOLDER', str(tmp_path)) in err
+        assert before == sorted(tmp_path.iterdir())
+
+    @pytest.mark.parametrize('script', [
+        "box.schema.user.create('ann', {if_not_exists = true})", "for _, name in ipairs{'ann'} do f(name) end",
+        'for _, name in ipairs(names) do box.schema.user.create(name) end'])
+    def test_users_that_the_script_may_create(self, tmp_path, capsys, script):
+        (tmp_path / 'init.lua').write_text(script)
+        path = tmp_path / 'config.yml'
+        path.write_text(f'init: {tmp_path}/init.lua\nlisten: [{{address: "127.0.0.1:0", user: ann}}]\n')
+        assert 0 == main(['check-config', str(path)])
+
+    def test_users_of_a_store_in_use(self, tmp_path):
+        store = Store(tmp_path / 'users.db', is_server=True)
+        path = tmp_path / 'config.yml'
+        path.write_text(f'store: {tmp_path}/users.db\nlisten: [{{address: "127.0.0.1:0", user: ann}}]\n')
+        assert 1 == main(['check-config', str(path)])
+        store.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
+        assert 0 == main(['check-config', str(path)])
+        store.close()
+
+    def test_problems_of_all_kinds_are_told_in_one_round(self, tmp_path, capsys):
+        path = tmp_path / 'config.yml'
+        path.write_text("""listen:
+- address: nowhere
+- address: 127.0.0.1:0
+  user: nobody
+- address: 127.0.0.1:0
+  tls: {cert: /nosuch/c, key: /nosuch/k}
+limts: {}
+log: {file: /nosuch/x.log, level: loud}
+""")
+        assert 1 == main(['check-config', str(path)])
+        err = capsys.readouterr().err
+        # Whether there is a user is not certain while the name of a setting is wrong.
+        assert [2, 6, 7, 8, 8] == [int(line.split(':')[1]) for line in err.splitlines()]
+        path.write_text(path.read_text().replace('limts', 'limits'))
+        assert 1 == main(['check-config', str(path)])
+        assert [2, 4, 6, 8, 8] == [int(line.split(':')[1]) for line in capsys.readouterr().err.splitlines()]
 
     def test_all_of_that_is_told_by_line(self, tmp_path, capsys):
         path = tmp_path / 'config.yml'

@@ -16,8 +16,10 @@ from conftest import PROJECT, rounds
 from text_client import Client
 from waiting import wait_for
 
+from boxsession import Console
 from boxsession.base.errors import ClientError, StoreError
 from boxsession.users.access import ADMIN, Access
+from boxsession.users.passwd import set_user
 from boxsession.users.schema import Schema
 from boxsession.users.store import Store
 
@@ -220,10 +222,62 @@ def test_passwd(serve, connect, path, tmp_path):
     done = passwd('admin', 'a word\n')              # while the server runs
     assert (0, '', '') == (done.returncode, done.stdout, done.stderr)
     assert client.value('\\login admin a word') is True
-    assert 'cannot set a password for nobody: the user does not exist' in passwd('nobody', 'x\n').stderr
+    assert "there is no user 'nobody' in " in passwd('nobody', 'x\n').stderr
     assert 1 == passwd('guest', 'x\n').returncode
     (tmp_path / 'none.yml').write_text('{}')
     assert 'does not set `store`' in passwd('admin', 'x\n', 'none.yml').stderr
+
+
+def test_the_first_admin(serve, connect, path, tmp_path):
+    (tmp_path / 'config.yml').write_text(
+        f'store: {path}\nlisten:\n- {{address: "127.0.0.1:0", user: guest}}\n'
+        f'- {{address: "unix:{tmp_path}/a", peers: {{0: bob}}}}\n')
+
+    def passwd(*arguments, text='a word\n'):
+        done = subprocess.run([sys.executable, '-m', 'boxsession', 'passwd', '-c', 'config.yml', *arguments], input=text,
+                              text=True, cwd=tmp_path, env={**os.environ, 'PYTHONPATH': str(PROJECT)}, capture_output=True,
+                              timeout=20)
+        return done.returncode, done.stdout + done.stderr
+    assert 'or use --create' in passwd('ann')[1]
+    assert (0, '') == passwd('--create', '--grant', 'super', 'ann')
+    assert (0, '') == passwd('--create', '--no-password', '--grant', 'read,write', 'bob', text='')
+    client = connect(serve('-c', 'config.yml').addresses(2)[0])
+    assert client.value('\\login ann a word') is True
+    assert 'read,write,session,usage' == client.value("box.schema.user.info('bob')[2][1]")
+    # While the server runs, and again.
+    assert (0, '') == passwd('--create', '--grant', 'super', 'ann', text='another\n')
+    assert client.value('\\login ann another') is True
+    for arguments, told in ((['--create', '--grant', 'sooper', 'eve'], '--grant sooper: expected a role'),
+                            (['--create', 'a b'], 'no blanks'), (['--create', 'super'], 'super is a role'),
+                            (['--create', 'guest'], 'guest has no password'),
+                            (['--grant', 'super', 'admin'], 'admin has all privileges')):
+        code, said = passwd(*arguments)
+        assert 1 == code and told in said and 'Traceback' not in said
+    assert client.value("box.schema.user.exists('eve')") is False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason='needs to be root')
+def test_a_store_that_root_creates_is_its_folders_owners(tmp_path):
+    os.chown(tmp_path, 65534, 65534)
+    set_user(str(tmp_path / 'users.db'), 'ann', 'x', create=True)
+    assert {(65534, 0o600)} == {(entry.stat().st_uid, stat.S_IMODE(entry.stat().st_mode)) for entry in tmp_path.iterdir()}
+
+
+def test_two_servers_of_one_store_say_so(path, caplog):
+    servers = []
+    try:
+        for _ in range(3):
+            servers.append(Console(listen=['127.0.0.1:0'], config={'store': str(path)}))
+            servers[-1].start()
+            set_user(str(path), 'ann', 'x', create=True)            # is no server
+        assert 2 == caplog.text.count(f'the store {path} is in use by another server, too')
+    finally:
+        for server in servers:
+            server.stop()
+    caplog.clear()
+    servers[0].start()
+    servers[0].stop()
+    assert 'another server' not in caplog.text
 
 
 def test_what_was_answered_survives_kill_9(serve, tmp_path, path):
