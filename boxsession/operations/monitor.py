@@ -2,8 +2,11 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gevent import get_hub, monkey
@@ -21,6 +24,10 @@ _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
 # How often the thread looks while turns run: a turn that it finds twice is too long, and is interrupted. How long it keeps
 # looking that often after a long operation.
 _TURN_SECONDS, _ALERT_SECONDS = 0.004, 5.0
+
+# The program's stack in the log: at most this number of calls.
+_CALLS_SHOWN = 10
+_PACKAGE = str(Path(__file__).parent.parent) + '/'
 
 # The original functions, even in a program that gevent has monkey-patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
@@ -48,10 +55,12 @@ class Monitor:
         self._stopped = False
         self._timer: Any = None
         self._clock: int | None = None      # clock of the processor time of the loop's thread
+        self._thread = 0                    # the loop's thread
 
     def start(self) -> None:
+        self._thread = _thread_id()
         try:
-            self._clock = time.pthread_getcpuclockid(_thread_id())
+            self._clock = time.pthread_getcpuclockid(self._thread)
         except (AttributeError, OSError):       # this system has no such clock
             self._clock = None
         self._beat_at = time.monotonic()
@@ -96,4 +105,22 @@ class Monitor:
                 told = None
             if held > _BEAT_SECONDS + _HELD_SECONDS and told is None and not self._stopped:
                 told = beat_at
-                log.warning('the event loop is held, for %.1f s so far, by %s', held, self._who())
+                log.warning('the event loop is held, for %.1f s so far, by %s%s', held, self._who(), self._stack())
+
+    def _stack(self) -> str:
+        """Where the program's code is now, as text for the log; empty if our own code or Lua runs."""
+        calls = _calls_of_program(sys._current_frames().get(self._thread))
+        return f': {", called from ".join(calls)}' if calls else ''
+
+
+def _calls_of_program(frame: FrameType | None) -> list[str]:
+    """The calls of the program's code from this frame outwards, the innermost first. No arguments and no locals: they may
+    be secrets."""
+    calls: list[str] = []
+    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+        if len(calls) == _CALLS_SHOWN:
+            calls.append('...')
+            break
+        calls.append(f'{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}')
+        frame = frame.f_back
+    return calls
