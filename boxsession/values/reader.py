@@ -1,7 +1,9 @@
 """Reads YAML text into packed values (values/packed.py), for yaml.decode() and for clients.
 
-Scalars have the types that Tarantool 2.6 gives them. Plain `null`, `~` and an empty scalar are nil. Plain `true`, `false`,
-`yes` and `no` are booleans. A plain scalar that strtod() reads is a number. All others, and quoted ones, are strings.
+Scalars have the types that Tarantool 2.6 gives them. Plain `null` and `~` are nil. Plain `true`, `false`, `yes` and `no`
+are booleans. A plain scalar that strtod() reads is a number. All others, and quoted ones, are strings. So is an empty
+scalar, since Tarantool writes the empty string like that. The tags `!!str`, `!!int`, `!!float`, `!!bool` and `!!binary`
+override this.
 """
 from __future__ import annotations
 
@@ -20,9 +22,15 @@ __all__ = ['VALUES_MAX', 'Unshowable', 'packed_value', 'read_documents']
 _WORDS = {'null': b'Z', '~': b'Z', 'true': b't', 'yes': b't', 'false': b'f', 'no': b'f'}
 # No digits can be matched by two parts of a pattern: backtracking would take time that is quadratic in their number.
 _DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
-_HEX = re.compile(r'[+-]?0[xX][0-9a-fA-F]+')
-_BITS = re.compile(r'[+-]?0[bB][01]{1,64}')
+_HEX = re.compile(r'[+-]?0[xX]([0-9a-fA-F]+(\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)([pP][+-]?\d+)?', re.ASCII)
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
+_NUMBERS = (_HEX, _DECIMAL, _NAMED)
+_FRACTION = re.compile('[.pP]')
+# A longer hexadecimal integer is read as a float: writing its decimal digits would take long.
+_HEX_WHOLE_MAX = 300
+_WHOLE = re.compile(r'[+-]?\d+', re.ASCII)
+_ZERO = re.compile(r'[+-]?0+')
+_SPACE = ' \t\n\r\v\f'
 _STEP = 256         # number of events between two pauses
 _DEEPEST = 1000
 # Maximum number of values of a document that packed_value() reads. A value has at most two events.
@@ -31,7 +39,8 @@ _PAUSES_MAX = 2 * VALUES_MAX // _STEP
 # libyaml compares each tag with all %TAG lines.
 _TAG_LINES_MAX = 100
 _BRACKETS = re.compile(rb'[\[\]{}]')
-_STRING_TAG, _BINARY_TAG = 'tag:yaml.org,2002:str', 'tag:yaml.org,2002:binary'
+_STANDARD_TAGS = 'tag:yaml.org,2002:'
+_NOT_BASE64 = re.compile(r'[^A-Za-z0-9+/]')
 
 
 class Unshowable(Exception):
@@ -39,29 +48,72 @@ class Unshowable(Exception):
 
 
 def _number(plain: str) -> str | None:
-    """Text that Lua's tonumber() reads, if a plain scalar is a number; otherwise None."""
-    plain = plain.strip(' \t\n\r\v\f')
-    if _DECIMAL.fullmatch(plain) or _NAMED.fullmatch(plain):
-        return plain
-    if _HEX.fullmatch(plain) or _BITS.fullmatch(plain):
-        return str(int(plain, 0))
+    """Text that Lua's tonumber() reads, if a scalar is a number; otherwise None."""
+    plain = plain.strip(_SPACE)
+    for pattern in _NUMBERS:
+        if pattern.fullmatch(plain):
+            return _lua_number(plain)
     return None
 
 
-def _scalar(event: events.ScalarEvent, empty: bytes) -> bytes:
-    if event.tag == _BINARY_TAG:
-        return text(b's', base64.b64decode(event.value))
-    if event.tag != _STRING_TAG and event.implicit[0]:
-        word = _WORDS.get(event.value) if event.value else empty
+def _number_at_start(value: str) -> str:
+    """The number with which a text begins, as strtod() reads it; '0' if there is none."""
+    value = value.lstrip(_SPACE)
+    for pattern in _NUMBERS:
+        match = pattern.match(value)
+        if match:
+            return _lua_number(match[0])
+    return '0'
+
+
+def _lua_number(number: str) -> str:
+    """A number of one of the forms of _NUMBERS, for Lua's tonumber(). Integers keep all digits."""
+    if 'x' in number or 'X' in number:
+        if _FRACTION.search(number) or len(number) > _HEX_WHOLE_MAX:
+            try:
+                return repr(float.fromhex(number))
+            except OverflowError:
+                return '-inf' if number[0] == '-' else 'inf'
+        return str(int(number, 16))
+    return '0' if _ZERO.fullmatch(number) else number       # -0 is the integer 0
+
+
+def _tagged(kind: str, value: str) -> bytes | None:
+    """A scalar with the standard tag `kind`, whatever its style; None if the tag gives it no type."""
+    if kind == 'str':
+        return text(b's', value.encode(errors='surrogatepass'))
+    if kind == 'int':
+        match = _WHOLE.match(value.lstrip(_SPACE))
+        return text(b'n', (_lua_number(match[0]) if match else '0').encode())
+    if kind == 'float':
+        number = _number_at_start(value)
+        return text(b'n', (number + '.0' if _WHOLE.fullmatch(number) else number).encode())
+    if kind == 'bool':
+        return b't' if value in ('true', 'yes') else b'f'
+    if kind == 'binary':
+        data = _NOT_BASE64.sub('', value)
+        data = data[:-1] if len(data) % 4 == 1 else data
+        return text(b's', base64.b64decode(data + '=' * (-len(data) % 4)))
+    return None
+
+
+def _scalar(event: events.ScalarEvent) -> bytes:
+    value = event.value
+    if event.tag is not None and event.tag.startswith(_STANDARD_TAGS):
+        tagged = _tagged(event.tag.removeprefix(_STANDARD_TAGS), value)
+        if tagged is not None:
+            return tagged
+    if not event.style:
+        word = _WORDS.get(value)
         if word is not None:
             return word
-        number = _number(event.value)
+        number = _number(value)
         if number is not None:
             return text(b'n', number.encode())
-    return text(b's', event.value.encode(errors='surrogatepass'))
+    return text(b's', value.encode(errors='surrogatepass'))
 
 
-def _packed(parsed: Iterable[events.Event], empty: bytes) -> bytes:
+def _packed(parsed: Iterable[events.Event]) -> bytes:
     out = [b'L']
     anchors: set[str] = set()
     for event in parsed:
@@ -75,7 +127,7 @@ def _packed(parsed: Iterable[events.Event], empty: bytes) -> bytes:
             anchors.add(anchor)
             out.append(text(b'&', anchor.encode()))
         if isinstance(event, events.ScalarEvent):
-            out.append(_scalar(event, empty))
+            out.append(_scalar(event))
         elif isinstance(event, events.SequenceStartEvent):
             out.append(b'L')
         elif isinstance(event, events.MappingStartEvent):
@@ -115,12 +167,11 @@ def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
     return False
 
 
-def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty: bytes = b'Z') -> bytes:
+def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> bytes:
     """Reads all documents of a YAML text.
 
     Args:
         pause: called now and then, so that other greenlets can run. Only its exceptions are raised.
-        empty: the packed value of an empty scalar: nil in YAML, but b's0:' if Tarantool's serializer has written the text.
 
     Returns:
         '=' and a packed list of the values, or '!' and a packed error message.
@@ -140,7 +191,7 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, empty:
             yield event
 
     try:
-        return b'=' + _packed(parsed(), empty)
+        return b'=' + _packed(parsed())
     except yaml.MarkedYAMLError as error:
         message = error.problem or 'invalid YAML'
         mark = error.problem_mark
@@ -169,7 +220,7 @@ def packed_value(document: bytes) -> bytes:
         if pauses > _PAUSES_MAX:
             raise Unshowable('the result is too large: only yaml can show it')
 
-    packed = read_documents(document, pause, empty=b's0:')
+    packed = read_documents(document, pause)
     if packed == b'=L]':
         raise Unshowable('the reply has no document')
     if packed[:1] != b'=':

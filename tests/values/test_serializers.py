@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import need
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -75,6 +76,18 @@ SETTINGS = {
     'json.cfg{encode_use_tostring = true} return #json.encode(print) > 10': '- true',
     'json.cfg{encode_invalid_as_nil = true} return json.encode({print, 1})': "- '[null,1]'",
     'json.cfg{encode_invalid_numbers = false} return json.encode(1/0)': '- error: number must not be NaN or Inf',
+    'json.encode(1/3, {encode_number_precision = -1}), json.encode(1/3, {encode_number_precision = 15})':
+        "- '0.33333333333333'\n- '0.33333333333333'",
+    'json.encode(1/3, {encode_number_precision = 2.7}), json.encode(1/3, {encode_number_precision = "x"})':
+        "- '0.33'\n- '0.33333333333333'",
+    'json.cfg{encode_number_precision = 0} return json.cfg.encode_number_precision, json.encode(1/3)':
+        "- 0\n- '0.33333333333333'",
+    'json.cfg.encode_max_depth = 1 return json.encode({{1}})': "- '[[1]]'",
+    'pcall(json.encode, {{1}}, {encode_max_depth = "1"})': '- false\n- Too high nest level',
+    'json.encode({[12] = 1}, {encode_sparse_ratio = "x"})':
+        "- '[null,null,null,null,null,null,null,null,null,null,null,1]'",
+    'json.encode({[12] = 1}, {encode_sparse_safe = -1})': "- '[null,null,null,null,null,null,null,null,null,null,null,1]'",
+    'json.encode({[12] = 1}, {encode_sparse_safe = 2^40})': "- '{\"12\":1}'",
     'json.decode("nan", {decode_invalid_numbers = false})':
         '- error: Expected value but found invalid token on line 1 at character 1',
     'json.encode({[100] = 1}, {encode_sparse_convert = false})': '- error: excessively sparse array',
@@ -110,6 +123,61 @@ SETTINGS = {
 }
 
 
+# What decode() makes of a text, as `type:value` (see SHOWN). None: an error.
+DECODED_YAML = {
+    '': '', '- ': '{1=string:}', '{a: , b: 1}': '{a=string:, b=number:1}', 'a:': '{a=string:}', '? ': '{=string:}',
+    '---\n---\n': 'string: string:', "''": 'string:', '~': 'NULL', 'null': 'NULL', 'Null': 'string:Null', '! ""': 'string:',
+    '! null': 'NULL', '!foo 5': 'number:5', '!foo null': 'NULL', '!foo "5"': 'string:5', '!!null ""': 'string:',
+    '!!null 5': 'number:5', '!!int "5"': 'number:5', '!!int 5.7': 'number:5', '!!int 0x1F': 'number:0',
+    '!!int a': 'number:0',
+    '!!int "-12abc"': 'number:-12', '!!int': 'number:0', '!!float "1.5"': 'number:1.5', '!!float "1.5x"': 'number:1.5',
+    '!!float x': 'number:0', '!!float inf': 'number:inf', '!!float 0x10': 'number:16', '!!bool "true"': 'boolean:true',
+    '!!bool yes': 'boolean:true', '!!bool no': 'boolean:false', '!!bool TRUE': 'boolean:false', '!!str 5': 'string:5',
+    '!!str null': 'string:null', '!!str': 'string:', '!!binary aGk=': 'string:hi', '!!binary "aGk"': 'string:hi',
+    '!!binary "a"': 'string:', '!!set {a, b}': '{a=string:, b=string:}', '!<tag:yaml.org,2002:int> "7"': 'number:7',
+    '%TAG !y! tag:yaml.org,2002:\n---\n!y!int "8"': 'number:8', '!!seq 5': 'number:5', '0b11': 'string:0b11',
+    '0x1p4': 'number:16', '0x.8': 'number:0.5', '-0x10': 'number:-16', '0x': 'string:0x', '-0': 'number:0',
+    '1_000': 'string:1_000', '{nan: 1}': None, '9007199254740993': 'number:9007199254740993',
+    '+9007199254740993': 'number:9007199254740993', '000009007199254740993': 'number:9007199254740993',
+    '-9223372036854775808': 'number:-9223372036854775808', '18446744073709551615': 'number:18446744073709551615',
+    '9007199254740993.0': 'number:9007199254740992',
+}
+DECODED_JSON = {
+    '+1': None, '[+1]': None, '01': None, '-01': None, '0x10': None, '-0x10': None, '1e': None, '1.e': None, '.5': None,
+    '5.': 'number:5', '1.e3': 'number:1000', '-0': 'number:0', 'inf': 'number:inf', '-inf': 'number:-inf',
+    'nan': 'number:nan', 'Inf': None, 'NaN': None, 'Infinity': None, '+inf': None, '-NaN': None, '1e400': 'number:inf',
+    '[1]\0': '{1=number:1}',
+    '[1]\0x': '{1=number:1}', '\0': None, '1\0': None, '[1\0]': None, '"a\0b"': None, '"a\tb"': 'string:a\tb',
+    '"a\nb"': 'string:a\nb', '"\x01\x1f"': 'string:\x01\x1f', '{"\t": 1}': '{\t=number:1}', r'"\ude00"': None,
+    r'"\udfff\ud83d"': None, r'"\ud83d"': None, r'"\ud83d\ud83d"': None, r'"\ud83d\ude00"': 'string:\U0001f600',
+    '9007199254740993': 'number:9007199254740993', '-9007199254740993': 'number:-9007199254740993',
+    '[9223372036854775808]': '{1=number:9223372036854775808}', '-9223372036854775808': 'number:-9223372036854775808',
+    '{"a": 18446744073709551615}': '{a=number:18446744073709551615}', '9007199254740993.0': 'number:9007199254740992',
+    '9007199254740992': 'number:9007199254740992',
+}
+SHOWN = """
+    function shown(value)
+        if value == box.NULL then return 'NULL' end
+        if type(value) == 'table' then
+            local items = {}
+            for key, item in pairs(value) do items[#items + 1] = tostring(key) .. '=' .. shown(item) end
+            table.sort(items)
+            return '{' .. table.concat(items, ', ') .. '}'
+        end
+        local text = tostring(value):gsub('U?LL$', '')
+        if type(value) == 'number' and math.abs(value) ~= math.huge and value % 1 == 0 then
+            text = ('%.0f'):format(value)
+        end
+        return (type(value) == 'cdata' and 'number' or type(value)) .. ':' .. text
+    end
+    function decoded(func, text)
+        local values = {pcall(func, text)}
+        for index = 1, #values do values[index] = shown(values[index]) end
+        return table.concat(values, ' ')
+    end
+"""
+
+
 @pytest.fixture
 def client(console, connect):
     client = connect(console(dialect='tarantool', expose={'same': lambda value: value}))
@@ -120,6 +188,60 @@ def client(console, connect):
 @pytest.mark.parametrize('statement', [*YAML, *JSON, *SETTINGS])
 def test_as_tarantool_answers(client, statement):
     assert f'---\n{ {**YAML, **JSON, **SETTINGS}[statement] }\n...\n'.encode() == client.reply(statement)
+
+
+def lua_text(text):
+    return '"%s"' % ''.join(f'\\{byte:03}' for byte in text.encode())
+
+
+def decoded(client, module, text):
+    values = client.value(f'decoded({module}.decode, {lua_text(text)})')
+    outcome, _, rest = values.partition(' ')
+    return rest if outcome == 'boolean:true' else None
+
+
+@pytest.mark.parametrize('target', [pytest.param('', id='ours'),
+                                    pytest.param('real', id='Tarantool', marks=need('tarantool'))])
+@pytest.mark.parametrize(('module', 'cases'), [('yaml', DECODED_YAML), ('json', DECODED_JSON)])
+def test_decode(client, connect, request, module, cases, target):
+    if target:
+        client = connect(request.getfixturevalue('tarantool').address)
+        client.reply("yaml, json = require('yaml'), require('json')")
+    client.reply(' '.join(SHOWN.split()))
+    assert cases == {text: decoded(client, module, text) for text in cases}
+
+
+class TestIntegers:
+    """Integers that a Lua number cannot hold."""
+
+    @pytest.mark.parametrize('value', [2**53 + 1, -2**53 - 1, 2**60, 2**63 - 1, 2**63, -2**63, 2**64 - 1, 2**64, -2**63 - 1,
+                                       10**40 + 7])
+    def test_all_digits_survive(self, client, value):
+        for module in ('json', 'yaml'):
+            client.reply(f"n = {module}.decode('{value}')")
+            assert [value, [value], {'a': value}] == client.values('n, {n}, {a = n}')
+            assert [f'[{value}]', True, 'cdata'] == client.values(
+                'json.encode{n}, n == yaml.decode(yaml.encode(n)), type(n)')
+            assert [f'{{"{value}":1}}', True] == client.values(
+                'json.encode{[n] = 1}, json.decode(json.encode(n)) == n')
+            assert float(value) == pytest.approx(float(client.value('tonumber(n)')))
+
+    def test_what_a_number_can_hold_is_one(self, client):
+        assert ['number'] * 3 == client.values(
+            "type(json.decode('9007199254740992')), type(yaml.decode('-9007199254740992')), type(json.decode('1e300'))")
+
+    def test_hexadecimal(self, client):
+        assert [2**53 + 1, 2**64 - 1] == client.values("yaml.decode('[0x20000000000001, 0xffffffffffffffff]')[1], "
+                                                       "yaml.decode('0xffffffffffffffff')")
+
+    def test_shown_as_tarantool_shows_it(self, client):
+        client.reply("n = json.decode('9007199254740993')")
+        assert ['9007199254740993LL', '18446744073709551615ULL'] == client.values(
+            "tostring(n), tostring(json.decode('18446744073709551615'))")
+        client.send('\\set output lua\n')
+        client.read_until(b';')
+        client.send('{n}, {a = n}\n')
+        assert b'{9007199254740993}, {a = 9007199254740993};' == client.read_until(b';')
 
 
 VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-2**53, 2**53), st.text(max_size=10), st.just(0.5)),

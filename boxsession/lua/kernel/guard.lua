@@ -33,15 +33,18 @@ function _G.assert(...)
     return error(message == nil and 'assertion failed!' or raw.match(message, '^%Z*'), 0)
 end
 
--- As in LuaJIT: binary digits are accepted, and a text with a zero byte is no number.
+-- As in LuaJIT: binary digits are accepted, a text with a zero byte is no number, and an integer object becomes the nearest
+-- number.
 local BITS_MAX = 64
 local NUMBER_MAX = 2^16
 function _G.tonumber(...)
     local text, base = ...
-    if type(text) ~= 'string' then
+    if type(text) == 'userdata' and base == nil then
+        return tonumber(internal.extension.digits(text) or text)
+    elseif type(text) ~= 'string' then
         return blame(tonumber, ...)
     end
-    if type((...)) == 'string' and #(...) > NUMBER_MAX then
+    if #text > NUMBER_MAX then
         return nil
     end
     local number = blame(tonumber, ...)

@@ -1,19 +1,19 @@
--- Objects for msgpack values that have no Lua type: 64-bit integers, decimals, datetimes, errors and other extensions. They
--- come by the binary protocol.
+-- Objects for values that have no Lua type: integers that a Lua number cannot hold exactly, and msgpack's extensions
+-- (decimals, datetimes, errors and others). They come from the binary protocol; integers also from json and yaml.
 --
 -- Invariants: an object is shown as Tarantool shows the value, compares by value, and is sent back with the same bytes.
 -- Needs: kernel/guard, kernel/objects
 local internal = ...
 local raw = internal.raw
-local byte, char, concat, date, find, floor, format, gsub, rep, sub = raw.byte, raw.char, raw.concat, raw.date, raw.find,
-    raw.floor, raw.format, raw.gsub, raw.rep, raw.sub
+local byte, char, concat, date, find, floor, format, gsub, match, rep, sub, tonumber = raw.byte, raw.char, raw.concat, raw.date,
+    raw.find, raw.floor, raw.format, raw.gsub, raw.match, raw.rep, raw.sub, raw.tonumber
 local cdata = internal.cdata
 
 local extension = {}
 internal.extension = extension
 
 local DECIMAL, UUID, ERROR, DATETIME, INTERVAL = 1, 2, 3, 4, 6
-local INTEGER = 'integer'           -- our own code, not one of msgpack
+local INTEGER, LONG = 'integer', 'long integer'     -- our own codes, not msgpack's
 -- An extension with more bytes is shown as 'extension'.
 local SHOWN_MAX = 64
 
@@ -42,6 +42,54 @@ end
 -- An integer that a Lua number cannot hold exactly. `packed`: its msgpack bytes.
 function extension.integer(digits, packed)
     return object_of(INTEGER, packed, digits, byte(digits) == 45 and 'LL' or 'ULL')
+end
+
+local function big_endian(high, low)
+    return char(floor(high / 2^24), floor(high / 2^16) % 256, floor(high / 2^8) % 256, high % 256,
+                floor(low / 2^24), floor(low / 2^16) % 256, floor(low / 2^8) % 256, low % 256)
+end
+
+-- The msgpack bytes of an integer; nil if it has more than 64 bits.
+local CHUNK = 6
+local function packed_integer(sign, digits)
+    local high, low = 0, 0
+    for from = 1, #digits, CHUNK do
+        local part = sub(digits, from, from + CHUNK - 1)
+        local scale = 10^#part
+        low = low * scale + tonumber(part)
+        high = high * scale + floor(low / 2^32)
+        low = low % 2^32
+        if high >= 2^32 then
+            return nil
+        end
+    end
+    if sign == '' then
+        return '\207' .. big_endian(high, low)
+    elseif high > 2^31 or high == 2^31 and low > 0 then
+        return nil
+    end
+    high, low = low == 0 and 2^32 - high or 2^32 - 1 - high, low == 0 and 0 or 2^32 - low
+    return '\211' .. big_endian(high, low)
+end
+
+-- The number that a text is, if the text has only digits after an optional sign: an object if a Lua number cannot hold it
+-- exactly. For other texts, `number`. An integer of more than 64 bits has no form in msgpack: it is shown, but sent as text.
+local EXACT_MAX = 2^53
+function extension.exact(text, number)
+    if number < EXACT_MAX and number > -EXACT_MAX then
+        return number
+    end
+    local sign, digits = match(text, '^([+-]?)0*(%d+)$')
+    if not digits or digits == '9007199254740992' then
+        return number
+    end
+    sign = sign == '-' and '-' or ''
+    local packed = packed_integer(sign, digits)
+    if packed then
+        -- Tarantool reads an integer as a signed one where it can.
+        return object_of(INTEGER, packed, sign .. digits, (sign == '-' or byte(packed, 2) < 128) and 'LL' or 'ULL')
+    end
+    return object_of(LONG, sign .. digits, sign .. digits)
 end
 
 -- The scale of a decimal: a msgpack integer at the start of `data`. Returns it and its size in bytes.
@@ -130,7 +178,8 @@ function extension.object(code, data)
     return object_of(code, data, ok and text or 'extension')
 end
 
--- The code and bytes of an extension object; for an integer nil and its msgpack bytes; for other objects nil.
+-- The code and bytes of an extension object; for an integer of up to 64 bits nil and its msgpack bytes; for other objects
+-- nil.
 function extension.packed(object)
     local bytes = internal.uuid_bytes(object)
     if bytes then
@@ -140,10 +189,21 @@ function extension.packed(object)
         return nil
     end
     local state = state_of(object)
-    if state.code == INTEGER then
+    if state.code == LONG then
+        return nil
+    elseif state.code == INTEGER then
         return nil, state.data
     end
     return state.code, state.data
+end
+
+-- The digits of an integer, or nil.
+function extension.digits(object)
+    if raw.debug_getmetatable(object) ~= meta then
+        return nil
+    end
+    local state = state_of(object)
+    return (state.code == INTEGER or state.code == LONG) and state.text or nil
 end
 
 -- The digits of an integer or decimal, which YAML and Lua output write as a number; nil for other objects.
@@ -151,6 +211,5 @@ function extension.number(object)
     if raw.debug_getmetatable(object) ~= meta then
         return nil
     end
-    local state = state_of(object)
-    return (state.code == INTEGER or state.code == DECIMAL) and state.text or nil
+    return state_of(object).code == DECIMAL and state_of(object).text or extension.digits(object)
 end

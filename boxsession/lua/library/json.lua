@@ -1,8 +1,9 @@
 -- The module json. Behaviour and messages: Tarantool 2.6.
--- Needs: library/modules, wire/serializer, wire/shape
+-- Needs: library/extension, library/modules, wire/serializer, wire/shape
 local internal = ...
 local raw = internal.raw
 local NULL, shape, yaml_writer = internal.NULL, internal.shape, internal.yaml
+local digits_of, exact = internal.extension.digits, internal.extension.exact
 local byte, char, concat, error, find, floor, format, gsub, next, rawget, select, setmetatable, sub, tonumber, tostring,
     type = raw.byte, raw.char, raw.concat, raw.error, raw.find, raw.floor, raw.format, raw.gsub, raw.next, raw.rawget,
     raw.select, raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
@@ -86,6 +87,8 @@ local function encode_table(out, value, forced, depth, settings)
             local kind = type(key)
             if kind == 'number' and key % 1 == 0 then
                 key = json_number(key, settings)
+            elseif kind == 'userdata' and digits_of(key) then
+                key = digits_of(key)
             elseif kind ~= 'string' then
                 return error((kind == 'number' or kind == 'boolean') and 'table key must be a number or string'
                              or "unsupported Lua type '" .. kind .. "'", 0)
@@ -99,6 +102,11 @@ end
 
 function encode_value(out, value, depth, settings)
     local kind, forced = type(value), nil
+    local digits = kind == 'userdata' and digits_of(value)
+    if digits then
+        out[#out + 1] = digits
+        return
+    end
     if (kind == 'table' or kind == 'userdata' and value ~= NULL) and settings.encode_load_metatables then
         value, forced = shape.resolve_object(value)
         kind = type(value)
@@ -194,10 +202,10 @@ local function read_string(text, at)
     local pieces, from, joined = {}, at + 1, nil
     local position = from
     while true do
-        local stop = find_first(text, '["\\%z\1-\31]', position)
+        local stop = find_first(text, '["\\%z]', position)
         local mark = stop and sub(text, stop, stop)
-        if not stop then
-            return nil, 'unexpected end of string', #text + 1
+        if not stop or mark == '\0' then
+            return nil, 'unexpected end of string', stop or #text + 1
         end
         pieces[#pieces + 1] = sub(text, from, stop - 1)
         if #pieces > PIECES then
@@ -207,8 +215,6 @@ local function read_string(text, at)
         if mark == '"' then
             local last = concat(pieces)
             return joined and concat(joined) .. last or last, stop + 1
-        elseif mark ~= '\\' then
-            return nil, 'invalid token', stop
         end
         local escape = sub(text, stop + 1, stop + 1)
         if UNESCAPES[escape] then
@@ -220,9 +226,9 @@ local function read_string(text, at)
                 return nil, 'invalid unicode escape code', stop
             end
             from = stop + 6
-            if code >= 0xd800 and code < 0xdc00 then
+            if code >= 0xd800 and code <= 0xdfff then
                 local low = tonumber(raw.match(text, '^\\u(%x%x%x%x)', from) or '', 16)
-                if not low or low < 0xdc00 or low > 0xdfff then
+                if code >= 0xdc00 or not low or low < 0xdc00 or low > 0xdfff then
                     return nil, 'invalid unicode escape code', stop
                 end
                 code, from = 0x10000 + (code - 0xd800) * 1024 + low - 0xdc00, from + 6
@@ -235,14 +241,40 @@ local function read_string(text, at)
     end
 end
 
--- Longest text of a number.
-local NUMBER_MAX = 1000
+-- Longest text of a number, and the length up to which most are.
+local NUMBER_MAX, SHORT_NUMBER = 4096, 32
 
--- The first token from `at` on: its name, value, position, and the position after it.
+-- The number that begins at `at`: the token's name, the number, and the position after it; or nil.
+local function read_number(text, at)
+    local part = sub(text, at, at + SHORT_NUMBER)
+    if not find(part, '[^-+.%deE]') then
+        part = sub(text, at, at + NUMBER_MAX)
+    end
+    local _, stop = find(part, '^-?%d+%.?%d*')
+    if not stop or find(part, '^-?0[%dxX]') then
+        return nil
+    end
+    local _, exponent = find(part, '^[eE][+-]?%d+', stop + 1)
+    stop = exponent or stop
+    if stop > NUMBER_MAX then
+        return nil
+    end
+    local digits = sub(part, 1, stop)
+    local number = tonumber(digits)
+    if find(digits, '[.eE]') then
+        return 'T_NUMBER', number, at + stop
+    end
+    return 'T_INT', number == 0 and 0 or exact(digits, number), at + stop       -- -0 is the integer 0
+end
+
+-- Infinity and nan, as json.encode() writes them.
+local INVALID_NUMBERS = {inf = raw.huge, ['-inf'] = -raw.huge, nan = tonumber('nan'), ['-nan'] = tonumber('nan')}
+
+-- The first token from `at` on: its name, value, position, and the position after it. A zero byte ends the text.
 local function next_token(text, at, settings)
     at = find_first(text, '[^ \t\r\n]', at) or #text + 1
     local mark = sub(text, at, at)
-    if mark == '' then
+    if mark == '' or mark == '\0' then
         return 'T_END', nil, at, at
     elseif PUNCTUATION[mark] then
         return PUNCTUATION[mark], nil, at, at + 1
@@ -259,18 +291,13 @@ local function next_token(text, at, settings)
             return WORDS[index][2], WORDS[index][3], at, stop + 1
         end
     end
-    local part = sub(text, at, at + NUMBER_MAX)
-    local _, stop = find(part, '^[+-]?%d+%.?%d*[eE]?[+-]?%d*')
-    local number = stop and stop <= NUMBER_MAX and not find(part, '^[+-]?0%d') and tonumber(sub(part, 1, stop))
-    if not number and settings.decode_invalid_numbers then
-        _, stop = find(part, '^[+-]?[iI][nN][fF]')
-        if not stop then
-            _, stop = find(part, '^[+-]?[nN][aA][nN]')
-        end
-        number = stop and tonumber(sub(part, 1, stop))
+    local name, number, stop = read_number(text, at)
+    if name then
+        return name, number, at, stop
     end
-    if number then
-        return find(sub(part, 1, stop), '^[+-]?%d+$') and 'T_INT' or 'T_NUMBER', number, at, at + stop
+    local word = settings.decode_invalid_numbers and raw.match(text, '^-?%l%l%l', at)
+    if word and INVALID_NUMBERS[word] then
+        return 'T_NUMBER', INVALID_NUMBERS[word], at, at + #word
     end
     return 'invalid token', nil, at, at
 end
@@ -346,6 +373,9 @@ internal.serializer('json', function(json, settings)
         end
         if type(text) ~= 'string' then
             return error("bad argument #1 to '?' (string expected, got " .. type(text) .. ')', 0)
+        end
+        if find(text, '^.?%z.') or find(text, '^.%z') then
+            return error('JSON parser does not support UTF-16 or UTF-32', 0)
         end
         local in_force = settings_of_call(settings, options)
         local value, position = decode_value(text, 0, in_force, next_token(text, 1, in_force))

@@ -327,14 +327,19 @@ local function read_text(text, at)
 end
 readers.s, readers.q = read_text, read_text
 
+-- A Lua number holds all integers up to this.
+local EXACT_MAX = 2^53
+
 function readers.n(text, at, context)
     local digits
     digits, at = read_text(text, at)
     local number = tonumber(digits)
-    if context and context.finite and (number ~= number or number == raw.huge or number == -raw.huge) then
+    if number < EXACT_MAX and number > -EXACT_MAX then
+        return number, at
+    elseif context and context.finite and (number ~= number or number == raw.huge or number == -raw.huge) then
         return error('number must not be NaN or Inf', 0)
     end
-    return number, at
+    return internal.extension.exact(digits, number), at
 end
 
 function readers.t(_, at)
@@ -377,7 +382,9 @@ function readers.M(text, at, context, name)
         local key, value
         key, at = readers[mark](text, at + 1, context)
         value, at = readers[sub(text, at, at)](text, at + 1, context)
-        if key ~= nil and key == key then
+        if key ~= key and context then
+            return error('table index is NaN', 0)
+        elseif key ~= nil and key == key then
             map[key] = value
         end
         mark = sub(text, at, at)
