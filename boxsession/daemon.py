@@ -43,6 +43,7 @@ class Daemon:
         self._load = load
         self._notifier = Notifier()
         self._stopping = gevent.event.Event()
+        self._why = ''                      # the signal that stops it
         self._reload_wanted = gevent.event.Event()
         inherited = inherited_sockets()
         config = load() if load else _served_by(inherited)
@@ -60,12 +61,12 @@ class Daemon:
             BoxsessionError: as Console.start().
         """
         # Set before anything listens: whoever has read the first `listening:` line may send a signal.
-        handlers = [gevent.signal_handler(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)]
+        handlers = [gevent.signal_handler(number, self._stop, number.name) for number in (signal.SIGTERM, signal.SIGINT)]
         handlers.append(gevent.signal_handler(signal.SIGHUP, self._reload_wanted.set))
         handlers.append(gevent.signal_handler(signal.SIGUSR1, self._console.reopen_logs))
         reloader = None
         try:
-            self._console.start()
+            self._start()
             self._tell_listening([])
             self._tell_metrics(None)
             _spare_the_collector()
@@ -76,7 +77,7 @@ class Daemon:
             self._notifier.tell('STOPPING=1')
             drain_seconds = self._console.settings['limits.drain_seconds']
             self._notifier.tell(f'EXTEND_TIMEOUT_USEC={int((drain_seconds + _END_SECONDS) * 1e6)}')
-            self._console.stop()
+            self._console.stop(self._why)
         finally:
             if reloader is not None:
                 reloader.kill()
@@ -84,10 +85,21 @@ class Daemon:
             for handler in handlers:
                 handler.cancel()
 
-    def _stop(self):
+    def _start(self):
+        try:
+            self._console.start()
+        except BoxsessionError as error:
+            if self._console.config['log.file'] != '-':         # otherwise the command line says it at the same place
+                for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
+                    log.error('cannot start: %s', problem)
+            raise
+
+    def _stop(self, name):
         if self._stopping.is_set():
+            log.warning('stopped at once: %s came again', name)
             logs.tell_repeated()
             os._exit(1)
+        self._why = name
         self._stopping.set()
 
     def _tell_listening(self, before: Sequence):

@@ -121,14 +121,17 @@ class Console:
                                 self._commands)
         self._stopped.clear()
 
-    def stop(self) -> None:
+    def stop(self, reason: str = 'Console.stop() was called') -> None:
         """Stops accepting, lets running statements finish for up to limits.drain_seconds, then ends all sessions.
 
         When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error.
+
+        Args:
+            reason: why, for the log.
         """
         running = self._running
         if running is not None:
-            running.stop()
+            running.stop(reason)
             self._running = None
             self._stopped.set()
 

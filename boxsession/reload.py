@@ -9,7 +9,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from boxsession.base.errors import BoxsessionError, ConfigError
 from boxsession.net.listener import Listener
@@ -33,26 +33,31 @@ class _Reload:
     Attributes:
         changes: settings whose value differs from the value loaded last, by dotted name.
         undo: parts add here the functions that release what they acquired; called if the reload fails.
+        told: parts add here what changes in detail, a log line each.
     """
 
     running: Running
     config: reader.Config
     changes: dict
     undo: ExitStack
+    told: list[str]
 
 
 def reload(running: Running, old: reader.Config, config: reader.Config) -> list[str]:
     """Changes from the settings `old`, loaded last, to `config`: see `boxsession.embed.Console.reload`."""
     changes = {name: config[name] for name in _LIVE if config[name] != old[name]}
     names = list(changes)
+    told = [f'{name} is set to {value} by a reload; it was {running.settings[name]}' for name, value in changes.items()]
     with ExitStack() as undo:
-        job = _Reload(running, config, changes, undo)
+        job = _Reload(running, config, changes, undo, told)
         change_over = [part(job, names) for part in _PARTS]
         if not running.registry.is_accepting:       # a part may have waited (for a host name): stopped meanwhile
             raise BoxsessionError('the console is stopping: nothing was reloaded')
         undo.pop_all()
     for change in change_over:
         change()
+    for line in told:
+        log.info('%s', line)
     waiting = [name for name in _FIXED if config[name] != running.settings[name]]
     log.log(logging.WARNING if waiting else logging.INFO, 'reloaded: %s%s', ', '.join(names) or 'nothing has changed',
             f'; a restart is needed for {", ".join(waiting)}' if waiting else '')
@@ -120,6 +125,7 @@ def _listeners(job, names) -> Callable[[], None]:
     for new, old in replaced:
         job.undo.callback(old.tighten(new.config))
         told.append(f'changed {old.address}')
+        job.told.extend(_differences(new, old))
     told += [f'removed {listener.address}' for listener in removed]
     if told:
         names.append(f'listen ({", ".join(told)})')
@@ -137,6 +143,16 @@ def _metrics(job, names) -> Callable[[], None]:
         running.serve_metrics(job.changes['metrics.address'])
         job.undo.callback(lambda: running.registry.is_accepting and running.serve_metrics(before))
     return _nothing
+
+
+def _differences(new: Listener, old: Listener) -> list[str]:
+    """The settings of a listener that a reload changes, as log lines."""
+    def shown(name, value):
+        return f'{value:04o}' if name == 'mode' else value
+
+    found = [(field.name, getattr(new.config, field.name), getattr(old.config, field.name)) for field in fields(new.config)]
+    return [f'listen {old.address}: {name} is set to {shown(name, value)} by a reload; it was {shown(name, before)}'
+            for name, value, before in found if value != before] or [f'listen {old.address}: the TLS files are read again']
 
 
 def _match(listeners, wanted):

@@ -112,7 +112,8 @@ class Running:
         self._monitor.start()
         for listener in self.listeners:
             listener.start()
-            log.debug('listening: %s %s', listener.config.protocol, listener.address)
+
+        log.info('started: %s', _description(config, self.listeners, self.metrics))
 
     def _facts(self, triggers) -> dict[str, Any]:
         """The values that box.info shows. Lua calls the functions at each access."""
@@ -133,12 +134,14 @@ class Running:
             raise ScriptError(f'{path}: cannot be read: {error.strerror}') from None
         self.runtime.run_script(text, str(path))
 
-    def stop(self) -> None:
+    def stop(self, reason: str) -> None:
         """Drains and ends all sessions, as Console.stop()."""
+        log.info('stopping: %s', reason)
         self.registry.is_accepting = False
         self.listeners.stop()
         self.registry.drain()
         self._release()
+        log.info('stopped: boxsession %s, pid %d', __version__, os.getpid())
 
     def _release(self):
         self.listeners.close()
@@ -245,6 +248,17 @@ class Running:
             raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
                                "pip install '.[metrics]' in a checkout"]) from None
         return MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self.registry.is_accepting)
+
+
+def _description(config: reader.Config, listeners: Listeners, metrics: MetricsServer | None) -> str:
+    """What runs here, for the log."""
+    served = [f'{listener.config.protocol} {listener.address}' for listener in listeners]
+    if metrics is not None:
+        served.append(f'metrics {metrics.address}')
+    return ', '.join([f'boxsession {__version__}', f'pid {os.getpid()}',
+                      f'config {os.path.abspath(config.source)}' if config.source else 'no config file',
+                      *[f'{name} {config[name]}' for name in ('init', 'store') if config[name]],
+                      f'listening on {", ".join(served)}'])
 
 
 def _audit(config) -> Audit:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from gevent.local import local
 
-__all__ = ['TYPES', 'Session', 'current_session', 'enter_session']
+__all__ = ['TYPES', 'Session', 'current_session', 'described', 'described_caller', 'enter_session']
 
 # Types of sessions: the protocols that they speak.
 TYPES = ('console', 'binary')
@@ -34,11 +34,34 @@ class Session:
     name: str = ''                  # label that the user has set by box.session.name()
     login: str = ''                 # user who logged in; su() does not change it
     started: float = field(default_factory=time.time)       # seconds since the epoch
+    peer_uid: int | None = None     # of the client's process; known on unix sockets only
+    peer_pid: int | None = None
+
+    @property
+    def where(self) -> str:
+        """The client's address, and its process on a unix socket, for log lines."""
+        return self.peer if self.peer_uid is None else f'{self.peer}, uid {self.peer_uid}, pid {self.peer_pid}'
+
+    @property
+    def described(self) -> str:
+        """The session with its user and its client, for log lines: `session 5 (ann from 127.0.0.1:40000)`."""
+        user = self.login if self.user == self.login or not self.login else f'{self.login} as {self.user}'
+        return f'session {self.id} ({user} from {self.where})'
 
 
 def current_session() -> Session | None:
     """The session whose statement or trigger runs in this greenlet, or None."""
     return getattr(_current, 'session', None)
+
+
+def described_caller() -> str:
+    """The session whose statement or trigger runs in this greenlet, for log lines."""
+    return described(current_session())
+
+
+def described(session: Session | None) -> str:
+    """`session.described`; without a session the init script runs."""
+    return session.described if session is not None else 'the init script'
 
 
 def enter_session(session: Session) -> None:

@@ -37,7 +37,7 @@ class Evaluator:
         self._memory.lift()
         coroutine = self._state.session_main.coroutine(
             session.id, session.fd, session.peer.encode(), session.user.encode(), session.uid,
-            session.dialect.encode(), session.type.encode())
+            session.dialect.encode(), session.type.encode(), session.peer_uid, session.peer_pid)
         self.task.start(coroutine)
         self._state.tasks[self.task.fid] = self.task
         self._send = coroutine.send

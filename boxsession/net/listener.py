@@ -18,7 +18,7 @@ from boxsession.net.tls import tls_context, tls_digest
 from boxsession.scheduler.turns import Turns
 from boxsession.settings.table import ListenerConfig
 
-__all__ = ['Listener', 'is_at', 'peer_uid']
+__all__ = ['Listener', 'is_at', 'peer_process']
 
 log = logging.getLogger('boxsession')
 
@@ -215,10 +215,11 @@ def is_at(sock: Any, address: Address) -> bool:
     return (family, wanted[:2]) == (sock.family, name[:2])
 
 
-def peer_uid(sock) -> int:
-    """The uid of the process that connected to a unix socket."""
+def peer_process(sock: Any) -> tuple[int, int]:
+    """The uid and the pid of the process that connected to a unix socket."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i'))
-    return struct.unpack('3i', credentials)[1]
+    pid, uid, _ = struct.unpack('3i', credentials)
+    return uid, pid
 
 
 def _resolve(address: Address):

@@ -70,7 +70,9 @@ class Audit:
         try:
             new = self.open(self._path)
         except OSError as error:
-            log.error('cannot reopen the audit file %s: %s; the old file stays in use', self._path, error.strerror)
+            log.error('cannot reopen the audit file %s: %s. The old file stays in use, even if it was renamed or deleted: '
+                      'correct this, and send SIGUSR1 again', self._path, error.strerror)
+            self.event('audit', None, message=f'{self._path} cannot be reopened: {error.strerror}; this file stays in use')
             return
         old, self._fd = self._fd, new
         os.close(old)
@@ -105,6 +107,8 @@ class Audit:
         if session is not None:
             who = {'session': session.id, 'user': session.login, 'effective_user': session.user, 'peer': session.peer,
                    'listener': session.listener}
+            if session.peer_uid is not None:
+                who |= {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
         return self._write({'time': _now(), 'boot': self._boot, 'event': event, **who, **fields})
 
     def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float,

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from gevent import get_hub
 
 from boxsession.base.address import peer_text
-from boxsession.base.session import current_session
+from boxsession.base.session import Session, current_session
 from boxsession.operations.systemd import is_journal
 from boxsession.users.passwords import throttled_address
 
@@ -58,9 +58,14 @@ class _SessionFilter(logging.Filter):
 
     def filter(self, record):
         if not hasattr(record, 'session'):
-            session = current_session()
+            record.client = session = _session_of(record)
             record.session = session.id if session is not None else 0
         return True
+
+
+def _session_of(record: logging.LogRecord) -> Session | None:
+    """The session of a line: its `client` (an `extra`), or the one that runs in this greenlet."""
+    return getattr(record, 'client', None) or current_session()
 
 
 def origin(peer) -> dict[str, str]:
@@ -97,7 +102,7 @@ class Folding(logging.Filter):
             return True
         where = getattr(record, 'origin', None)
         if where is None:
-            session = current_session()
+            session = _session_of(record)
             if session is None:
                 return True
             where = throttled_address(session.peer)
@@ -170,6 +175,11 @@ class _JsonFormatter(logging.Formatter):
     def format(self, record):
         entry = {'time': self.formatTime(record), 'level': record.levelname.lower(), 'logger': record.name,
                  'session': record.session, 'message': record.getMessage()}
+        session = getattr(record, 'client', None)
+        if session is not None:
+            entry |= {'user': session.login, 'peer': session.peer}
+            if session.peer_uid is not None:
+                entry |= {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
         if record.exc_info:
             entry['exception'] = self.formatException(record.exc_info)
         if hasattr(record, 'repeated'):
@@ -243,6 +253,9 @@ class _Handler(logging.StreamHandler):
             new = _opened(self._path)
         except OSError as error:
             self._complain('cannot be reopened, the old file stays in use', error)
+            logging.getLogger('boxsession').error(
+                'log.file %s cannot be reopened: %s. The old file stays in use, even if it was renamed or deleted: correct '
+                'this, and send SIGUSR1 again', self._path, error.strerror)
             return
         self.acquire()
         try:

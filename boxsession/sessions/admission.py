@@ -10,7 +10,7 @@ from typing import Any
 from boxsession.base.address import is_local_peer, peer_text
 from boxsession.base.counters import Counters
 from boxsession.base.errors import StoreError
-from boxsession.net.listener import Listener, peer_uid
+from boxsession.net.listener import Listener, peer_process
 from boxsession.net.tls import Handshakes, TLSTunnel
 from boxsession.operations import logs
 from boxsession.sessions.registry import Registry
@@ -52,14 +52,15 @@ class Admission:
     def accept(self, sock: Any, peer: Any, listener: Listener) -> None:
         """The body of a new client's greenlet. Listeners start it."""
         if not self._registry.is_accepting:     # stop() was called meanwhile
-            sock.close()
+            _close_stopping(sock, peer, listener)
             return
         hits, limit = self._counters.hits, self._settings['limits.sessions']
         count = len(self._registry) + len(self.handshakes)
         if limit and count >= limit - self._kept_places(listener, limit):
             hits['limits.sessions'] += 1
             hits['refused.limit'] += 1
-            log.warning('refused a session: %d are open (limits.sessions)', count, extra=logs.origin(peer))
+            log.warning('refused a session of %s at %s: %d are open (limits.sessions)', _where(sock, peer),
+                        listener.address, count, extra=logs.origin(peer))
             _refuse(sock, listener, _FULL % limit)
             return
         tunnel = None
@@ -69,7 +70,7 @@ class Admission:
                 sock = tunnel.sock
                 # The handshake has waited: check again.
                 if not self._registry.is_accepting:
-                    sock.close()
+                    _close_stopping(sock, peer, listener)
                     return
         except OSError as error:
             hits['refused.tls'] += 1
@@ -100,7 +101,7 @@ class Admission:
             problem = f"Session access to universe '''' is denied for user ''{name}''"
         if user is None or problem:
             self._counters.hits['refused.user'] += 1
-            log.warning('refused %s at %s: %s', peer_text(peer), listener.address, problem, extra=logs.origin(peer))
+            log.warning('refused %s at %s: %s', _where(sock, peer), listener.address, problem, extra=logs.origin(peer))
             _refuse(sock, listener, f"'{problem}'")
             return
         is_private = tunnel is not None or is_local_peer(peer)
@@ -119,6 +120,18 @@ def _refuse(sock, listener, message):
     sock.close()
 
 
+def _close_stopping(sock, peer, listener):
+    log.info('refused %s at %s: the console is stopping', _where(sock, peer), listener.address, extra=logs.origin(peer))
+    sock.close()
+
+
+def _where(sock, peer) -> str:
+    """The client's address, and its process on a unix socket, for log lines."""
+    if isinstance(peer, tuple):
+        return peer_text(peer)
+    return '%s, uid %d, pid %d' % (peer_text(peer), *peer_process(sock))
+
+
 def _user_of(sock, listener, tunnel: TLSTunnel | None):
     """The name of a new session's user and None; or no name and the reason for the refusal."""
     peers = listener.config.peers
@@ -126,5 +139,5 @@ def _user_of(sock, listener, tunnel: TLSTunnel | None):
         return listener.config.user, None
     if tunnel is not None:
         return peers.get(tunnel.name), None if tunnel.name in peers else f'{tunnel.name} may not connect here (peers)'
-    uid = peer_uid(sock)
+    uid, _ = peer_process(sock)
     return peers.get(uid), None if uid in peers else f'uid {uid} may not connect here (peers)'

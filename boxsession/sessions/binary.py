@@ -59,8 +59,7 @@ class BinaryConnection(Connection):
     # The session
 
     def _open(self) -> bool:
-        if self._common.audit is not None:
-            self._common.audit.event('start', self.session)
+        self._tell_start()
         self._output.put(iproto.greeting(_SERVER_VERSION, self._instance, self.salt))
         refusal = self._evaluator.connect()
         if refusal:
@@ -68,7 +67,7 @@ class BinaryConnection(Connection):
             self._ending = 'refused by on_connect'
             message = self._evaluator.last_error().decode(errors='replace') or 'on_connect failed'
             self._output.put(iproto.error(0, PROC_LUA, message, 'LuajitError'))
-            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer, message)
+            log.warning('%s was refused by on_connect: %s', self.session.described, message)
         self._output.flush()
         return not refusal
 
@@ -171,7 +170,7 @@ class BinaryConnection(Connection):
         """Ends the session because a worker has failed."""
         if isinstance(error, OSError):
             self._ending = f'connection lost: {error}'
-            log.info('session %d: connection lost: %s', self.session.id, error)
+            log.debug('session %d: connection lost: %s', self.session.id, error)
             self.lost()
             return
         self._ending = 'failed'

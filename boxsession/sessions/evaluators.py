@@ -207,8 +207,8 @@ class Judge:
             return b''
         if not self._has_refused:
             self._has_refused = True
-            log.info('session %d from %s sent more after a line that is not Lua, and did not wait for the reply: not run',
-                     self._session.id, self._session.peer)
+            log.info('%s sent more after a line that is not Lua, and did not wait for the reply: not run',
+                     self._session.described)
         note_not_run(self._common, self._session, text, 'sent after a line that is not Lua')
         return self._language.error(_DOUBTED)
 

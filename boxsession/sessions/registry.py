@@ -19,7 +19,7 @@ from boxsession.base.greenlets import SessionEnded, UserGreenlet
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
 from boxsession.lua.bridge import Runtime
-from boxsession.net.listener import Listener
+from boxsession.net.listener import Listener, peer_process
 from boxsession.operations.audit import Audit
 from boxsession.operations.statistics import Statistics
 from boxsession.scheduler.loop import PRIORITY
@@ -43,6 +43,8 @@ _IDLE_LOOK_SECONDS = 1.0
 _SLEEP_SECONDS, _SLEEPERS = 5.0, 100
 # For these fields find() treats the wanted value as a minimum.
 _AT_LEAST = ('idle_s', 'connected_s')
+# Fields that only sessions on unix sockets have.
+_OF_UNIX_SOCKETS = ('peer_uid', 'peer_pid')
 
 
 class Registry:
@@ -133,13 +135,13 @@ class Registry:
             raise StatementError('a filter of sessions must name fields: expected a table such as {user = NAME}')
         wanted = dict(fields or {})
         described = [(connection, connection.describe()) for connection in self.connections.values()]
-        known = described[0][1] if described else {}
+        known = {**described[0][1], **dict.fromkeys(_OF_UNIX_SOCKETS)} if described else {}
         for name in wanted:
             if known and name not in known:
                 raise StatementError(f'sessions have no field {name!r}: expected {", ".join(known)}')
         return [(connection, shown) for connection, shown in sorted(described, key=lambda pair: pair[1]['id'])
                 if all(shown[name] >= value if name in _AT_LEAST and isinstance(value, (int, float))
-                       else shown[name] == value for name, value in wanted.items())]
+                       else shown.get(name) == value for name, value in wanted.items())]
 
     # Begin
 
@@ -157,6 +159,8 @@ class Registry:
         self._last_id += 1
         session = Session(self._last_id, peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
                           type=listener.config.protocol, listener=str(listener.address), login=user.name)
+        if not isinstance(peer, tuple):
+            session.peer_uid, session.peer_pid = peer_process(sock)
         connection: Connection
         if session.type == 'binary':
             connection = BinaryConnection(sock, session, self._common, is_private, self._instance)
@@ -207,8 +211,8 @@ class Registry:
     def _end_for(self, limit, left, reason, connection, count):
         """Ends a session because the backlog of all sessions is over its limit."""
         self._counters.hits[limit] += 1
-        log.warning('session %d from %s: closed: it holds %d bytes of %s, and all sessions together hold more than %d (%s)',
-                    connection.session.id, connection.session.peer, count, left, self._settings[limit], limit)
+        log.warning('%s: closed: it holds %d bytes of %s, and all sessions together hold more than %d (%s)',
+                    connection.session.described, count, left, self._settings[limit], limit)
         connection.kill(f'the session is closed: the client does not {reason}, and all clients together hold too much '
                         f'({limit})')
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from boxsession.base.address import Address
 from boxsession.base.errors import ConfigError, ListenError, StatementError
-from boxsession.base.session import current_session
+from boxsession.base.session import current_session, described_caller
 from boxsession.operations import logs
-from boxsession.sessions.caller import Console, caller_id
+from boxsession.sessions.caller import Console
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.user_services import UserServices
 from boxsession.settings import live, reader
@@ -57,10 +57,11 @@ class Services:
             self._running.check(changed)
         except live.Refused as problem:
             return {'name': problem.name, 'reason': problem.reason}
+        before = dict(self._running.settings)
         self._running.configure(changed)
         for name, value in changed.items():
             # The name is part of the log template: logs.py folds lines of the same template.
-            log.info(f'{name} is set to %s by session %d', value, caller_id())
+            log.info(f'{name} is set to %s by %s; it was %s', value, described_caller(), before[name])
         self._running.audit.event('settings', current_session(), changes=dict(changed))
         return None
 
@@ -93,7 +94,7 @@ class Services:
             raise StatementError(f'failed to create server {uri}: {error.reason}') from None
         self._last_number += 1
         self._listeners[self._last_number] = listener
-        log.info('listening: console %s', listener.address)
+        log.info('%s opened a listener: listening: console %s', described_caller(), listener.address)
         self._running.audit.event('listener', session, operation='open', address=str(listener.address))
         return {'number': self._last_number, 'name': _socket_name(listener.address)}
 
@@ -103,6 +104,7 @@ class Services:
         if listener is None:
             return False
         self._running.unlisten(listener)
+        log.info('%s closed the listener %s', described_caller(), listener.address)
         self._running.audit.event('listener', current_session(), operation='close', address=str(listener.address))
         return True
 

@@ -7,7 +7,7 @@ from gevent import getcurrent
 
 from boxsession.base.address import Address
 from boxsession.base.errors import StatementError
-from boxsession.base.session import current_session
+from boxsession.base.session import current_session, described_caller
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
 from boxsession.sessions.remote import RemoteConsole
 from boxsession.sessions.text import ConsoleConnection
@@ -48,7 +48,10 @@ class SessionServices:
             raise StatementError(f'session {session_id:g} does not exist')
         self._running.audit.event('cancel', current_session(), target=connection.session.id,
                                   target_user=connection.session.user)
-        return connection.cancel(f'the statement was cancelled by session {caller_id()}')
+        was_running = connection.cancel(f'the statement was cancelled by session {caller_id()}')
+        if was_running:
+            log.info('the statement of %s is cancelled by %s', connection.session.described, described_caller())
+        return was_running
 
     def kill(self, which: int | dict | list, timeout: float | None = None) -> int:
         """Ends sessions. Returns the number of sessions that have ended in time.
@@ -69,7 +72,7 @@ class SessionServices:
             connection = registry.of_id(which)
             found = [] if connection is None else [connection]
         for connection in found:
-            log.info('session %d is killed by session %d', connection.session.id, caller_id())
+            log.info('%s is killed by %s', connection.session.described, described_caller())
             self._running.counters.hits['kills'] += 1
             self._running.audit.event('kill', current_session(), target=connection.session.id,
                                       target_user=connection.session.user)
@@ -95,7 +98,7 @@ class SessionServices:
         try:
             remote = RemoteConsole(address, timeout)
         except StatementError as error:
-            log.info('console.connect to %s: %s', address, error.__cause__ or error)
+            log.info('console.connect to %s by %s: %s', address, described_caller(), error.__cause__ or error)
             raise
         assert isinstance(connection, ConsoleConnection)
         connection.go_remote(remote)

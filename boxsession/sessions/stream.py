@@ -140,15 +140,14 @@ class Connection:
                     self._close()
         except OSError as error:
             self._ending = f'connection lost: {error}'
-            log.info('session %d: connection lost: %s', self.session.id, error)
+            log.debug('session %d: connection lost: %s', self.session.id, error)       # the line of the end says so, too
         except Exception:
             self._ending = 'failed'
             log.exception('session %d: failed', self.session.id)
         finally:
             self.greenlet.is_shielded = False
             if is_over:
-                if self._common.audit is not None:
-                    self._common.audit.event('end', self.session, reason=self._farewell or self._ending)
+                self._tell_end()
                 self._input.close()
                 self._output.close()
                 self._sock.close()
@@ -164,6 +163,20 @@ class Connection:
         self._dispatcher.begin_turn()
         self._input.start()
         self._evaluator = self._common.runtime.evaluator(self.session, self, self.account)
+
+    def _tell_start(self) -> None:
+        """Records the start of the session in the log and in the audit file."""
+        session = self.session
+        log.info('%s began: %s %s', session.described, session.type, session.listener)
+        if self._common.audit is not None:
+            self._common.audit.event('start', session)
+
+    def _tell_end(self) -> None:
+        session, reason = self.session, self._farewell or self._ending
+        log.info('%s ended: %s; %s %s, %.1f s, %d statements', session.described, reason, session.type, session.listener,
+                 time.time() - session.started, self.statements)
+        if self._common.audit is not None:
+            self._common.audit.event('end', session, reason=reason)
 
     @property
     def is_over(self) -> bool:
@@ -232,6 +245,7 @@ class Connection:
         """Closes the session after the replies to all statements received. Callable from any greenlet."""
         if self.ends is LIVES:
             self.ends = ENDS_ANSWERED
+            self._ending = 'the server stopped'
         get_hub().loop.run_callback(self._wake)
 
     def _wake(self) -> None:
@@ -283,7 +297,8 @@ class Connection:
         now = time.monotonic()
         running = self._under_way()
         state = 'sending' if self._output.is_sending else 'running' if running is not None else 'idle'
-        return {'id': session.id, 'user': session.user, 'peer': session.peer, 'type': session.type,
+        process = {} if session.peer_uid is None else {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
+        return {'id': session.id, 'user': session.user, 'peer': session.peer, **process, 'type': session.type,
                 'listener': session.listener, 'name': session.name,
                 'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
                 'state': state, 'statement': shown(running or b''),

@@ -70,15 +70,14 @@ class ConsoleConnection(Connection):
         self._lingers = False                   # read and drop further input before closing the socket
 
     def _open(self) -> bool:
-        if self._common.audit is not None:
-            self._common.audit.event('start', self.session)
+        self._tell_start()
         self._new_route()               # on_connect may call console.connect()
         refusal = self._evaluator.connect()
         if refusal:
             self._ending = 'refused by on_connect'
             refusal = reply_document(refusal)
             self._output.put(refusal)
-            log.warning('session %d from %s was refused by on_connect: %s', self.session.id, self.session.peer,
+            log.warning('%s was refused by on_connect: %s', self.session.described,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
             self._output.greet(console_greeting(__version__))
@@ -282,7 +281,7 @@ class ConsoleConnection(Connection):
         self._counters.count_error('input')
         self._counters.hits['limits.statement_bytes' if event.limit else 'refused.foreign'] += 1
         what, told = refusal_of(event)
-        log.warning('session %d from %s sends %s: closed', self.session.id, self.session.peer, what)
+        log.warning('%s sends %s: closed', self.session.described, what)
         self._farewell = self._farewell or told
         self._lingers = True
 

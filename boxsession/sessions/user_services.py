@@ -7,7 +7,7 @@ from functools import partial
 import gevent
 
 from boxsession.base.errors import ClientError, StatementError, StoreError
-from boxsession.base.session import current_session
+from boxsession.base.session import current_session, described
 from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
@@ -42,22 +42,22 @@ class UserServices:
         """
         # Further arguments are ignored, as in Tarantool.
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
-        tell = partial(self._tell_change, operation, arguments, current_session(), caller_id())
+        tell = partial(self._tell_change, operation, arguments, current_session())
         try:
             result, has_changed = self._running.accounts.perform(operation, uid, arguments, tell)
         except StoreError as error:
             raise StatementError(str(error)) from None
         return result if result is not None else has_changed
 
-    def _tell_change(self, operation, arguments, session, number):
+    def _tell_change(self, operation, arguments, session):
         # The only argument of passwd is a password.
         name = arguments[0] if len(arguments) > 1 or arguments and operation != 'user_passwd' else None
-        operation = operation.replace('_', '.')
+        operation, told = operation.replace('_', '.'), _told(operation, arguments)
         name = name if name is None else str(name)[:NAME_LENGTH]
-        log.info('box.schema.%s(%s) by session %d', operation, '' if name is None else repr(name), number)
-        if session is not None:         # None: the init script calls
-            self._running.audit.event('access', session, operation=operation, name=name,
-                                      arguments=_told(operation, arguments))
+        shown = [] if name is None else [_as_lua(value) for value in [name, *told] if value != {}]
+        log.info('box.schema.%s(%s) by %s', operation, ', '.join(shown), described(session), extra={'client': session})
+        if session is not None:         # the init script is no session's
+            self._running.audit.event('access', session, operation=operation, name=name, arguments=told)
         if operation == 'user.drop':
             self._tell_missing()
 
@@ -134,12 +134,14 @@ class UserServices:
             gevent.sleep(accounts.seconds_to_wait(name, address))
             user = accounts.authenticate(name, address, matches)
         except (StatementError, StoreError, ClientError) as error:
-            audit.event('login', session, name=name[:NAME_LENGTH], ok=False, error=str(error)[:_ERROR_LENGTH])
+            problem = str(error)[:_ERROR_LENGTH]
+            log.warning('%s was refused a login as %r: %s', session.described, name[:NAME_LENGTH], problem)
+            audit.event('login', session, name=name[:NAME_LENGTH], ok=False, error=problem)
             if isinstance(error, StoreError):
                 raise StatementError(str(error)) from None
             raise
         if user is None:
-            log.warning('session %d from %s failed to log in as %r', session.id, session.peer, name[:NAME_LENGTH])
+            log.warning('%s failed to log in as %r', session.described, name[:NAME_LENGTH])
             self._running.counters.hits['failed_logins'] += 1
             audit.event('login', session, name=name[:NAME_LENGTH], ok=False, error='wrong name or password')
             return {}
@@ -156,7 +158,8 @@ class UserServices:
         user = self._running.accounts.access.users.get(uid)
         if user is None or user.name != name:
             raise ClientError('NO_SUCH_USER', name)
-        log.info('session %d changed its user from %s to %s', session.id, session.user, user.name)
+        log.info('%s changed its user from %s to %s (%s)', session.described, session.user, user.name,
+                 'login' if has_logged_in else 'su')
         session.user, session.uid = user.name, uid
         if has_logged_in:
             session.login = user.name
@@ -171,3 +174,10 @@ def _told(operation, arguments) -> list:
         return []
     return [{key: option for key, option in value.items() if key in _OPTIONS_TOLD} if isinstance(value, dict) else
             str(value)[:NAME_LENGTH] if value is not None else None for value in arguments[1:]]
+
+
+def _as_lua(value) -> str:
+    """An argument of box.schema for the log."""
+    if isinstance(value, dict):
+        return '{%s}' % ', '.join(f'{name} = {str(option).lower()}' for name, option in value.items())
+    return 'nil' if value is None else repr(value)

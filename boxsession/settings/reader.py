@@ -5,7 +5,7 @@ import difflib
 import os
 import pwd
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,13 @@ class Config:
         listen: the listeners.
         values: the values of SETTINGS, by dotted name.
         lines: the line of each setting in the file, by dotted name; for listeners by number and key (`listen.0.tls`).
+        source: the path of the file; '' without one.
     """
 
     listen: tuple[ListenerConfig, ...]
     values: Mapping[str, Any] = field(default_factory=dict)
     lines: Mapping[str, int] = field(default_factory=dict, compare=False)
+    source: str = field(default='', compare=False)
 
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
@@ -300,7 +302,7 @@ def load(path: str | os.PathLike[str]) -> Config:
     Raises:
         ConfigError: the file cannot be read, is not YAML, or a setting is wrong.
     """
-    return _whole(examine(path), path)
+    return replace(_whole(examine(path), path), source=str(path))
 
 
 def read(data: Mapping[str, Any], source: str = 'config') -> Config:

@@ -14,6 +14,8 @@ import pytest
 from conftest import PROJECT, need
 from waiting import wait_for
 
+from boxsession import __version__
+
 INIT = '''
 box.schema.user.create('ann', {password = 'x'})
 box.session.on_connect(function() require('log').info('connected') end)
@@ -86,6 +88,149 @@ daemon.run()
     line = json.loads(serve(program=str(program)).log_line('ZeroDivisionError'))
     assert ('error', 0) == (line['level'], line['session'])
     assert 'unexpected error' in line['message'] and 'Traceback' in line['exception']
+
+
+class TestWhatHappens:
+    """Each start, stop, session, login, refusal, change, cancel and kill has a line, with the client."""
+
+    @pytest.fixture
+    def served(self, serve, tmp_path):
+        (tmp_path / 'init.lua').write_text("box.schema.user.create('ann', {password = 'geheim'})")
+        self.write(tmp_path)
+        return serve('-c', 'c.yml')
+
+    @staticmethod
+    def write(tmp_path, mode='0600', **limits):
+        (tmp_path / 'c.yml').write_text(json.dumps({
+            'listen': [{'address': f'unix:{tmp_path}/a', 'mode': mode}, '127.0.0.1:0',
+                       {'address': f'unix:{tmp_path}/b', 'peers': {os.getuid() + 1: 'admin'}}],
+            'init': str(tmp_path / 'init.lua'), 'limits': {'drain_seconds': 0.2, **limits}}))
+
+    def test_start_and_stop(self, served, tmp_path):
+        addresses = served.addresses(3)
+        line = served.log_line('started: ')
+        assert f'started: boxsession {__version__}, pid {served.process.pid}, config {tmp_path}/c.yml, ' \
+            f'init {tmp_path}/init.lua, listening on console unix:{tmp_path}/a, console {addresses[1]}, ' in line
+        assert 0 == served.stop()
+        assert re.search(r'INFO \[0\] stopping: SIGTERM\n(.*\n)*.*INFO \[0\] stopped: ', served.stderr)
+
+    def test_a_second_signal(self, serve, connect, tmp_path):
+        (tmp_path / 'c.yml').write_text('listen: ["127.0.0.1:0"]\nlimits: {drain_seconds: 100}\n')
+        served = serve('-c', 'c.yml')
+        client, other = (connect(served.addresses()[0]) for _ in range(2))
+        other.send('require("fiber").sleep(100)\n')
+        wait_for_state(client, 2, 'running')
+        served.signal(signal.SIGINT)
+        served.log_line('stopping: SIGINT')
+        served.signal(signal.SIGTERM)
+        assert 1 == served.wait()
+        assert 'stopped at once: SIGTERM came again' in served.stderr
+
+    def test_a_session_on_a_unix_socket(self, served, connect, tmp_path):
+        address = served.addresses(3)[0]
+        client = connect(address)
+        assert [os.getuid(), os.getpid()] == client.values('box.session.peer_uid(), box.session.peer_pid()')
+        assert [[os.getuid(), os.getpid()]] == client.value(
+            'local found = {} for _, s in ipairs(box.session.list{peer_pid = box.session.peer_pid()}) do '
+            'found[#found + 1] = {s.peer_uid, s.peer_pid} end return found')
+        who = f'session 1 (admin from unix/:(socket), uid {os.getuid()}, pid {os.getpid()})'
+        assert served.log_line(' began: ').endswith(f'INFO [1] {who} began: console {address}')
+        client.end()
+        line = served.log_line(' ended: ')
+        assert re.search(re.escape(f'INFO [1] {who} ended: the client left; console {address}, ')
+                         + r'\d+\.\d s, 2 statements$', line)
+
+    def test_a_session_over_tcp(self, served, connect):
+        client = connect(served.addresses(3)[1])
+        assert [None, None] == client.values('box.session.peer_uid(), box.session.peer_pid(box.session.id())')
+        assert client.value('box.session.list()[1].peer_pid == nil') is True
+        assert [] == client.value('box.session.list{peer_uid = 0}')
+        assert 'session.peer_uid(): session does not exist' == client.error('box.session.peer_uid(77)')
+        peer = client.value('box.session.peer()')
+        assert f'session 1 (admin from {peer}) began: ' in served.log_line(' began: ')
+        served.signal(signal.SIGTERM)
+        served.wait()
+        assert f'session 1 (admin from {peer}) ended: the server stopped; ' in served.stderr
+
+    def test_refused_clients(self, served, connect, tmp_path):
+        first, second, third = served.addresses(3)
+        process = f'unix/:(socket), uid {os.getuid()}, pid {os.getpid()}'
+        connect(third, greeting=False).read_to_end()
+        assert f'refused {process} at {third}: uid {os.getuid()} may not connect here' in served.log_line('refused ')
+        client = connect(second)
+        client.reply('box.cfg{limits = {sessions = 1}}')
+        connect(first, greeting=False).read_to_end()
+        assert f'refused a session of {process} at {first}: 1 are open (limits.sessions)' in served.log_line('refused a')
+
+    def test_logins_rights_and_settings(self, served, connect):
+        admin, ann = (connect(served.addresses(3)[1]) for _ in range(2))
+        who, other = (f'session {number} (admin from {client.value("box.session.peer()")})'
+                      for number, client in ((1, admin), (2, ann)))
+        admin.reply("box.schema.user.grant('ann', 'read,write', 'universe', nil, {if_not_exists = true})")
+        assert served.log_line('user.grant').endswith(
+            f"box.schema.user.grant('ann', 'read,write', 'universe', nil, {{if_not_exists = true}}) by {who}")
+        admin.reply("box.schema.user.create('bob', {password = 'geheim'})")
+        assert served.log_line('user.create', 2).endswith(f"box.schema.user.create('bob') by {who}")
+        assert served.log_line("create('ann')").endswith("box.schema.user.create('ann') by the init script")
+        admin.reply('box.cfg{limits = {slice_ms = 9}}')
+        assert served.log_line('slice_ms').endswith(f'limits.slice_ms is set to 9 by {who}; it was 2')
+        ann.reply('\\login ann wrong')
+        assert served.log_line('failed to').endswith(f"{other} failed to log in as 'ann'")
+        ann.reply('\\login ann geheim')
+        assert served.log_line('changed its').endswith(f'{other} changed its user from admin to ann (login)')
+        ann.send('require("fiber").sleep(100)\n')
+        wait_for_state(admin, 2, 'running')
+        admin.reply('box.session.cancel(2)')
+        other = other.replace('admin', 'ann')
+        assert served.log_line('is cancelled').endswith(f'the statement of {other} is cancelled by {who}')
+        admin.reply('box.session.kill(2)')
+        assert served.log_line('is killed').endswith(f'{other} is killed by {who}')
+        assert f'{other} ended: the session was killed by session 1; ' in served.log_line(' ended: ')
+        assert 'geheim' not in served.stderr
+
+    def test_a_reload(self, served, tmp_path):
+        served.addresses(3)
+        self.write(tmp_path, mode='0660', slice_ms=7)
+        served.signal(signal.SIGHUP)
+        served.log_line('reloaded: ')
+        for text in ('limits.slice_ms is set to 7 by a reload; it was 2',
+                     f'listen unix:{tmp_path}/a: mode is set to 0660 by a reload; it was 0600'):
+            assert f'INFO [0] {text}\n' in served.stderr
+
+    def test_a_start_that_fails_is_in_the_log_file(self, serve, tmp_path):
+        (tmp_path / 'c.yml').write_text('listen: [{address: "127.0.0.1:0", user: bob}]\nlog: {file: x.log}\n')
+        assert 1 == serve('-c', 'c.yml').wait()
+        assert "ERROR [0] cannot start: 127.0.0.1:0: there is no user 'bob'" in (tmp_path / 'x.log').read_text()
+
+    def test_files_that_cannot_be_opened_again(self, serve, connect, tmp_path):
+        (tmp_path / 'c.yml').write_text(
+            'listen: ["127.0.0.1:0"]\nlog: {file: x.log}\naudit: {file: audit, required: true}\n')
+        served = serve('-c', 'c.yml')
+        client = connect(served.addresses()[0])
+        for name in ('x.log', 'audit'):
+            (tmp_path / name).rename(tmp_path / f'{name}.1')
+            (tmp_path / name).mkdir()
+        served.signal(signal.SIGUSR1)
+        lines = lines_with(tmp_path / 'x.log.1', 'audit: Is a directory. The old file stays in use')
+        assert [line for line in lines if f'log.file {tmp_path}/x.log cannot be reopened: Is a directory' in line]
+        assert 2 == client.value('1 + 1')
+        events = [json.loads(line) for line in (tmp_path / 'audit.1').read_text().splitlines()]
+        assert ['start', 'audit', 'statement'] == [event['event'] for event in events]
+        assert 'audit cannot be reopened: Is a directory; this file stays in use' == events[1]['message']
+
+    def test_as_json_it_has_the_client(self, serve, connect, tmp_path):
+        (tmp_path / 'c.yml').write_text(f'listen: ["unix:{tmp_path}/a"]\nlog: {{format: json}}\naudit: {{file: audit}}\n')
+        served = serve('-c', 'c.yml')
+        connect(served.addresses()[0]).reply('1')
+        line = json.loads(served.log_line(' began: '))
+        process = {'peer_uid': os.getuid(), 'peer_pid': os.getpid()}
+        assert {'session': 1, 'user': 'admin', 'peer': 'unix/:(socket)', **process}.items() <= line.items()
+        assert process.items() <= json.loads((tmp_path / 'audit').read_text().splitlines()[0]).items()
+
+
+def wait_for_state(client, number, state):
+    """Waits until a session has a state, as `client` sees it."""
+    wait_for(lambda: client.value(f"#box.session.list{{id = {number}, state = '{state}'}} > 0"))
 
 
 class TestJournal:
@@ -279,8 +424,8 @@ class TestFolding:
             client.document()
         [handler] = logs.our_handlers()
         handler.close()
-        assert re.search(r'INFO \[1\] \.\.\. repeated \d+ times in [0-9.]+ s, at last: session 1 changed its user from '
-                         r'admin to admin\n', path.read_text())
+        assert re.search(r'INFO \[1\] \.\.\. repeated \d+ times in [0-9.]+ s, at last: session 1 \(admin from 127[0-9.:]+'
+                         r'\) changed its user from admin to admin \(su\)\n', path.read_text())
 
     def test_many_origins_take_bounded_memory(self):
         from boxsession.operations.logs import _APART_MAX, Folding

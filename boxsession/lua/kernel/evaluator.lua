@@ -311,8 +311,8 @@ local function perform(me, operation, text)
     return out
 end
 
-local function session_main(id, fd, peer, user, uid, dialect, kind)
-    local me = task.new_record({session = internal.session_new(id, fd, peer, user, uid, dialect, kind)})
+local function session_main(id, ...)
+    local me = task.new_record({session = internal.session_new(id, ...)})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, text = yield(me.fid .. '')

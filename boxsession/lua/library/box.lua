@@ -84,22 +84,29 @@ function session.peer(...)
     return found.peer
 end
 
-function session.fd(...)
-    local count = select('#', ...)
-    if count > 1 then
-        return error('session.fd(sid): bad arguments', 0)
+-- A function that returns a field of this session, or of the one with the given id.
+local function field_of(name)
+    return function(...)
+        local count = select('#', ...)
+        if count > 1 then
+            return error('session.' .. name .. '(sid): bad arguments', 0)
+        end
+        local me = session_of_caller()
+        if count == 0 then
+            return me[name]
+        end
+        local id = to_id((...))
+        local found = id == me.id and me or sessions[id]
+        if not found then
+            return error('session.' .. name .. '(): session does not exist', 0)
+        end
+        return found[name]
     end
-    local me = session_of_caller()
-    if count == 0 then
-        return me.fd
-    end
-    local id = to_id((...))
-    local found = id == me.id and me or sessions[id]
-    if not found then
-        return error('session.fd(): session does not exist', 0)
-    end
-    return found.fd
 end
+
+session.fd = field_of('fd')
+-- The process of the client: known on unix sockets, otherwise nil.
+session.peer_uid, session.peer_pid = field_of('peer_uid'), field_of('peer_pid')
 
 -- The sync of the running request; 0 in text sessions.
 function session.sync()
@@ -293,8 +300,8 @@ end
 
 -- Life of a session ---------------------------------------------------------------------------------------------------
 
-function internal.session_new(id, fd, peer, user, uid, dialect, kind)
-    local record = {id = id, fd = fd, peer = peer, user = user, uid = uid, login = uid, dialect = dialect, type = kind,
+function internal.session_new(id, fd, peer, user, uid, dialect, kind, peer_uid, peer_pid)
+    local record = {id = id, fd = fd, peer = peer, peer_uid = peer_uid, peer_pid = peer_pid, user = user, uid = uid, login = uid, dialect = dialect, type = kind,
                     output = internal.default_output(), eos = ';', delimiter = '', chosen_scope = false}
     internal.access.begin(record)
     sessions[id] = record

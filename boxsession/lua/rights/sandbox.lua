@@ -34,7 +34,7 @@ end
 restricted_session.push = guarded(function(...)
     return plain_session.push(internal.revealed(...))
 end)
-for _, name in raw.ipairs({'peer', 'fd'}) do
+for _, name in raw.ipairs({'peer', 'fd', 'peer_uid', 'peer_pid'}) do
     local func = plain_session[name]
     restricted_session[name] = guarded(function(...)
         if select('#', ...) > 0 and (...) ~= current().session.id then
