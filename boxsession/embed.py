@@ -14,6 +14,7 @@ from boxsession.base.errors import BoxsessionError
 from boxsession.base.session import Session
 from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener
+from boxsession.net.socket_file import remove_those_of_dead
 from boxsession.operations import logs
 from boxsession.reload import reload
 from boxsession.running import Running
@@ -115,9 +116,10 @@ class Console:
         """
         if self._running is not None:
             raise RuntimeError('the console is already started')
+        config = _for_this_process(self.config)
         # Live settings keep the values in force, which box.cfg may have changed before a stop.
-        self.settings.update({setting.name: self.config[setting.name] for setting in table.SETTINGS if not setting.is_live})
-        self._running = Running(self.config, self.settings, self._expose, self._triggers, self._sockets,
+        self.settings.update({setting.name: config[setting.name] for setting in table.SETTINGS if not setting.is_live})
+        self._running = Running(config, self.settings, self._expose, self._triggers, self._sockets,
                                 self._commands)
         self._stopped.clear()
 
@@ -165,7 +167,7 @@ class Console:
             if running is None or not running.registry.is_accepting:
                 raise BoxsessionError('the console is not running, or is stopping: nothing was reloaded')
             new = self._read(config)
-            names = reload(running, self.config, new)
+            names = reload(running, self.config.for_process(os.getpid()), _for_this_process(new))
             self.config = new
             return names
 
@@ -223,3 +225,10 @@ class Console:
         """The address that serves metrics, with the real port; None if there is none."""
         metrics = self._running.metrics if self._running is not None else None
         return metrics.address if metrics is not None else None
+
+
+def _for_this_process(config: reader.Config) -> reader.Config:
+    """The settings with the process id in their addresses. Removes socket files that dead processes have left there."""
+    for path in config.socket_paths():
+        remove_those_of_dead(path)
+    return config.for_process(os.getpid())

@@ -4,6 +4,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -181,7 +182,7 @@ class Running:
         Raises:
             ListenError: the address is taken or invalid.
         """
-        listener = self.listeners.add(config)
+        listener = self.listeners.add(replace(config, address=config.address.for_process(os.getpid())))
         listener.is_temporary = True
         listener.start()
         return listener

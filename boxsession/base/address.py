@@ -3,10 +3,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ['Address', 'is_local_peer', 'peer_text', 'socket_text']
+__all__ = ['PID', 'Address', 'is_local_peer', 'peer_text', 'socket_text']
+
+# In the path of a unix socket to listen on: the id of the process.
+PID = '%p'
+_LONGEST_PID = '4194304'
 
 _SURROGATES = re.compile('[\udc80-\udcff]')
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
@@ -34,7 +38,7 @@ class Address:
             # The path is written to log lines. Bytes that are not UTF-8 are surrogates here, and harmless.
             if not _SURROGATES.sub('', path).isprintable():
                 raise ValueError(f'{text!r} is not an address: its path has characters that cannot be printed')
-            if len(path.encode(errors='surrogateescape')) > 107:
+            if len(path.replace(PID, _LONGEST_PID).encode(errors='surrogateescape')) > 107:
                 raise ValueError(f'{text!r} is not an address: the path of a unix socket has at most 107 bytes')
             return cls(path=path)
         host, colon, port = text.rpartition(':')
@@ -68,6 +72,10 @@ class Address:
         if uri.startswith('unix/:'):
             uri = 'unix:' + uri[6:]
         return cls.parse(uri)
+
+    def for_process(self, pid: int) -> Address:
+        """This address with the process id in place of `%p`."""
+        return replace(self, path=self.path.replace(PID, str(pid))) if PID in self.path else self
 
     @property
     def is_local(self) -> bool:

@@ -5,19 +5,21 @@ import errno
 import fcntl
 import logging
 import os
+import re
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import gevent
 from gevent import socket
 
+from boxsession.base.address import PID
 from boxsession.net.acceptor import BACKLOG
 from boxsession.settings.table import ListenerConfig
 
-__all__ = ['SocketFile']
+__all__ = ['SocketFile', 'remove_those_of_dead']
 
 log = logging.getLogger('boxsession')
 
@@ -77,6 +79,35 @@ class SocketFile:
                 os.unlink(self._path)
         except OSError as error:
             log.warning('cannot remove the socket file %s: %s', self._address, error.strerror)
+
+
+def remove_those_of_dead(path: str) -> None:
+    """Removes the socket files that dead processes have left at `path`, whose file name has `%p` for the process id.
+
+    Failures are ignored: such a file is in nobody's way.
+    """
+    folder, name = os.path.split(path)
+    if PID not in name or PID in folder:
+        return
+    of_process = re.compile('([1-9][0-9]*)'.join(map(re.escape, name.split(PID))))
+    with suppress(OSError):
+        found = [(entry, match.groups()) for entry in os.listdir(folder or '.') if (match := of_process.fullmatch(entry))]
+        dead = [entry for entry, pids in found if not any(_exists(int(pid)) for pid in pids)]
+        if dead:
+            with _locked_folder(path):
+                for entry in dead:
+                    with suppress(OSError):
+                        _remove_stale(os.path.join(folder, entry))
+
+
+def _exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager

@@ -49,6 +49,21 @@ class Config:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
+    def for_process(self, pid: int) -> Config:
+        """These settings with the process id in place of `%p` in addresses."""
+        listen = tuple(replace(listener, address=listener.address.for_process(pid)) for listener in self.listen)
+        metrics = self.values['metrics.address']
+        if metrics is not None:
+            metrics = str(Address.parse(metrics).for_process(pid))
+        return replace(self, listen=listen, values={**self.values, 'metrics.address': metrics})
+
+    def socket_paths(self) -> list[str]:
+        """The paths of the unix sockets to listen on, maybe with `%p`."""
+        addresses = [listener.address for listener in self.listen]
+        if self.values['metrics.address'] is not None:
+            addresses.append(Address.parse(self.values['metrics.address']))
+        return [address.path for address in addresses if address.path]
+
 
 @dataclass(frozen=True, slots=True)
 class Examined:

@@ -139,7 +139,9 @@ def _peers(value: Any) -> dict[str, str]:
 # The tables ----------------------------------------------------------------------------------------------------------
 
 LISTENER_SETTINGS = (
-    Setting('address', None, _address, 'Address to listen on: host:port, [v6]:port or unix:PATH. Port 0 takes a free port.',
+    Setting('address', None, _address,
+            'Address to listen on: host:port, [v6]:port or unix:PATH. Port 0 takes a free port. In a path, %p is '
+            'replaced by the process id.',
             '127.0.0.1:3313'),
     Setting('protocol', 'console', _one_of('console', 'binary'),
             'Protocol: console for text, binary for the protocol of Tarantool\'s connectors (IPROTO).'),
