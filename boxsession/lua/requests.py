@@ -41,7 +41,7 @@ class Requests:
             sync: the request's number, in msgpack.
 
         Returns:
-            '=' and a msgpack list of the results; or '!' and a msgpack list of an error's type, code, message and fields.
+            '=' and a msgpack list of the results; or '!' and a msgpack list of errors: see `protocol.iproto.failure`.
         """
         began = time.monotonic()
         if not self.task.is_clean:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ import msgpack
 
 __all__ = ['AUTH', 'BadFrame', 'BadRequest', 'CALL', 'CALL_16', 'EVAL', 'Extension', 'ID', 'IprotoProtocol',
            'NEED_DATA', 'PING', 'Request', 'SCRAMBLE_BYTES', 'SELECT', 'UNWATCH', 'WATCH', 'auth_request',
-           'error', 'eval_request', 'event', 'greeting', 'id_answer', 'login_arguments', 'ok', 'packed', 'push',
+           'error', 'eval_request', 'event', 'failure', 'greeting', 'id_answer', 'login_arguments', 'ok', 'packed', 'push',
            'scramble_matches', 'unpacked']
 
 SELECT, CALL_16, AUTH, EVAL, CALL, PING, ID, WATCH, UNWATCH = 1, 6, 7, 8, 10, 64, 73, 74, 75
@@ -333,12 +333,26 @@ def event(key: bytes) -> bytes:
     return _frame(_EVENT, 0, _pack({_EVENT_KEY: key.decode(errors='surrogateescape')}))
 
 
-def error(sync: int, code: int, message: str, kind: str = 'ClientError', fields: dict[int, Any] | None = None) -> bytes:
-    """The response to a failed request: the message alone, and the error stack of Tarantool 2.4 and later."""
-    detail = {0: kind, 2: 0, 1: 'boxsession', 3: message, 4: 0, 5: code}
-    if fields:
-        detail[6] = fields
-    return _frame(_ERROR_BIT | code, sync, _pack({_MESSAGE: message, _ERROR_STACK: {0: [detail]}}))
+def error(sync: int, code: int, message: str, kind: str = 'ClientError') -> bytes:
+    """The response to a request that failed by an error of the server."""
+    return failure(sync, [(kind, code, message, {}, '', 0)])
+
+
+def failure(sync: int, errors: Sequence[Sequence[Any]]) -> bytes:
+    """The response to a failed request: the message, and the error stack of Tarantool 2.4 and later.
+
+    Args:
+        errors: the error, and those that it came of: kind, code, message, further fields, and the file and line that
+            raised it. Without a file the server did.
+    """
+    stack = []
+    for kind, code, message, fields, file, line in errors:
+        detail = {0: kind, 2: line, 1: file or 'boxsession', 3: message, 4: 0, 5: code}
+        if fields:
+            detail[6] = fields
+        stack.append(detail)
+    _, code, message, *_ = errors[0]
+    return _frame(_ERROR_BIT | code, sync, _pack({_MESSAGE: message, _ERROR_STACK: {0: stack}}))
 
 
 def greeting(version: str, instance: str, salt: bytes) -> bytes:

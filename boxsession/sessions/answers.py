@@ -133,9 +133,8 @@ class Answers:
         """Makes the response from a result of Requests.run(). Returns it and the error's text, b'' for no error."""
         if reply[0] == 61:                  # '='
             return self._results(request, reply), b''
-        kind, code, message, access = iproto.unpacked(reply[1:])
-        return (iproto.error(request.sync, code, message, kind, access or None),
-                message.encode(errors='surrogateescape'))
+        errors = iproto.unpacked(reply[1:])
+        return iproto.failure(request.sync, errors), errors[0][2].encode(errors='surrogateescape')
 
     def _results(self, request: Request, reply: bytes) -> bytes:
         limit = self._common.runtime.output_bytes
@@ -158,5 +157,4 @@ class Answers:
             runner.hold_back(False)
         if reply[0] == 61:
             return iproto.ok(request.sync)
-        kind, code, message, access = iproto.unpacked(reply[1:])
-        return iproto.error(request.sync, code, message, kind, access or None)
+        return iproto.failure(request.sync, iproto.unpacked(reply[1:]))

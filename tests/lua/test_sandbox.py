@@ -12,7 +12,9 @@ SECRET = 's3cret'
 # Everything that an attempt may change, made anew in front of each. `hold` and its like are granted to the attackers.
 SETUP = r"""
 secret = 's3cret' pwned = nil held = nil listeners = #box.info.listen
-config = {limit = 1, inner = {x = 1}, list = {3, 1, 2}, action = function() pwned = true end}
+config = {limit = 1, inner = {x = 1}, list = {3, 1, 2}, action = function() pwned = true end,
+          failure = box.error.new('T', 'm')}
+config.chain = box.error.new('T', 'm') config.chain:set_prev(box.error.new('T', 'r'))
 function hold(value) held = value return true end
 function get_config() return config end
 function boom() error({config = config}) end
@@ -157,6 +159,9 @@ WRITES = {
     'a metatable that is kept': ('hold(setmetatable({}, {__index = function() return 7 end}))', 'held.x == 7'),
     'a coroutine that is kept': ('hold(coroutine.create(function() end))', 'type(held) == "thread"'),
     'a table that is given': ('get_config().limit = 2', 'config.limit == 2'),
+    'an error that is given': ("get_config().failure:set_prev(box.error.new('T', 'x'))", 'config.failure.prev ~= nil'),
+    'an error that is seen': ("config.failure:set_prev(box.error.new('T', 'x'))", 'config.failure.prev ~= nil'),
+    'the reason of an error': ("box.error.new('T', 'x'):set_prev(get_config().chain.prev)", 'config.chain.prev == nil'),
     'a table in an error': ('local _, e = pcall(boom) e.config.limit = 2', 'config.limit == 2'),
     'a metatable of what is given': (
         'setmetatable(get_config(), {__index = function() return 7 end})', 'config.nosuch == 7'),

@@ -18,6 +18,7 @@ local raw = {
     co_create = coroutine.create, co_resume = coroutine.resume, co_running = coroutine.running,
     co_status = coroutine.status, co_yield = coroutine.yield,
     getregistry = debug.getregistry, getinfo = debug.getinfo, sethook = debug.sethook, traceback = debug.traceback, debug_getmetatable = debug.getmetatable,
+    debug_getfenv = debug.getfenv, debug_setfenv = debug.setfenv,
     clock = os.clock, date = os.date, time = os.time,
 }
 internal.raw = raw

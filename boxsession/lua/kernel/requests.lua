@@ -2,7 +2,7 @@
 -- runs one request at a time.
 --
 -- Python drives the coroutine request_main. It sends (operation, name, arguments, sync) and gets back one string: '=' and a
--- list of the results, or '!' and a list {kind, code, message, access} of the error. Lists and numbers are in msgpack.
+-- list of the results, or '!' and a list of errors: see chain(). Lists and numbers are in msgpack.
 -- Or Python sends (BATCH, frames, '', length of the longest frame allowed): see run_batch().
 --
 -- Longer than usual: a batch reads and writes frames in place, in local variables; calls into another file would slow down
@@ -140,13 +140,30 @@ local function perform(me, operation, name, arguments)
 end
 
 local MESSAGE_MAX = 2^16
-local PROC_LUA, ERROR_CODE_MAX = 32, 0x7fff
+local PROC_LUA = 32
 local function shortened(text)
     return #text > MESSAGE_MAX and sub(text, 1, MESSAGE_MAX) .. '...' or text
 end
 
 local function text_or_nil(value)
     return type(value) == 'string' and shortened(value) or nil
+end
+
+-- An error and the errors behind it, each {kind, code, message, further fields, file, line}.
+local CHAIN_MAX = 100
+local function chain(told)
+    local list = {}
+    while told and #list < CHAIN_MAX do
+        local custom = told.custom_type
+        list[#list + 1] = {
+            custom and 'CustomError' or told.type, told.code % 2^32, told.message,
+            {access_type = text_or_nil(told.access_type), object_type = text_or_nil(told.object_type),
+             object_name = text_or_nil(told.object_name), custom_type = custom},
+            told.file or '', told.line or 0,
+        }
+        told = told.prev and internal.error_fields(told.prev)
+    end
+    return list
 end
 
 local function failure(me, value)
@@ -163,15 +180,8 @@ local function failure(me, value)
     end
     local told = type(value) == 'userdata' and internal.error_fields(value)
     if told then
-        me.failed = shortened(told.message)
-        local code = told.code
-        if code % 1 ~= 0 or code < 0 or code > ERROR_CODE_MAX then
-            code = PROC_LUA
-        end
-        local is_custom = told.base_type == 'CustomError'
-        return '!' .. encode_list(is_custom and 'CustomError' or told.type, code, me.failed,
-                                  {access_type = text_or_nil(told.access_type), object_type = text_or_nil(told.object_type),
-                                   object_name = text_or_nil(told.object_name), custom_type = text_or_nil(told.custom_type)})
+        me.failed = told.message
+        return '!' .. encode_list(raw_unpack(chain(told)))
     end
     local message
     if value == KILL then
@@ -183,7 +193,7 @@ local function failure(me, value)
         task.lift_limit()
     end
     me.failed = shortened(message)
-    return '!' .. encode_list('LuajitError', PROC_LUA, me.failed, {})
+    return '!' .. encode_list({'LuajitError', PROC_LUA, me.failed, {}, '', 0})
 end
 
 -- Batches ----------------------------------------------------------------------------------------------------------------

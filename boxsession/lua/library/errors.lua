@@ -1,9 +1,11 @@
 -- box.error: error objects with a code, a type and a message. Behaviour: Tarantool 2.6.
 -- Needs: library/box, rights/access
 local internal = ...
-local raw, task, diagnostics = internal.raw, internal.task, internal.access.diagnostics
-local error, format, newproxy, next, pcall, select, setmetatable, tostring, type = raw.error, raw.format,
-    raw.newproxy, raw.next, raw.pcall, raw.select, raw.setmetatable, raw.tostring, raw.type
+local raw, task, diagnostics, is_full = internal.raw, internal.task, internal.access.diagnostics, internal.access.is_full
+local error, find, floor, getinfo, gsub, match, newproxy, next, select, setmetatable, sub, tonumber, type = raw.error,
+    raw.find, raw.floor, raw.getinfo, raw.gsub, raw.match, raw.newproxy, raw.next, raw.select, raw.setmetatable, raw.sub,
+    raw.tonumber, raw.type
+local type_name = _G.type           -- the users' one, which knows cdata
 
 -- Error codes and message templates by name. Both are part of the protocol.
 local CODES = {
@@ -48,147 +50,270 @@ for _, row in next, CODES do
 end
 local ACCESS_DENIED = 42
 local UNKNOWN_TEMPLATE = 'Unknown error'
+-- Maximum lengths of a message and of a type in bytes, as in Tarantool.
+local MESSAGE_MAX, TYPE_MAX = 511, 63
 
--- An error object is an opaque userdata; its fields are in `cdata`, which users cannot reach.
+-- An error object is an opaque userdata. Its fields are in its environment, which users cannot reach. (A weak table of
+-- fields would keep chains of errors alive: in Lua 5.1 its values keep its keys.)
 local template = newproxy(true)
 local meta = raw.debug_getmetatable(template)
-local fields_of = internal.cdata        -- see guard.lua
+local fields_of, set_fields, cdata = raw.debug_getfenv, raw.debug_setfenv, internal.cdata
 
-local function make(code, kind, message)
+local function is_error(value)
+    return type(value) == 'userdata' and raw.debug_getmetatable(value) == meta
+end
+
+-- The name of a chunk by its source, as LuaJIT writes it: a few bytes longer than PUC's `short_src`.
+local NAME_SIZE = 60
+local function name_of(source)
+    local mark = sub(source, 1, 1)
+    if mark == '=' then
+        return sub(source, 2, NAME_SIZE)
+    elseif mark == '@' then
+        return #source <= NAME_SIZE and sub(source, 2) or '...' .. sub(source, 4 - NAME_SIZE)
+    end
+    local shown = match(sub(source, 1, NAME_SIZE - 12), '^[^%z\1-\31]*')
+    if shown ~= source then
+        shown = sub(shown, 1, NAME_SIZE - 15) .. '...'
+    end
+    return '[string "' .. shown .. '"]'
+end
+
+-- The file and line where an error is made: those of the calling function; nil without one. Lost frames of tail calls are
+-- skipped, since LuaJIT has none. For users, functions of this package count as C functions.
+local OWN, BUILTIN = getinfo(1, 'S').source, '=builtin/'
+local LEVELS_MAX, C_FILE, C_LINE = 50, '[C]', 2^32 - 1
+local function place(for_users)
+    local in_fiber, is_in_c = task.current().func ~= nil, false
+    for level = 3, LEVELS_MAX do
+        local info = getinfo(level, 'Sl')
+        if not info then
+            return nil
+        end
+        if info.what ~= 'tail' and info.source ~= OWN then
+            local is_c = info.what == 'C' or for_users and sub(info.source, 1, #BUILTIN) == BUILTIN
+            -- In Tarantool no C function is below a fiber's.
+            if is_c and not (for_users and in_fiber) or is_in_c and not is_c then
+                return C_FILE, C_LINE
+            elseif not is_c then
+                return name_of(info.source), info.currentline
+            end
+            is_in_c = true
+        end
+    end
+end
+
+local function cut(text, most)
+    return sub(match(text, '^%Z*'), 1, most)
+end
+
+-- Makes an error. `custom_type`: nil for an error with a code of Tarantool's.
+local function make(for_users, code, message, custom_type)
     local object = newproxy(template)
-    message = raw.match(message, '^%Z*')
-    fields_of[object] = {code = code, type = kind, base_type = 'ClientError', message = message}
+    local file, line = place(for_users)
+    custom_type = custom_type and cut(custom_type, TYPE_MAX)
+    set_fields(object, {
+        code = code, message = cut(message, MESSAGE_MAX), type = custom_type or 'ClientError', custom_type = custom_type,
+        base_type = custom_type and 'CustomError' or 'ClientError', file = file, line = line,
+        prev = false, effect = false, maker = task.current().session,
+    })
+    cdata[object] = true
     return object
+end
+
+-- The fields that users see.
+local FIELDS = {code = true, message = true, type = true, base_type = true, custom_type = true, access_type = true,
+                object_type = true, object_name = true, prev = true}
+
+local function trace_of(fields)
+    return fields.file and {{file = fields.file, line = fields.line}} or {}
 end
 
 local methods = {}
 meta.__metatable = 'ffi'
 meta.__index = function(object, key)
     if key == 'trace' then
-        return {}
+        return trace_of(fields_of(object))
     end
-    local value = fields_of[object][key]
-    if value ~= nil then
-        return value
-    end
-    return methods[key]
+    return FIELDS[key] and fields_of(object)[key] or methods[key]
 end
 meta.__newindex = function()
     return error('attempt to write to constant location', 2)
 end
 local function message_of(object)
-    return fields_of[object].message
+    return fields_of(object).message
 end
 meta.__tostring, meta.__serialize = message_of, message_of
+meta.__concat = function(left, right)
+    if is_error(left) then
+        return message_of(left) .. right
+    end
+    return left .. message_of(right)
+end
 
--- The fields of an error object: code, type, message and, for a denial, what was denied; nil for other values.
+-- The fields of an error object (see make()); nil for other values.
 function internal.error_fields(object)
-    return raw.debug_getmetatable(object) == meta and fields_of[object] or nil
+    return raw.debug_getmetatable(object) == meta and fields_of(object) or nil
+end
+
+-- Restricted code can get errors of other sessions, and must not change them.
+local function may_write(object)
+    return is_full() or fields_of(object).maker == task.current().session
+end
+
+-- Makes `reason` the reason of the error `object`; nil for none. An error is the reason of at most one other. Atomic: other
+-- sessions may use the same errors.
+local function unlink(reason)
+    local fields = fields_of(reason)
+    if fields.effect then
+        fields_of(fields.effect).prev, fields.effect = false, false
+    end
+end
+local function link(object, reason)
+    task.lock()
+    local fields = fields_of(object)
+    if fields.prev then
+        unlink(fields.prev)
+    end
+    if reason then
+        unlink(reason)
+        fields.prev, fields_of(reason).effect = reason, object
+    end
+    task.unlock()
 end
 
 local function remember(object)
+    local effect = fields_of(object).effect
+    if effect and may_write(object) then
+        link(effect, nil)           -- the last error is the reason of no other, as in Tarantool
+    end
     diagnostics().last_error = object
     return object
 end
 
-function methods.raise(object)
-    return error(remember(object), 0)
+local function need(is_right, usage)
+    if not is_right then
+        return error('Usage: ' .. usage, 0)
+    end
 end
 
-function methods.unpack(object)
-    local copy = {}
-    for key, value in next, fields_of[object] do
-        copy[key] = value
+function methods.raise(...)
+    need(is_error((...)), 'error:raise()')
+    return error(remember((...)), 0)
+end
+
+function methods.unpack(...)
+    need(is_error((...)), 'error:unpack()')
+    local fields, copy = fields_of((...)), {}
+    for key in next, FIELDS do
+        copy[key] = fields[key] or nil
     end
-    copy.trace = {}
+    copy.trace = trace_of(fields)
     return copy
 end
 
-local match = string.match      -- the users' one, which can be interrupted
-function methods.match(object, ...)
-    return match(message_of(object), ...)
+local match_text = string.match     -- the users' one, which can be interrupted
+function methods.match(...)
+    need(is_error((...)), 'error:match()')
+    return match_text(message_of((...)), select(2, ...))
 end
 
-local function is_error(value)
-    return type(value) == 'userdata' and fields_of[value] ~= nil and raw.debug_getmetatable(value) == meta
+local SET_PREV = 'error1:set_prev(error2)'
+function methods.set_prev(...)
+    local object, reason = ...
+    need(is_error(object), SET_PREV)
+    if reason == internal.NULL then
+        reason = nil
+    end
+    need(reason == nil or is_error(reason), SET_PREV)
+    if not may_write(object) or reason and not may_write(reason) then
+        return internal.access.deny('Write', 'universe', '')
+    end
+    local found = reason
+    while found do
+        if found == object then
+            return error('Cycles are not allowed', 0)
+        end
+        found = fields_of(found).prev
+    end
+    link(object, reason)
 end
 
--- A value's text; its type if __tostring returns no text.
-local function text_of(value)
-    local text = tostring(value)
-    return type(text) == 'string' and text or type(text)
+-- A number as C converts it to an int.
+local function to_int(number)
+    if number ~= number or number >= 2^63 or number < -2^63 then
+        return 0
+    end
+    number = (number < 0 and -floor(-number) or floor(number)) % 2^32
+    return number >= 2^31 and number - 2^32 or number
+end
+
+local function text_or(value, default)
+    return (type(value) == 'string' or type(value) == 'number') and value .. '' or default
 end
 
 local function from_table(value)
-    local reason, kind = value.reason, value.type
-    local made = make(type(value.code) == 'number' and value.code or 0, kind and text_of(kind) or 'ClientError',
-                      reason == nil and '' or text_of(reason))
-    if kind then
-        local fields = fields_of[made]
-        fields.base_type, fields.custom_type = 'CustomError', fields.type
-    end
-    return made
+    return make(true, to_int(tonumber(text_or(value.code, 0)) or 0), text_or(value.reason, ''), text_or(value.type))
 end
 
-local function fill(text, ...)
-    local ok, message = pcall(format, text, ...)
+local fill_format = internal.format
+local function fill(...)
+    local ok, message = task.protected(fill_format, ...)
     if not ok then
-        return error("bad argument #" .. select('#', ...) + 2 .. " to '?' (no value)", 0)
+        return error(type(message) == 'string' and gsub(internal.strip_position(message), "'format' %(", "'?' (") or message, 0)
     end
     return message
 end
 
-local function strings(count, value, ...)
-    if count == 0 then
-        return
-    end
-    return tostring(value), strings(count - 1, ...)
-end
-
 -- Makes an error from (code, arguments...), (type, format, arguments...), or one table; nil for other arguments.
-local function build(first, ...)
+local function build(for_users, first, ...)
     local kind, count = type(first), select('#', ...)
-    if kind == 'table' then
+    if kind == 'table' and count == 0 then
         return from_table(first)
-    elseif kind == 'number' and first % 1 == 0 then
-        local text = TEMPLATES[first] or UNKNOWN_TEMPLATE
-        if count == 0 and raw.find(text, '%s', 1, true) then
+    elseif kind == 'number' then
+        local code = to_int(first)
+        local text = TEMPLATES[code] or UNKNOWN_TEMPLATE
+        if count == 0 and find(text, '%s', 1, true) then
             return nil
         end
-        local made = make(first, first == ACCESS_DENIED and 'AccessDeniedError' or 'ClientError',
-                          fill(text, strings(count, ...)))
-        if first == ACCESS_DENIED then
-            local privilege, kind, name = ...
-            local fields = fields_of[made]
-            fields.access_type, fields.object_type, fields.object_name = privilege, kind, name
-        end
-        return made
-    elseif kind == 'string' and count > 0 then
-        return make(0, first, fill(tostring((...)), select(2, ...)))
+        return make(for_users, code, fill(text, ...))
+    elseif kind == 'string' and type((...)) == 'string' then
+        return make(for_users, 0, fill(...), first)
     end
 end
 
 local box_error = {}
 
 function box_error.new(...)
-    local built = select('#', ...) > 0 and build(...)
+    local built = build(true, ...)
     if not built then
         return error('Usage: box.error.new(code, args) or box.error.new(type, args)', 0)
     end
     return built
 end
 
-function box_error.last()
+local function need_nothing(name, ...)
+    if select('#', ...) > 0 then
+        return error('box.error.' .. name .. '(): bad arguments', 0)
+    end
+end
+
+function box_error.last(...)
+    need_nothing('last', ...)
     return diagnostics().last_error
 end
 
-function box_error.clear()
+function box_error.clear(...)
+    need_nothing('clear', ...)
     diagnostics().last_error = nil
 end
 
-function box_error.set(object)
-    if not is_error(object) then
-        return error('Usage: box.error.set(error object)', 0)
+function box_error.set(...)
+    local object = ...
+    if select('#', ...) == 0 then
+        return error('Usage: box.error.set(error)', 0)
+    elseif not is_error(object) then
+        return error('Invalid argument #1 (error expected, got ' .. type_name(object) .. ')', 0)
     end
     remember(object)
 end
@@ -214,7 +339,7 @@ _G.box.error = setmetatable(codes, {
             end
             return error(last, 0)
         end
-        local built = is_error((...)) and (...) or build(...)
+        local built = select('#', ...) == 1 and is_error((...)) and (...) or build(true, ...)
         if not built then
             return error('box.error(): bad arguments', 0)
         end
@@ -224,5 +349,11 @@ _G.box.error = setmetatable(codes, {
 
 -- Trusted code raises by name: internal.raise('NO_SUCH_USER', name).
 function internal.raise(name, ...)
-    return error(remember(build(codes[name], ...)), 0)
+    local code = codes[name]
+    local object = build(false, code, ...)
+    if code == ACCESS_DENIED then
+        local fields = fields_of(object)
+        fields.type, fields.access_type, fields.object_type, fields.object_name = 'AccessDeniedError', ...
+    end
+    return error(remember(object), 0)
 end
