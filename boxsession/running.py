@@ -124,7 +124,7 @@ class Running:
                 'triggers': triggers,
                 'memory': lambda: self.runtime.memory.used(),
                 'limits': lambda: {name.partition('.')[2]: hits[name] for name in _COUNTED},
-                'statistics': lambda: self.statistics.snapshot(),
+                'statistics': lambda: self.statistics.since_reset(),
                 'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
                                    'denied': hits['denied'], 'failed_logins': hits['failed_logins']}}
 

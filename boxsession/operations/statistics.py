@@ -16,6 +16,9 @@ from boxsession.operations.audit import Audit
 __all__ = ['Statistics']
 
 _REFUSALS = ('limit', 'tls', 'user', 'on_connect', 'foreign')
+# Groups of the snapshot that tell a state, not a sum; and such fields of other groups.
+_STATES = {'running', 'memory', 'fibers'}
+_STATE_FIELDS = {'current', 'limit', 'groups'}
 
 
 class Counted(Protocol):
@@ -24,6 +27,7 @@ class Counted(Protocol):
     @property
     def session(self) -> Session: ...
     def counters(self) -> tuple[int, int, int]: ...         # statements, bytes in, bytes out
+    def running_count(self) -> int: ...                     # statements that run now
 
 
 class Statistics:
@@ -48,6 +52,7 @@ class Statistics:
         self._loop_lag = loop_lag
         self._started = dict.fromkeys(TYPES, 0)
         self._ended = {kind: (0, 0, 0) for kind in TYPES}       # statements, bytes in, bytes out of ended sessions
+        self._before: dict[str, Any] | None = None              # the snapshot of the last reset()
 
     def begin(self, session: Session) -> None:
         """Counts a session that has begun."""
@@ -60,9 +65,20 @@ class Statistics:
         ended = self._ended[kind]
         self._ended[kind] = ended[0] + statements, ended[1] + received, ended[2] + sent
 
+    def reset(self) -> None:
+        """Begins the sums of since_reset() anew. Those of snapshot(), which the metrics show, never fall."""
+        self._before = self.snapshot()
+
+    def since_reset(self) -> dict[str, Any]:
+        """The same as snapshot(), with the sums since the last reset()."""
+        now = self.snapshot()
+        return now if self._before is None else {
+            name: group if name in _STATES else _difference(group, self._before[name]) for name, group in now.items()}
+
     def snapshot(self) -> dict[str, Any]:
         """All numbers, of one moment: no greenlet switch happens meanwhile. docs/metrics.rst describes them."""
         groups: dict[tuple[str, str, str], list[int]] = {}
+        running = dict.fromkeys(TYPES, 0)
         for connection in self._connections.values():
             session = connection.session
             key = session.listener, session.type, session.user
@@ -74,6 +90,7 @@ class Statistics:
             group[1] += statements
             group[2] += bytes_in
             group[3] += bytes_out
+            running[session.type] += connection.running_count()
         sums = {kind: list(ended) for kind, ended in self._ended.items()}
         for (_, kind, _), group in groups.items():
             sums[kind] = list(map(sum, zip(sums[kind], group[1:], strict=True)))
@@ -88,6 +105,7 @@ class Statistics:
                            for (listener, kind, user), (number, *_) in
                            sorted(groups.items(), key=lambda item: -item[1][0])]},
             'statements': {kind: counted[0] for kind, counted in sums.items()},
+            'running': running,
             'seconds': {kind: runtime.counters.seconds_taken[kind].snapshot() for kind in TYPES},
             'errors': runtime.errors(),
             'bytes_in': {kind: counted[1] for kind, counted in sums.items()},
@@ -100,3 +118,13 @@ class Statistics:
             'fibers': len(runtime.fibers),
             'loop_lag': self._loop_lag.snapshot(),
         }
+
+
+def _difference(now: Any, before: Any) -> Any:
+    """Sums since an earlier moment: numbers, mappings of such, and the buckets of a histogram."""
+    if isinstance(now, dict):
+        return {name: value if name in _STATE_FIELDS else _difference(value, before.get(name, 0))
+                for name, value in now.items()}
+    if isinstance(now, list):
+        return [[bound, count - counted] for (bound, count), (_, counted) in zip(now, before, strict=True)]
+    return now - before

@@ -188,6 +188,9 @@ class BinaryConnection(Connection):
     def _under_way(self) -> bytes | None:
         return self._workers.under_way()
 
+    def running_count(self) -> int:
+        return len(self._workers.busy)
+
     def _asked_for(self) -> list[dict[str, str]]:
         return self._workers.asked_for()
 

@@ -38,6 +38,7 @@ class Services:
         users, sessions = UserServices(self._running), SessionServices(self._running)
         return {
             'settings': self.settings, 'configure': self.configure, 'reopen_log': self.reopen_log,
+            'reset_statistics': self.reset_statistics,
             'listen': self.listen, 'close_listener': self.close_listener,
             'access': users.access, 'password_hash': users.password_hash, 'rights': users.rights, 'su': users.su,
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
@@ -68,6 +69,10 @@ class Services:
     def reopen_log(self) -> None:
         """Reopens the log file."""
         logs.reopen()
+
+    def reset_statistics(self) -> None:
+        """Begins the sums of box.stat() anew."""
+        self._running.registry.statistics.reset()
 
     # Listeners
 

@@ -291,6 +291,10 @@ class Connection:
         """The numbers of statements run, bytes received and bytes sent."""
         return self.statements, self._bytes_in, self._output.sent
 
+    def running_count(self) -> int:
+        """The number of statements that run now."""
+        return int(self._running is not None)
+
     def describe(self) -> dict[str, Any]:
         """The session's fields for box.session.list()."""
         session = self.session

@@ -116,7 +116,7 @@ class Schema:
     def func_create(self, name: object = None, options: object = None) -> None:
         access, actor = self._access, self._actor
         name = checked_name(name)
-        options = checked_options(options, if_not_exists=bool, setuid=bool, language=str, body=str)
+        options = checked_options(options, if_not_exists=bool, setuid=bool, language=str, body=str, comment=str)
         if actor.function(name) is None:
             actor.need_to_write('_func')
         if access.function(name) is not None:

@@ -40,6 +40,8 @@ READS = {
     'getfenv of a granted function': 'getfenv(get_config).secret',
     'getfenv of the library': 'getfenv(print).secret',
     'loadstring': "loadstring('return secret')()",
+    'dostring': "dostring('return secret')",
+    'dostring by pieces': "local t = {'return ', 'secret'} return dostring(function() return table.remove(t, 1) end)",
     'load by pieces': "local t = {'return ', 'secret'} return load(function() return table.remove(t, 1) end)()",
     'load of a text': "load('return secret')()",
     'setfenv': "setfenv(loadstring('return secret'), getfenv(0))()",
@@ -96,6 +98,9 @@ WRITES = {
     'table.insert': ('table.insert(config.list, 4)', '#config.list == 4'),
     'table.remove': ('table.remove(config.list)', '#config.list == 2'),
     'table.sort': ('table.sort(config.list)', 'config.list[1] == 1'),
+    'table.clear': ('table.clear(config.list)', '#config.list == 0'),
+    'table.clear of a view': ("require('table.clear')(config)", 'next(config) == nil'),
+    'an environment variable': ("os.setenv('SHELL', 'x')", "os.getenv('SHELL') == 'x'"),
     'table.move': ('table.move({9}, 1, 1, 1, config.list)', 'config.list[1] == 9'),
     'a metatable': ('setmetatable(config, {__index = function() return 7 end})', 'config.nosuch == 7'),
     'a call': ('config.action()', 'pwned'),
@@ -239,6 +244,7 @@ class World:
                     "getmetatable(box.session).own = nil getmetatable(require('json').decode('[1]')).own = nil "
                     "require('console').initial_env().own = nil require('console').on_start(nil)")
         admin.reply("box.cfg{limits = {drain_seconds = 1}, log = {level = 'info'}}")
+        admin.reply("os.setenv('SHELL', '')")
         admin.reply("box.schema.user.drop('bystander') box.schema.user.create('bystander')")
         admin.reply("sleeper = require('fiber').create(function() require('fiber').sleep(100) end) sleeper:name('s3cret')")
         if admin.value("#box.session.list({name = 'victim'})") == 0:
@@ -373,6 +379,13 @@ def test_rights_that_go_are_gone_for_what_runs_and_what_was_kept(world):
     finally:
         world.admin.reply("box.schema.user.grant('reader', 'read', 'universe')")
         reader.close()
+
+
+@pytest.mark.parametrize('library', ['string', 'table', "require('json')", 'box', 'box.session'])
+def test_the_library_cannot_be_cleared(world, library):
+    guest = Client(world.console.addresses[1])
+    assert 'denied' in guest.error(f'table.clear({library})')
+    guest.close()
 
 
 @pytest.mark.parametrize('statement', [

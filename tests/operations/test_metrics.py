@@ -387,9 +387,30 @@ class TestBoxStat:
         client.reply('1')
         net = client.value('box.stat.net()')
         assert {'current': 1, 'total': 1} == net['CONNECTIONS']
-        assert {'total': 1} == net['REQUESTS']
+        assert {'current': 1, 'total': 1} == net['REQUESTS']
         assert net['RECEIVED']['total'] > 2 and net['SENT']['total'] > 128
         assert 2 == client.value('box.stat.net.REQUESTS.total')
+
+    def test_requests_that_run(self, served, connect):
+        client, other = connect(served), connect(served)
+        other.send("require('fiber').sleep(1000)\n")
+        while client.value('box.stat.net.REQUESTS.current') < 2:
+            gevent.sleep(0.001)
+        assert {'console': 2, 'binary': 0} == client.value('box.stat.running')
+
+    def test_reset(self, served, connect):
+        """Sums begin anew, states stay; the metrics do not fall."""
+        client = connect(served)
+        client.reply("error('x')")
+        assert client.values('box.stat.reset()') is None
+        found = client.value('box.stat()')
+        assert {'console': 0, 'binary': 0} == found['sessions']['started'] and 1 == found['sessions']['current']
+        assert 0 == found['errors']['runtime'] and 1 == found['statements']['console']
+        assert found['seconds']['console']['count'] == found['seconds']['console']['buckets'][-1][1] <= 1
+        assert found['memory']['lua'] > 0 and found['memory']['limit'] > 0 and 1 == found['running']['console']
+        client.reply("error('x')")
+        assert [1, 0] == client.values('box.stat.errors.runtime, box.stat.net.CONNECTIONS.total')
+        assert 2 == served._running.statistics.snapshot()['errors']['runtime']
 
 
 class TestServer:

@@ -1,4 +1,5 @@
--- Functions that LuaJIT and Tarantool 2.6 add to the standard library: string.split and others, table.copy, os.environ.
+-- Functions that LuaJIT and Tarantool 2.6 add to the standard library: string.split and others, table.copy, dostring,
+-- os.environ.
 -- Needs: kernel/bit, kernel/guard, kernel/task
 local internal, GETENV = ...
 local raw = internal.raw
@@ -246,6 +247,18 @@ function table.new(...)
     return {}
 end
 
+-- Removes all items of a table.
+function table.clear(...)
+    local list = ...
+    if type(list) ~= 'table' then
+        return error("bad argument #1 to '?' (table expected, got "
+                     .. (select('#', ...) == 0 and 'no value' or type(list)) .. ')', 2)
+    end
+    for key in next, list do
+        list[key] = nil
+    end
+end
+
 -- Copies list[first..last] to target[at..]. From INDEX_MAX on, a double cannot hold the next index.
 local MOVE_MAX, INDEX_MAX = 1e7, 2^53
 function table.move(list, first, last, at, target)
@@ -272,17 +285,40 @@ function table.move(list, first, last, at, target)
     return target
 end
 
+-- Globals -------------------------------------------------------------------------------------------------------------
+
+local load_string = loadstring          -- the users' one
+function _G.dostring(text, ...)
+    local func, problem = load_string(text)
+    if not func then
+        return error(problem, 0)
+    end
+    return func(...)
+end
+
+-- Memory use in KiB.
+function _G.gcinfo()
+    return floor(raw.collectgarbage('count'))
+end
+
 -- os ------------------------------------------------------------------------------------------------------------------
 
 -- Environment variables that users may read: none of these contains a secret.
 local VARIABLES = {'HOME', 'HOSTNAME', 'LANG', 'LC_ALL', 'LOGNAME', 'PATH', 'PWD', 'SHELL', 'TERM', 'TZ', 'USER'}
 
--- The variables of VARIABLES that are set.
+-- What os.setenv() has set, by name; false if it removed the variable. Only Lua sees this copy: a change of the process's
+-- environment would reach the program's libraries and child processes, and C's setenv() is not safe beside other threads.
+local changed = {}
+
+-- The variables that users may read and that are set.
 function os.environ()
     local found = {}
     for index = 1, #VARIABLES do
         local name = VARIABLES[index]
         found[name] = internal.task.text(GETENV, name) or nil
+    end
+    for name, value in next, changed do
+        found[name] = value or nil
     end
     return found
 end
@@ -294,4 +330,14 @@ function os.getenv(...)
                      .. (select('#', ...) == 0 and 'no value' or type(name)) .. ')', 2)
     end
     return os.environ()[name .. '']
+end
+
+-- As in C, a value ends before its first zero byte.
+function os.setenv(name, value)
+    if type(name) ~= 'string' or not find(name, '^[^=%z]+$') then
+        return error("bad argument #1 to 'setenv' (name of a variable expected)", 2)
+    elseif value ~= nil and value ~= internal.NULL and type(value) ~= 'string' then
+        return error("bad argument #2 to 'setenv' (string expected, got " .. type(value) .. ')', 2)
+    end
+    changed[name] = type(value) == 'string' and raw.match(value, '^%Z*')
 end

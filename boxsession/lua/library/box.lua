@@ -235,7 +235,8 @@ local function all_information()
     return shown
 end
 
--- The numbers of boxsession/operations/statistics.py; `net` is Tarantool's box.stat.net without the rates.
+-- The numbers of boxsession/operations/statistics.py; `net` is Tarantool's box.stat.net without the rates. reset() begins
+-- the sums anew.
 local function statistics()
     return internal.packed.value(task.text(INFO, 'statistics'))
 end
@@ -246,13 +247,21 @@ local function net()
     local all = statistics()
     local connections = total(all.sessions.started)
     connections.current = all.sessions.current
-    return {CONNECTIONS = connections, REQUESTS = total(all.statements), RECEIVED = total(all.bytes_in),
-            SENT = total(all.bytes_out)}
+    local requests = total(all.statements)
+    requests.current = total(all.running).total
+    return {CONNECTIONS = connections, REQUESTS = requests, RECEIVED = total(all.bytes_in), SENT = total(all.bytes_out)}
 end
 local net_statistics = read_only('box.stat.net', function(key) return net()[key] end, net, net)
+local reset_statistics = internal.service('reset_statistics')
+local function reset()
+    internal.access.need_full('box.stat.reset')
+    reset_statistics()
+end
 local function statistics_of(key)
     if key == 'net' then
         return net_statistics
+    elseif key == 'reset' then
+        return reset
     end
     return statistics()[key]
 end

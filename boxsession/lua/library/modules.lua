@@ -22,6 +22,8 @@ for _, name in raw.ipairs({'string', 'table', 'math', 'os', 'coroutine', 'debug'
     modules[name] = _G[name]
 end
 
+modules['table.clear'], modules['table.new'] = table.clear, table.new
+
 -- clock ---------------------------------------------------------------------------------------------------------------
 
 local contract = internal.contract

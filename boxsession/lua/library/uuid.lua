@@ -134,6 +134,10 @@ function uuid.frombin(bytes, order)
     return from_bytes(in_order(bytes, order))
 end
 
+function uuid.is_uuid(value)
+    return type(value) == 'userdata' and raw.debug_getmetatable(value) == meta
+end
+
 setmetatable(uuid, {__call = function()
     return uuid.new()
 end})

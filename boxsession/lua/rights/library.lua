@@ -16,7 +16,7 @@ local library = {
     string = {'byte', 'char', 'endswith', 'find', 'format', 'fromhex', 'gmatch', 'gsub', 'hex', 'len', 'ljust', 'lower',
               'lstrip', 'match', 'rep', 'reverse', 'rjust', 'center', 'rstrip', 'split', 'startswith', 'strip', 'sub',
               'upper'},
-    table = {'concat', 'copy', 'deepcopy', 'insert', 'maxn', 'move', 'new', 'remove', 'sort'},
+    table = {'clear', 'concat', 'copy', 'deepcopy', 'insert', 'maxn', 'move', 'new', 'remove', 'sort'},
     math = {'abs', 'acos', 'asin', 'atan', 'atan2', 'ceil', 'cos', 'cosh', 'deg', 'exp', 'floor', 'fmod', 'frexp', 'huge',
             'ldexp', 'log', 'log10', 'max', 'min', 'modf', 'pi', 'pow', 'rad', 'random', 'sin', 'sinh', 'sqrt', 'tan',
             'tanh'},
@@ -116,7 +116,7 @@ local fixed = setmetatable({}, {__mode = 'k'})
 local function is_fixed(value)
     return is_view(value) or type(value) == 'table' and fixed[value] ~= nil
 end
-for _, name in raw.ipairs({'insert', 'remove', 'sort', 'move'}) do
+for _, name in raw.ipairs({'clear', 'insert', 'remove', 'sort', 'move'}) do
     local change = library.table[name]
     library.table[name] = function(...)
         if is_fixed((...)) or is_fixed((select(5, ...))) then
@@ -211,6 +211,7 @@ local modules = {
     yaml = module('yaml', {'encode', 'decode'}, true),
     uuid = module('uuid', {'new', 'str', 'fromstr', 'bin', 'frombin', 'is_uuid'}),
     clock = module('clock', {'time', 'realtime', 'monotonic', 'time64', 'realtime64', 'monotonic64'}),
+    ['table.clear'] = library.table.clear, ['table.new'] = library.table.new,
 }
 
 local function fix(list, set)

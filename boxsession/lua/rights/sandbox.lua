@@ -79,6 +79,12 @@ for _, kind in raw.ipairs({'user', 'role', 'func'}) do
     end
 end
 
+for name, value in next, box.schema do
+    if type(value) == 'number' then
+        schema[name] = value
+    end
+end
+
 local information = {version = internal.version, package = 'boxsession', status = 'running'}
 local restricted_box = setmetatable({
     NULL = NULL, schema = schema, error = restricted_error,
@@ -106,8 +112,8 @@ local fixed_session = fix(restricted_session, guarded(function(_, key, value)
 end))
 own.box = fix(restricted_box)
 rawset(restricted_box, 'session', fixed_session)
-for name, functions in next, modules do
-    modules[name] = fix(functions)
+for name, found in next, modules do
+    modules[name] = type(found) == 'table' and fix(found) or found
 end
 
 function own.require(name)
@@ -130,6 +136,18 @@ function own.loadstring(text, name)
 end
 function own.load(text, name)
     return in_env(load_pieces(text, name))
+end
+function own.dostring(text, ...)
+    local func, problem
+    if type(text) == 'function' then
+        func, problem = in_env(load_pieces(text))
+    else
+        func, problem = in_env(load_string(text))
+    end
+    if not func then
+        return error(problem, 0)
+    end
+    return func(...)
 end
 
 -- print() writes to the session itself, since restricted code must not fill the log.
