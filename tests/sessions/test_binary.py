@@ -694,16 +694,10 @@ def test_keys_that_collide_let_others_in(start, connect_binary):
     assert answers > 5 and answer.get()[5:].startswith(b'\x83\x00\x00\x01\x09\x05\x01\x81\x30\x91\xdf')
 
 
-<<<<<<< HEAD
 def test_an_error_is_not_longer_than_its_like(start, connect_binary):
     client = connect_binary(start())
-    for expression in ("box.error{code = 1, reason = ('x'):rep(5e6)}", "error(('x'):rep(5e6))",
-=======
-def test_an_error_is_not_longer_than_its_like(start, connect):
-    client = connect(start())
     assert 511 == len(client.eval("box.error{code = 1, reason = ('x'):rep(5e6)}"))          # as in Tarantool
     for expression in ("error(('x'):rep(5e6))",
->>>>>>> 75ec76e (errors: objects have a trace, a custom type and a chain of reasons, and keep any code over the binary protocol)
                        "error(setmetatable({}, {__tostring = function() return ('x'):rep(5e6) end}))"):
         assert (1 << 16) + 3 == len(client.eval(expression))
     assert 'the code is too long' in client.eval('x' * 200000)
