@@ -28,6 +28,7 @@ from iproto_client import (
     STACK,
     UNWATCH,
     WATCH,
+    BinaryClient,
     colliding_keys,
 )
 from waiting import running, wait_for
