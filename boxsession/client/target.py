@@ -95,6 +95,7 @@ class Target:
 
     def find_password(self, path: str | None) -> None:
         """Sets the password of the user: from the file `path`, the environment, or the terminal. Without a user, none.
+        That of guest is empty, unless it is given.
 
         Raises:
             WrongUsage: the file has no password, none was typed, or there is no terminal to ask on.
@@ -113,6 +114,8 @@ class Target:
                 raise WrongUsage(f'--password-file {path}: {error}') from None
         elif PASSWORD_VARIABLE in os.environ:
             self.password = os.environ[PASSWORD_VARIABLE]
+        elif self.user == 'guest':
+            self.password = ''
         elif sys.stdin.isatty():
             self.password = ask_password(f'Password for {self}: ')
         else:

@@ -14,8 +14,8 @@ from gevent import get_hub
 from gevent.lock import BoundedSemaphore
 
 from boxsession.base.errors import ClientError, StatementError
-from boxsession.users.access import ADMIN, Access, User
-from boxsession.users.passwords import Throttle
+from boxsession.users.access import ADMIN, GUEST, Access, User
+from boxsession.users.passwords import EMPTY_HASH, Throttle
 from boxsession.users.schema import OPERATIONS, Schema
 from boxsession.users.store import MemoryStore, Store
 
@@ -137,7 +137,7 @@ class Accounts:
             matches: whether the password has the given hash. Called with '' if the user does not exist.
 
         Returns:
-            The user; None if the password is wrong or the user does not exist.
+            The user; None if the password is wrong or the user does not exist. The password of guest is empty.
 
         Raises:
             ClientError: the user has no privilege `session`.
@@ -146,7 +146,8 @@ class Accounts:
         access = self.access
         user = access.user(name)
         # The password is hashed even if the user does not exist: the time must not tell which users exist.
-        if not matches(user.hash if user else '') or user is None:
+        kept = '' if user is None else EMPTY_HASH if user.id == GUEST else user.hash
+        if not matches(kept) or user is None:
             return None
         if not access.may_log_in(user.id):
             raise access.denied(user.id, 'session', 'universe', '')

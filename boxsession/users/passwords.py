@@ -11,7 +11,8 @@ import hmac
 import ipaddress
 from collections import OrderedDict
 
-__all__ = ['Throttle', 'password_hash', 'password_matches', 'throttled_address']
+__all__ = ['EMPTY_HASH', 'Throttle', 'password_hash', 'password_matches', 'throttled_address']
+
 
 def _bytes(password: str | bytes) -> bytes:
     return password.encode(errors='surrogateescape') if isinstance(password, str) else password
@@ -20,6 +21,9 @@ def _bytes(password: str | bytes) -> bytes:
 def password_hash(password: str | bytes) -> str:
     """The hash of a password, as it is stored: 28 characters."""
     return base64.b64encode(hashlib.sha1(hashlib.sha1(_bytes(password)).digest()).digest()).decode()
+
+
+EMPTY_HASH = password_hash('')
 
 
 def password_matches(password: str | bytes, kept: str) -> bool:

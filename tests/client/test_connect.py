@@ -354,6 +354,10 @@ class TestLogin:
         assert f'boxsession: cannot log in as nobody@{listeners[listener]}: Incorrect password' in err
         assert 'wrong-one' not in err
 
+    @pytest.mark.parametrize('listener', ['classic', 'unix'])
+    def test_guest_has_none(self, listeners, listener):
+        assert ('guest\n', '') == connect(f'guest@{listeners[listener]}', *self.WHO)
+
     def test_none(self, address):
         assert 'no password for ops: use --password-file FILE or the environment variable BOXSESSION_PASSWORD' in \
             connect(f'ops@{address}', *self.WHO, code=3)[1]

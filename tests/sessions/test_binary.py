@@ -345,6 +345,11 @@ class TestRights:
             'return box.session.user(), box.session.effective_user(), box.session.storage.kept')
         assert "Incorrect password supplied for user 'nobody'" == client.login('nobody', 'x')
         assert client.ask(AUTH, {0x23: 'guest', 0x21: []}) == {}
+        client.login('ops', 'pass')
+        assert client.login('guest', '') is None
+        assert ['guest'] == client.eval('return box.session.user()')
+        assert "Incorrect password supplied for user 'guest'" == client.login('guest', 'x')
+        assert "Incorrect password supplied for user 'admin'" == client.login('admin', '')
         assert ['guest'] == client.eval('return box.session.user()')
 
     def test_who_may_not_evaluate(self, start, connect_binary):

@@ -48,6 +48,22 @@ class TestLogin:
         assert f"Incorrect password supplied for user '{user}'" == client.error(f'\\login {user} {password}')
         assert 'guest' == client.value('box.session.user()')
 
+    def test_the_password_of_guest_is_empty(self, start, connect):
+        served = start(['127.0.0.1:0'], script=OPS)
+        client = connect(served)
+        for line in [r'\login guest', r'\login guest ']:
+            assert client.value(line) is True
+            assert 'guest' == client.value('box.session.user()')
+            client.reply(r'\login ops pass word')
+        assert not served._running.counters.hits['failed_logins']
+        connect(served).reply("box.schema.user.disable('guest')")
+        assert "Session access to universe '' is denied for user 'guest'" == client.error(r'\login guest')
+
+    def test_no_other_password_is_empty_by_itself(self, start, connect):
+        client = connect(start(['127.0.0.1:0'], script="box.schema.user.create('bare')"))
+        for user in ('bare', 'admin', 'public', 'super'):
+            assert f"Incorrect password supplied for user '{user}'" == client.error(f'\\login {user} ')
+
     def test_who_is_disabled_stays_out(self, start, connect):
         client = connect(start([{'address': '127.0.0.1:0', 'user': 'guest'}],
                                script=(OPS + " box.schema.user.disable('ops')")))

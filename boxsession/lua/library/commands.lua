@@ -132,9 +132,12 @@ function run.kill(_, id)
     return kill(id_argument('kill', id))
 end
 
--- The password is all of the line after the user, spaces included.
+-- The password is all of the line after the user, spaces included. That of guest is empty.
 function run.login(_, _, _, rest)
     local user, password = match(rest, '^(%S+)%s(.*)$')
+    if rest == 'guest' then
+        user, password = rest, ''
+    end
     if not user then
         return error('Usage: \\login USER PASSWORD', 0)
     end
