@@ -156,6 +156,16 @@ class TestErrors:
         assert f'boxsession: cannot listen on 127.0.0.1:{port}: Address already in use\n' == served.stderr
         assert not (tmp_path / 'a.sock').exists()
 
+    @pytest.mark.parametrize('head', ['#!/usr/bin/env tarantool\n', '\ufeff', '\ufeff#!x\n', '# { any text\n'])
+    def test_an_init_script_with_a_mark_at_its_start(self, serve, connect, tmp_path, head):
+        (tmp_path / 'init.lua').write_text(f"{head}x = 5 where = debug.traceback():match('lua:(%d+)')")
+        (tmp_path / 'c.yml').write_text(f'init: {tmp_path}/init.lua\nlisten: ["127.0.0.1:0"]\n')
+        checked = subprocess.run([sys.executable, '-m', 'boxsession', 'check-config', tmp_path / 'c.yml'],
+                                 capture_output=True, timeout=30)
+        assert (0, b'', b'') == (checked.returncode, checked.stdout, checked.stderr)
+        [address] = serve('-c', 'c.yml').addresses()
+        assert [5, str(1 + head.count('\n'))] == connect(address).values('x, where')
+
     @pytest.mark.parametrize(('script', 'told'), [
         ('x = = 1', "init.lua:1: unexpected symbol near '='"),
         ('\nerror("boom")', 'init.lua:2: boom'),

@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import time
+from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ _READ_BYTES = 65536
 _PATIENCE_SECONDS = 1.0
 # How much of an unfinished statement the error shows (characters), and is searched for passwords (bytes).
 _SHOWN, _SHOWN_BYTES = 80, 1024
+_HEADS = (b'#!', BOM_UTF8 + b'#!')
 _BLANK = re.compile(rb'\s*(--(?!\[=*\[)[^\n]*(\n\s*)?)?')
 
 
@@ -199,10 +201,11 @@ def _close_again(path):
 
 
 def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
-    """The content of a file, piece by piece, with a line feed at its end. A first line `#!...` becomes a comment."""
+    """The content of a file, piece by piece, with a line feed at its end. A byte order mark is left out, and a first line
+    `#!...` becomes a comment."""
     fd = sys.stdin.fileno() if path == '-' else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        is_first, last = True, b''
+        is_first, head, last = True, b'', b''
         while True:
             if deadline is not None:
                 poller = select.poll()
@@ -216,8 +219,16 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
             if not data:
                 break
             last = data[-1:]
-            yield b'--' + data if is_first and data.startswith(b'#!') else data
-            is_first = False
+            if is_first:
+                head += data
+                if any(mark.startswith(head) for mark in _HEADS):       # the rest of it may follow
+                    continue
+                is_first, data = False, head.removeprefix(BOM_UTF8)
+                if data.startswith(b'#!'):
+                    data = b'--' + data
+            yield data
+        if is_first:
+            yield head.removeprefix(BOM_UTF8)
         if last not in (b'', b'\n'):
             yield b'\n'
     finally:

@@ -102,6 +102,30 @@ class TestStatements:
         assert '7\n' == out
         assert '1\n' == connect(address, '-f', '-', '--raw', stdin='1')[0]
 
+    @pytest.mark.parametrize('head', ['\ufeff', '\ufeff#!/bin/sh\n', '#!/bin/sh\n', '#! {\n', ''])
+    def test_marks_at_the_start_of_a_file(self, address, tmp_path, head):
+        script = f"{head}'first'\n'second'\nerror('third', 0)\n"
+        (tmp_path / 'a.lua').write_text(script)
+        place = 3 + head.count('\n')
+        for arguments, stdin, name in (('-f', tmp_path / 'a.lua'), '', f'{tmp_path}/a.lua:'), ((), script, 'line '):
+            out, err = connect(address, *arguments, '--raw', stdin=stdin, code=1)
+            assert ('first\nsecond\n', f'boxsession: {name}{place}: third\n') == (out, err)
+
+    @pytest.mark.parametrize(('text', 'out'), [('#', ''), ('\ufeff', ''), ('', ''), ('\ufeff1', '1\n')])
+    def test_a_file_that_is_little_more_than_a_mark(self, address, text, out):
+        assert out == connect(address, '--raw', stdin=text, code=1 if text == '#' else 0)[0]
+
+    def test_a_mark_in_pieces(self, address):
+        process = subprocess.Popen(command(address, '--raw'), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   env=environment())
+        with process:
+            for byte in '\ufeff#!x\n#"four"\n'.encode():
+                process.stdin.write(bytes([byte]))
+                process.stdin.flush()
+            assert select.select([process.stdout], [], [], 20)[0]
+            assert b'4\n' == process.stdout.readline()
+            process.stdin.close()
+
     def test_answers_come_as_their_statements_do(self, address):
         process = subprocess.Popen(command(address, '--raw'), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    env=environment())

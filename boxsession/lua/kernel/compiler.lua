@@ -214,9 +214,12 @@ local function lookups_at_worst(text)
 end
 
 -- Like loadstring, but refuses code that is unsafe to run. Raises nothing but KILL. The init script (`is_script`) may
--- take long to compile.
+-- take long to compile. As in Lua's own loader of files, a byte order mark and a first line with `#` are no code there.
 local BYTECODE = 27
 function internal.load_text(text, name, is_script)
+    if is_script then
+        text = gsub(gsub(text, '^\239\187\191', ''), '^#[^\n]*', '')
+    end
     if byte(text, 1) == BYTECODE then
         if sub(text, 2, 4) == 'Lua' then
             return nil, 'attempt to load a binary chunk (only text is allowed)'
