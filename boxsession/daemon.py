@@ -8,9 +8,11 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import gevent
 import gevent.event
+from gevent import getcurrent
 
 from boxsession.base.address import socket_text
 from boxsession.base.errors import BoxsessionError, ConfigError
@@ -25,6 +27,10 @@ log = logging.getLogger('boxsession')
 
 # Seconds that on_disconnect triggers and the cleanup may take after limits.drain_seconds, before systemd kills the process.
 _END_SECONDS = 20
+
+
+class _StoppedAtStart(BaseException):
+    """Thrown into the start of the console by a signal."""
 
 
 class Daemon:
@@ -44,6 +50,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stopping = gevent.event.Event()
         self._why = ''                      # the signal that stops it
+        self._starting: Any = None          # the greenlet that starts the console, while it does so
         self._reload_wanted = gevent.event.Event()
         inherited = inherited_sockets()
         config = load() if load else _served_by(inherited)
@@ -57,6 +64,8 @@ class Daemon:
     def run(self) -> None:
         """Serves until SIGTERM or SIGINT, then drains and returns. A second such signal exits at once, with code 1.
 
+        A signal that arrives during the start stops the init script.
+
         Raises:
             BoxsessionError: as Console.start().
         """
@@ -66,7 +75,8 @@ class Daemon:
         handlers.append(gevent.signal_handler(signal.SIGUSR1, self._console.reopen_logs))
         reloader = None
         try:
-            self._start()
+            if not self._start():
+                return
             self._tell_listening([])
             self._tell_metrics(None)
             _spare_the_collector()
@@ -85,14 +95,25 @@ class Daemon:
             for handler in handlers:
                 handler.cancel()
 
-    def _start(self):
+    def _start(self) -> bool:
+        """Starts the console. False if a signal has stopped it meanwhile."""
+        init = self._console.config['init']
+        if init:
+            self._notifier.tell(f'STATUS=starting: the init script {init} runs')
+        self._starting = getcurrent()
         try:
             self._console.start()
+            return True
+        except _StoppedAtStart:
+            log.info('stopped: %s came before the start was complete', self._why)
+            return False
         except BoxsessionError as error:
             if self._console.config['log.file'] != '-':         # otherwise the command line says it at the same place
                 for problem in error.problems if isinstance(error, ConfigError) else [str(error)]:
                     log.error('cannot start: %s', problem)
             raise
+        finally:
+            self._starting = None
 
     def _stop(self, name):
         if self._stopping.is_set():
@@ -101,6 +122,16 @@ class Daemon:
             os._exit(1)
         self._why = name
         self._stopping.set()
+        if self._starting is not None:
+            init = self._console.config['init']
+            log.info('stopping: %s came during the start%s. A second signal exits at once', name,
+                     f', waiting for the end of the init script {init}, which is cancelled' if init else '')
+            gevent.get_hub().loop.run_callback(self._interrupt_start)
+
+    def _interrupt_start(self):
+        """In the hub, where the starting greenlet waits."""
+        if self._starting is not None:
+            self._starting.throw(_StoppedAtStart)
 
     def _tell_listening(self, before: Sequence):
         for listener in self._console.listeners:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import yaml
-from gevent import socket
+from gevent import Timeout, socket
 from waiting import wait_for
 
 import boxsession
@@ -93,6 +93,55 @@ def test_a_second_signal_ends_it_at_once(serve, connect):
     served.log_line('stopping')
     served.signal(signal.SIGTERM)
     assert 0 != served.wait()
+
+
+class TestInitScript:
+    @pytest.mark.parametrize(('script', 'line'), [
+        ('x = 1\nwhile true do end', 2), ("require('fiber').sleep(1000)", 1),
+        ('while true do\n pcall(function() while true do end end)\nend', 2),
+        ("local f = require('fiber').new(function() while true do end end)\nf:set_joinable(true)\nf:join()", 3)])
+    def test_a_signal_stops_it(self, serve, tmp_path, script, line):
+        (tmp_path / 'init.lua').write_text("require('log').info('the script runs')\n" + script)
+        (tmp_path / 'c.yml').write_text('init: init.lua\nlisten: ["127.0.0.1:0"]\n')
+        served = serve('-c', 'c.yml')
+        served.log_line('the script runs')
+        served.signal(signal.SIGTERM)
+        assert 0 == served.wait()
+        assert 'stopping: SIGTERM came during the start, waiting for the end of the init script init.lua' in served.stderr
+        assert f'init.lua:{line + 1}: the script was stopped' in served.stderr
+        assert 'listening: ' not in served.stderr and 'Traceback' not in served.stderr
+
+    @pytest.mark.parametrize(('script', 'told'), [
+        ("box.schema.user.create('admin')", "init.lua:1: User 'admin' already exists"),
+        ("local function f()\nbox.schema.user.grant('admin', 'nosuch')\nend\nf()",
+         "init.lua:2: Role 'nosuch' is not found"),
+        ("error('plain', 0)", 'init.lua:1: plain'),
+        ("error(box.error.new{code = 1, reason = 'mine'})", 'init.lua:1: mine'),
+        ('\nlocal x = nil + 1', "init.lua:2: attempt to perform arithmetic on a nil value"),
+        ("return box.schema.user.create('admin')", "init.lua: User 'admin' already exists"),
+        ("box.cfg{limits = {slice_ms = 'x'}}", 'init.lua:1: '),
+        ('x = (', "init.lua:1: unexpected symbol near '<eof>'"),
+        ('local function f() return 1 + f() end f()', 'init.lua:1: stack overflow')])
+    @pytest.mark.parametrize('folder', ['.', 'a folder with a long name/' * 4])
+    def test_its_errors_name_file_and_line(self, tmp_path, script, told, folder):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / 'init.lua').write_text(script)
+        path = os.path.join(folder, 'init.lua')
+        console = boxsession.Console(listen=['127.0.0.1:0'], config={'init': str(tmp_path / path)})
+        with pytest.raises(boxsession.ScriptError) as caught:
+            console.start()
+        assert str(caught.value).startswith(f'{tmp_path / path}:')
+        assert told in str(caught.value)
+
+    def test_a_timeout_of_the_program_stops_it(self, tmp_path):
+        (tmp_path / 'init.lua').write_text('while true do end')
+        console = boxsession.Console(listen=['127.0.0.1:0'], config={'init': str(tmp_path / 'init.lua')})
+        with pytest.raises(Timeout), Timeout(0.2):
+            console.start()
+        assert not console.is_accepting
+        (tmp_path / 'init.lua').write_text('x = 1')
+        console.start()
+        console.stop()
 
 
 class TestUnixSockets:

@@ -17,6 +17,7 @@ a flag and wakes the task. The port then returns False, and Lua unwinds. A Pytho
 """
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -47,6 +48,11 @@ from boxsession.values.limits import Limits
 from boxsession.values.packed import pack
 
 __all__ = ['Runtime', 'compile_problem']
+
+log = logging.getLogger('boxsession')
+
+# How long a script may take to end after it was stopped, in seconds.
+_STOP_SECONDS = 1.0
 
 
 class Runtime:
@@ -179,11 +185,21 @@ class Runtime:
     def run_script(self, text: bytes, name: str) -> None:
         """Runs a script as admin, without a session. The script may wait: the caller waits until its end.
 
+        If an exception is thrown into the caller meanwhile, the script is stopped.
+
         Raises:
             ScriptError: the script does not compile, or it raised an error.
         """
         greenlet = UserGreenlet.spawn(self._run_script, text, name)
-        problem = greenlet.get()
+        try:
+            problem = greenlet.get()
+        except BaseException:
+            for task in list(self.state.tasks.values()):        # the script's, and those of its fibers
+                self.dispatcher.cancel(task)
+            greenlet.join(_STOP_SECONDS)
+            if greenlet.successful():
+                log.warning('%s', greenlet.value.decode(errors='replace'))
+            raise
         if problem:
             raise ScriptError(problem.decode(errors='replace'))
 
@@ -217,5 +233,4 @@ def compile_problem(text: bytes, name: str) -> str | None:
     loaded = internal[b'load_text'](text, f'@{name}'.encode(), True)
     if not isinstance(loaded, tuple):
         return None
-    message = loaded[1].decode(errors='replace')
-    return message if message.startswith(f'{name}:') else f'{name}: {message}'
+    return internal[b'with_script_name'](loaded[1], name.encode()).decode(errors='replace')

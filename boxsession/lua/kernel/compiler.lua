@@ -6,8 +6,8 @@
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
-local byte, dump, error, find, format, getinfo, gsub, loadstring, pcall, sub = raw.byte, raw.dump, raw.error, raw.find,
-    raw.format, raw.getinfo, raw.gsub, raw.loadstring, raw.pcall, raw.sub
+local byte, dump, error, find, format, getinfo, gsub, loadstring, match, pcall, sub = raw.byte, raw.dump, raw.error,
+    raw.find, raw.format, raw.getinfo, raw.gsub, raw.loadstring, raw.match, raw.pcall, raw.sub
 
 -- Why three parameters are safe: a call of a Lua function makes room for its registers (maxstacksize). Then
 -- adjust_varargs() of ldo.c pushes a nil for each parameter without an argument and moves the parameters above these; the
@@ -247,4 +247,16 @@ function internal.load_text(text, name, is_script)
         end
     end
     return chunk
+end
+
+-- An error's message with the whole name of the script in front. Lua cuts long names, to different lengths.
+function internal.with_script_name(message, name)
+    if sub(message, 1, #name + 1) == name .. ':' then
+        return message
+    end
+    local tail, rest = match(message, '^%.%.%.([^\n]-)(:%d+: .*)$')
+    if tail and sub(name, -#tail) == tail then
+        return name .. rest
+    end
+    return name .. ': ' .. message
 end

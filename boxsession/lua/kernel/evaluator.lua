@@ -321,20 +321,49 @@ local function session_main(id, ...)
     end
 end
 
--- Runs a file's text as admin, without a session. Returns '' or the error's text.
+-- The most frames between an error and the script's code that are searched.
+local FRAMES_MAX = 100
+
+-- The position in a script of the code that has raised an error.
+local function position_in(name)
+    for level = 2, FRAMES_MAX do
+        local info = raw.getinfo(level, 'Sl')
+        if not info then
+            return nil
+        elseif info.source == '@' .. name then
+            return name .. ':' .. info.currentline
+        end
+    end
+end
+
+-- Runs a file's text as admin, without a session. Returns '' or the error's text, which begins with the file and the line.
 local function script_main(name)
     local me = task.new_record({session = internal.background, name = 'init'})
     task.adopt(me)
     local text = yield(me.fid .. '')
     local chunk, message = load_text(text, '@' .. name, true)
     if not chunk then
-        return message
+        return internal.with_script_name(message, name)
     end
-    local ok, value = task.run(me, chunk)
+    local position
+    local ok, value = task.run(me, function()
+        local ended, problem = raw.xpcall(chunk, function(problem)
+            me.user_code = false        -- the handler is not interrupted
+            position = position_in(name)
+            return problem
+        end)
+        return ended or raw.error(problem, 0)
+    end)
     if ok then
         return ''
     end
-    return task.text_of(me, value)
+    local text = value == KILL and 'the script was stopped' or task.text_of(me, value)
+    local with_name = internal.with_script_name(text, name)
+    -- Most errors of Lua and of users begin with a position.
+    if position and not find(with_name, '^:%d+:', #name + 1) then
+        return position .. ': ' .. text
+    end
+    return with_name
 end
 
 internal.session_main, internal.script_main = session_main, script_main
