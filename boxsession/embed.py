@@ -126,10 +126,8 @@ class Console:
     def stop(self, reason: str = 'Console.stop() was called') -> None:
         """Stops accepting, lets running statements finish for up to limits.drain_seconds, then ends all sessions.
 
-        When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error.
-
-        Args:
-            reason: why, for the log.
+        When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error. The log shows
+        `reason`.
         """
         running = self._running
         if running is not None:

@@ -123,7 +123,8 @@ class Running:
                 'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
                 'triggers': triggers,
                 'memory': lambda: self.runtime.memory.used(),
-                'limits': lambda: {name.partition('.')[2]: hits[name] for name in _COUNTED},
+                'limits': lambda: {name.partition('.')[2]: {'hits': hits[name], 'limit': self.settings[name]}
+                                   for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
                 'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
                                    'denied': hits['denied'], 'failed_logins': hits['failed_logins']}}

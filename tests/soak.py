@@ -77,7 +77,7 @@ class Soak:
         reply = client.values(statement.format(n=number))
         if 'was killed by' in str(reply):
             raise EOFError
-        if reply == [None] and 'channel' in statement and client.value('box.info.limits.lua_memory_bytes'):
+        if reply == [None] and 'channel' in statement and client.value('box.info.limits.lua_memory_bytes.hits'):
             return                          # the fiber that was to put something in has failed
         if 'the fiber is dead' in str(reply) and 'join' in statement:
             return                          # it lost its turn in front of set_joinable()

@@ -12,7 +12,41 @@ from boxsession.sessions.text import ConsoleConnection
 
 
 def hits(client, name):
-    return client.value(f"box.info.limits['{name}']")
+    return client.value(f"box.info.limits['{name}'].hits")
+
+
+def test_the_limits_are_shown_with_their_hits(console, connect):
+    client = connect(console(limits={'statement_bytes': 1000}))
+    client.reply('1')
+    client.error('x' * 2000)
+    limits = client.value('box.info.limits')
+    assert {'hits': 1, 'limit': 1000} == limits['statement_bytes']
+    assert {'hits': 0, 'limit': 0} == limits['statement_seconds']
+    assert all({'hits', 'limit'} == set(row) for row in limits.values()) and 'slice_ms' not in limits
+    client.reply('box.cfg{limits = {fibers = 7}}')
+    assert {'hits': 0, 'limit': 7} == client.value('box.info.limits.fibers')
+
+
+@pytest.mark.parametrize(('name', 'value', 'statement'), [
+    ('lua_memory_bytes', 1 << 24, 'local t = {} for i = 1, 1e9 do t[i] = {i} end'),
+    ('lua_memory_bytes', 1 << 24, "local s = 'x' while true do s = s .. s end"),
+    ('lua_memory_bytes', 1 << 24, "box.session.su('admin', function() local t = {} while true do t[#t + 1] = {} end end)"),
+    ('output_bytes', 4096, "('x'):rep(1e5)"), ('statement_bytes', 256, 'x' * 300), ('fibers', 1, """
+        require('fiber').create(require('fiber').sleep, 1) require('fiber').create(require('fiber').sleep, 1)"""),
+    ('statement_seconds', 0.05, 'while true do end'), ('statement_seconds', 0.05, "require('fiber').sleep(100)")])
+def test_an_error_of_a_limit_names_its_setting(console, connect, name, value, statement):
+    client = connect(console(limits={name: value}))
+    client.reply('1')
+    assert f'(limits.{name})' in str(client.reply(statement.replace('\n', ' ')))
+    assert 1 <= hits(client, name)
+
+
+def test_a_client_that_does_not_read_is_told_of_in_the_log(console, connect, caplog):
+    client, other = (connect(console) for console in [console(limits={'send_seconds': 0.1})] * 2)
+    client.send("('x'):rep(3e7)\n")
+    wait_for(lambda: ' ended: ' in caplog.text)
+    assert 'the client did not read for 0.1 seconds (limits.send_seconds)' in caplog.text
+    assert 1 == hits(other, 'send_seconds')
 
 
 class TestStatementSeconds:

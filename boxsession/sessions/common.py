@@ -47,6 +47,11 @@ class Common:
         self.unread = unread
         self.configure(settings)
 
+    @property
+    def too_slow(self) -> str:
+        """The reason why a session ends whose client does not read."""
+        return f'the client did not read for {self.send_seconds:g} seconds (limits.send_seconds)'
+
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Applies the settings in force, given by dotted name."""
         self.audit = self.recorder if self.recorder.is_on else None

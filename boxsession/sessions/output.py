@@ -137,7 +137,7 @@ class Output:
         hub = get_hub()
         watcher = hub.loop.io(self._sock.fileno(), _WRITE, priority=PRIORITY)
         try:
-            with Timeout(self._common.send_seconds or None, TimedOut('the client does not read')):
+            with Timeout(self._common.send_seconds or None, TimedOut(self._common.too_slow)):
                 is_ready = False
                 while rest or not is_ready:
                     hub.wait(watcher)

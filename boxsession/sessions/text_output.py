@@ -111,6 +111,6 @@ class TextOutput(Output):
         while self.size > BATCH_BYTES and not sender.is_over:
             if time.monotonic() > end:
                 self._common.counters.hits['limits.send_seconds'] += 1
-                sender.kill('the client does not read')
+                sender.kill(self._common.too_slow)
                 return
             gevent.sleep(_ROOM_SECONDS)

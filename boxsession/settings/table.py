@@ -173,7 +173,8 @@ SETTINGS = (
             'Maximum number of sessions; 0 for no limit. If the server listens on a unix socket, the last 3 places are '
             'reserved for unix sockets.', is_live=True),
     Setting('limits.statement_seconds', 0, _seconds,
-            'Maximum time of a statement or request in seconds, including the time that it waits; 0 for no limit.',
+            'Maximum time of a statement or request in seconds, including the time that it waits; 0 for no limit. There is '
+            'none by default: no long job of an admin is stopped halfway, and an endless statement does not stop others.',
             is_live=True),
     Setting('limits.trigger_seconds', 10, _seconds,
             'Maximum time in seconds of all triggers of one connect or disconnect; 0 for no limit. If the on_connect '

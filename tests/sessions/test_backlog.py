@@ -148,7 +148,7 @@ class TestTotalOutputBytes:
             assert 100_000 < len(reader.reply('("y"):rep(100000)'))
             assert served._running.registry.unsent.total <= self.LIMIT
         wait_for(lambda: len(served.sessions) <= 2 + 5)
-        assert admin.value("box.info.limits['total_output_bytes']") >= 15
+        assert admin.value("box.info.limits['total_output_bytes'].hits") >= 15
         assert caplog.text.count('(limits.total_output_bytes)') >= 15
         assert memory() - before < 50 * MIB
         admin.reply('for _, shown in pairs(box.session.list()) do if shown.id > 2 then box.session.kill(shown.id) end end')
@@ -187,7 +187,7 @@ class TestTotalOutputBytes:
         admin = connect(served)
         admin.reply('push = box.session.on_connect(function() while true do box.session.push(("x"):rep(1e6)) end end)')
         connect(served, greeting=False)
-        wait_for(lambda: admin.value("box.info.limits['total_output_bytes']") > 0)
+        wait_for(lambda: admin.value("box.info.limits['total_output_bytes'].hits") > 0)
         admin.reply('box.session.on_connect(nil, push)')
         wait_for(lambda: len(served.sessions) == 1)
         assert served._running.registry.unsent.total == 0
@@ -246,7 +246,7 @@ class TestTotalInputBytes:
             client.send(begun + b'x' * (MIB - 100))
             assert 2 == admin.value('1 + 1')
             wait_for(lambda: served._running.registry.unread.total <= self.LIMIT)
-        wait_for(lambda: admin.value("box.info.limits['total_input_bytes']") >= 15)
+        wait_for(lambda: admin.value("box.info.limits['total_input_bytes'].hits") >= 15)
         assert '(limits.total_input_bytes)' in caplog.text
         assert served._running.registry.unread.total <= self.LIMIT
 

@@ -479,7 +479,7 @@ class TestLimitsAndFaults:
         client, text = connect_binary(console), admin(console)
         client.send(EVAL, {0x27: '-' * 1000})
         assert 'limits.request_bytes' in client.receive()[1][MESSAGE]
-        assert 1 == text.value('box.info.limits.request_bytes')
+        assert 1 == text.value('box.info.limits.request_bytes.hits')
 
     def test_a_cancel_while_arguments_are_read(self, start, connect_binary, admin):
         console = start(limits={'request_bytes': 0})
@@ -504,7 +504,7 @@ class TestLimitsAndFaults:
         client, text = connect_binary(console), admin(console)
         client.send(EVAL, {0x27: "for i = 1, 1000 do box.session.push(('x'):rep(1e6)) end"})
         wait_for(lambda: len(console.sessions) == 1)
-        assert 1 == text.value('box.info.limits.send_seconds')
+        assert 1 == text.value('box.info.limits.send_seconds.hits')
 
     def test_a_cancel_is_not_the_next_requests(self, start, connect_binary, admin):
         console = start()
@@ -524,7 +524,8 @@ class TestLimitsAndFaults:
 
     def test_memory(self, start, connect_binary):
         client = connect_binary(start(limits={'lua_memory_bytes': 1 << 24}))
-        assert 'not enough memory' == client.eval("local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end")
+        assert 'not enough memory (limits.lua_memory_bytes)' == client.eval(
+            "local t = {} for i = 1, 1e9 do t[i] = ('x'):rep(1000) .. i end")
         assert [1] == client.eval('return 1')
 
     @pytest.mark.parametrize('filled', ['return', 'raised'])
@@ -538,7 +539,7 @@ class TestLimitsAndFaults:
             end
             PROBLEM = setmetatable({}, {__tostring = function() fill() return TEXT end})""")
         answer = client.eval('error(PROBLEM)' if filled == 'return' else 'fill() error(TEXT, 0)')
-        assert answer in ('y' * 50000, 'not enough memory', 'an error that cannot be shown')
+        assert answer in ('y' * 50000, 'not enough memory (limits.lua_memory_bytes)', 'an error that cannot be shown')
         client.eval('HELD = nil')
         assert [1] == client.eval('return 1')
 

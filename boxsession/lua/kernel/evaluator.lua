@@ -195,6 +195,9 @@ function reply_with_error(me, value, counts)
         local message = (type(value) == 'string' or type(value) == 'number') and value or ''
         value = raw.format(FORMATTING[session.output], message)
     end
+    if value == OUT_OF_MEMORY then
+        value = internal.OUT_OF_MEMORY_SHOWN
+    end
     if type(value) == 'string' then
         -- error(text, 2) in a statement adds a position in this file.
         return fail(me, internal.strip_position(value))

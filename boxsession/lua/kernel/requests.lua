@@ -186,6 +186,8 @@ local function failure(me, value)
     local message
     if value == KILL then
         message = task.text(REASON, 0) or 'the request was cancelled'
+    elseif value == OUT_OF_MEMORY then
+        message = internal.OUT_OF_MEMORY_SHOWN
     elseif type(value) == 'string' then
         message = internal.strip_position(value)
     else

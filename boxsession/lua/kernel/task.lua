@@ -115,6 +115,9 @@ collectgarbage('setstepmul', 10000)
 local NO_ROOM = contract.NO_ROOM
 local OUT_OF_MEMORY = 'not enough memory'
 internal.OUT_OF_MEMORY = OUT_OF_MEMORY
+-- The same for clients and for the log.
+local OUT_OF_MEMORY_SHOWN = OUT_OF_MEMORY .. ' (limits.lua_memory_bytes)'
+internal.OUT_OF_MEMORY_SHOWN = OUT_OF_MEMORY_SHOWN
 
 -- Memory use (KiB) below which trusted code needs no check. Python sends it whenever the limit changes.
 local ample = 0
@@ -563,7 +566,7 @@ end
 -- Converts an error value to text. An error object's __tostring is user code, so it runs in task.run().
 function task.text_of(me, value)
     if type(value) == 'string' then
-        return value
+        return value == OUT_OF_MEMORY and OUT_OF_MEMORY_SHOWN or value
     end
     local ok, text = task.run(me, tostring, value)
     return ok and type(text) == 'string' and text or 'an error that cannot be shown'
