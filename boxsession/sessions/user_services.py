@@ -42,9 +42,11 @@ class UserServices:
         """
         # Further arguments are ignored, as in Tarantool.
         arguments = (*arguments, *[None] * int(count))[:min(int(count), _ARGUMENTS[operation.partition('_')[2]])]
-        tell = partial(self._tell_change, operation, arguments, current_session())
+        session = current_session()
+        tell = partial(self._tell_change, operation, arguments, session)
         try:
-            result, has_changed = self._running.accounts.perform(operation, uid, arguments, tell)
+            result, has_changed = self._running.accounts.perform(operation, uid, arguments, tell,
+                                                                 session.uid if session is not None else None)
         except StoreError as error:
             raise StatementError(str(error)) from None
         return result if result is not None else has_changed

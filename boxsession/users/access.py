@@ -16,7 +16,7 @@ from boxsession.lua import contract
 __all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE', 'Access',
            'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
 
-GUEST, ADMIN, PUBLIC, SUPER = 0, 1, 2, 31
+GUEST, ADMIN, PUBLIC, REPLICATION, SUPER = 0, 1, 2, 3, 31
 SYSTEM = (GUEST, ADMIN, PUBLIC, SUPER)
 
 # The bit of each privilege. Listings show privileges in this order.
@@ -89,7 +89,8 @@ Rows = dict[str, set[tuple[Any, ...]]]
 
 
 class Access:
-    """All users, roles, functions and grants. A new object has the users admin and guest, and the roles public and super.
+    """All users, roles, functions and grants. A new object has the users admin and guest, and the roles public,
+    replication (it can be dropped) and super.
 
     Attributes:
         commands: names of the granted console commands, by the object id in the grants.
@@ -98,7 +99,8 @@ class Access:
     def __init__(self) -> None:
         self.users = {user.id: user for user in (
             User(GUEST, 'guest', 'user', ADMIN), User(ADMIN, 'admin', 'user', ADMIN),
-            User(PUBLIC, 'public', 'role', ADMIN), User(SUPER, 'super', 'role', ADMIN))}
+            User(PUBLIC, 'public', 'role', ADMIN), User(REPLICATION, 'replication', 'role', ADMIN),
+            User(SUPER, 'super', 'role', ADMIN))}
         self.functions: dict[int, Function] = {}
         self.commands: dict[int, str] = {}
         self.grants: dict[tuple[int, str, int], Grant] = {}
@@ -106,6 +108,7 @@ class Access:
         self.last_id = SUPER
         for who in (ADMIN, SUPER):
             self.put(who, 'universe', UNIVERSE, _ALL, ADMIN)
+        self.put(REPLICATION, 'universe', UNIVERSE, bits('read'), ADMIN)
         self.welcome(GUEST, ADMIN)
 
     def copy(self) -> Access:

@@ -52,7 +52,7 @@ class Accounts:
         return self._store.access
 
     def perform(self, operation: str, actor: int, arguments: Sequence[Any],
-                tell: Callable[[], None] = lambda: None) -> tuple[Any, bool]:
+                tell: Callable[[], None] = lambda: None, session_uid: int | None = None) -> tuple[Any, bool]:
         """Runs an operation of `users.schema.OPERATIONS` for the user `actor`, and returns when the change is stored.
 
         Args:
@@ -60,6 +60,7 @@ class Accounts:
             actor: the uid of the user who asks.
             arguments: see the method of `Schema`.
             tell: called after a change, even if the caller was cancelled meanwhile.
+            session_uid: the uid of the session's user, who may be another.
 
         Returns:
             The result of the operation, and whether it has changed anything.
@@ -69,11 +70,11 @@ class Accounts:
             StoreError: the change cannot be stored, and was not made.
         """
         if not OPERATIONS[operation]:
-            return getattr(Schema(self.access, actor), operation)(*arguments), False
+            return Schema(self.access, actor).perform(operation, arguments), False
         names = self._commands()        # taken here, in the event loop's thread: `change` runs in another
 
         def change(access: Access) -> Any:
-            return getattr(Schema(access, actor, names), operation)(*arguments)
+            return Schema(access, actor, names, session_uid).perform(operation, arguments)
 
         return self._do(self._transact, change, tell)
 

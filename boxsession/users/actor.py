@@ -5,7 +5,7 @@ from typing import Any
 
 from boxsession.base.errors import ClientError
 from boxsession.users.access import EVERY, PUBLIC, UNIVERSE, Access, Function, User
-from boxsession.users.arguments import text
+from boxsession.users.arguments import checked_key, text
 
 __all__ = ['Actor']
 
@@ -61,7 +61,7 @@ class Actor:
 
     def user(self, name: Any, kind: str) -> User | None:
         """The user or the role with this name; None if it does not exist, or the actor may not see it."""
-        user = self.access.find(name, kind)
+        user = self.access.find(checked_key(name), kind)
         return user if user is not None and self._sees(kind, user) else None
 
     def function(self, name: Any) -> Function | None:

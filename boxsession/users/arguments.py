@@ -5,7 +5,7 @@ from typing import Any
 
 from boxsession.base.errors import ClientError
 
-__all__ = ['checked_name', 'checked_options', 'text']
+__all__ = ['checked_key', 'checked_name', 'checked_object', 'checked_options', 'text']
 
 _NAME_BYTES = 65000
 
@@ -18,7 +18,32 @@ def text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float):
         return f'{value:g}'
+    if isinstance(value, (dict, list)):
+        return f'table: {id(value):#x}'
     return value.decode(errors='replace') if isinstance(value, bytes) else str(value)
+
+
+def checked_key(name: Any) -> Any:
+    """Checks the name or id of a user, role or function that is looked up; nil is neither.
+
+    Raises:
+        ClientError: it cannot be a key in Tarantool's spaces.
+    """
+    is_id = isinstance(name, (int, float)) and not isinstance(name, bool) and 0 <= name < 1 << 64 and name == name // 1
+    if name is not None and not is_id and not isinstance(name, (str, bytes)):
+        raise ClientError('KEY_PART_TYPE', 0, 'unsigned')
+    return name
+
+
+def checked_object(name: Any) -> Any:
+    """Checks the name or id of the object of a grant. `{if_not_exists = true}` is there if a nil was forgotten.
+
+    Raises:
+        ClientError: it is of another type.
+    """
+    if name is not None and (isinstance(name, bool) or not isinstance(name, (str, bytes, int, float))):
+        raise ClientError('ILLEGAL_PARAMS', 'wrong object name type')
+    return checked_key(name)
 
 
 def checked_name(name: Any) -> str:
@@ -28,7 +53,7 @@ def checked_name(name: Any) -> str:
         ClientError: it is missing, no string, empty, too long or not printable.
     """
     if name is None:
-        raise ClientError('ILLEGAL_PARAMS', 'a name is expected')
+        raise ClientError('EXACT_MATCH', 1, 0)
     if not isinstance(name, str) or not name or not name.replace(' ', 'x').isprintable() or len(name) > _NAME_BYTES:
         raise ClientError('IDENTIFIER', text(name).partition('\0')[0] if isinstance(name, (str, bytes)) else text(name))
     return name

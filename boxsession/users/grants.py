@@ -1,13 +1,14 @@
 """Granting privileges to users and roles, and revoking them."""
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from typing import Any
 
 from boxsession.base.errors import ClientError
-from boxsession.users.access import ADMIN, EVERY, GRANTABLE, PRIVILEGES, SUPER, UNIVERSE, Grant, User
+from boxsession.users.access import ADMIN, EVERY, GRANTABLE, PRIVILEGES, PUBLIC, SUPER, UNIVERSE, Grant, User, bits
 from boxsession.users.actor import Actor
-from boxsession.users.arguments import checked_options, text
+from boxsession.users.arguments import checked_object, checked_options, text
 
 __all__ = ['Grants']
 
@@ -28,23 +29,26 @@ class Grants:
         self._command_names = command_names
 
     def grant(self, grantee: User, *arguments: Any) -> None:
-        """Grants privileges. Arguments: (privileges, type, name, options), or (role, nil, options).
+        """Grants privileges. Arguments: (privileges, type, name, options), or (role, nil, nil, options).
 
         Raises:
             ClientError: the object does not exist, the actor may not grant, or the privilege is already granted.
         """
         access = self._access
-        privileges, kind, name, options = _arguments(arguments, 'if_not_exists')
+        privileges, kind, name, options = _arguments(arguments)
         wanted = _privileges(privileges, kind)
         object_id = self._object(kind, name, is_new=True)
+        options = checked_options(options, if_not_exists=bool)
         had = access.granted(grantee.id, kind, object_id)
         if wanted & ~had == 0:
             if options.get('if_not_exists'):
                 return
             if kind == 'role' and object_id != EVERY and privileges == 'execute':
                 raise ClientError('ROLE_GRANTED', grantee.name, text(name))
-            raise ClientError('PRIV_GRANTED', grantee.name, privileges, kind, '' if name is None else f" '{text(name)}'")
-        self._need_to_grant(grantee, kind, object_id, name)
+            told = '' if name is None else text(name)
+            raise ClientError('PRIV_GRANTED', grantee.name, text(privileges), kind,
+                              told if kind == 'universe' else f" '{told}'")
+        self._need_to('grant', grantee, kind, object_id, name, wanted, self._actor.uid)
         if kind == 'role' and object_id != EVERY and wanted & PRIVILEGES['execute'] \
                 and grantee.id in access.grantees(object_id):
             raise ClientError('ROLE_LOOP', text(name), grantee.name)
@@ -57,18 +61,20 @@ class Grants:
             ClientError: the object does not exist, the actor may not revoke, or the privilege is not granted.
         """
         access = self._access
-        privileges, kind, name, options = _arguments(arguments, 'if_exists')
+        privileges, kind, name, options = _arguments(arguments)
         unwanted = _privileges(privileges, kind)
         object_id = self._object(kind, name)
+        options = checked_options(options, if_exists=bool)
         had = access.granted(grantee.id, kind, object_id)
         if not unwanted & had:
             if options.get('if_exists'):
                 return
             if kind == 'role' and object_id != EVERY and privileges == 'execute':
                 raise ClientError('ROLE_NOT_GRANTED', grantee.name, text(name))
-            raise ClientError('PRIV_NOT_GRANTED', grantee.name, privileges, kind, '' if name is None else text(name))
-        self._need_to_grant(grantee, kind, object_id, name)
-        access.put(grantee.id, kind, object_id, had & ~unwanted, self._actor.uid)
+            raise ClientError('PRIV_NOT_GRANTED', grantee.name, text(privileges), kind, '' if name is None else text(name))
+        grantor = access.grants[grantee.id, kind, object_id].grantor
+        self._need_to('grant' if had & ~unwanted else 'revoke', grantee, kind, object_id, name, had, grantor)
+        access.put(grantee.id, kind, object_id, had & ~unwanted, grantor)
         access.forget_unused_commands()
 
     def told(self, user: User | None) -> list[list[str]]:
@@ -89,6 +95,7 @@ class Grants:
 
     def _object(self, kind: str, name: Any, is_new: bool = False) -> int:
         """The id of an object; `is_new`: for a new grant."""
+        checked_object(name)
         if kind == 'universe':
             return UNIVERSE
         if name is None or name == '':
@@ -115,7 +122,17 @@ class Grants:
             access.commands[found] = name
         return found
 
-    def _need_to_grant(self, grantee: User, kind: str, object_id: int, name: Any) -> None:
+    def _need_to(self, verb: str, grantee: User, kind: str, object_id: int, name: Any, privileges: int,
+                 grantor: int) -> None:
+        """Checks that the actor may change a grant that is or becomes the grantor's.
+
+        Args:
+            verb: 'grant', or 'revoke' if nothing remains of the grant.
+            privileges: those that are granted, or that the grant had.
+
+        Raises:
+            ClientError: it may not.
+        """
         access, actor = self._access, self._actor
         if not actor.has('write'):
             raise actor.denied('write', 'space', '_priv')
@@ -127,26 +144,40 @@ class Grants:
             owner = ADMIN
         else:
             owner = (access.functions if kind == 'function' else access.users)[object_id].owner
-        if actor.uid not in (ADMIN, owner):
-            raise actor.denied('grant', kind, text('' if name is None else name))
+        told = text('' if name is None else name)
+        if actor.uid != grantor and not access.is_super(actor.uid):
+            raise actor.denied(verb, kind, told)
+        # Everybody may grant the role public.
+        is_public = kind == 'role' and object_id == PUBLIC and privileges == PRIVILEGES['execute']
+        if grantor not in (ADMIN, owner) and not is_public:
+            raise access.denied(grantor, verb, kind, told)
 
 
 def _privileges(privileges: Any, kind: Any) -> int:
+    """The bit mask of privileges: of a number, or of names in any case, with anything between them.
+
+    Raises:
+        ClientError: one is unknown (Tarantool ignores it), or not for this type of object.
+    """
     if not isinstance(kind, str) or kind not in GRANTABLE:
         raise ClientError('UNKNOWN_SCHEMA_OBJECT', text(kind))
     found = 0
-    for name in text(privileges).replace(' ', '').split(','):
-        if not PRIVILEGES.get(name, 0) & GRANTABLE[kind]:
-            raise ClientError('UNSUPPORTED_PRIV', kind, name)
-        found |= PRIVILEGES[name]
+    if isinstance(privileges, (str, bytes)):
+        names = re.findall(r'\w+', text(privileges).lower())
+        if all(name in PRIVILEGES for name in names):
+            found = bits(*set(names))
+    elif isinstance(privileges, (int, float)) and not isinstance(privileges, bool) and privileges == privileges // 1:
+        found = int(privileges)
+    if found <= 0 or found & ~GRANTABLE[kind]:
+        raise ClientError('UNSUPPORTED_PRIV', kind, text(privileges))
     return found
 
 
-def _arguments(arguments: tuple[Any, ...], flag: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+def _arguments(arguments: tuple[Any, ...]) -> tuple[Any, Any, Any, Any]:
     privileges, kind, name, options = (*arguments, None, None, None, None)[:4]
-    if kind is None:
+    if kind is None and name is None:
         # Only a role is given.
         if privileges is None:
-            raise ClientError('PROC_LUA', "Usage: grant(name, privileges, object type [, object name])")
-        return 'execute', 'role', privileges, checked_options(name, **{flag: bool})
-    return privileges, kind, name, checked_options(options, **{flag: bool})
+            raise ClientError('EXACT_MATCH', 1, 0)
+        return 'execute', 'role', privileges, options
+    return privileges, kind, name, options

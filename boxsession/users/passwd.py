@@ -40,7 +40,7 @@ def set_user(path: str, name: str, password: str | None, create: bool = False, g
             if all(word in PRIVILEGES for word in grant.split(',')):
                 schema.user_grant(name, grant, 'universe', None, {'if_not_exists': True})
             elif access.find(grant, 'role') is not None:
-                schema.user_grant(name, grant, None, {'if_not_exists': True})
+                schema.user_grant(name, grant, None, None, {'if_not_exists': True})
             else:
                 raise BoxsessionError(f'--grant {grant}: expected a role of {path} (super), or privileges: '
                                       f'{", ".join(PRIVILEGES)}')

@@ -4,14 +4,14 @@ The operations and their errors are those of Tarantool 2.6 (`box.schema.user`, `
 """
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
 from boxsession.base.errors import ClientError
 from boxsession.users.access import EVERY, GUEST, SYSTEM, Access, Function, Level, User
 from boxsession.users.actor import Actor
-from boxsession.users.arguments import checked_name, checked_options, text
+from boxsession.users.arguments import checked_key, checked_name, checked_options, text
 from boxsession.users.grants import Grants
 from boxsession.users.passwords import password_hash
 
@@ -27,16 +27,31 @@ class Schema:
     An operation changes `access`, or raises `ClientError`; then `access` may be changed in part. So callers pass a copy
     (`Access.copy`), and keep it only after it was stored.
 
+    Longer than usual: it has a method for each function of box.schema.
+
     Args:
         access: all users and grants.
         uid: the id of the actor.
         command_names: the names of all console commands, which can be granted.
+        session_uid: the id of the session's user, if it is not the actor: the actor's code runs inside of it.
     """
 
-    def __init__(self, access: Access, uid: int, command_names: Collection[str] = ()):
+    def __init__(self, access: Access, uid: int, command_names: Collection[str] = (), session_uid: int | None = None):
         self._access = access
+        self._session_uid = session_uid
         self._actor = Actor(access, uid)
         self._grants = Grants(self._actor, command_names)
+
+    def perform(self, operation: str, arguments: Sequence[object]) -> Any:
+        """Runs one of OPERATIONS. Returns its result.
+
+        Raises:
+            ClientError: it is not allowed or not possible.
+        """
+        is_own_password = operation == 'user_passwd' and len(arguments) == 1
+        if not is_own_password and not self._actor.has('usage'):
+            raise self._actor.denied('usage', 'universe', '')
+        return getattr(self, operation)(*arguments)
 
     # Users
 
@@ -106,17 +121,26 @@ class Schema:
         return self._grants.told(self._actor.known(name, 'role'))
 
     def role_grant(self, name: object = None, *arguments: object) -> None:
-        self._grants.grant(self._actor.known(name, 'role'), *arguments)
+        self._grants.grant(self._role(name, arguments), *arguments)
 
     def role_revoke(self, name: object = None, *arguments: object) -> None:
-        self._grants.revoke(self._actor.known(name, 'role'), *arguments)
+        self._grants.revoke(self._role(name, arguments), *arguments)
+
+    def _role(self, name: Any, arguments: tuple[Any, ...]) -> User:
+        """The role that is granted privileges, or from which they are revoked."""
+        role = self._actor.known(name, 'role')
+        if arguments and any(word in text(arguments[0]).lower() for word in ('session', 'usage')):
+            raise ClientError('GRANT', 'system privilege can not be granted to role')
+        return role
 
     # Functions
 
     def func_create(self, name: object = None, options: object = None) -> None:
         access, actor = self._access, self._actor
-        name = checked_name(name)
         options = checked_options(options, if_not_exists=bool, setuid=bool, language=str, body=str, comment=str)
+        if name is not None and not isinstance(name, (str, bytes)):
+            raise ClientError('KEY_PART_TYPE', 0, 'string')
+        name = checked_name(name)
         if actor.function(name) is None:
             actor.need_to_write('_func')
         if access.function(name) is not None:
@@ -138,24 +162,31 @@ class Schema:
 
     def func_drop(self, name: object = None, options: object = None) -> None:
         options = checked_options(options, if_exists=bool)
-        function = self._actor.function(name)
+        if name is None:
+            raise ClientError('EXACT_MATCH', 1, 0)
+        function = self._actor.function(checked_key(name))
         if function is None:
             if options.get('if_exists'):
                 return
             raise ClientError('NO_SUCH_FUNCTION', text(name))
-        self._actor.need('drop', 'function', function.id, function.name, function.owner)
-        del self._access.functions[function.id]
-        self._access.forget_grants('function', function.id)
+        self._drop_function(function)
 
     def func_exists(self, name: object = None) -> bool:
+        if isinstance(name, (int, float)) and not isinstance(name, bool):
+            checked_key(name)
         return self._actor.function(name) is not None
 
     # Helpers
 
+    def _drop_function(self, function: Function) -> None:
+        self._actor.need('drop', 'function', function.id, function.name, function.owner)
+        del self._access.functions[function.id]
+        self._access.forget_grants('function', function.id)
+
     def _create(self, kind: str, name: Any, options: dict[str, Any]) -> User | None:
         """Creates a user or role. Returns None if it exists and `if_not_exists` is set."""
         access, actor = self._access, self._actor
-        if isinstance(name, (int, float)) and not isinstance(name, bool):
+        if isinstance(checked_key(name), (int, float)):
             name = f'{name:g}'
         name = checked_name(name)
         actor.need_to_write('_user')
@@ -182,12 +213,13 @@ class Schema:
                 return
             raise ClientError('NO_SUCH_USER' if kind == 'user' else 'NO_SUCH_ROLE', text(name))
         if user.id in SYSTEM:
-            raise ClientError('DROP_USER', user.name, 'the user or the role is a system')
-        if user.id == actor.uid:
-            raise ClientError('DROP_USER', user.name, 'the user is active in the current session')
+            raise ClientError('DROP_USER', text(name), 'the user or the role is a system')
+        if user.id in (actor.uid, self._session_uid):
+            raise ClientError('DROP_USER', text(name), 'the user is active in the current session')
+        for function in [function for function in access.functions.values() if function.owner == user.id]:
+            self._drop_function(function)
         actor.need('drop', kind, user.id, user.name, user.owner)
-        if any(other.owner == user.id for other in access.users.values()) \
-                or any(function.owner == user.id for function in access.functions.values()):
+        if any(other.owner == user.id for other in access.users.values()):
             raise ClientError('DROP_USER', user.name, 'the user has objects')
         del access.users[user.id]
         for key in [key for key in access.grants if key[0] == user.id]:

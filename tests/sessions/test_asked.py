@@ -5,6 +5,7 @@ import asked
 import pytest
 from conftest import PROJECT, need
 from differences import same
+from real_tarantool import Tarantool
 
 FILES = sorted((PROJECT / 'tests' / 'transcripts').glob('*.txt'))
 IDS = [path.stem for path in FILES]
@@ -29,5 +30,9 @@ def test_answers_as_recorded(console, connect, path):
 
 @need('tarantool')
 @pytest.mark.parametrize('path', FILES, ids=IDS)
-def test_the_record_is_true(tarantool, connect, path):
-    assert [] == differing(connect(tarantool.address), path)
+def test_the_record_is_true(connect, tmp_path, path):
+    server = Tarantool(tmp_path)
+    try:
+        assert [] == differing(connect(server.address), path)
+    finally:
+        server.stop()

@@ -408,7 +408,7 @@ def test_grants_that_are_refused(served, admin, as_user):
         "box.schema.user.grant('ops', 'execute', 'command', 'nosuch')")
     assert "Function 'nosuch' does not exist" == admin.error(
         "box.schema.user.grant('ops', 'execute', 'function', 'nosuch')")
-    assert 'does not exist' in admin.error("box.schema.user.grant('ops', 'execute', 'command', {})")
+    assert 'wrong object name type' in admin.error("box.schema.user.grant('ops', 'execute', 'command', {})")
     assert "Unsupported command privilege 'read'" == admin.error(
         "box.schema.user.grant('ops', 'read', 'command', 'restart')")
     assert "User 'ops' does not have execute access on command 'restart'" == admin.error(
