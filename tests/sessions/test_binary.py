@@ -172,6 +172,32 @@ def test_a_stack_of_errors_has_an_end(start, connect_binary):
     assert 100 == len(answer[STACK][0])
 
 
+# Requests of one connection, one after the other, and their results. As in Tarantool, except that there the name is kept.
+FIBERS = [
+    ("local s = require('fiber').self().storage s.x = (s.x or 0) + 1 return s.x, require('fiber').name()", [1, 'main']),
+    ("require('fiber').sleep(0) require('fiber').self().storage.x = 5", []),
+    ("return require('fiber').self().storage.x", [None]),
+    ("require('fiber').name('mine') return require('fiber').self():name()", ['mine']),
+    ("return require('fiber').info()[require('fiber').id()].name", ['main']),
+    ("require('fiber').self():cancel()", 'fiber is cancelled'),
+    ("require('fiber').sleep(0) return 1", [1]),
+    ("require('fiber').set_joinable(true) kept = require('fiber').self() kept.storage.y = 1 return kept.storage.y", [1]),
+    ("return pcall(kept.join, kept)", [False, 'the fiber is not joinable']),
+    ("return require('fiber').self().storage.y", [None]),
+]
+
+
+@pytest.mark.parametrize('recorded', [False, True])
+def test_each_request_is_a_fiber_of_its_own(start, connect_binary, tmp_path, recorded):
+    client = connect_binary(start(**({'audit': {'file': str(tmp_path / 'audit')}} if recorded else {})))
+    assert [results for _, results in FIBERS] == [client.eval(expression) for expression, _ in FIBERS]
+    client.eval("function count() local s = require('fiber').self().storage s.x = (s.x or 0) + 1 return s.x end")
+    for expression in 3 * ['return count()', "count() require('fiber').sleep(0.001) return count()"]:
+        client.send(EVAL, {0x27: expression, 0x21: []})
+    answers = dict((header[1], body) for header, body in (client.receive() for _ in range(6)))
+    assert 3 * [[1], [2]] == [answers[sync][DATA] for sync in sorted(answers)]
+
+
 def test_what_is_missing_or_wrong(start, connect_binary):
     client = connect_binary(start())
     for kind, body, message in [

@@ -381,6 +381,7 @@ local function batch_body(me, frames, longest)
             end
         end
         me.sync, me.failed, me.is_fresh = sync, false, true
+        me.storage, me.cancelled, me.joinable, me.name = false, false, false, 'main'
         batch.runs = batch.done + 1
         me.user_code = true
         if not batch.lent and not batch.taken then
@@ -472,6 +473,7 @@ local function request(me, operation, name, arguments, sync)
         return run_batch(me, name, sync)
     end
     me.sync, me.failed, me.eval_error, me.is_fresh = sync, false, false, true
+    me.storage, me.cancelled, me.joinable, me.name = false, false, false, 'main'
     local ok, out = task.run(me, perform, me, operation, name, arguments)
     local chunk = me.chunk
     if chunk then
@@ -489,7 +491,9 @@ end
 
 function internal.request_main(id)
     local batch = {answers = {}, starts = {}, done = 0, given = 0, runs = 0, looks = 0, lent = false, taken = false}
-    local me = task.new_record({session = internal.sessions[id], sync = false, unparsed = false, batch = batch})
+    -- Each request is a fiber of its own for users, so the fields from `storage` on are reset for each.
+    local me = task.new_record({session = internal.sessions[id], sync = false, unparsed = false, batch = batch,
+                                storage = false, cancelled = false, joinable = false, name = 'main'})
     task.adopt(me)
     internal.fiber_of_session(me)
     local operation, name, arguments, sync = yield(me.fid .. '')

@@ -328,11 +328,20 @@ for _, name in raw.ipairs({'id', 'name', 'status', 'cancel', 'kill', 'wakeup', '
     methods[name] = fiber[name]
 end
 
+local function storage_of(record)
+    if not record.storage then
+        local made = {}
+        task.lock()         -- another task may make it meanwhile
+        record.storage = record.storage or made
+        task.unlock()
+    end
+    return record.storage
+end
+
 handle_meta.__metatable = false
 handle_meta.__index = function(handle, key)
     if key == 'storage' then
-        local record = live_record(false, handle)
-        return record.storage or task.first(record, 'storage', {})
+        return storage_of(live_record(false, handle))
     end
     return methods[key]
 end
@@ -347,7 +356,8 @@ end
 
 -- The task of a session or worker is a fiber as well: it can be found, named and woken while it lives.
 function internal.fiber_of_session(record)
-    record.name = sub('console/' .. record.session.peer, 1, 255)
+    local session = record.session
+    record.name = session.type == 'binary' and 'main' or sub('console/' .. session.peer, 1, 255)
     fibers[record.fid] = record
 end
 
