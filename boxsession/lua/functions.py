@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from boxsession.base.errors import ClientError, StatementError, Stopped
-from boxsession.values.packed import pack, unpack
+from boxsession.values.natural import NoValue, natural
+from boxsession.values.packed import Unpackable, pack, unpack
 
 __all__ = ['Calls']
 
@@ -42,13 +43,15 @@ class Calls:
             return {'call': self.number(value)}
         if isinstance(value, Mapping) and any(callable(inner) for inner in value.values()):
             return {'names': {key: self._spec(inner, f'{name}.{key}') for key, inner in value.items()}}
-        try:
-            return {'value': _checked(value)}
-        except TypeError:
-            methods = _public_methods(value)
-            if not methods:
-                raise ValueError(f'cannot expose {name!r}: {type(value).__name__} has no public methods') from None
+        methods = {} if _is_data(value) else _public_methods(value)
+        if methods:
             return {'names': {key: {'call': self.number(method)} for key, method in methods.items()}}
+        try:
+            pack(value)
+        except Unpackable as error:
+            reason = error if _is_data(value) else f'{type(value).__name__} has no public methods'
+            raise ValueError(f'cannot expose {name!r}: {reason}') from None
+        return {'value': value}
 
     def services(self, table: Mapping[str, Callable]) -> bytes:
         """Adds services. Returns their numbers by name, packed."""
@@ -78,6 +81,8 @@ class Calls:
             return b'!' + pack(str(error))
         except ClientError as error:
             return b'^' + pack([error.name, *error.arguments])
+        except Unpackable as error:
+            return b'!' + pack(f'{error.kind}: {error}')
         except Stopped:
             raise
         except BaseException as error:          # gevent.Timeout and SystemExit are no Exception
@@ -111,6 +116,8 @@ def _public_methods(value) -> dict[str, Callable]:
     return methods
 
 
-def _checked(value):
-    pack(value)
-    return value
+def _is_data(value) -> bool:
+    """Whether a value is exposed as a copy. Other types, such as a deque or a dataclass, may have methods to expose."""
+    return (value is None or isinstance(value, (int, float, str, bytes, bytearray, memoryview, Mapping, list, tuple, set,
+                                                frozenset))
+            or hasattr(type(value), '__serialize__') or not isinstance(natural(value), (list, dict, NoValue)))

@@ -11,8 +11,10 @@ This module is the writer and reader for Python, boxsession/lua/wire/packed.lua 
     *<length>:<name>        an alias: the value of that name again
     X                       the output was truncated here, after a value
 
-Only values for a formatter contain q and X. The readers below also accept I<length>:<digits> (an integer that Lua cannot
-hold) and E<length>:<code><bytes> (an extension value); nothing writes them.
+    I<length>:<digits>      a 64-bit integer that a Lua number cannot hold exactly
+    E<length>:<code><bytes> an extension value of msgpack: the byte of its code, and its bytes
+
+Only values for a formatter contain q and X. E is only in values for or from Python code.
 
 A tagged string is a packed string after a byte that names the formatter (values/documents.py). For Lua output, a string in
 front of all values is the end of the document.
@@ -23,7 +25,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ['Tagged', 'Token', 'is_printable', 'is_printable_piece', 'pack', 'pieces', 'text', 'tokens', 'tree', 'unpack']
+__all__ = ['Tagged', 'Token', 'Unpackable', 'is_printable', 'is_printable_piece', 'pack', 'pieces', 'text', 'tokens',
+           'tree', 'unpack']
 
 Token = tuple[str, bytes]
 # In several strings if a text is long: the text is then a string of its own.
@@ -32,6 +35,7 @@ Tagged = bytes | tuple[bytes, ...]
 _WITH_TEXT = frozenset(b'nsq&*IE')
 # A Lua number holds every integer up to this.
 _EXACT_MAX = 2 ** 53
+_WHOLE_MIN, _WHOLE_MAX = -2 ** 63, 2 ** 64 - 1
 _DEEPEST = 100
 # Number of tokens between two pauses. Strings of up to _SHORT bytes are unpacked without a pause.
 _STEP = 256
@@ -69,45 +73,99 @@ def _go_on() -> None:
     pass
 
 
-def pack(value: Any, pause: Callable[[], None] = _go_on) -> bytes:
-    """Packs a Python value for Lua. Bytes and str become strings; lists, tuples and sets lists; mappings maps.
+class Unpackable(ValueError, TypeError):
+    """A value cannot be passed to or from Lua. The message has the path into the value, as Lua writes it: `.orders[3].at`.
+
+    Attributes:
+        kind: the name of the exception that fits: 'TypeError' or 'ValueError'.
+    """
+
+    # Of a longer path, only this many of the first keys are shown.
+    _SHOWN, _KEY_SHOWN = 12, 60
+
+    def __init__(self, kind: str, reason: str, form: str = '{path}: {reason}'):
+        super().__init__(reason)
+        self.kind = kind
+        self._reason = reason
+        self._form = form
+        self._keys: list[Any] = []              # the innermost first
+
+    def inside(self, key: Any) -> None:
+        """Adds the key of the container that has the value; a list counts from 1."""
+        self._keys.append(key)
+
+    def __str__(self) -> str:
+        keys = self._keys[::-1]
+        path = ''.join(map(self._step, keys[:self._SHOWN])) + ('...' if len(keys) > self._SHOWN else '')
+        return self._form.format(path=path, reason=self._reason) if path else self._reason
+
+    def _step(self, key: Any) -> str:
+        if isinstance(key, bytes):
+            key = key.decode(errors='backslashreplace')
+        if isinstance(key, str):
+            return f'.{key}' if key.isidentifier() and len(key) <= self._KEY_SHOWN else f'["{key[:self._KEY_SHOWN]}"]'
+        return f'[{key}]' if isinstance(key, (int, float)) else f'[{type(key).__name__}]'
+
+
+class _Out(list[bytes]):
+    """The pieces of a packed string.
+
+    Attributes:
+        done: the joined pieces of a long string.
+        pause, other: as in pack().
+    """
+
+    __slots__ = ('done', 'pause', 'other')
+
+    def __init__(self, pause: Callable[[], None], other: Callable[[Any], Any] | None):
+        self.done: list[bytes] = []
+        self.pause = pause
+        self.other = other
+
+
+def pack(value: Any, pause: Callable[[], None] = _go_on, other: Callable[[Any], Any] | None = None) -> bytes:
+    """Packs a Python value for Lua. Bytes and str become strings; lists, tuples and sets lists; mappings maps. Other types
+    of the standard library are packed as values/natural.py says.
 
     Other greenlets may change the value during a pause. Each collection is packed with the items that it has when its
     packing begins, without the keys that a mapping loses later.
 
     Args:
         pause: called now and then, so that other greenlets can run.
+        other: called with a value of another type; returns a value that can be packed.
 
     Raises:
-        TypeError: a value is of another type and has no `__serialize__`.
-        ValueError: the value is nested too deeply, has a key that Lua does not allow, or has an integer that a Lua number
-            cannot hold exactly.
+        Unpackable: a value is of another type and has no `__serialize__`; or it is nested too deeply, has a key that Lua
+            does not allow, or is an integer of more than 64 bits.
     """
-    out: list[bytes] = []
-    done: list[bytes] = []
-    _pack(out, value, 0, done, pause)
-    if not done:
+    out = _Out(pause, other)
+    _pack(out, value, 0)
+    if not out.done:
         return b''.join(out)
-    done.append(b''.join(out))
-    return b''.join(done)
+    out.done.append(b''.join(out))
+    return b''.join(out.done)
 
 
-def _pack(out: list[bytes], value: Any, depth: int, done: list[bytes], pause: Callable[[], None]) -> None:
+def _pack(out: _Out, value: Any, depth: int) -> None:
     if depth > _DEEPEST:
-        raise ValueError(f'value is nested deeper than {_DEEPEST}')
+        raise Unpackable('ValueError', f'value is nested deeper than {_DEEPEST}', '{reason}: {path}')
     if len(out) > _STEP:
-        done.append(b''.join(out))
+        out.done.append(b''.join(out))
         out.clear()
-        pause()
+        out.pause()
     if value is None:
         out.append(b'Z' if depth else b'N')
     elif value is True or value is False:
         out.append(b't' if value else b'f')
     elif isinstance(value, int):
         value = int.__int__(value)              # a subclass may override its conversions
-        if not -_EXACT_MAX <= value <= _EXACT_MAX:
-            raise ValueError(f'integer {value} does not fit a Lua number exactly: return it as a string')
-        out.append(text(b'n', b'%d' % value))
+        if -_EXACT_MAX <= value <= _EXACT_MAX:
+            out.append(text(b'n', b'%d' % value))
+        elif _WHOLE_MIN <= value <= _WHOLE_MAX:
+            out.append(text(b'I', b'%d' % value))
+        else:
+            raise Unpackable('ValueError', f'integer of {value.bit_length()} bits does not fit 64 bits: return it as a '
+                                           'string')
     elif isinstance(value, float):
         out.append(text(b'n', float.__repr__(value).encode()))
     elif isinstance(value, str):
@@ -115,25 +173,73 @@ def _pack(out: list[bytes], value: Any, depth: int, done: list[bytes], pause: Ca
     elif isinstance(value, (bytes, bytearray, memoryview)):
         out.append(text(b's', memoryview(value).tobytes()))
     elif isinstance(value, Mapping):
-        out.append(b'M')
+        _pack_map(out, value, depth)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        if isinstance(value, tuple) and hasattr(value, '_fields'):
+            _pack_map(out, dict(zip(value._fields, value, strict=False)), depth)
+        else:
+            _pack_list(out, value, depth)
+    elif hasattr(type(value), '__serialize__'):
+        _pack(out, value.__serialize__(), depth + 1)
+    else:
+        _pack_other(out, value, depth)
+
+
+def _pack_list(out: _Out, value: Any, depth: int) -> None:
+    out.append(b'L')
+    number = 0
+    try:
+        for item in tuple(value):
+            number += 1
+            _pack(out, item, depth + 1)
+    except Unpackable as error:
+        error.inside(number)
+        raise
+    out.append(b']')
+
+
+def _pack_map(out: _Out, value: Mapping[Any, Any], depth: int) -> None:
+    out.append(b'M')
+    key: Any = None
+    try:
         for key in tuple(value):
             item = value.get(key, _GONE)
-            if item is _GONE:
-                continue
-            if key is None or key != key:
-                raise ValueError(f'{key!r} cannot be a key in Lua')
-            _pack(out, key, depth + 1, done, pause)
-            _pack(out, item, depth + 1, done, pause)
-        out.append(b'}')
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        out.append(b'L')
-        for item in tuple(value):
-            _pack(out, item, depth + 1, done, pause)
-        out.append(b']')
-    elif hasattr(type(value), '__serialize__'):
-        _pack(out, value.__serialize__(), depth + 1, done, pause)
+            if item is not _GONE:
+                _pack_key(out, key, depth + 1)
+                _pack(out, item, depth + 1)
+    except Unpackable as error:
+        error.inside(key)
+        raise
+    out.append(b'}')
+
+
+def _pack_key(out: _Out, key: Any, depth: int) -> None:
+    if not isinstance(key, str):
+        if isinstance(key, int):
+            key = key if -_EXACT_MAX <= key <= _EXACT_MAX else '%d' % key
+        else:
+            from boxsession.values.natural import natural_key
+            key = natural_key(key)
+        if key is None or key != key:
+            raise Unpackable('ValueError', f'{key!r} cannot be a key in Lua')
+    _pack(out, key, depth)
+
+
+def _pack_other(out: _Out, value: Any, depth: int) -> None:
+    from boxsession.values.natural import NO_VALUE, Extension, natural
+    try:
+        plain = natural(value)
+    except ValueError as error:
+        raise Unpackable('ValueError', str(error)) from None
+    if plain is NO_VALUE and out.other is not None:
+        plain = out.other(value)
+    if type(plain) is Extension:
+        out.append(text(b'E', plain))
+    elif plain is not NO_VALUE:
+        _pack(out, plain, depth)
     else:
-        raise TypeError(f'{type(value).__name__} cannot be passed to Lua: give it __serialize__, or return plain data')
+        raise Unpackable('TypeError', f'{type(value).__name__} cannot be passed to Lua: give it __serialize__, or return '
+                                      'plain data')
 
 
 def unpack(packed: bytes, start: int = 0, pause: Callable[[], None] = _go_on) -> Any:
@@ -144,7 +250,7 @@ def unpack(packed: bytes, start: int = 0, pause: Callable[[], None] = _go_on) ->
         pause: called now and then, so that other greenlets can run.
 
     Raises:
-        ValueError: a table is the key of another table.
+        Unpackable: a table is the key of another table, or Python has no type for an object.
     """
     stream = tokens(packed, start)
     if len(packed) > _SHORT:
@@ -168,12 +274,20 @@ def _scalar(mark: str, data: bytes) -> Any:
     if mark == 'n':
         number = float(data)
         return int(number) if number.is_integer() else number
+    if mark == 'I':
+        return int(data)
+    if mark == 'E':
+        from boxsession.values.natural import from_extension
+        try:
+            return from_extension(data)
+        except (ValueError, ArithmeticError) as error:
+            raise Unpackable('ValueError', f'an extension value cannot be passed to Python: {error}') from None
     return _WORDS[mark]
 
 
 def _key(key: Any) -> Any:
     if isinstance(key, (list, dict)):
-        raise ValueError('a table cannot be a key in Python')
+        raise Unpackable('ValueError', 'a table cannot be a key in Python')
     return key
 
 

@@ -6,10 +6,10 @@ local internal, packed_services = ...
 local raw, task, packed = internal.raw, internal.task, internal.packed
 local byte, error, next, select = raw.byte, raw.error, raw.next, raw.select
 
--- Calls a function. `number` is its number and a colon: '12:'.
-local function call(number, ...)
+-- Calls a function. `read` makes the value of the packed result; `number` is the function's number and a colon: '12:'.
+local function call_and_read(read, number, ...)
     local answer = task.call_python(packed.list(number, ...))
-    local value = packed.value(answer, 2)
+    local value = read(answer, 2)
     local mark = byte(answer, 1)
     if mark == 33 then                  -- '!': an exception
         return error(value, 0)
@@ -20,6 +20,10 @@ local function call(number, ...)
         return internal.raise(raw.unpack(value))
     end
     return value
+end
+
+local function call(number, ...)
+    return call_and_read(packed.value_of_program, number, ...)
 end
 internal.call_python = call
 
@@ -52,15 +56,19 @@ end
 -- Services of the server for trusted code, by name. They take and return plain values.
 local services = packed.value(packed_services)
 function internal.service(name)
-    return services[name] and proxy(services[name]) or function()
-        return error('this needs a running server: ' .. name, 0)
+    local number = services[name] and services[name] .. ':'
+    return function(...)
+        if not number then
+            return error('this needs a running server: ' .. name, 0)
+        end
+        return call_and_read(packed.value, number, ...)
     end
 end
 
 -- Called at start-up only: sets the exposed names of `described` (packed) as globals. Returns the first name that is
 -- already in use, or ''.
 function internal.expose(described)
-    for name, spec in next, packed.value(described) do
+    for name, spec in next, packed.value_of_program(described, 1) do
         if _G[name] ~= nil then
             return name
         end

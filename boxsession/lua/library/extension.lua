@@ -1,5 +1,6 @@
 -- Objects for values that have no Lua type: integers that a Lua number cannot hold exactly, and msgpack's extensions
--- (decimals, datetimes, errors and others). They come from the binary protocol; integers also from json and yaml.
+-- (decimals, datetimes, errors and others). They come from the binary protocol and from exposed functions; integers also
+-- from json and yaml.
 --
 -- Invariants: an object is shown as Tarantool shows the value, compares by value, and is sent back with the same bytes.
 -- Needs: kernel/guard, kernel/objects

@@ -11,8 +11,8 @@ local NULL = internal.NULL
 local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
 local LONG = internal.yaml.LONG
 local resolve, highest_index, list_length_by = internal.shape.resolve, internal.shape.highest_index, internal.shape.list_length
-local concat, error, find, format, ipairs, next, rawget, select = raw.concat, raw.error, raw.find, raw.format, raw.ipairs,
-    raw.next, raw.rawget, raw.select
+local byte, char, concat, error, find, format, ipairs, next, rawget, select = raw.byte, raw.char, raw.concat, raw.error,
+    raw.find, raw.format, raw.ipairs, raw.next, raw.rawget, raw.select
 local setmetatable, sub, tonumber, tostring, type = raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
 local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 
@@ -27,7 +27,8 @@ internal.packed = packed
 --   settings: a serializer's settings.
 --   sparse_max: a list with up to this highest index is a list, however sparse.
 --   strict: a value without a form is an error.
---   depth: number of open tables; set only for values that go to Python code.
+--   depth: number of open tables; set only for values that go to Python code. `keys`: the argument's number, and the key
+--     in each of these tables.
 
 -- Pieces are joined from time to time, since the pieces of a large value need many times its size. `joined` is a list of
 -- strings of about PIECE_BYTES or more: joining them all at the end would block the event loop. A longer text is put into
@@ -131,6 +132,26 @@ end
 -- Deepest nesting of values for Python code.
 local DEEPEST = 100
 
+-- Raises an error about a value for Python code, with its place: `argument 2, .orders[3].at`. `problem`: a message instead of
+-- that `what` cannot be passed.
+local KEYS_SHOWN = 12
+local function cannot_pass(out, what, problem)
+    local keys, path = out.keys, ''
+    for index = 2, out.depth + 1 do
+        local key = keys[index]
+        if index > KEYS_SHOWN then
+            path = path .. '...'
+            break
+        elseif type(key) == 'string' and find(key, '^[%a_][%w_]*$') then
+            path = path .. '.' .. key
+        else
+            path = path .. (type(key) == 'string' and '["' .. key .. '"]' or '[' .. tostring(key) .. ']')
+        end
+    end
+    return error((problem or 'cannot pass ' .. what .. ' to Python') .. ': argument ' .. keys[1]
+                 .. (path ~= '' and ', ' .. path or '') .. ': pass plain data', 0)
+end
+
 local function write_table(out, value, kind, flow)
     local seen, depth = out.seen, out.depth
     local anchor = seen and seen[value]
@@ -150,16 +171,21 @@ local function write_table(out, value, kind, flow)
     end
     if depth then
         if depth >= DEEPEST and next(value) ~= nil then
-            return error('cannot pass a table that contains itself (or is deeper than ' .. DEEPEST .. ')', 0)
+            return cannot_pass(out, 'a table that contains itself (or is deeper than ' .. DEEPEST .. ')')
         end
-        out.depth = depth + 1
+        depth = depth + 1
+        out.depth = depth
     end
+    local keys = out.keys
     local length = length_of(out, value, kind)
     if length then
         out[#out + 1] = flow and 'l' or 'L'
         for index = 1, length do
             if out.left < 0 then
                 break
+            end
+            if depth then
+                keys[depth + 1] = index
             end
             write(out, rawget(value, index))
             if #out > PIECES then
@@ -172,6 +198,13 @@ local function write_table(out, value, kind, flow)
             if out.left < 0 then
                 break
             end
+            if depth then
+                if type(key) == 'table' and getmetatable(key) == nil then
+                    out.depth = depth - 1
+                    return cannot_pass(out, nil, 'a table cannot be a key in Python')
+                end
+                keys[depth + 1] = key
+            end
             write(out, key)
             write(out, item)
             if #out > PIECES then
@@ -180,7 +213,7 @@ local function write_table(out, value, kind, flow)
         end
     end
     out[#out + 1] = length and ']' or '}'
-    out.depth = depth
+    out.depth = depth and depth - 1
 end
 
 local function number_by(settings, value)
@@ -190,10 +223,27 @@ local function number_by(settings, value)
     return internal.yaml.number_with_digits(value, settings.encode_number_precision)
 end
 
+-- An object for Python code.
+local UUID, DECIMAL, DATETIME = 2, 1, 4
+local function write_for_python(out, value)
+    local code, data
+    if type(value) == 'userdata' then
+        code, data = internal.extension.packed(value)
+    end
+    if code == UUID or code == DECIMAL or code == DATETIME then
+        return write_text(out, 'E', char(code) .. data)
+    end
+    local digits = type(value) == 'userdata' and internal.extension.digits(value)
+    if digits then
+        return write_text(out, 'I', digits)
+    end
+    return cannot_pass(out, 'a ' .. type(value))
+end
+
 -- Functions, coroutines and objects. An object's __serialize is called; if it raises, the error is shown instead.
 local function write_object(out, value)
     if out.depth then
-        return error('cannot pass a ' .. type(value) .. ' to Python', 0)
+        return write_for_python(out, value)
     end
     local digits = type(value) == 'userdata' and internal.extension.number(value)
     if digits then
@@ -304,8 +354,9 @@ end
 
 -- The packed string for Python code: `first`, then the list of the other arguments.
 function packed.list(first, ...)
-    local out = {first, 'L', left = UNLIMITED, put_at = UNLIMITED - PIECE_BYTES, depth = 0}
+    local out = {first, 'L', left = UNLIMITED, put_at = UNLIMITED - PIECE_BYTES, depth = 0, keys = {}}
     for index = 1, select('#', ...) do
+        out.keys[1] = index
         write(out, (select(index, ...)))
     end
     out[#out + 1] = ']'
@@ -314,9 +365,9 @@ end
 
 -- Reader --------------------------------------------------------------------------------------------------------------
 --
--- Readers by mark. A reader returns the value whose mark is before `at`, and the position after the value. With documents,
--- `context` has the named tables, the metatables for lists and maps, and whether nan and inf are refused. `name`: the
--- value's name, if it has one.
+-- Readers by mark. A reader returns the value whose mark is before `at`, and the position after the value. `context` can
+-- have the named tables, the metatables for lists, for maps, and for maps without a string as a key, and whether nan and inf
+-- are refused. `name`: the value's name, if it has one.
 
 local readers = {}
 
@@ -340,6 +391,18 @@ function readers.n(text, at, context)
         return error('number must not be NaN or Inf', 0)
     end
     return internal.extension.exact(digits, number), at
+end
+
+function readers.I(text, at)
+    local digits
+    digits, at = read_text(text, at)
+    return internal.extension.exact(digits, tonumber(digits)), at
+end
+
+function readers.E(text, at)
+    local data
+    data, at = read_text(text, at)
+    return internal.extension.object(byte(data), sub(data, 2)), at
 end
 
 function readers.t(_, at)
@@ -373,7 +436,7 @@ function readers.L(text, at, context, name)
 end
 
 function readers.M(text, at, context, name)
-    local map = {}
+    local map, has_names = {}, false
     if name then
         context.anchors[name] = map
     end
@@ -386,10 +449,11 @@ function readers.M(text, at, context, name)
             return error('table index is NaN', 0)
         elseif key ~= nil and key == key then
             map[key] = value
+            has_names = has_names or type(key) == 'string'
         end
         mark = sub(text, at, at)
     end
-    return context and setmetatable(map, context.map_meta) or map, at + 1
+    return context and setmetatable(map, not has_names and context.nameless_meta or context.map_meta) or map, at + 1
 end
 readers.l, readers.m = readers.L, readers.M
 
@@ -411,6 +475,14 @@ end
 function packed.value(text, at)
     at = at or 1
     return (readers[sub(text, at, at)](text, at + 1))
+end
+
+-- The same for a value of the program: a dict that could be taken for a list, such as {1: 'a', 5: 'b'}, stays a map.
+local DICT = {__serialize = 'mapping'}
+packed.dict_meta = DICT
+local OF_PROGRAM = {nameless_meta = DICT}
+function packed.value_of_program(text, at)
+    return (readers[sub(text, at, at)](text, at + 1, OF_PROGRAM))
 end
 
 -- Reads the answer to yaml.decode() from `at` on: a list of the values of all documents, and their number; or a string. A
