@@ -16,12 +16,14 @@ from boxsession.base.version import __version__
 if TYPE_CHECKING:
     from boxsession.base.session import Session, current_session
     from boxsession.embed import Console
+    from boxsession.lua.live import Live
 
-__all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'ScriptError', 'Session', 'StoreError',
+__all__ = ['BoxsessionError', 'ConfigError', 'Console', 'ListenError', 'Live', 'ScriptError', 'Session', 'StoreError',
            '__version__', 'current_session']
 
 # Modules of the names that are imported at first use. `logs` is public for its filters: see docs/operations.rst.
-_LATE = {'Console': 'embed', 'Session': 'base.session', 'current_session': 'base.session', 'logs': 'operations.logs'}
+_LATE = {'Console': 'embed', 'Live': 'lua.live', 'Session': 'base.session', 'current_session': 'base.session',
+         'logs': 'operations.logs'}
 
 
 def __getattr__(name: str) -> Any:

@@ -34,9 +34,9 @@ class Console:
         listen: addresses (`'127.0.0.1:3313'`, `'unix:/run/app.sock'`) or mappings with the keys of a listener in the
             config file. Replaces `listen` of `config`.
         expose: values that statements find as globals, by name: Python functions, objects (their public methods, called as
-            `name.method(...)`), mappings of functions, or plain values, which are copied. Arguments and results are
-            copied, too: None, bool, int, float, str, bytes, list, dict, and objects with `__serialize__`. Functions run in
-            the session's greenlet and may switch; exceptions become Lua errors.
+            `name.method(...)`), mappings of functions, `Live(value)` for data that statements read and change in place, or
+            other data, which is copied. Arguments and results are copied, too. Functions run in the session's greenlet and
+            may switch; exceptions become Lua errors.
         config: the path of a config file, its content as a mapping, or settings that were read already.
         triggers: False runs no triggers of box.session: the way in if a trigger locks everyone out.
         sockets: listening sockets, as systemd passes them. A listener whose address equals a socket's address uses that

@@ -31,6 +31,7 @@ from boxsession.base.session import Session
 from boxsession.lua import functions, loader
 from boxsession.lua.commands import BUILT_IN, Commands, described
 from boxsession.lua.evaluator import Evaluator
+from boxsession.lua.exposed import Exposed
 from boxsession.lua.fibers import Fibers
 from boxsession.lua.host_ports import HostPorts
 from boxsession.lua.memory import Memory
@@ -101,7 +102,7 @@ class Runtime:
         internal = self._lua.table()
         loader.load(self._lua, internal, self._ports(services))
         if expose:
-            taken = internal[b'expose'](self._calls.describe(expose))
+            taken = internal[b'expose'](Exposed(self._calls.number).describe(expose))
             if taken:
                 raise ValueError(f'cannot expose {taken.decode()!r}: Lua has a global of that name: choose another name')
         state = self.state

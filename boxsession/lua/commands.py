@@ -54,7 +54,8 @@ class Command:
 
 
 BUILT_IN = (
-    Command('help', (('[NAME]', 'show this page, or details of one command'),), aliases=('h',)),
+    Command('help', (('[NAME]', 'show this page, or details of a command or of a name that the program exposes'),),
+            aliases=('h',)),
     Command('quit', (('', 'end the session, like ~. and Ctrl-D'),), aliases=('q',)),
     Command('login', (('USER PASSWORD', 'change the user of this session'),),
             details='The password is the rest of the line.'),

@@ -10,7 +10,7 @@ import decimal
 import enum
 import uuid
 from collections import UserString
-from collections.abc import Sequence, Set, ValuesView
+from collections.abc import Mapping, Sequence, Set, ValuesView
 from pathlib import PurePath
 from typing import Any
 
@@ -129,6 +129,8 @@ def alike(old: Any, new: Any) -> Any:
     if isinstance(old, datetime.timedelta) and isinstance(new, (int, float)):
         return datetime.timedelta(seconds=new)
     if isinstance(new, list):
+        if isinstance(old, Mapping) and not new:
+            return {}                           # an empty table of Lua arrives as a list
         if isinstance(old, tuple) and not hasattr(old, '_fields') or isinstance(old, (Set, Sequence)):
             return kind(new)
     if isinstance(new, dict) and (dataclasses.is_dataclass(old) or isinstance(old, tuple) and hasattr(old, '_fields')):

@@ -158,6 +158,9 @@ for name, iterate in raw.pairs({ipairs = raw.ipairs, pairs = raw.pairs}) do
             return error("bad argument #1 to '" .. name .. "' (value expected)", 2)
         end
         if type((...)) ~= 'table' then
+            if internal.exposed.is_object((...)) then
+                return internal.exposed[name]((...))
+            end
             return blame(iterate, ...)
         end
         return iterate((...))

@@ -18,6 +18,9 @@ local UNPACK_MAX, INT_MIN, INT_MAX = 1e6, -2^31, 2^31 - 1
 function _G.unpack(...)
     local list, first, last = ...
     if type(list) ~= 'table' then
+        if internal.exposed.is_object(list) then
+            return _G.unpack(internal.exposed.list(list), first, last)
+        end
         return blame(unpack, ...)
     end
     local from, to = tonumber(first or 1), tonumber(last or #list)
@@ -92,6 +95,9 @@ local CONCAT_STEP, CONCAT_BYTES = 1024, 2^20
 function table.concat(...)
     local list, separator, first, last = ...
     if type(list) ~= 'table' then
+        if internal.exposed.is_object(list) then
+            return table.concat(internal.exposed.list(list), select(2, ...))
+        end
         return blame(concat, ...)
     end
     local from, to = first == nil and 1 or tonumber(first), last == nil and #list or tonumber(last)

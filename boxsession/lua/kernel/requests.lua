@@ -15,7 +15,7 @@ local byte, char, concat, error, find, floor, getfenv, getmetatable, gmatch, mat
     raw.match, raw.pcall, raw.unpack, raw.rawget, raw.sub, raw.type, raw.co_yield
 local NULL, decode, encode_list, encode_rows = internal.NULL, internal.msgpack.decode, internal.msgpack.encode_list,
     internal.msgpack.encode_rows
-local load_text = internal.load_text
+local load_text, is_exposed = internal.load_text, internal.exposed.is_object
 local KILL, OUT_OF_MEMORY = internal.KILL, internal.OUT_OF_MEMORY
 local globals = _G
 local FULL, STALE = access.FULL, access.STALE
@@ -101,14 +101,14 @@ local function find_function(name)
         return nil
     end
     for word in gmatch(path or name, '[^.]+') do
-        if type(found) ~= 'table' then
+        if type(found) ~= 'table' and not is_exposed(found) then
             return nil
         end
         found = found[word]
     end
     if method then
         owner = found
-        found = type(owner) == 'table' and owner[method] or nil
+        found = (type(owner) == 'table' or is_exposed(owner)) and owner[method] or nil
     end
     return is_callable(found) and found, owner
 end
@@ -116,6 +116,11 @@ end
 local function call(me, name, arguments, pack)
     if level_of(me.session) ~= FULL then
         -- Checked before the arguments are decoded.
+        local path, method = match(name, '^(.*):([^:.]*)$')
+        if path then
+            internal.need_grant(path .. '.' .. method)
+            return pack(internal.call_granted_method(path, method, unpack_list(arguments)))
+        end
         internal.need_grant(name)
         return pack(internal.call_granted(name, unpack_list(arguments)))
     end

@@ -193,7 +193,7 @@ end
 -- A shallow copy of a table, or the result of its metatable's __copy.
 function table.copy(value)
     if type(value) ~= 'table' then
-        return value
+        return internal.exposed.is_object(value) and internal.exposed.copy(value) or value
     end
     local copy = copied_by(value, '__copy')
     if copy then
@@ -226,6 +226,9 @@ end
 
 -- A deep copy. A table that occurs several times is copied once.
 function table.deepcopy(value)
+    if internal.exposed.is_object(value) then
+        return internal.exposed.copy(value)
+    end
     return deep_copy(value, {})
 end
 

@@ -3,7 +3,7 @@
 --
 -- A session is a record made by session_new(). Invariant: box.session reads the record of the running task, so it is
 -- right in statements, triggers and all code that they call, however the greenlets switch.
--- Needs: kernel/stdlib, library/expose, wire/format
+-- Needs: kernel/stdlib, library/calls, wire/format
 local internal, PUSH, INFO, packed_facts = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local error, floor, next, rawget, rawset, select, setmetatable, tonumber, type = raw.error, raw.floor, raw.next,
@@ -181,9 +181,10 @@ setmetatable(session, {
         end
     end,
     -- compat: in Tarantool this assignment replaces `storage` for all sessions.
-    __newindex = function(self, key, value)
+    __newindex = function(_, key, value)
         if key ~= 'storage' then
-            return rawset(self, key, value)
+            -- Never another table: users can call this function with _G.
+            return rawset(session, key, value)
         end
         if type(value) ~= 'table' then
             return error('box.session.storage must be a table, not a ' .. type(value), 2)
@@ -218,6 +219,7 @@ local information = {
     sessions = function() return internal.packed.value(task.text(INFO, 'sessions')) end,
     memory = function() return {lua = internal.packed.value(task.text(INFO, 'memory'))} end,
     limits = function() return internal.packed.value(task.text(INFO, 'limits')) end,
+    exposed = function() return internal.exposed.lines() end,
     access = function() return internal.packed.value(task.text(INFO, 'access')) end,
 }
 local function information_of(key)
@@ -231,6 +233,9 @@ local function all_information()
     local shown = {}
     for key in next, information do
         shown[key] = information_of(key)
+    end
+    if next(shown.exposed) == nil then
+        shown.exposed = nil
     end
     return shown
 end
@@ -306,6 +311,7 @@ local function classic_global(_, name)
         return session
     end
 end
+internal.classic_global = classic_global
 
 -- Life of a session ---------------------------------------------------------------------------------------------------
 

@@ -1,16 +1,17 @@
 -- The backslash commands of the console: built-in ones, and those of the embedding program. Messages of \set: Tarantool
 -- 2.6.
--- Needs: library/console, library/expose, rights/access
+-- Needs: library/console, library/calls, rights/access
 local internal, CONTROL, packed_commands, packed_facts = ...
 local raw = internal.raw
-local co_yield, concat, error, format, gmatch, match, rep, sub = raw.co_yield, raw.concat, raw.error, raw.format, raw.gmatch,
-    raw.match, raw.rep, raw.sub
+local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw.co_yield, raw.concat, raw.error, raw.format,
+    raw.gmatch, raw.gsub, raw.match, raw.rep, raw.sub, raw.type
 local call_python, may_command = internal.call_python, internal.access.may_command
 
 local sessions, cancel, kill = internal.service('sessions'), internal.service('cancel'), internal.service('kill')
 
 local INTRODUCTION = 'A statement is Lua: an expression shows its values, anything else just runs.\n\n'
 local OF_THE_PROGRAM = '\nCommands of this program:\n\n'
+local NAMES_OF_THE_PROGRAM = '\nNames that this program exposes (\\help NAME shows more):\n\n'
 local CLOSING = [[
 
 Ctrl-C drops a half-typed statement and cancels a running one.
@@ -250,29 +251,80 @@ local function list_all(out, list, title)
     end
 end
 
--- Help on one command, or on all commands that the caller may run.
+-- The help on an exposed name that the caller may use; nil for others.
+local function help_on_exposed(name)
+    local granted = internal.granted.granted(gsub(name, ':', '.') .. '') ~= nil
+    return (granted or may_command('', 'execute')) and internal.exposed.help(name) or nil
+end
+
+-- The exposed names that the caller may use, in lines.
+local function list_exposed(out)
+    local names = internal.exposed.names()
+    local line = ''
+    for at = 1, #names do
+        if help_on_exposed(names[at]) then
+            if line == '' then
+                out[#out + 1] = NAMES_OF_THE_PROGRAM
+            elseif #line + #names[at] + 2 > COLUMN + WIDTH then
+                out[#out + 1] = line .. ',\n'
+                line = ''
+            end
+            line = line .. (line == '' and '  ' or ', ') .. names[at]
+        end
+    end
+    if line ~= '' then
+        out[#out + 1] = line .. '\n'
+    end
+end
+
+-- Help on one command or exposed name, or on all commands that the caller may run.
 function run.help(_, name)
     local out = {}
     if name == nil then
         list_all(out, built_in, INTRODUCTION)
         list_all(out, of_program, OF_THE_PROGRAM)
+        list_exposed(out)
         out[#out + 1] = CLOSING
     else
-        local command = by_name[match(name, '^\\?(.*)$')]
-        if not command then
+        local command, about = by_name[match(name, '^\\?(.*)$')], help_on_exposed(name)
+        if not command and not about then
             return error('There is no command \\' .. name .. '. Type \\help for help.', 0)
         end
-        need(command)
-        describe_command(out, command)
-        if #command.aliases > 0 then
-            out[#out + 1] = '\nAlso: \\' .. concat(command.aliases, ', \\') .. '\n'
+        if command and not (about and not may(command)) then
+            need(command)
+            describe_command(out, command)
+            if #command.aliases > 0 then
+                out[#out + 1] = '\nAlso: \\' .. concat(command.aliases, ', \\') .. '\n'
+            end
+            if command.details ~= '' then
+                out[#out + 1] = '\n' .. command.details .. '\n'
+            end
         end
-        if command.details ~= '' then
-            out[#out + 1] = '\n' .. command.details .. '\n'
+        if about then
+            out[#out + 1] = (#out > 0 and '\n' or '') .. about
         end
     end
     return {concat(out)}
 end
+
+-- help(NAME), help(FUNCTION) and help(). compat: Tarantool's help() has no argument.
+function internal.help(what)
+    if what ~= nil and type(what) ~= 'string' then
+        what = internal.exposed.name_of(what)
+        if not what then
+            return error('help(): expected a name in quotes, or a function or object that the program exposes', 0)
+        end
+    end
+    return run.help(nil, what)
+end
+_G.help = raw.setmetatable({}, {
+    __call = function(_, what)
+        return internal.help(what)
+    end,
+    __serialize = function()
+        return internal.help()
+    end,
+})
 
 -- Dispatch ------------------------------------------------------------------------------------------------------------
 

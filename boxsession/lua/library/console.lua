@@ -1,6 +1,6 @@
 -- The module console: settings of the session's console, listeners, remote consoles, hooks and completion. Messages:
 -- Tarantool 2.6.
--- Needs: kernel/objects, library/box, library/expose, library/modules, wire/format
+-- Needs: kernel/objects, library/box, library/calls, library/modules, wire/format
 local internal, DELIMITER, FORMAT = ...
 local raw, task, output = internal.raw, internal.task, internal.output
 local error, find, match, next, sub, type = raw.error, raw.find, raw.match, raw.next,
@@ -259,8 +259,14 @@ local function parent_of(value)
     return index or nil
 end
 
+-- The table of an exposed object, which is not live data; otherwise the value.
+local function table_of(value)
+    return internal.exposed.is_object(value) and internal.exposed.data(value) or value
+end
+
 -- A field, found without running user code: by rawget, and by __index if it is a table.
 local function field(value, key)
+    value = table_of(value)
     for _ = 1, CHAIN_MAX do
         if type(value) == 'table' then
             local found = rawget(value, key)
@@ -319,6 +325,7 @@ local function complete(text)
             end
         end
     end
+    container = table_of(container)
     local looked, link = 0, 0
     while container ~= nil and link < CHAIN_MAX do
         if type(container) == 'table' and (link == 0 or head == '' or not rawequal(container, globals)) then

@@ -1,5 +1,5 @@
 -- The module log, and print. Behaviour and messages: Tarantool 2.6, except that print can write to the session.
--- Needs: library/expose, library/modules
+-- Needs: library/calls, library/modules
 local internal, LOG = ...
 local raw, task = internal.raw, internal.task
 local error, format, next, select, setmetatable, tostring, type = raw.error, internal.format, raw.next, raw.select,

@@ -288,7 +288,12 @@ local function encode_extension(code, data)
     return first .. char(code) .. data
 end
 
-local function encode_object(value)
+local encode
+
+local function encode_object(value, depth)
+    if internal.exposed.is_object(value) then
+        return encode(internal.exposed.content(value), depth)
+    end
     local code, data = internal.extension.packed(value)
     if code then
         return encode_extension(code, data)
@@ -303,7 +308,7 @@ end
 
 local encode_table
 
-local function encode(value, depth)
+function encode(value, depth)
     local kind = type(value)
     if kind == 'number' then
         return SMALL[value] or encode_number(value)
@@ -317,7 +322,7 @@ local function encode(value, depth)
     elseif kind == 'table' then
         return encode_table(value, depth)
     elseif kind == 'userdata' then
-        return encode_object(value)
+        return encode_object(value, depth)
     end
     return error("unsupported Lua type '" .. kind .. "'", 0)
 end

@@ -3,7 +3,7 @@
 -- A session has a user (`user`, `uid`) and the uid that it logged in as (`login`). Invariant: code that runs as another
 -- user runs in a separate coroutine, whose identity is in `credentials`; coroutines made inside inherit it. So no
 -- identity has to be restored, however the code ends.
--- Needs: library/expose
+-- Needs: library/calls
 local internal, COUNT, LOG = ...
 local raw, task = internal.raw, internal.task
 local co_running, co_status, co_yield, error, getinfo, next, raw_pcall, select, type = raw.co_running, raw.co_status,

@@ -1,10 +1,11 @@
 -- Calls granted functions. Invariant: arguments, results and errors are copied, so a restricted session and the trusted
 -- function share no table.
--- Needs: library/errors, rights/access, rights/views
+-- Needs: library/errors, library/exposed, rights/access, rights/views
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local error, next, select, tostring, type = raw.error, raw.next, raw.select, raw.tostring, raw.type
-local gmatch = raw.gmatch
+local gmatch, match, setmetatable, getmetatable = raw.gmatch, raw.match, raw.setmetatable, raw.debug_getmetatable
+local exposed, DICT = internal.exposed, internal.packed.dict_meta
 local cdata = internal.cdata
 local deny, effective = access.deny, access.effective
 local is_view, target_of = internal.views.is_view, internal.views.target_of
@@ -14,6 +15,9 @@ local DEEPEST = 100
 local function copied(value, copies, depth)
     if is_view(value) then
         value = target_of(value)
+    end
+    if exposed.is_object(value) then
+        value = exposed.content(value)
     end
     local kind = type(value)
     if kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
@@ -25,7 +29,7 @@ local function copied(value, copies, depth)
     elseif depth > DEEPEST then
         return error('cannot pass a table nested deeper than ' .. DEEPEST, 0)
     end
-    local copy = {}
+    local copy = setmetatable({}, getmetatable(value) == DICT and DICT or nil)
     copies[value] = copy
     for key, item in next, value do
         copy[copied(key, copies, depth + 1)] = copied(item, copies, depth + 1)
@@ -53,8 +57,18 @@ local function results(ok, ...)
     return error(problem, 0)
 end
 
+-- The uid as which a granted function runs, false for the caller's, nil if it is not granted. A grant on an exposed object
+-- covers its functions.
 local function granted(name)
-    return access.rights(effective().uid).functions[name]
+    local functions = access.rights(effective().uid).functions
+    local as = functions[name]
+    if as == nil then
+        local owner = match(name, '^([^.:]+)[.:]')
+        if owner and exposed.is_object(exposed.value(owner)) then
+            return functions[owner]
+        end
+    end
+    return as
 end
 
 -- Restricted code acts only in its own session, and not inside trusted code.
@@ -75,7 +89,7 @@ end
 local function find_global(name)
     local found = globals
     for word in gmatch(name, '[^.]+') do
-        if type(found) ~= 'table' then
+        if type(found) ~= 'table' and not exposed.is_object(found) then
             return nil
         end
         found = found[word]
@@ -83,7 +97,8 @@ local function find_global(name)
     return found
 end
 
-local function call_granted(name, ...)
+-- The function of a name, if it is granted, and the identity as which it runs.
+local function need_granted(name)
     local as = granted(name)
     if as == nil then
         return deny('Execute', 'function', name)
@@ -94,8 +109,18 @@ local function call_granted(name, ...)
     end
     local who = as or effective()
     -- A separate `diag`: the caller must not see the errors that the function caught.
-    return results(task.protected(access.run_as, {uid = who.uid, user = who.user, trusted = true, diag = {}}, func,
-                                  all_copied({}, select('#', ...), ...)))
+    return func, {uid = who.uid, user = who.user, trusted = true, diag = {}}
+end
+
+local function call_granted(name, ...)
+    local func, who = need_granted(name)
+    return results(task.protected(access.run_as, who, func, all_copied({}, select('#', ...), ...)))
+end
+
+-- Calls the function `owner.key` as owner:key(...). The owner itself is passed, not a copy.
+function internal.call_granted_method(owner, key, ...)
+    local func, who = need_granted(owner .. '.' .. key)
+    return results(task.protected(access.run_as, who, func, find_global(owner), all_copied({}, select('#', ...), ...)))
 end
 
 internal.call_granted = call_granted

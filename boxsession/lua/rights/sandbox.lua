@@ -7,9 +7,9 @@
 -- and shadows.lua.
 -- Needs: library/console, library/errors, library/log, library/msgpack, library/schema, library/sessions, library/triggers, rights/library
 local internal = ...
-local raw, task, access = internal.raw, internal.task, internal.access
-local error, getmetatable, next, rawget, rawset, select, setfenv, setmetatable, tostring, type =
-    raw.error, raw.debug_getmetatable, raw.next, raw.rawget, raw.rawset, raw.select, raw.setfenv, raw.setmetatable,
+local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed
+local error, getmetatable, next, rawequal, rawget, rawset, select, setfenv, setmetatable, tostring, type =
+    raw.error, raw.debug_getmetatable, raw.next, raw.rawequal, raw.rawget, raw.rawset, raw.select, raw.setfenv, raw.setmetatable,
     raw.tostring, raw.type
 local gmatch, concat, find = raw.gmatch, raw.concat, raw.find
 local NULL = internal.NULL
@@ -150,6 +150,10 @@ function own.dostring(text, ...)
     return func(...)
 end
 
+own.help = guarded(function(what)
+    return internal.help(what)
+end)
+
 -- print() writes to the session itself, since restricted code must not fill the log.
 own.print = guarded(function(...)
     local pieces = {}
@@ -161,21 +165,42 @@ end)
 
 -- Environments ----------------------------------------------------------------------------------------------------------
 
-local function find_granted(name)
+-- What objects of library/exposed.lua need for a restricted session.
+local for_exposed = {check = guarded(function(name)
+    if granted(name) == nil then
+        return deny('Execute', 'function', name)
+    end
+end), call = guarded(function(name, ...)
+    return call_granted(name, ...)
+end)}
+
+-- A granted function or exposed object. `owner`: the table that shows it, for owner:key(...), and the name of its own.
+local function find_granted(name, owner, prefix, key)
     if granted(name) ~= nil then
+        local object = exposed.value(name)
+        if exposed.is_object(object) then
+            return exposed.sandboxed(object, for_exposed)
+        end
         return guarded(function(...)
+            if owner and rawequal((...), owner) then
+                return internal.call_granted_method(prefix, key, select(2, ...))
+            end
             return call_granted(name, ...)
         end)
     end
 end
 
--- A table for a prefix of granted names: `a` if `a.b` is granted.
-local function find_prefix(prefix)
+-- A table for a prefix of granted names: `a` if `a.b` is granted. `behind`: a view of the real table, if it may be read.
+local function find_prefix(prefix, behind)
     for name in next, access.rights(effective().uid).functions do
         if find(name, prefix .. '.', 1, true) == 1 then
-            return setmetatable({}, {__metatable = false, __index = guarded(function(_, key)
-                local whole = prefix .. '.' .. tostring(key)
-                return find_granted(whole) or find_prefix(whole) or deny('Execute', 'function', whole)
+            local owner = {}
+            return setmetatable(owner, {__metatable = false, __index = guarded(function(_, key)
+                key = tostring(key)
+                local whole = prefix .. '.' .. key
+                local inner = behind and behind[key]
+                return find_granted(whole, owner, prefix, key) or find_prefix(whole, inner) or inner
+                    or deny('Execute', 'function', whole)
             end), __newindex = no_write})
         end
     end
@@ -199,7 +224,8 @@ local function new_reading_scope()
         if value ~= nil then
             return value
         end
-        return type(key) == 'string' and find_granted(key) or view[key]
+        value = view[key]
+        return type(key) == 'string' and (find_granted(key) or find_prefix(key, value)) or value
     end)})
 end
 
@@ -235,7 +261,7 @@ function internal.behind(env)
             last = part
         end
         if last then
-            list[last] = rawget(list, last) or nothing
+            list[last] = rawget(list, last) or list == names and exposed.value(last) or nothing
         end
     end
     for name, value in next, own do

@@ -2,12 +2,12 @@
 -- shows the content field by field and refuses writes and calls.
 --
 -- Invariant: reading a view calls no user function.
--- Needs: library/errors, rights/access, wire/shape
+-- Needs: library/errors, library/exposed, rights/access, wire/shape
 local internal = ...
-local raw, task, access = internal.raw, internal.task, internal.access
+local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed
 local getmetatable, newproxy, next, rawget, select, setmetatable, type =
     raw.debug_getmetatable, raw.newproxy, raw.next, raw.rawget, raw.select, raw.setmetatable, raw.type
-local cdata = internal.cdata
+local cdata, DICT = internal.cdata, internal.packed.dict_meta
 local current, deny = task.current, access.deny
 local READ = access.READ
 local globals = _G
@@ -18,6 +18,9 @@ local targets = setmetatable({}, {__mode = 'k'})        -- view -> {target, name
 local views = setmetatable({}, {__mode = 'kv'})         -- target -> view: one view each, so that views can be compared
 
 local function wrap(value, name)
+    if exposed.is_object(value) then
+        value = exposed.data(value) or value
+    end
     local kind = type(value)
     if kind == 'table' or kind == 'function' or kind == 'thread' or kind == 'userdata' and not cdata[value] then
         local view = views[value]
@@ -64,7 +67,10 @@ local function field(target, key)
         if value ~= nil then
             return value
         end
-        local meta = target ~= globals and getmetatable(target)
+        if target == globals then
+            return exposed.value(key)
+        end
+        local meta = getmetatable(target)
         target = type(meta) == 'table' and rawget(meta, '__index') or nil
         if type(target) == 'function' then
             return deny('Execute', 'function', '__index')
@@ -73,6 +79,9 @@ local function field(target, key)
 end
 
 function view_meta.__index(view, key)
+    if exposed.is_object(targets[view][1]) then
+        return deny('Execute', 'function', targets[view][2])       -- live data: reading it calls Python
+    end
     return wrap(field(target_of(view), bare(key)), key)
 end
 view_meta.__newindex = no_write
@@ -94,7 +103,8 @@ local function bare_copy(value, copies)
     if kind == 'table' then
         local copy = copies[value]
         if not copy then
-            copy = {}
+            -- A dict of the program stays a map.
+            copy = setmetatable({}, getmetatable(value) == DICT and DICT or nil)
             copies[value] = copy
             for key, item in next, value do
                 copy[bare_copy(key, copies)] = bare_copy(item, copies)
@@ -102,7 +112,7 @@ local function bare_copy(value, copies)
         end
         return copy
     elseif kind == 'userdata' and not cdata[value] then
-        return 'userdata'
+        return exposed.is_object(value) and raw.tostring(value) or 'userdata'
     end
     return value
 end

@@ -228,6 +228,9 @@ local UUID, DECIMAL, DATETIME = 2, 1, 4
 local function write_for_python(out, value)
     local code, data
     if type(value) == 'userdata' then
+        if internal.exposed.is_object(value) then
+            return write(out, internal.exposed.content(value))
+        end
         code, data = internal.extension.packed(value)
     end
     if code == UUID or code == DECIMAL or code == DATETIME then
@@ -252,7 +255,7 @@ local function write_object(out, value)
     local meta = type(value) == 'userdata' and getmetatable(value)
     local serialize = meta and rawget(meta, '__serialize')
     if serialize then
-        local _, shown = raw.pcall(serialize, value)
+        local _, shown = internal.task.protected(serialize, value)
         out.left = out.left - 2
         return write(out, shown)
     end

@@ -54,7 +54,7 @@ function shape.resolve_object(value)
         local meta = getmetatable(value)
         local serialize = meta and rawget(meta, '__serialize')
         if serialize then
-            local _, shown = raw.pcall(serialize, value)
+            local _, shown = internal.task.protected(serialize, value)
             value = shown
         end
     end
