@@ -5,6 +5,7 @@ import gc
 
 import gevent
 import pytest
+from conftest import need
 from waiting import wait_for
 
 
@@ -53,11 +54,85 @@ def test_an_error_in_the_background_goes_to_the_log(client, caplog):
     assert f'session {client.value("box.session.id()")}' in caplog.text
 
 
-def test_a_joined_error_is_the_same_object_and_not_logged(client, caplog):
+def test_a_joined_error_object_is_the_same_and_not_logged(client, caplog):
+    client.reply('1')
+    caplog.clear()
     assert [True] == client.values(
-        'e = {code = 5} f = fiber.new(function() error(e) end) f:set_joinable(true) local ok, err = f:join() '
-        'return not ok and err == e')
+        "e = box.error.new{code = 5, reason = 'r'} f = fiber.new(function() error(e) end) f:set_joinable(true) "
+        'local ok, err = f:join() return not ok and err == e')
     assert '' == caplog.text
+
+
+@pytest.mark.parametrize(('raised', 'message'), [
+    ("'x', 0", 'x'), ('', 'nil'), ('true', 'true'), ('5, 0', '5'), ('box.NULL', 'cdata<void *>: NULL'),
+    ("setmetatable({}, {__tostring = function() return 'hi' end})", 'hi'), ("('x'):rep(2000), 0", 'x' * 511)])
+def test_other_joined_errors_are_error_objects(client, raised, message):
+    assert ['cdata', message, 'LuajitError', None] == client.values(
+        f'f = fiber.new(function() error({raised}) end) f:set_joinable(true) local ok, e = f:join() '
+        'return type(e), e.message, e.type, e.code')
+
+
+def test_a_joined_table_is_shown_as_text(client):
+    assert 'table: 0x' in client.values(
+        'f = fiber.new(function() error({a = 1}) end) f:set_joinable(true) return f:join()')[1]
+    assert ['FiberIsCancelled'] == client.values(
+        'f = fiber.new(fiber.sleep, 9) f:set_joinable(true) fiber.yield() f:cancel() local ok, e = f:join() return e.type')
+    assert 'an error that cannot be shown' in str(client.values(
+        "f = fiber.new(function() error(setmetatable({}, {__tostring = error})) end) f:set_joinable(true) return f:join()"))
+
+
+# What a fiber does that was cancelled and has caught the error: what it notes, and whether it still waits.
+AFTER_A_CANCEL = {
+    'fiber.sleep(100)': ('none', 'suspended'), 'fiber.sleep(0.001)': ('no', 'dead'), 'fiber.yield()': ('no', 'dead'),
+    'fiber.testcancel()': ('no', 'dead'), 'ch:get()': ('no', 'dead'), 'ch:get(0)': ('no', 'dead'),
+    'ch:put(1)': ('no', 'dead'),
+    'full:get()': ('yes', 'dead'), 'room:put(1)': ('yes', 'dead'), 'c:wait()': ('none', 'suspended'),
+    'c:wait(0.001)': ('no', 'dead'),
+    'ended:join()': ('yes', 'dead'), 'ending:join()': ('yes', 'dead'),
+}
+
+
+@pytest.mark.parametrize('target', [pytest.param('', id='ours'),
+                                    pytest.param('real', id='Tarantool', marks=need('tarantool'))])
+@pytest.mark.parametrize('wait', AFTER_A_CANCEL)
+def test_a_cancelled_fiber_goes_on(client, connect, request, wait, target):
+    if target:
+        client = connect(request.getfixturevalue('tarantool').address)
+        client.reply("fiber = require('fiber')")
+    client.reply("ch, full, room, c = fiber.channel(), fiber.channel(1), fiber.channel(1), fiber.cond() full:put(1) "
+                 "ended, ending = fiber.new(tostring, 1), fiber.new(fiber.sleep, 0.005) "
+                 "ended:set_joinable(true) ending:set_joinable(true) fiber.sleep(0) noted = 'none'")
+    client.reply(f"f = fiber.create(function() pcall(fiber.sleep, 100) "
+                 f"noted = pcall(function() {wait} end) and 'yes' or 'no' end)")
+    client.reply('f:cancel()')
+    wanted, status = AFTER_A_CANCEL[wait]
+    wait_for(lambda: [status, wanted] == client.values('fiber.sleep(0.01) return f:status(), noted'))
+    client.reply('pcall(f.cancel, f)')
+    wait_for(lambda: ['dead'] == client.values('f:status()'))
+
+
+def test_a_cancel_in_front_of_a_wait_is_not_lost(client):
+    client.reply('r = {} f = fiber.new(function() r[1] = pcall(fiber.sleep, 100) r[2] = pcall(fiber.sleep, 0) end) '
+                 'f:cancel()')
+    wait_for(lambda: ['dead', [False, False]] == client.values('f:status(), r'))
+
+
+@pytest.mark.parametrize(('statement', 'values'), [
+    ('f = fiber.create(function() end) return f:id() > 100, fiber.find(f:id()), pcall(f.name, f)',
+     [True, None, False, 'the fiber is dead']),
+    ("local o = {} for _, n in ipairs{31, 255, 256, 1000} do o[#o + 1] = {pcall(fiber.name, ('x'):rep(n))} end return o",
+     [[[True], [True], [False, 'Fiber name is too long'], [False, 'Fiber name is too long']]]),
+    ("pcall(fiber.name, ('x'):rep(300), {truncate = false}), pcall(fiber.name, fiber.self(), ('x'):rep(300))",
+     [False, False, 'Fiber name is too long']),
+    ("fiber.name(('x'):rep(300), {truncate = true}) return #fiber.name()", [255]),
+    ("fiber.name(fiber.self(), ('y'):rep(300), {truncate = true}) return fiber.self():name() == ('y'):rep(255)", [True]),
+    ("fiber.name(5) return fiber.name()", ['5']), ("fiber.name('a\0b') return fiber.name()", ['a']),
+    ('fiber.name(fiber.self(), {})', [{'error': "bad argument #2 to '?' (string expected, got table)"}]),
+    ('fiber.name(nil)', [{'error': "bad argument #1 to '?' (string expected, got nil)"}]),
+    ('fiber.testcancel(1)', [{'error': 'fiber.testcancel(): bad arguments'}]),
+])
+def test_ids_and_names(client, statement, values):
+    assert values == client.values(statement)
 
 
 @pytest.mark.parametrize(('statement', 'values'), [
@@ -158,7 +233,7 @@ def test_endless_fibers_end_with_the_console(console, connect):
 
 
 @pytest.mark.parametrize('statement', [
-    'fiber.create(1)', 'fiber.new()', 'fiber.sleep("x")', 'fiber.name(1)', 'fiber.status(1)', 'fiber.join()',
+    'fiber.create(1)', 'fiber.new()', 'fiber.sleep("x")', 'fiber.name({})', 'fiber.status(1)', 'fiber.join()',
     'fiber.find()', 'fiber.channel("x")', 'fiber.channel():put()', 'fiber.channel():get("x")', 'fiber.cond().wait()',
     'fiber.self().join()', 'fiber.channel().get(fiber.cond())'])
 def test_wrong_arguments_are_told(client, statement):

@@ -161,7 +161,7 @@ local function chain(told)
     while told and #list < CHAIN_MAX do
         local custom = told.custom_type
         list[#list + 1] = {
-            custom and 'CustomError' or told.type, told.code % 2^32, told.message,
+            custom and 'CustomError' or told.type, (told.code or PROC_LUA) % 2^32, told.message,
             {access_type = text_or_nil(told.access_type), object_type = text_or_nil(told.object_type),
              object_name = text_or_nil(told.object_name), custom_type = custom},
             told.file or '', told.line or 0,

@@ -39,7 +39,6 @@ function channel.put(...)
     local state = channel_of(...)
     local _, value, timeout = ...
     local seconds = timeout_of(timeout, PUT_USAGE)
-    test_cancel()
     task.lock()
     if state.closed then
         task.unlock()
@@ -57,9 +56,15 @@ function channel.put(...)
         task.unlock()
         return true
     end
+    if task.current().cancelled then
+        task.unlock()
+        return test_cancel()
+    end
     local waiter = {item = item}
     wait(state.writers, waiter, seconds)
-    test_cancel()
+    if not waiter.taken then
+        test_cancel()
+    end
     return waiter.taken == true
 end
 
@@ -70,7 +75,6 @@ function channel.get(...)
     end
     local state = channel_of(...)
     local seconds = timeout_of(timeout, GET_USAGE)
-    test_cancel()
     task.lock()
     local item = remove(state.items, 1)
     local writer
@@ -88,6 +92,10 @@ function channel.get(...)
     if item or state.closed then
         task.unlock()
         return item and item.value
+    end
+    if task.current().cancelled then
+        task.unlock()
+        return test_cancel()
     end
     local waiter = {}
     wait(state.readers, waiter, seconds)
@@ -160,10 +168,11 @@ function cond.wait(...)
     end
     local state = cond_of(...)
     local seconds = timeout_of((select(2, ...)), WAIT_USAGE)
-    test_cancel()
     task.lock()
     local signalled = wait(state.waiters, {}, seconds)
-    test_cancel()
+    if not signalled then
+        test_cancel()
+    end
     return signalled
 end
 

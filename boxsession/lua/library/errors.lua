@@ -123,6 +123,14 @@ local function make(for_users, code, message, custom_type)
     return object
 end
 
+-- Makes the object of an error that has only a text. `kind`: its type.
+function internal.lua_error(message, kind)
+    local object = make(false, nil, message)
+    local fields = fields_of(object)
+    fields.type, fields.base_type, fields.file, fields.line = kind, kind, nil, nil
+    return object
+end
+
 -- The fields that users see.
 local FIELDS = {code = true, message = true, type = true, base_type = true, custom_type = true, access_type = true,
                 object_type = true, object_name = true, prev = true}

@@ -6,10 +6,11 @@
 local internal, SPAWN, START, CLOCK, LOG = ...
 local MONOTONIC, REALTIME = internal.contract.MONOTONIC, internal.contract.REALTIME
 local raw, task = internal.raw, internal.task
-local error, floor, newproxy, next, select, setmetatable, sub, tostring, type, unpack = raw.error, raw.floor,
-    raw.newproxy, raw.next, raw.select, raw.setmetatable, raw.sub, raw.tostring, raw.type, raw.unpack
+local error, floor, match, newproxy, next, select, setmetatable, sub, type, unpack = raw.error, raw.floor, raw.match,
+    raw.newproxy, raw.next, raw.select, raw.setmetatable, raw.sub, raw.type, raw.unpack
 local KILL, waiting = internal.KILL, internal.waiting
-local wait, wake, test_cancel, LONGEST = waiting.wait, waiting.wake, waiting.test_cancel, waiting.LONGEST
+local wait, wake, test_cancel, test_new_cancel, LONGEST = waiting.wait, waiting.wake, waiting.test_cancel,
+    waiting.test_new_cancel, waiting.LONGEST
 
 local credentials = task.credentials
 local fiber = {}
@@ -94,8 +95,21 @@ local function new_record(...)
                             name = 'lua', storage = {}})
 end
 
+-- The error of a fiber for join(): an error object of its own type, which is passed on, or a new one.
+local KILLED, CANCELLED = 'fiber is killed', 'fiber is cancelled'
+local function joined_error(record, problem)
+    if internal.error_fields(problem) then
+        return problem
+    end
+    local text = problem == KILL and KILLED or task.text_of(record, problem)
+    return internal.lua_error(text, text == CANCELLED and 'FiberIsCancelled' or 'LuajitError')
+end
+
 local function finish(record, ok, ...)
     local results, result_count = {...}, select('#', ...)
+    if not ok and record.joinable then
+        results = {joined_error(record, (...))}
+    end
     if not ok and not record.told and not record.joinable and not record.cancelled and not record.killed then
         local _ = LOG['report:fiber ' .. record.fid .. ' (' .. record.name .. ') of session ' .. record.session.id
                       .. ' raised: ' .. task.text_of(record, (...))]
@@ -187,7 +201,7 @@ function fiber.id(...)
     if select('#', ...) == 0 then
         return task.current().fid
     end
-    return live_record(false, ...).fid
+    return record_of(false, ...).fid
 end
 
 function fiber.status(...)
@@ -197,37 +211,46 @@ function fiber.status(...)
     return status_of(record_of(false, ...))
 end
 
--- name() and name(fiber) return the name; name(text) and name(fiber, text) set it.
+-- name() and name(fiber) return the name; name(text, options) and name(fiber, text, options) set it.
+local NAME_MAX = 255
 function fiber.name(...)
-    local first, second = ...
-    local record, text
-    if select('#', ...) == 0 or type(first) == 'string' then
-        record, text = task.current(), first
-    else
-        record, text = live_record(false, ...), second
+    local at, record = 1, task.current()
+    if records[(...)] then
+        at, record = 2, live_record(false, ...)
     end
-    if text == nil then
+    if select('#', ...) < at then
         return record.name
     end
-    record.name = sub(tostring(text), 1, 255)
+    local text, options = select(at, ...)
+    if type(text) ~= 'string' and type(text) ~= 'number' then
+        return error('bad argument #' .. at .. " to '?' (string expected, got " .. type(text) .. ')', 0)
+    end
+    text = match(text, '^%Z*')
+    if #text > NAME_MAX and not (type(options) == 'table' and options.truncate) then
+        return error('Fiber name is too long', 0)
+    end
+    record.name = sub(text, 1, NAME_MAX)
 end
 
 function fiber.sleep(delay)
     if type(delay) ~= 'number' or delay ~= delay then
         return error('fiber.sleep(delay): bad arguments', 0)
     end
-    test_cancel()
+    test_new_cancel()
     task.park(delay > LONGEST and LONGEST or delay > 0 and delay or 0)
     test_cancel()
 end
 
 fiber['yield'] = function()
-    test_cancel()
+    test_new_cancel()
     task.park(0)
     test_cancel()
 end
 
-function fiber.testcancel()
+function fiber.testcancel(...)
+    if select('#', ...) > 0 then
+        return error('fiber.testcancel(): bad arguments', 0)
+    end
     test_cancel()
 end
 
@@ -235,10 +258,11 @@ function fiber.wakeup(...)
     wake(live_record(true, ...))
 end
 
--- Soft cancel: the fiber's next wait raises, and the fiber can catch that and continue.
+-- Soft cancel: the fiber's next wait raises. The fiber can catch that and continue: each further wait raises at its end,
+-- and a wait for a channel at once.
 function fiber.cancel(...)
     local record = live_record(true, ...)
-    record.cancelled = true
+    waiting.cancel(record)
     if record == task.current() then
         return test_cancel()
     end
@@ -269,8 +293,9 @@ function fiber.join(...)
     task.lock()
     if not record.finished then
         record.joiners = record.joiners or {}
-        wait(record.joiners, {}, LONGEST)
-        test_cancel()
+        if not wait(record.joiners, {}, LONGEST) then
+            test_cancel()
+        end
     else
         task.unlock()
     end
@@ -279,8 +304,7 @@ function fiber.join(...)
     if record.ok then
         return true, unpack(record.results, 1, record.result_count)
     end
-    local problem = record.results[1]
-    return false, problem == KILL and 'fiber is killed' or problem
+    return false, record.results[1]
 end
 
 local function gather()

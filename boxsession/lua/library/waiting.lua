@@ -7,11 +7,26 @@ local MONOTONIC = internal.contract.MONOTONIC
 
 local LONGEST = 1e9     -- seconds; a timer takes no infinity
 
+-- The field `cancelled` of a record: NEW until the fiber has got the error. It may catch that, and wait again.
+local NEW, TOLD = 'new', 'told'
+
 local function test_cancel()
     local me = task.current()
     if me.cancelled then
+        me.cancelled = TOLD
         return error('fiber is cancelled', 0)
     end
+end
+
+-- The same in front of a wait, for which only a new cancel counts.
+local function test_new_cancel()
+    if task.current().cancelled == NEW then
+        return test_cancel()
+    end
+end
+
+local function cancel(record)
+    record.cancelled = NEW
 end
 
 local function withdraw(queue, waiter)
@@ -23,15 +38,15 @@ local function withdraw(queue, waiter)
     end
 end
 
--- Waits in `queue` until waiter.done, for at most `seconds`. Returns whether it is done; raises KILL if the task is
--- cancelled. Called under the lock, and releases it.
+-- Waits in `queue` until waiter.done, for at most `seconds`, or until a new cancel. Returns whether it is done; raises KILL
+-- if the task is cancelled. Called under the lock, and releases it.
 local function wait(queue, waiter, seconds)
     local me = task.current()
     waiter.record = me
     queue[#queue + 1] = waiter
     local deadline = CLOCK[MONOTONIC] + seconds
     local alive = true
-    while alive and not waiter.done and not me.cancelled do
+    while alive and not waiter.done and me.cancelled ~= NEW do
         local left = deadline - CLOCK[MONOTONIC]
         if left <= 0 then
             break
@@ -70,4 +85,4 @@ local function serve_first(queue)
 end
 
 internal.waiting = {wait = wait, wake = wake, serve_first = serve_first, timeout_of = timeout_of, test_cancel = test_cancel,
-                    LONGEST = LONGEST}
+                    test_new_cancel = test_new_cancel, cancel = cancel, LONGEST = LONGEST}
