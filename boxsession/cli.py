@@ -23,6 +23,7 @@ def parser() -> argparse.ArgumentParser:
                      help='show the version and exit')
     commands = top.add_subparsers(dest='command', required=True, metavar='COMMAND')
     serve = commands.add_parser('serve', help='run the console in the foreground')
+    serve.set_defaults(error=serve.error)
     serve.add_argument('-c', '--config', metavar='FILE',
                        help='config file (example: conf/boxsession.yml); without one, every setting has its default')
     serve.add_argument('--listen', action='append', metavar='ADDRESS',
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     client.add_parser(commands, table.DEFAULT_ADDRESS)
     _add_passwd(commands)
     check = commands.add_parser('check-config', help='check a config file, and print each problem with its line')
+    check.set_defaults(error=check.error)
     check.add_argument('file', metavar='FILE', help='config file (example: conf/boxsession.yml)')
     return top
 
@@ -43,6 +45,7 @@ def _add_passwd(commands) -> None:
         description='Asks for the new password on the terminal. If standard input is no terminal, its first line is the '
                     'password. Works while the server runs, too.',
         epilog='The first admin: boxsession passwd -c FILE --create --grant super USER')
+    passwd.set_defaults(error=passwd.error)
     passwd.add_argument('-c', '--config', metavar='FILE', required=True, help='config file; it must set `store`')
     passwd.add_argument('--create', action='store_true', help='create the user, and the store, if they do not exist')
     passwd.add_argument('--grant', action='append', default=[], metavar='NAME',
@@ -64,6 +67,23 @@ def main(argv: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         code = 130
     return code if _flush() or code else client.WRONG_USAGE
+
+
+def _right_form(command, unknown) -> str:
+    """What an unknown argument probably means, and how that is written."""
+    option, value = unknown[0].partition('=')[0], unknown[0]
+    names_address = option in ('-p', '--port', '--host', '--address', '--addr', '--bind', '-b', '-l', '--socket')
+    if command == 'serve' and (value.endswith(('.yml', '.yaml')) or os.path.isfile(value)):
+        return '. A config file is named by -c FILE'
+    if command == 'serve' and (names_address or not value.startswith('-')):
+        return f'. An address is named by --listen ADDRESS, as in --listen {table.DEFAULT_ADDRESS} or --listen unix:PATH'
+    if command == 'connect' and (names_address or value.isdecimal()):
+        return f'. The address is one argument, as in {table.DEFAULT_ADDRESS} or unix:PATH'
+    if command == 'check-config':
+        return '. The file is the only argument: boxsession check-config FILE'
+    if command == 'passwd' and not names_address:
+        return '. The password is asked for on the terminal, or is the first line of standard input'
+    return ''
 
 
 def _open_standard_streams() -> None:
@@ -99,7 +119,7 @@ def _run(argv, had_output) -> int:
     grammar = parser()
     arguments, unknown = grammar.parse_known_args(argv)
     if unknown:
-        getattr(arguments, 'error', grammar.error)(f'unrecognized arguments: {" ".join(unknown)}')
+        arguments.error(f'unrecognized arguments: {" ".join(unknown)}{_right_form(arguments.command, unknown)}')
     if arguments.command == 'connect':
         if not had_output:
             client.say('boxsession: standard output is closed, so results cannot be shown: open it, or redirect it to a '

@@ -6,11 +6,13 @@ import re
 from dataclasses import dataclass, replace
 from typing import Any
 
-__all__ = ['PID', 'Address', 'is_local_peer', 'peer_text', 'socket_text']
+__all__ = ['DEFAULT_PORT', 'PID', 'Address', 'is_local_peer', 'peer_text', 'socket_text']
 
 # In the path of a unix socket to listen on: the id of the process.
 PID = '%p'
 _LONGEST_PID = '4194304'
+
+DEFAULT_PORT = 3313
 
 _SURROGATES = re.compile('[\udc80-\udcff]')
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"

@@ -3,18 +3,30 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import select
 import socket
 import ssl
 import time
-from typing import Protocol
+from typing import Any, Protocol
 
 from boxsession.base.address import is_local_peer
 from boxsession.base.errors import BoxsessionError
 from boxsession.base.sockets import reset
 from boxsession.client.target import Target
+from boxsession.client.values import visible
 
-__all__ = ['Abandoned', 'Channel', 'Interrupts', 'LinkError', 'Lost', 'Refused', 'TimedOut']
+__all__ = ['CLOSED', 'Abandoned', 'Channel', 'Interrupts', 'LinkError', 'Lost', 'Refused', 'TimedOut']
+
+
+# The reason of Lost if the server has closed the connection.
+CLOSED = 'it closed the connection'
+# What OpenSSL reports if the certificate of the server has another name, or another IP address.
+_OTHER_NAME = (62, 64)
+_NAMES_SHOWN = 10
+# The alerts of a server to a client with a wrong certificate.
+_REFUSES_CERTIFICATE = re.compile('ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|DECRYPT_ERROR|'
+                                  'ACCESS_DENIED)')
 
 
 class Stops(Protocol):
@@ -37,11 +49,13 @@ class Lost(LinkError):
     """The connection was lost, or the server sent an invalid reply.
 
     Attributes:
+        reason: why.
         was_sent: whether the server may have run the statement.
     """
 
     def __init__(self, reason: str, was_sent: bool, what: str = 'the server went away'):
         super().__init__(f'{what}: {reason}')
+        self.reason = reason
         self.was_sent = was_sent
 
 
@@ -137,7 +151,8 @@ class Channel:
         except BaseException as error:
             self.interrupts.close()
             if isinstance(error, (OSError, UnicodeError)):
-                raise LinkError(f'cannot connect to {target.address}: {_reason(error)}') from None
+                reason = _reason(error) + _names_of_certificate(target, error, deadline)
+                raise LinkError(f'cannot connect to {target.address}: {reason}') from None
             raise
 
     def send(self, data: bytes, deadline: float | None) -> None:
@@ -170,7 +185,7 @@ class Channel:
                 raise Lost(_reason(error), was_sent=True) from None
             else:
                 if not data:
-                    raise Lost('it closed the connection', was_sent=True)
+                    raise Lost(CLOSED, was_sent=True)
                 return data
 
     def received_now(self, count: int) -> bytes | None:
@@ -252,12 +267,43 @@ def _connected(target: Target, deadline: float) -> tuple[socket.socket, bool]:
         raise
 
 
+def _names_of_certificate(target: Target, error: BaseException, deadline: float) -> str:
+    """The names in the certificate of the server, if it has not the name of the target; else ''.
+
+    OpenSSL does not keep a certificate that it refuses. So this connects once more, and checks everything but the name.
+    """
+    if target.tls is None or not isinstance(error, ssl.SSLCertVerificationError) or error.verify_code not in _OTHER_NAME:
+        return ''
+    target.tls.check_hostname = False
+    try:
+        sock, _ = _connected(target, deadline)
+        with sock:
+            assert isinstance(sock, ssl.SSLSocket)
+            alternatives: Any = (sock.getpeercert() or {}).get('subjectAltName', ())
+    except OSError:
+        return ''
+    finally:
+        target.tls.check_hostname = True
+    names = [visible(name) for kind, name in alternatives if kind in ('DNS', 'IP Address')]
+    if not names:
+        return '. It has no names (subjectAltName)'
+    return f'. It is valid for {", ".join(names[:_NAMES_SHOWN])}: connect to one of these names'
+
+
 def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError) and error.verify_code in _OTHER_NAME:
+        return f'its certificate cannot be verified: {error.verify_message.rstrip(".")}'
     if isinstance(error, ssl.SSLCertVerificationError):
         return (f'its certificate cannot be verified: {error.verify_message.rstrip(".")}; use --ca FILE with the '
                 'certificate of the CA that signed it')
     if isinstance(error, ssl.SSLError) and error.reason == 'WRONG_VERSION_NUMBER':
         return 'TLS failed: the server does not speak TLS; if it is a listener without TLS, leave --tls out'
+    if isinstance(error, ssl.SSLError) and error.reason == 'TLSV13_ALERT_CERTIFICATE_REQUIRED':
+        return 'the listener wants a client certificate: use --cert FILE, and --key FILE if its key is in another file'
+    if isinstance(error, ssl.SSLError) and error.reason == 'SSLV3_ALERT_HANDSHAKE_FAILURE':     # TLS 1.2: that, or others
+        return 'TLS failed: the server refused the handshake; if it wants a client certificate, use --cert FILE'
+    if isinstance(error, ssl.SSLError) and _REFUSES_CERTIFICATE.search(error.reason or ''):
+        return f'the listener does not accept the client certificate of --cert: {_words(error.reason)}'
     if isinstance(error, ssl.SSLError):
         return f'TLS failed: {error.reason or error}'
     if isinstance(error, UnicodeError):
@@ -265,3 +311,8 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return 'it does not answer in time'
     return getattr(error, 'strerror', None) or str(error)
+
+
+def _words(reason: str) -> str:
+    """An alert of OpenSSL (TLSV1_ALERT_UNKNOWN_CA) in words."""
+    return reason.partition('ALERT_')[2].replace('_', ' ').lower()

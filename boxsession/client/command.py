@@ -43,7 +43,8 @@ def add_parser(commands, default_address: str) -> None:
     connect.set_defaults(run=run_connect, error=lambda message: wrong_usage(connect, message))
     connect.error = lambda message: wrong_usage(connect, message)
     connect.add_argument('target', metavar='ADDRESS', nargs='?', default=default_address,
-                         help='[USER@]host:port, [USER@][v6]:port or [USER@]unix:PATH (default: %(default)s)')
+                         help='[USER@]host:port, [USER@][v6]:port or [USER@]unix:PATH; without a port, 3313 '
+                              '(default: %(default)s)')
     script = connect.add_argument_group('scripts')
     script.add_argument('-e', '--execute', dest='statements', action='append', default=[], metavar='STATEMENT',
                         help='statement to run; may be given several times')

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Protocol
 
 from boxsession.base.redaction import login_password
-from boxsession.client.channel import Channel, LinkError, Lost, Refused, TimedOut
+from boxsession.client.channel import CLOSED, Channel, LinkError, Lost, Refused, TimedOut
 from boxsession.client.target import Target
 from boxsession.client.values import error_document, error_text, is_error
 from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
@@ -247,12 +247,13 @@ class Link:
 
 def _greeting(channel: Channel, target: Target, deadline: float) -> tuple[str, bytes]:
     """The protocol of the server ('text' or 'binary'), and its greeting."""
-    data = b''
+    data, lost = b'', ''
     # A server that refuses the session sends an error document instead of a greeting.
     while len(data) < GREETING_BYTES or data.startswith(b'---\n') and len(data) < _READ_BYTES:
         try:
             data += channel.received(max(1, GREETING_BYTES - len(data)), deadline)
-        except Lost:
+        except Lost as error:
+            lost = error.reason
             break
         if data.startswith(b'---\n') and data.endswith(b'\n...\n'):
             break
@@ -262,7 +263,9 @@ def _greeting(channel: Channel, target: Target, deadline: float) -> tuple[str, b
     if is_error(data):
         raise LinkError(f'{address} refused the session: {error_text(data)}')
     if not data:
-        hint = '' if target.tls else '; if it is a TLS listener, use --tls'
+        if lost and lost != CLOSED:
+            raise LinkError(f'cannot connect to {address}: {lost}')
+        hint = '; if it wants a client certificate, use --cert' if target.tls else '; if it is a TLS listener, use --tls'
         raise LinkError(f'cannot connect to {address}: it closed the connection without a greeting{hint}')
     raise LinkError(f'{address} is no console: expected its greeting, received {data[:40]!r}')
 

@@ -10,7 +10,7 @@ from codecs import BOM_UTF8
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from boxsession.base.address import Address
+from boxsession.base.address import DEFAULT_PORT, Address
 from boxsession.base.errors import BoxsessionError
 from boxsession.client.values import visible
 from boxsession.protocol.client import MAX_REPLY_BYTES
@@ -19,6 +19,7 @@ __all__ = ['PASSWORD_VARIABLE', 'Target', 'WrongUsage', 'ask_password', 'passwor
 
 PASSWORD_VARIABLE = 'BOXSESSION_PASSWORD'
 _PASSWORD_MAX = 4096
+_HOST_ALONE = re.compile(r'[^\s:/@\[\]]+|\[[^\s/@\[\]]+\]')
 _UNIX = re.compile(r'(?:([^:]*)(@))?(unix/?:.*)', re.DOTALL)
 
 
@@ -76,7 +77,7 @@ class Target:
 
     @classmethod
     def parse(cls, text: str) -> Target:
-        """Reads `[USER@]ADDRESS`.
+        """Reads `[USER@]ADDRESS`. A host without a port gets the default port, digits alone are a port of this machine.
 
         Raises:
             WrongUsage: the text has another form, or has a password.
@@ -88,6 +89,10 @@ class Target:
                              f'asked for, or use --password-file or the environment variable {PASSWORD_VARIABLE}')
         if at and not user:
             raise WrongUsage(f'{text!r} has no user before the @: expected USER@ADDRESS')
+        if address.startswith(('/', './')):
+            raise WrongUsage(f'{address!r} is not an address: a unix socket is unix:{address}')
+        if _HOST_ALONE.fullmatch(address) and not address.isdecimal():
+            address = f'{address}:{DEFAULT_PORT}'
         try:
             return cls(Address.from_uri(address), user or None)
         except ValueError as error:

@@ -25,7 +25,7 @@ from boxsession.protocol.greeting import is_ours
 from boxsession.values.packed import tokens
 from boxsession.values.reader import Unshowable, packed_value
 
-__all__ = ['DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'BadReply', 'Done', 'Documents',
+__all__ = ['DONE', 'INTERRUPT', 'MAX_REPLY_BYTES', 'NEED_DATA', 'NO_VALUES', 'OPENING', 'BadReply', 'Done', 'Documents',
            'Notice', 'Piece', 'Push', 'RelayedConversation', 'Reply', 'Send', 'TextConversation']
 
 # Four times the default of limits.output_bytes.
@@ -39,6 +39,8 @@ _COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
 
 # A comment in Lua: if the server does not know the delimiter, a statement of one line still means the same.
 _DELIMITER = b'--~boxsession~'
+# The statements of opening(). They change nothing but the form of replies to this session.
+OPENING = (b'\\set output yaml', b'\\set delimiter ' + _DELIMITER, b'\\set print on')
 # Ends a relayed statement of several lines.
 _RELAYED_DELIMITER = b'$EOF$'
 _HEADS = (b'---\n', b'--- ')
@@ -216,11 +218,11 @@ class TextConversation:
 
     def opening(self) -> bytes:
         """The bytes to send first."""
-        data = b'\\set output yaml\n\\set delimiter %s\n' % _DELIMITER
+        data = b'%s\n%s\n' % OPENING[:2]
         self._expect(_HIDDEN)
         self._expect(_HIDDEN)
         if self._is_ours:
-            data += b'\\set print on%s\n' % _DELIMITER
+            data += OPENING[2] + _DELIMITER + b'\n'
             self._expect(_HIDDEN)
         return data
 

@@ -16,6 +16,7 @@ from boxsession.base.errors import StatementError
 from boxsession.base.redaction import redacted
 from boxsession.base.session import Session
 from boxsession.operations.audit import Audit
+from boxsession.protocol.client import OPENING
 from boxsession.protocol.text import ConsoleProtocol
 from boxsession.sessions.common import Common
 from boxsession.sessions.remote import RemoteClosed, RemoteConsole
@@ -35,6 +36,7 @@ class _Sent(Enum):
 
 SENT = _Sent.SENT
 
+_LONGEST_OPENING = max(map(len, OPENING))
 _UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
 # Beginning of another console's error reply, and maximum bytes of it that are recorded.
 _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
@@ -116,7 +118,7 @@ class Spoken:
 
 
 class Recorder:
-    """Writes each statement to the audit file before its reply is sent.
+    """Writes each statement to the audit file before its reply is sent, except the settings with which our client begins.
 
     Args:
         pause: lets other tasks run while a long statement is searched for secrets.
@@ -134,6 +136,8 @@ class Recorder:
         audit, inner, user = self._audit, self._inner, self._session.user
         if audit.refuses:
             return inner.error(_UNRECORDED)
+        if len(text) <= _LONGEST_OPENING and text in OPENING:
+            return inner.statement(text, may_continue)
         began = time.monotonic()
         try:
             reply = inner.statement(text, may_continue)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from boxsession.base.address import Address
+from boxsession.base.address import DEFAULT_PORT, Address
 
 __all__ = ['DEFAULT_ADDRESS', 'FOR_UNIX_SOCKETS', 'LISTENER_SETTINGS', 'SETTINGS', 'ListenerConfig', 'Setting', 'TLSConfig',
            'open_listener_problem']
@@ -237,7 +237,7 @@ SETTINGS = (
 
 FOR_UNIX_SOCKETS = ('mode', 'owner', 'group')
 
-DEFAULT_ADDRESS = '127.0.0.1:3313'
+DEFAULT_ADDRESS = f'127.0.0.1:{DEFAULT_PORT}'
 
 
 @dataclass(frozen=True, slots=True)

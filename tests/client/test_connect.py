@@ -15,6 +15,9 @@ import pytest
 import trustme
 import yaml
 from conftest import PROJECT, Served, need
+from text_client import Client
+
+from boxsession.client.target import Target
 
 INIT = """
 box.schema.user.create('ops', {password = 'secret:@ word'})
@@ -291,7 +294,7 @@ class TestErrors:
         out, err = connect(address, *arguments, code=3)
         assert '' == out and told in err
 
-    @pytest.mark.parametrize('target', ['nosuch', '1.2.3.4', 'a:b:c', 'unix:', '@127.0.0.1:1', '127.0.0.1:99999'])
+    @pytest.mark.parametrize('target', ['a:b:c', 'unix:', '@127.0.0.1:1', '127.0.0.1:99999'])
     def test_wrong_addresses(self, target):
         assert 'boxsession: ' in connect(target, '-e', '1', code=3)[1]
 
@@ -395,6 +398,49 @@ class TestLogin:
         assert '4\n' == connect(f'web@{address}', '--raw', stdin=script, BOXSESSION_PASSWORD='web')[0]
 
 
+class TestAddresses:
+    @pytest.mark.parametrize(('text', 'address'), [
+        ('localhost', 'localhost:3313'), ('ann@shop.example', 'shop.example:3313'), ('[::1]', '[::1]:3313'),
+        ('ann@[::1]', '[::1]:3313'), ('10.0.0.1', '10.0.0.1:3313'), ('4', '127.0.0.1:4'), ('a:5', 'a:5'),
+        ('unix:a', 'unix:a'), ('unix/:/a', 'unix:/a'), ('ann@unix:a@b', 'unix:a@b')])
+    def test_without_a_port_it_is_the_default_one(self, text, address):
+        assert address == str(Target.parse(text).address)
+
+    @pytest.mark.parametrize(('text', 'told'), [
+        ('/run/a.sock', 'a unix socket is unix:/run/a.sock'), ('./a.sock', 'unix:./a.sock'), ('::1', "as in '[::1]:3313'"),
+        ('a b', 'not an address'), ('localhost:', 'not an address'), ('[x]', 'is not IPv6')])
+    def test_what_is_none(self, text, told):
+        assert told in connect(text, '-e', '1', code=3)[1]
+
+
+@pytest.mark.parametrize(('arguments', 'code', 'told'), [
+    (['serve', '--port', '3313'], 2, '--listen 127.0.0.1:3313'), (['serve', '127.0.0.1:3313'], 2, '--listen ADDRESS'),
+    (['serve', '3313'], 2, '--listen ADDRESS'), (['serve', 'shop.yml'], 2, '-c FILE'),
+    (['serve', '--daemon'], 2, 'unrecognized arguments: --daemon\n'),
+    (['check-config', '-c', 'shop.yml'], 2, 'boxsession check-config FILE'),
+    (['passwd', '-c', 'shop.yml', 'ann', 'geheim'], 2, 'the first line of standard input'),
+    (['connect', 'localhost', '3313'], 3, 'as in 127.0.0.1:3313'),
+    (['connect', '--port', '3313'], 3, 'as in 127.0.0.1:3313')])
+def test_a_wrong_usage_names_the_right_form(arguments, code, told):
+    done = subprocess.run([sys.executable, '-m', 'boxsession', *arguments], capture_output=True, text=True, timeout=30,
+                          env=environment())
+    assert code == done.returncode
+    assert done.stderr.startswith(f'usage: boxsession {arguments[0]} ') and told in done.stderr
+
+
+def test_the_audit_file_has_the_statements_alone(serve, tmp_path):
+    (tmp_path / 'c.yml').write_text('listen: ["127.0.0.1:0"]\naudit: {file: audit, required: true}\n')
+    [address] = serve('-c', 'c.yml').addresses()
+    connect(address, '-e', '1 + 1', '-e', '\\sessions')
+    connect(address, stdin='\\set output lua\n2 + 2\n')
+    client = Client(address)
+    client.reply('\\set continuation off')
+    client.close()
+    events = [json.loads(line) for line in (tmp_path / 'audit').read_text().splitlines()]
+    assert ['1 + 1', '\\sessions', '2 + 2', '\\set continuation off'] == [
+        event['statement'] for event in events if event['event'] == 'statement']
+
+
 class TestTls:
     def test_verified(self, listeners):
         assert '2\n' == connect(listeners['tls'], '--ca', listeners['folder'] / 'ca.pem', '--raw', '-e', '1 + 1')[0]
@@ -409,13 +455,34 @@ class TestTls:
 
     def test_another_name(self, listeners):
         other = listeners['tls'].replace('127.0.0.1', 'localhost')
-        assert 'cannot be verified' in connect(other, '--ca', listeners['folder'] / 'ca.pem', '-e', '1', code=2)[1]
+        err = connect(other, '--ca', listeners['folder'] / 'ca.pem', '-e', '1', code=2)[1]
+        assert "verified: Hostname mismatch, certificate is not valid for 'localhost'. It is valid for 127.0.0.1: " \
+            'connect to one of these names\n' in err
+        assert '--ca' not in err
+        # The other name is trusted in no other way: nothing is told of a certificate that nobody trusted has signed.
+        assert 'It is valid for' not in connect(other, '--tls', '-e', '1', code=2)[1]
 
-    def test_a_client_certificate(self, listeners):
+    def test_names_that_are_none_or_many(self, serve, tmp_path):
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(tmp_path / 'ca.pem')
+        issued = authority.issue_cert(*(f'host{number}.example' for number in range(20)))
+        issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / 'many.pem')
+        (tmp_path / 'c.yml').write_text('listen: [{address: "127.0.0.1:0", tls: {cert: many.pem, key: many.pem}}]\n')
+        [address] = serve('-c', 'c.yml').addresses()
+        err = connect(address, '--ca', tmp_path / 'ca.pem', '-e', '1', code=2)[1]
+        assert 'IP address mismatch' in err
+        assert 'It is valid for host0.example, host1.example, ' in err and 'host9.example: connect' in err
+
+
+    def test_a_client_certificate(self, listeners, tmp_path):
         folder = listeners['folder']
         arguments = (listeners['mutual'], '--ca', folder / 'ca.pem', '--raw', '-e', '1 + 1')
         assert '2\n' == connect(*arguments, '--cert', folder / 'alice.pem')[0]
-        assert 'boxsession: ' in connect(*arguments, code=2)[1]
+        assert 'the listener wants a client certificate: use --cert FILE' in connect(*arguments, code=2)[1]
+        stranger = trustme.CA().issue_cert('alice.example')
+        stranger.private_key_and_cert_chain_pem.write_to_path(tmp_path / 'stranger.pem')
+        err = connect(*arguments, '--cert', tmp_path / 'stranger.pem', code=2)[1]
+        assert 'the listener does not accept the client certificate of --cert: unknown ca' in err
 
     def test_in_the_clear(self, listeners):
         err = connect(listeners['tls'], '--timeout', '0.5', '-e', '1', code=2)[1]
