@@ -97,7 +97,7 @@ class Admission:
         user = access.user(name) if name else None
         if name and user is None:
             problem = f'the user {name} does not exist any more'
-        elif user and not access.may_log_in(user.id):
+        elif user and not access.may_log_in(user.id) and not _can_log_in(listener):
             problem = f"Session access to universe '''' is denied for user ''{name}''"
         if user is None or problem:
             self._counters.hits['refused.user'] += 1
@@ -130,6 +130,12 @@ def _where(sock, peer) -> str:
     if isinstance(peer, tuple):
         return peer_text(peer)
     return '%s, uid %d, pid %d' % (peer_text(peer), *peer_process(sock))
+
+
+def _can_log_in(listener) -> bool:
+    """Whether clients of a listener may connect as a user that may not log in, and then log in as another. As in Tarantool,
+    the privilege `session` counts at a login only."""
+    return listener.config.protocol == 'binary' and listener.config.peers is None
 
 
 def _user_of(sock, listener, tunnel: TLSTunnel | None):

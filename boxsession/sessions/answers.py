@@ -146,7 +146,7 @@ class Answers:
 
     def _authenticate(self, request: Request) -> bytes:
         runner, arguments = self._runner, iproto.login_arguments(request.arguments)
-        if arguments is None:
+        if arguments is None or not arguments and request.name != b'guest':
             return iproto.error(request.sync, _INVALID_MSGPACK, 'Invalid MsgPack - authentication request body')
         runner.name = b'AUTH'
         runner.hold_back(True)

@@ -19,6 +19,7 @@ __all__ = ['UserServices']
 log = logging.getLogger('boxsession')
 
 _ERROR_LENGTH = 500
+_NO_PASSWORD = password_hash('')
 # Options of box.schema functions that go to the audit file.
 _OPTIONS_TOLD = ('if_exists', 'if_not_exists', 'setuid')
 # Number of arguments that each function of box.schema uses.
@@ -80,14 +81,14 @@ class UserServices:
         """The rights of a user.
 
         Returns:
-            level: see contract.py; functions: the owner that each granted function runs as, False for the caller, by name;
+            level: see contract.py; usage: whether the user has this privilege; functions: the owner that each granted function runs as, False for the caller, by name;
             commands: the granted commands, True for all.
         """
         access = self._running.accounts.access
         functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
                      for name, owner in access.executable(uid).items()}
         commands = access.granted_commands(uid)
-        return {'level': int(access.level(uid)), 'functions': functions,
+        return {'level': int(access.level(uid)), 'usage': access.may_use(uid), 'functions': functions,
                 'commands': True if commands is None else dict.fromkeys(commands, True)}
 
     def su(self, login: int, asking: int, name: str | float) -> dict:
@@ -114,19 +115,23 @@ class UserServices:
                                  'connection from this machine')
         return self._log_in(name, connection.session, lambda kept: password_matches(password, kept))
 
-    def login_by_scramble(self, name: str | bytes, method: str | bytes, scramble: str | bytes) -> dict:
+    def login_by_scramble(self, name: str | bytes, method: str | bytes | None = None,
+                          scramble: str | bytes | None = None) -> dict:
         """Checks a password for AUTH of the binary protocol, which sends a scramble of it. Otherwise like login()."""
         session = caller()
         if isinstance(scramble, str):
             scramble = scramble.encode(errors='surrogateescape')
-        if name == 'guest' and not method and not scramble:
-            return {'uid': GUEST, 'user': 'guest'}
-        if method != 'chap-sha1' or len(scramble) != SCRAMBLE_BYTES:
+        is_guest = name == 'guest'
+        if is_guest and method is None:
+            return {'uid': GUEST, 'user': 'guest'}      # needs no privilege `session`, as in Tarantool
+        if method != 'chap-sha1' or not scramble or len(scramble) != SCRAMBLE_BYTES:
             raise ClientError('INVALID_MSGPACK', 'invalid scramble size')
         connection = self._running.registry.of_id(session.id)
         assert isinstance(connection, BinaryConnection)
         salt = connection.salt
-        return self._log_in(name, session, lambda kept: scramble_matches(scramble, salt, kept))
+        # Guest has no password: an empty one is right.
+        return self._log_in(name, session,
+                            lambda kept: scramble_matches(scramble, salt, kept or (_NO_PASSWORD if is_guest else '')))
 
     def _log_in(self, name, session, matches):
         name = name if isinstance(name, str) else name.decode(errors='replace')

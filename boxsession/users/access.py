@@ -124,9 +124,13 @@ class Access:
         """The user (not a role) with this name or uid; None if it does not exist."""
         return self.find(name, 'user')
 
+    def may_use(self, uid: int) -> bool:
+        """Whether a user has the privilege `usage`, without which it may do nothing."""
+        return self.has(uid, 'usage', 'universe', UNIVERSE)
+
     def level(self, uid: int) -> Level:
         """What the statements of a user may do; SANDBOX for a user that was dropped."""
-        if not self.has(uid, 'usage', 'universe', UNIVERSE):
+        if not self.may_use(uid):
             return Level.SANDBOX
         if self.has(uid, 'execute', 'universe', UNIVERSE):
             return Level.FULL
@@ -134,14 +138,14 @@ class Access:
 
     def executable(self, uid: int) -> dict[str, int | None]:
         """The functions that a user may call: the name, and the uid that the function runs as, None for the caller's."""
-        if not self.has(uid, 'usage', 'universe', UNIVERSE):
+        if not self.may_use(uid):
             return {}
         return {function.name: function.owner if function.setuid else None for function in self.functions.values()
                 if function.owner == uid or self.has(uid, 'execute', 'function', function.id)}
 
     def granted_commands(self, uid: int) -> set[str] | None:
         """The names of the console commands that are granted to a user; None for all commands."""
-        if not self.has(uid, 'usage', 'universe', UNIVERSE):
+        if not self.may_use(uid):
             return set()
         if self.has(uid, 'execute', 'command', EVERY):
             return None

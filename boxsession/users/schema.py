@@ -49,7 +49,7 @@ class Schema:
             ClientError: it is not allowed or not possible.
         """
         is_own_password = operation == 'user_passwd' and len(arguments) == 1
-        if not is_own_password and not self._actor.has('usage'):
+        if not is_own_password and not self._access.may_use(self._actor.uid):
             raise self._actor.denied('usage', 'universe', '')
         return getattr(self, operation)(*arguments)
 

@@ -378,6 +378,43 @@ class TestRights:
         assert "Incorrect password supplied for user 'admin'" == client.login('admin', '')
         assert ['guest'] == client.eval('return box.session.user()')
 
+    @pytest.mark.parametrize(('change', 'denied'), [
+        ("disable('guest')", True), ("revoke('guest', 'usage', 'universe')", True),
+        ("revoke('guest', 'session', 'universe')", False)])
+    def test_guest_may_do_nothing_but_others_log_in(self, start, connect_binary, change, denied):
+        client = connect_binary(start(f'box.schema.user.{change}'))
+        assert {} == client.ask(PING)
+        assert client.eval('return 1') == ("Usage access to universe '' is denied for user 'guest'" if denied else [1])
+        assert client.call('echo', 1) == ("Usage access to function 'echo' is denied for user 'guest'" if denied else [1])
+        assert client.login('ops', 'pass') is None
+        assert ['ops'] == client.eval('return box.session.user()')
+        assert {} == client.ask(AUTH, {0x23: 'guest', 0x21: []})
+        assert client.login('ops', 'pass') is None
+        expected = None if 'usage' in change else "Session access to universe '' is denied for user 'guest'"
+        assert expected == client.login('guest', '')
+
+    def test_a_users_own_listener_is_not_closed_by_disabling_the_user(self, console, connect_binary):
+        client = connect_binary(console(listen=[{'address': TEXT, 'protocol': 'binary', 'user': 'low'}],
+                                        script=INIT + "box.schema.user.disable('low')"))
+        assert "Usage access to function 'echo' is denied for user 'low'" == client.call('echo', 1)
+        assert "Session access to universe '' is denied for user 'low'" == client.login('low', 'pass')
+        assert client.login('ops', 'pass') is None
+        assert [1] == client.call('echo', 1)
+
+    def test_guest_logs_in_without_a_password_or_with_an_empty_one(self, start, connect_binary):
+        client = connect_binary(start())
+        for arguments in ([], ['chap-sha1', client.scramble('')]):
+            assert client.login('ops', 'pass') is None
+            assert {} == client.ask(AUTH, {0x23: 'guest', 0x21: arguments})
+            assert ['guest'] == client.eval('return box.session.user()')
+        assert "Incorrect password supplied for user 'guest'" == client.login('guest', 'x')
+        for user, arguments, message in (('guest', ['', ''], 'invalid scramble size'),
+                                         ('guest', ['chap-sha1', ''], 'invalid scramble size'),
+                                         ('ops', [], 'authentication request body'),
+                                         ('low', ['chap-sha1', client.scramble('')], None)):
+            found = client.ask(AUTH, {0x23: user, 0x21: arguments})[MESSAGE]
+            assert found == (f'Invalid MsgPack - {message}' if message else "Incorrect password supplied for user 'low'")
+
     def test_who_may_not_evaluate(self, start, connect_binary):
         client = connect_binary(start())
         assert client.login('low', 'pass') is None

@@ -33,9 +33,9 @@ local function effective()
 end
 access.effective = effective
 
--- Rights by uid: {level =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true for all
+-- Rights by uid: {level =, usage =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true for all
 -- commands}. The cache is emptied at each change of rights.
-local ALL = {level = FULL, functions = {}, commands = true}
+local ALL = {level = FULL, usage = true, functions = {}, commands = true}
 local known = {}
 
 local function rights(uid)
@@ -209,10 +209,17 @@ function access.run_triggers(event, raises, ...)
     end
 end
 
--- Counts a denial, runs the on_access_denied triggers, and raises ACCESS_DENIED.
+-- Counts a denial, runs the on_access_denied triggers, and raises ACCESS_DENIED. Without `user`, the running code is denied:
+-- for lack of the privilege `usage`, if its user does not have that.
 function access.deny(privilege, kind, name, user)
     local _ = COUNT['denied']
-    user = user or effective().user
+    if not user then
+        local who = effective()
+        user = who.user
+        if not rights(who.uid).usage then
+            privilege = 'Usage'
+        end
+    end
     access.run_triggers('on_access_denied', false, privilege, kind, name)
     return internal.raise('ACCESS_DENIED', privilege, kind, name, user)
 end
@@ -294,5 +301,5 @@ end
 
 -- The same, with the scramble that the binary protocol sends.
 function access.login_by_scramble(name, method, scramble)
-    return log_in(name, check_scramble(name, method or '', scramble or ''))
+    return log_in(name, check_scramble(name, method, scramble))
 end
