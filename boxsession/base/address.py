@@ -15,6 +15,8 @@ _LONGEST_PID = '4194304'
 DEFAULT_PORT = 3313
 
 _SURROGATES = re.compile('[\udc80-\udcff]')
+_SCHEME = re.compile(r'^[A-Za-z][A-Za-z0-9+.-]*://')
+_LOGIN_OR_REST = re.compile(r'^[^/?#@]*@|[/?#].*$', re.DOTALL)
 _EXPECTED = "expected 'host:port', '[v6]:port' or 'unix:PATH'"
 
 
@@ -57,6 +59,26 @@ class Address:
         if int(port) > 65535:
             raise ValueError(f'{text!r} is not an address: the port must be at most 65535')
         return cls(host=host, port=int(port))
+
+    @classmethod
+    def from_whole_uri(cls, uri: object) -> Address:
+        """Reads a URI as Tarantool's console.listen() and console.connect() do: any scheme, login, path and query are
+        ignored, and `/PATH` is a unix socket. Also all that from_uri() reads.
+
+        Raises:
+            ValueError: it is not an address.
+        """
+        if isinstance(uri, str) and not uri.startswith('unix:'):
+            text = _SCHEME.sub('', uri)
+            if text.startswith('/') and text == uri:
+                uri = f'unix:{text}'
+            elif not text.startswith('unix/:'):
+                uri = _LOGIN_OR_REST.sub('', text)
+            elif text.startswith('unix/:/'):
+                uri = text
+            else:
+                raise ValueError(f"{text!r} is not an address: expected 'unix/:/PATH'")
+        return cls.from_uri(uri)
 
     @classmethod
     def from_uri(cls, uri: object) -> Address:

@@ -115,6 +115,11 @@ class Listener:
         assert self._server is not None, 'bind() or inherit() must be called first'
         return self._server
 
+    @property
+    def sock(self) -> Any:
+        """The listening socket."""
+        return self._bound.socket
+
     def lend_port(self, lends: bool) -> None:
         """Sets whether another socket of this process may bind the same port at another address (SO_REUSEPORT)."""
         self._bound.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, int(lends))

@@ -12,6 +12,7 @@ from typing import Any
 from boxsession.base.address import Address
 from boxsession.base.errors import ConfigError, ListenError, StatementError
 from boxsession.base.session import current_session, described_caller
+from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
 from boxsession.sessions.session_services import SessionServices
@@ -77,13 +78,14 @@ class Services:
     # Listeners
 
     def listen(self, uri=None) -> dict:
-        """Opens a listener with the caller's dialect, for console.listen(). Returns its number and its address.
+        """Opens a listener with the caller's dialect, for console.listen(). Returns its number, its file descriptor and its
+        address.
 
         Raises:
             StatementError: the address is invalid, or cannot be listened on.
         """
         try:
-            address = Address.from_uri(uri)
+            address = Address.from_whole_uri(uri)
         except ValueError:
             raise StatementError(_LISTEN_USAGE) from None
         session = current_session()
@@ -96,12 +98,13 @@ class Services:
         except ConfigError as error:
             raise StatementError(error.problems[0]) from None
         except ListenError as error:
-            raise StatementError(f'failed to create server {uri}: {error.reason}') from None
+            told = f'unix/:{address.path}' if address.path else uri
+            raise StatementError(f'failed to create server {told}: {error.reason}') from None
         self._last_number += 1
         self._listeners[self._last_number] = listener
         log.info('%s opened a listener: listening: console %s', described_caller(), listener.address)
         self._running.audit.event('listener', session, operation='open', address=str(listener.address))
-        return {'number': self._last_number, 'name': _socket_name(listener.address)}
+        return {'number': self._last_number, 'fd': listener.sock.fileno(), 'name': _socket_name(listener)}
 
     def close_listener(self, number: int) -> bool:
         """Closes a listener. Its sessions continue. False if it was closed already."""
@@ -114,9 +117,10 @@ class Services:
         return True
 
 
-def _socket_name(address: Address) -> dict:
-    """An address in the form of Tarantool's socket:name()."""
-    if address.path:
-        return {'host': 'unix/', 'family': 'AF_UNIX', 'type': 'SOCK_STREAM', 'protocol': 0, 'port': address.path}
-    family = 'AF_INET6' if ':' in address.host else 'AF_INET'
-    return {'host': address.host, 'family': family, 'type': 'SOCK_STREAM', 'protocol': 'tcp', 'port': address.port}
+def _socket_name(listener: Listener) -> dict:
+    """The address of a listener in the form of Tarantool's socket:name()."""
+    if listener.address.path:
+        return {'host': 'unix/', 'family': 'AF_UNIX', 'type': 'SOCK_STREAM', 'protocol': 0, 'port': listener.address.path}
+    host, port, *_ = listener.sock.getsockname()
+    return {'host': host, 'family': 'AF_INET6' if ':' in host else 'AF_INET', 'type': 'SOCK_STREAM', 'protocol': 'tcp',
+            'port': port}

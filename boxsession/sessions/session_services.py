@@ -89,7 +89,7 @@ class SessionServices:
         if isinstance(uri, str) and '@' in uri:
             raise StatementError('console.connect(): a text console needs no login: leave out the part before the @')
         try:
-            address = Address.from_uri(uri)
+            address = Address.from_whole_uri(uri)
         except ValueError:
             raise StatementError(_CONNECT_USAGE) from None
         connection = self._running.registry.of_greenlet(getcurrent())

@@ -81,7 +81,8 @@ class UserServices:
         """The rights of a user.
 
         Returns:
-            level: see contract.py; usage: whether the user has this privilege; functions: the owner that each granted function runs as, False for the caller, by name;
+            level: see contract.py; usage: whether the user has this privilege; functions: the owner that each granted
+            function runs as, False for the caller, by name;
             commands: the granted commands, True for all.
         """
         access = self._running.accounts.access

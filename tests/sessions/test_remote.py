@@ -51,9 +51,41 @@ class TestListen:
         assert path.stat().st_mode & 0o777 == 0o600
         assert [1] == connect(f'unix:{path}').values('1')
 
+    @pytest.mark.parametrize('uri', ['{}', 'console://unix/:{}', 'unix/:{}', 'unix:{}'])
+    def test_paths(self, near, connect, tmp_path, uri):
+        path = tmp_path / 'a.sock'
+        near.reply(f"l = require('console').listen('{uri.format(path)}')")
+        assert ['unix/', str(path)] == near.values('l:name().host, l:name().port')
+        assert {'fd', 'name'} == set(near.value('l'))
+        assert [1] == connect(f'unix:{path}').values('1')
+        near.reply(f"require('console').connect('{uri.format(path)}')")
+        assert [2] == near.values('1 + 1')
+
+    @pytest.mark.parametrize('uri', ['console://127.0.0.1:0', 'guest:secret@127.0.0.1:0', '127.0.0.1:0/console?x=1#y',
+                                     'tcp://guest@127.0.0.1:0/'])
+    def test_what_does_not_count_in_a_uri(self, near, connect, uri):
+        name = near.value(f"require('console').listen('{uri}'):name()")
+        assert '127.0.0.1' == name['host']
+        assert [1] == connect(f'127.0.0.1:{name["port"]}').values('1')
+
+    def test_shutdown(self, near, connect):
+        near.reply("l = require('console').listen('localhost:0')")
+        text, port = near.values('tostring(l), l:name().port')
+        assert text.startswith('fd ') and text.endswith(f', aka 127.0.0.1:{port}')
+        connect(f'127.0.0.1:{port}')
+        assert [True, True] == near.values('l:shutdown(2), l:shutdown("R")')
+        with pytest.raises(ConnectionRefusedError):
+            connect(f'127.0.0.1:{port}')
+        assert [port] == near.values('l:name().port')
+        for method in ('shutdown', 'close', 'name'):
+            assert 'Usage: socket:method()' == near.error(f'l.{method}()')
+        assert [True] == near.values('l:close()')
+        for method in ('shutdown', 'close', 'name'):
+            assert 'attempt to use closed socket' == near.error(f'l:{method}()')
+
     def test_what_it_refuses(self, near):
         listen = "require('console').listen"
-        for argument in ('', "'x'", 'true', '{}'):
+        for argument in ('', "'x'", 'true', '{}', "'unix/:x'", "'console:///x'", "'console://'", "'./x'"):
             assert 'Usage: console.listen("[host:]port")' == near.error(f'{listen}({argument})')
         assert 'insecure' in near.error(f"{listen}('0.0.0.0:0')")
         port = near.value(f"{listen}('127.0.0.1:0'):name().port")

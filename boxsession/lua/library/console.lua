@@ -191,7 +191,8 @@ end
 local listen, close_listener = internal.service('listen'), internal.service('close_listener')
 local listener, listener_meta, make_listener, listener_of = internal.class('listener')
 
--- Listens on one more address; its sessions get this session's dialect and user. Returns an object with close().
+-- Listens on one more address; its sessions get this session's dialect and user. Returns an object that has the methods of a
+-- listening socket that make sense here.
 function console.listen(uri)
     if type(uri) ~= 'string' and type(uri) ~= 'number' then
         return error('Usage: console.listen("[host:]port")', 0)
@@ -200,18 +201,28 @@ function console.listen(uri)
 end
 
 local function open_listener(...)
-    local state = listener_of(...)
+    if getmetatable((...)) ~= listener_meta then
+        return error('Usage: socket:method()', 0)
+    end
+    local state = listener_of((...))
     if state.closed then
         return error('attempt to use closed socket', 0)
     end
     return state
 end
 
--- Closes the listener. Its sessions continue.
+-- Stops listening. Its sessions continue.
+function listener.shutdown(...)
+    close_listener(open_listener(...).number)
+    return true
+end
+
+-- The same; then the object cannot be used any more.
 function listener.close(...)
     local state = open_listener(...)
     state.closed = true
-    return close_listener(state.number)
+    close_listener(state.number)
+    return true
 end
 
 function listener.name(...)
@@ -224,7 +235,12 @@ end
 
 function listener_meta.__serialize(object)
     local state = listener_of(object)
-    return {name = state.name, closed = state.closed}
+    return {fd = not state.closed and state.fd or nil, name = state.name, closed = state.closed}
+end
+
+function listener_meta.__tostring(object)
+    local state = open_listener(object)
+    return 'fd ' .. state.fd .. ', aka ' .. state.name.host .. ':' .. state.name.port
 end
 
 -- Evaluates a statement and returns its reply as text, in this session's output mode.

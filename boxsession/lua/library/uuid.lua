@@ -66,15 +66,50 @@ function methods.isnil(...)
     return bytes_of('isnil()', ...) == NIL
 end
 
+-- The field `node`: its bytes have the indexes 0 to 5, as in an array of C. Its state is the uuid's.
+local _, node_meta, make_node, node_of = internal.class('node')
+local NODE, NODE_BYTES = 11, 6
+node_meta.__metatable = 'ffi'
+node_meta.__index = function(node, index)
+    if type(index) == 'string' then
+        return error("'unsigned char [6]' has no member named '" .. index .. "'", 2)
+    elseif type(index) ~= 'number' then
+        return error("'unsigned char [6]' cannot be indexed with '" .. type(index) .. "'", 2)
+    end
+    index = raw.floor(index)
+    return index >= 0 and index < NODE_BYTES and byte(node_of(node), NODE + index) or nil
+end
+local CONSTANT = 'attempt to write to constant location'
+node_meta.__newindex = function()
+    return error(CONSTANT, 2)
+end
+node_meta.__eq = function(one, other)
+    return node_of(one) == node_of(other)
+end
+node_meta.__tostring = function(node)
+    return format('cdata<unsigned char (&)[6]>: 0x' .. rep('%02x', NODE_BYTES), byte(node_of(node), NODE, -1))
+end
+
 -- Fields of Tarantool's struct tt_uuid: positions of their first and last bytes.
 local FIELDS = {time_low = {1, 4}, time_mid = {5, 6}, time_hi_and_version = {7, 8}, clock_seq_hi_and_reserved = {9, 9},
-                clock_seq_low = {10, 10}, node = {11, 16}}
+                clock_seq_low = {10, 10}}
+
+local function no_member(key)
+    if type(key) ~= 'string' then
+        return error("'struct tt_uuid' cannot be indexed with '" .. type(key) .. "'", 3)
+    end
+    return error("'struct tt_uuid' has no member named '" .. key .. "'", 3)
+end
 
 meta.__metatable = 'ffi'
 meta.__index = function(object, key)
     local method, field = methods[key], FIELDS[key]
     if method then
         return method
+    elseif key == 'node' then
+        local node = make_node(state_of(object))
+        internal.cdata[node] = true
+        return node
     elseif field then
         local number = 0
         for index = field[1], field[2] do
@@ -82,10 +117,13 @@ meta.__index = function(object, key)
         end
         return number
     end
-    return error(format("'struct tt_uuid' has no member named '%s'", raw.tostring(key)), 2)
+    return no_member(key)
 end
 meta.__newindex = function(_, key)
-    return error(format("'struct tt_uuid' has no member named '%s'", raw.tostring(key)), 2)
+    if FIELDS[key] or key == 'node' then
+        return error(CONSTANT, 2)
+    end
+    return no_member(key)
 end
 meta.__eq = function(one, other)
     return state_of(one) == state_of(other)
