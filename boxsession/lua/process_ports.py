@@ -51,6 +51,7 @@ class ProcessPorts:
         text, pause = self._memory.text, self._dispatcher.pause
         return {'LOG': Port(_log), 'CLOCK': Port(lambda which: _CLOCKS[int(which)]()), 'COUNT': Port(self._count),
                 'INFO': text(self._info), 'GETENV': text(_environment), 'RANDOM': text(_random),
+                'STRERROR': text(lambda number: os.strerror(int(number)).encode()),
                 'MOST': Port(lambda _: self._longest() or UNLIMITED),
                 # No output limit: these documents stay in Lua, where the memory limit holds.
                 'FORMAT': self._documents(reply_document, Limits(lambda: 0, pause)),

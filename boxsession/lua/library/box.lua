@@ -306,7 +306,9 @@ _G.box = {
 -- In the `classic` dialect `session` is a global; in the tarantool dialect it is not. Globals are shared by all sessions,
 -- so a metamethod finds this name for sessions of the classic dialect only.
 local globals = _G
-local function classic_global(_, name)
+local classic = {}
+internal.classic_globals = classic
+function classic.__index(_, name)
     if name == 'session' and session_of_caller().dialect == 'classic' then
         return session
     end
@@ -321,7 +323,7 @@ function internal.session_new(id, fd, peer, user, uid, dialect, kind, peer_uid, 
     internal.access.begin(record)
     sessions[id] = record
     if dialect == 'classic' and raw.getmetatable(globals) == nil then
-        setmetatable(globals, {__index = classic_global})
+        setmetatable(globals, classic)
     end
     return record
 end

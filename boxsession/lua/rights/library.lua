@@ -1,7 +1,7 @@
 -- The library for restricted code. Harmless functions are copied before any user code runs, into tables that refuse writes.
 --
 -- Invariant: sessions share no table that one of them could change for another.
--- Needs: kernel/stdlib, library/errors, library/fiber, library/json, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
+-- Needs: kernel/stdlib, library/errno, library/errors, library/fiber, library/json, library/uri, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
 local internal = ...
 local raw, access = internal.raw, internal.access
 local error, getmetatable, next, rawget, rawset, select, setmetatable, type = raw.error, raw.debug_getmetatable, raw.next,
@@ -202,6 +202,14 @@ local function module(name, names, reveals)
     end
     return functions
 end
+-- A module of which every function is harmless. The copy is the sandboxes' own.
+local function whole_module(name)
+    local copy = {}
+    for key, value in next, plain_modules[name] do
+        copy[key] = value
+    end
+    return setmetatable(copy, getmetatable(plain_modules[name]))
+end
 for _, name in raw.ipairs({'create', 'wrap'}) do
     library.coroutine[name] = guarded(library.coroutine[name])
 end
@@ -211,6 +219,7 @@ local modules = {
     yaml = module('yaml', {'encode', 'decode'}, true),
     uuid = module('uuid', {'new', 'str', 'fromstr', 'bin', 'frombin', 'is_uuid'}),
     clock = module('clock', {'time', 'realtime', 'monotonic', 'time64', 'realtime64', 'monotonic64'}),
+    errno = whole_module('errno'), uri = whole_module('uri'),
     ['table.clear'] = library.table.clear, ['table.new'] = library.table.new,
 }
 
