@@ -175,7 +175,7 @@ def test_a_long_result_is_copied_between_the_turns_of_others(console, connect, o
     made = []
 
     def many():
-        made.append(Slow(1000))
+        made.append(Slow(200))
         return made[-1]
 
     options = {}
@@ -189,30 +189,30 @@ def test_a_long_result_is_copied_between_the_turns_of_others(console, connect, o
                       'trigger': 'box.session.on_connect(many)'}[how])
         if how == 'trigger':
             connect(served)
-    assert made[0].packed == 1000
+    assert made[0].packed == 200
     assert len(set(made[0].turns)) > 2
 
 
 def test_a_long_result_for_a_binary_client_is_copied_between_the_turns_of_others(console, connect_binary, others):
-    slow = Slow(1000)
+    slow = Slow(200)
     connect_binary(console(listen=[BINARY], expose={'many': lambda: slow})).call('many')
-    assert slow.packed == 1000
+    assert slow.packed == 200
     assert len(set(slow.turns)) > 2
 
 
 def test_the_copy_of_a_long_result_can_be_cancelled(console, connect):
-    slow = Slow(5000)
-    served = console(expose={'many': lambda: slow}, limits={'statement_seconds': 2})
+    slow = Slow(3000)
+    served = console(expose={'many': lambda: slow}, limits={'statement_seconds': 0.5})
     client, other = connect(served), connect(served)
     client.send('pcall(many) x = 1\n')
     assert 1 == other.value('1')
     client.send(b'\x03')
     assert b'cancelled' in client.document()
-    assert slow.packed < 5000
+    assert slow.packed < 3000
     assert [None] == client.values('x')
     slow.packed = 0
     assert b'limits.statement_seconds' in client.reply('pcall(many) x = 1')
-    assert slow.packed < 5000
+    assert slow.packed < 3000
     assert [None, 2] == client.values('x, 1 + 1')
 
 

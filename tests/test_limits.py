@@ -6,6 +6,7 @@ import time
 import gevent
 import pytest
 import yaml
+from conftest import rounds
 from waiting import running, wait_for
 
 from boxsession.sessions.text import ConsoleConnection
@@ -290,7 +291,7 @@ class TestLuaMemoryBytes:
         assert client.value('local before = N collectgarbage() return N > before') is True
 
     def test_collecting_a_little_is_no_turn_of_others(self, console, connect):
-        client = connect(console(limits={'slice_ms': 1000}))
+        client = connect(console(limits={'slice_ms': 300}))
         client.reply("N, fiber = 0, require('fiber')")
         client.reply('fiber.new(function() while true do N = N + 1 fiber.sleep(0) end end)')
         assert client.value('local before = N collectgarbage() return N == before') is True
@@ -327,7 +328,7 @@ class TestLuaMemoryBytes:
         for _ in range(2):
             assert 'not enough memory' in client.error('local t = {} while true do t[#t + 1] = #t .. "" end')
             assert 'not enough memory' in client.error('local n, t = 0, {} while true do n = n + 1 t[n] = {n} end')
-            for size in range(100, 1200, 100):
+            for size in range(100, 1200, rounds(250, 100)):
                 client.reply(f'local n, t = 0, {{}} while n < {size}e3 do n = n + 1 t[n] = {{}} end')
                 client.reply('require("fiber").new(function() local t = {} for i = 1, 1e5 do t[i] = {} end end)')
                 assert [2] == client.values('1 + 1')

@@ -1,15 +1,15 @@
-"""Ten seconds of what breaks lupa when its rules are not kept: sleeps in callbacks, coroutines, cancels, churn."""
+"""Some seconds of what breaks lupa when its rules are not kept: sleeps in callbacks, coroutines, cancels, churn."""
 from __future__ import annotations
 
 import random
-import time
 
 import gevent
 import pytest
+from conftest import rounds
 from text_client import Client
 from waiting import wait_for
 
-SECONDS = 10
+STATEMENTS_TO_RUN = rounds(3000, 100_000)
 STATEMENTS = [
     ('{n} + 1', lambda n: n + 1),
     ('require("fiber").sleep(0.00{d}) return {n}', lambda n: n),
@@ -43,18 +43,15 @@ def echo(value):
 def test_random_work_in_many_sessions_gives_right_results(console):
     served = console(expose={'echo': echo}, limits={'slice_ms': 1})
     address = served.addresses[0]
-    end = time.monotonic() + SECONDS
     counts = {'statements': 0, 'cancels': 0, 'sessions': 0}
 
     def session(seed):
         rng = random.Random(seed)
-        while time.monotonic() < end:
+        while counts['statements'] < STATEMENTS_TO_RUN:
             client = Client(address)
             counts['sessions'] += 1
             number = client.value('box.session.id()')
             for _ in range(rng.randrange(1, 60)):
-                if time.monotonic() > end:
-                    break
                 if rng.random() < 0.05:
                     client.send(rng.choice(['while true do pcall(function() while true do end end) end\n',
                                             'while true do pcall(require("fiber").sleep, 1) end\n',
@@ -82,5 +79,5 @@ def test_random_work_in_many_sessions_gives_right_results(console):
 
     greenlets = [gevent.spawn(session, seed) for seed in range(30)]
     gevent.joinall(greenlets, raise_error=True)
-    assert counts['statements'] > 500 and counts['cancels'] > 10, counts
+    assert counts['cancels'] > 10, counts
     wait_for(lambda: not served.sessions)

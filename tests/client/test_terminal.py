@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from conftest import need
+from conftest import Served, need
 from test_connect import environment
 
 SECONDS = 20
@@ -129,6 +129,15 @@ class Terminal:
 @pytest.fixture
 def address(serve):
     return serve('--listen', '127.0.0.1:0').addresses()[0]
+
+
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    """The address of a server that tests share which change no globals and do not stop it."""
+    served = Served(['--listen', '127.0.0.1:0'], tmp_path_factory.mktemp('shared'))
+    yield served.addresses()[0]
+    served.process.kill()
+    served.process.wait()
 
 
 @pytest.fixture
@@ -323,6 +332,10 @@ class TestBoth:
 
 
 class TestLeaving:
+    @pytest.fixture
+    def address(self, shared):
+        return shared
+
     @pytest.mark.parametrize('typed', ['\\quit\r', '~.\r', CTRL_D])
     def test_ways(self, open_terminal, address, typed):
         terminal = open_terminal(address)
@@ -349,6 +362,10 @@ class TestLeaving:
 
 
 class TestScreen:
+    @pytest.fixture
+    def address(self, shared):
+        return shared
+
     def test_colours_only_where_they_are_wanted(self, open_terminal, address):
         coloured, bare = open_terminal(address, NO_COLOR=''), open_terminal(address, '--plain', NO_COLOR='')
         for terminal, expected in ((coloured, True), (bare, False)):
@@ -475,6 +492,10 @@ def test_a_server_cannot_move_the_cursor(open_terminal, statement):
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
 class TestSurroundings:
     """A terminal that is not what one would expect, or goes away."""
+
+    @pytest.fixture
+    def address(self, shared):
+        return shared
 
     @pytest.mark.parametrize('variables', [
         {'TERM': ''}, {'TERM': 'dumb'}, {'TERM': 'nosuch'}, {'COLUMNS': '0', 'LINES': '0'}, {'COLUMNS': 'x', 'LINES': '-3'},

@@ -6,6 +6,7 @@ import re
 
 import gevent
 import pytest
+from conftest import rounds
 from waiting import wait_for
 
 from boxsession.lua import loader
@@ -180,7 +181,7 @@ def test_who_a_session_is_is_the_same_everywhere(turns, connect):
     running = turns()
     client, other = connect(running), connect(running)
     own = client.value('box.session.id()')
-    for wait in range(0, 1600, 20):
+    for wait in range(0, 1600, rounds(80, 5)):
         client.send('while true do box.session.su("guest") box.session.su("admin") end\n')
         other.value(f'for i = 1, {wait} do end return box.session.cancel({own})')
         assert b'cancelled' in client.document()
@@ -194,7 +195,7 @@ def test_rights_that_change_while_they_are_looked_up_are_looked_up_again(turns, 
     admin, ann = connect(running), connect(running)
     admin.reply("box.schema.user.create('ann')")
     ann.reply("box.session.su('ann')")
-    for wait in range(0, 600, 15):
+    for wait in range(0, 600, rounds(50, 5)):
         admin.reply("box.schema.user.grant('ann', 'execute', 'universe')")
         admin.send(f"for i = 1, {wait} do end box.schema.user.revoke('ann', 'execute', 'universe')\n")
         gevent.sleep(0.002)             # the moment is what varies: in the middle of the revoke

@@ -119,10 +119,14 @@ class TestNotify:
 class TestWatchdog:
     def test_it_beats_while_the_loop_turns(self, serve, connect, manager):
         served = serve('--listen', '127.0.0.1:0', environment={**manager.environment, 'WATCHDOG_USEC': '100000'})
-        connect(served.addresses()[0]).send('while true do end\n')
+        client = connect(served.addresses()[0])
+        client.send('box.session.push(1) while true do end\n')
+        client.document()
         manager.until('STATUS=1')
+        manager.seen.clear()
         for _ in range(3):
             manager.until('WATCHDOG=1')
+        served.process.kill()
 
     def test_a_loop_that_is_held_does_not_beat(self, manager, tmp_path, serve):
         program = tmp_path / 'held.py'

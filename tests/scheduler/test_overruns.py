@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+from conftest import Served
 from iproto_client import EVAL, BinaryClient
 
 from boxsession.base.address import Address
@@ -45,6 +46,14 @@ class TestOneOperation:
         assert not watched.is_too_long(11.0, 1000)
 
 
+@pytest.fixture(scope='module')
+def shared(tmp_path_factory):
+    """The address of a server that several tests use. It has a process of its own: an operation there blocks no test."""
+    served = Served(['--listen', '127.0.0.1:0'], tmp_path_factory.mktemp('shared'))
+    yield served.addresses()[0]
+    assert 0 == served.stop()
+
+
 class TestKeysThatCollide:
     @pytest.mark.parametrize('statement', [
         NUMBERS, STRINGS, f'coroutine.wrap(function() {NUMBERS} end)()', f'pcall(function() {NUMBERS} end)',
@@ -79,9 +88,8 @@ class TestKeysThatCollide:
     'local t = {} for i = 1, 3e5 do t[i] = {} end collectgarbage() return 1',
     'local t = {} for i = 1, 1e5 do t[i] = i * 7919 % 1e5 end table.sort(t) return 1',
     '#require("json").encode(("x"):rep(1e7)) - 1e7 - 1', '("x"):rep(3e7):find("y", 1, true) or 1'])
-def test_what_is_only_large_is_not_stopped(serve, connect, statement):
-    [address] = serve('--listen', '127.0.0.1:0').addresses()
-    client = connect(address)
+def test_what_is_only_large_is_not_stopped(shared, connect, statement):
+    client = connect(shared)
     for _ in range(2):
         assert 1 == client.value(statement)
 

@@ -252,7 +252,7 @@ class TestTotalInputBytes:
 
     def test_what_is_run_is_held_no_more(self, served, connect):
         client = connect(served.addresses[1])
-        for _ in range(10):
+        for _ in range(5):                  # more than the limit in all
             assert client.value('#[[' + 'x' * MIB + ']]') == MIB
         client.send('#[[' + 'x' * MIB)
         wait_for(lambda: served._running.registry.unread.total >= MIB)

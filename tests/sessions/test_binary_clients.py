@@ -24,8 +24,8 @@ function add(name, n) stock[name] = (stock[name] or 0) + n return stock[name] en
 @pytest.fixture
 def port(serve, tmp_path):
     (tmp_path / 'init.lua').write_text(INIT)
-    (tmp_path / 'config.yml').write_text(f'init: {tmp_path}/init.lua\nlisten:\n- "127.0.0.1:0"\n'
-                                         '- {address: "127.0.0.1:0", protocol: binary}\n')
+    (tmp_path / 'config.yml').write_text(f'init: {tmp_path}/init.lua\nlimits: {{drain_seconds: 0.2}}\n'
+                                         'listen: ["127.0.0.1:0", {address: "127.0.0.1:0", protocol: binary}]\n')
     served = serve('-c', 'config.yml')
     served.addresses()
     return int(served.log_line('listening: binary ').rpartition(':')[2])

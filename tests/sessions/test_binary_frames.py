@@ -11,7 +11,7 @@ import re
 import gevent
 import msgpack
 import pytest
-from conftest import need
+from conftest import need, rounds
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from iproto_client import EVAL, MESSAGE, PING, READ_SECONDS, BinaryClient
@@ -22,7 +22,7 @@ from boxsession import Console
 
 REQUEST_BYTES = 200000
 THEIRS = json.loads(RECORDED.read_text())
-ORDER = settings(max_examples=300, derandomize=True, database=None, deadline=None,
+ORDER = settings(max_examples=rounds(80, 1000),
                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 

@@ -19,7 +19,7 @@ import struct
 
 import msgpack
 import pytest
-from conftest import need
+from conftest import need, rounds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from iproto_client import BinaryClient
@@ -29,7 +29,7 @@ from boxsession import Console
 # A failure is told although its values are long.
 pytestmark = pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')
 
-ORDER = settings(max_examples=120, derandomize=True, database=None, deadline=None,
+ORDER = settings(max_examples=rounds(40, 500),
                  suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 
 

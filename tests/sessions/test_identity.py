@@ -374,7 +374,7 @@ def test_ordinary_code_of_a_sandbox_works(world):
 
 def test_shadows_of_metatables_keep_nothing_alive(world):
     client = world.client('guest')
-    client.reply(one_line("""function fill() for i = 1, 20000 do local meta = {}
+    client.reply(one_line("""function fill() for i = 1, 10000 do local meta = {}
         meta.object = setmetatable({('x'):rep(100)}, meta)
         meta.__index = function() return meta end meta.__eq = meta.__index
         setmetatable({}, meta) end end"""))
@@ -384,7 +384,7 @@ def test_shadows_of_metatables_keep_nothing_alive(world):
     for _ in range(3):
         client.reply('fill()')
     world.admin.reply('collectgarbage() collectgarbage()')
-    assert world.admin.value("collectgarbage('count')") < before + 2000
+    assert world.admin.value("collectgarbage('count')") < before + 1000
     client.close()
 
 

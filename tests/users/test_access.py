@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import need
+from conftest import need, rounds
 from differences import same
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,7 +168,7 @@ CALLS = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.sampled_from([ADMIN, A
                   st.lists(ARGUMENTS, max_size=5))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=rounds(100, 1000))
 @given(calls=st.lists(CALLS, max_size=25))
 def test_whatever_is_asked_what_is_kept_is_whole(calls):
     access = Access()
@@ -199,7 +199,7 @@ def test_whatever_is_asked_what_is_kept_is_whole(calls):
         assert uid not in {role for held in access.roles_of(uid) for role in access.grantees(held)}
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=rounds(40, 500))
 @given(calls=st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.lists(ARGUMENTS, max_size=4)), max_size=15))
 def test_who_has_no_rights_changes_nothing_but_the_own_password(calls):
     access = Access()

@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import pytest
-from conftest import need
+from conftest import need, rounds
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -251,7 +251,7 @@ VALUES = st.recursive(st.one_of(st.booleans(), st.integers(-2**53, 2**53), st.te
                       max_leaves=8)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(60, 500), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=VALUES)
 @example(value={'\u06f0': 0.5})         # a digit, but not of a number
 @example(value={'\u0131nf': 1})
