@@ -1,7 +1,7 @@
 """Statements that hypothesis makes, sent to a live Tarantool and to us: the replies must be the same.
 
-A session is some statements in the order they are sent. Set BOXSESSION_DIFFERENTIAL to a number of statements for a long
-run with new ones each time; else they are the same in every run.
+A session is some statements in the order they are sent. In long mode (tests/README.rst), and with BOXSESSION_DIFFERENTIAL
+set to their number, they are many, and new ones in each run. Otherwise they are the same in every run.
 """
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import os
 import re
 
 import pytest
-from conftest import need
+from conftest import need, rounds
 from differences import same
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from text_client import Client
 
-AS_USUAL = 12000
-STATEMENTS = int(os.environ.get('BOXSESSION_DIFFERENTIAL', 0))
+AS_USUAL = 4800
+STATEMENTS = int(os.environ.get('BOXSESSION_DIFFERENTIAL', rounds(0, 60000)))
 PART = 12000                            # statements of one test, which has a deadline
 SHORTEST, LONGEST = 10, 20              # statements of a session
 # Sessions that hypothesis makes in a row. It likes to repeat itself with small changes: starting it anew often gives four
