@@ -2,9 +2,9 @@
 
 usage: python benchmarks/binary.py [--rounds N] [--seconds S] [--only CASE] [--smoke]
 
-The client is the same for both, and owes nothing to any connector: it sends frames that were made before, so many in flight
-on each of so many connections, and counts what comes back. A row for each case: requests a second, and the ratio to
-Tarantool (the median of the rounds). Without Tarantool there is no ratio. Exit code 1 where one is below the wanted one.
+The client is the same for both, and uses no connector: it sends frames that were packed before, keeps a number of requests
+in flight on each connection, and counts the responses. Prints a row for each case: requests per second, and the ratio to
+Tarantool (the median of the rounds). Without Tarantool it prints no ratio. Exit code 1 if a ratio is below the wanted one.
 """
 from __future__ import annotations
 

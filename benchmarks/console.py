@@ -1,10 +1,10 @@
-"""How fast the text console is, as ratios to peers that are measured in the same run.
+"""Speed of the text console, as ratios to other servers that are measured in the same run.
 
 usage: python benchmarks/console.py [--rounds N] [--seconds S] [--only CASE] [--no-memory]
 
-Starts our server, a bare gevent server that answers constant bytes (what the socket side alone can do), and the real
-Tarantool where `tarantool` is installed; drives each in turn with the same client, which runs in this process while the
-servers have theirs; repeats that for some rounds, and prints medians and their ratios.
+Starts our server, a bare gevent server that answers constant bytes (the speed of sockets alone), and a real Tarantool if
+`tarantool` is installed. Drives each in turn with the same client, which runs in this process; the servers have processes
+of their own. Repeats that for some rounds, and prints medians and their ratios.
 """
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ import tempfile
 import time
 
 GREETING_BYTES = 128
-# The client keeps one CPU for itself: where the scheduler puts the two decides more than what they do.
+# The client keeps one CPU for itself: the placement of the processes on CPUs changes the results more than their work does.
 CPUS = sorted(os.sched_getaffinity(0))
 SERVER_CPUS = CPUS
 IDLE_SESSIONS = 2000

@@ -1,11 +1,11 @@
-"""What others notice of an attack: the latency of a bystander before and during it, and the server's memory.
+"""Effect of attacks on other clients: the latency of a bystander before and during each, and the server's memory.
 
 usage: python benchmarks/hostile.py [--seconds S] [--only ATTACK] [--sessions N] [--smoke]
 
-Starts our server with its default settings (for some rows with an audit file, or as a part of a program); a bystander in a
-process of its own sends `1 + 1` 200 times a second, answered or not, while this process attacks, in threads of the lowest
-priority (nice 19): on a machine of its own it would take no time from the two others. A row for each attack;
-exit code 1 when a bystander's p99 or worst was over the wanted one, or the server had to be started anew.
+Starts our server with its default settings (for some rows with an audit file, or inside a program). A bystander in another
+process sends `1 + 1` 200 times a second, whether or not replies come. This process attacks, in threads of the lowest
+priority (nice 19), since a real attacker's machine takes no CPU time from the server. Prints a row for each attack. Exit
+code 1 if the bystander's p99 or worst latency exceeds the wanted one, or if the server had to be restarted.
 """
 from __future__ import annotations
 

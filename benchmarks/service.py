@@ -1,14 +1,14 @@
-"""What a program notices of the console it embeds: a gevent HTTP service's requests per second and p99, before and during
-attacks.
+"""Effect of attacks on a program that embeds the console: requests per second and p99 latency of a gevent HTTP service,
+before and during each attack.
 
 usage: python benchmarks/service.py [--seconds S] [--only ATTACK] [--sessions N] [--smoke]
 
-One process serves HTTP and embeds a Console with its default settings; `wrk` (where it is not installed, a generator of our
-own in another process) keeps 4 connections busy; this process attacks, as benchmarks/hostile.py does. The attacker has the
-lowest priority (nice 19): on a machine of its own it would take no time from the load generator. The handler yields behind
-each reply: else 4 connections that always have a request keep the event loop for themselves, and the p99 says nothing. A
-row for each attack; exit code 1 when a row has less than 75 % of the undisturbed requests per second (the mean of before
-and after), or a p99 that is more than 5 ms longer.
+One process serves HTTP and embeds a Console with its default settings. `wrk`, or our own generator in another process if it
+is not installed, keeps 4 connections busy. This process attacks, as benchmarks/hostile.py does, with the lowest priority
+(nice 19), since a real attacker's machine takes no CPU time from the load generator. The handler yields after each reply:
+without that, 4 connections that always have a request keep the event loop busy, and the p99 means nothing. Prints a row for
+each attack. Exit code 1 if a row has less than 75 % of the undisturbed requests per second (the mean of before and after),
+or a p99 that is more than 5 ms longer.
 """
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The documents are correct: their sessions are typed, their config files are started, their lists are compared."""
+"""The docs are correct: their sessions are typed, their config files are started, their lists are compared."""
 from __future__ import annotations
 
 import importlib.util

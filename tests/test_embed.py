@@ -1,4 +1,4 @@
-"""The console as a part of a gevent program: what is exposed, how it is copied, and that it leaves nothing behind."""
+"""The console inside a gevent program: exposed functions and values, how values are copied, and a clean stop."""
 from __future__ import annotations
 
 import gc

@@ -1,4 +1,4 @@
-"""Exposed functions that raise what is no Exception, or that give their session's greenlet to others."""
+"""Exposed functions that raise a BaseException, or whose greenlet is killed or thrown into by others."""
 from __future__ import annotations
 
 import asyncio

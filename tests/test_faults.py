@@ -1,4 +1,4 @@
-"""Faults on purpose: what clients, the network and the machine do on a bad night, and that the others notice nothing."""
+"""Injected faults of clients, the network and the machine. Other sessions are not affected."""
 from __future__ import annotations
 
 import gc

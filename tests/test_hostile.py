@@ -1,4 +1,4 @@
-"""What a hostile or unlucky client does: nobody else notices, nothing is left behind."""
+"""Hostile or unlucky clients: other sessions are not affected, and nothing is left behind."""
 from __future__ import annotations
 
 import json

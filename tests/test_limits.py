@@ -1,4 +1,4 @@
-"""Each limit is met: its error is clear, it is counted, and the others notice nothing."""
+"""Each limit is reached: the error names it, it is counted, and other sessions are not affected."""
 from __future__ import annotations
 
 import time

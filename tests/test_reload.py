@@ -1,4 +1,4 @@
-"""A reload from outside: a real daemon, its file, real signals; and the library's Console.reload."""
+"""Reloads: a daemon with its config file and signals, and Console.reload in this process."""
 from __future__ import annotations
 
 import functools

@@ -1,4 +1,4 @@
-"""The daemon from outside: `boxsession serve` as a process, its sockets, its signals, its end."""
+"""The daemon from outside: `boxsession serve` as a process: sockets, signals, and how it ends."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Modules, classes and functions are short; where one is not, its docstring says why: "Longer than usual: ..."."""
+"""Modules, classes and functions are short. The docstring of a longer one says why: "Longer than usual: ..."."""
 from __future__ import annotations
 
 import ast

@@ -1,4 +1,5 @@
-"""Some seconds of what breaks lupa when its rules are not kept: sleeps in callbacks, coroutines, cancels, churn."""
+"""Random statements that would break lupa if its rules were not kept: sleeps in callbacks, coroutines, cancels, many
+sessions."""
 from __future__ import annotations
 
 import random

@@ -1,4 +1,4 @@
-"""What is kept of a statement: everything but its secrets, in linear time."""
+"""Redaction of statements: secrets are removed and nothing else, in linear time."""
 from __future__ import annotations
 
 import re

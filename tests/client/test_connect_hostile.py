@@ -1,4 +1,5 @@
-"""`boxsession connect` in front of servers that want a password, its memory or its terminal; and in odd surroundings."""
+"""`boxsession connect` with servers that try to get a password, to fill its memory or to control its terminal; and in odd
+environments."""
 from __future__ import annotations
 
 import itertools

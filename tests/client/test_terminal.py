@@ -1,4 +1,4 @@
-"""`boxsession connect` for people: the real program in a pseudo-terminal, typed into."""
+"""`boxsession connect` for people: the real program in a pseudo-terminal, with typed input."""
 from __future__ import annotations
 
 import fcntl

@@ -1,5 +1,4 @@
-"""What trusted code reads and changes in one step stays one step: another session can have its turn between any two
-instructions of it."""
+"""Trusted code is atomic where it must be, although another session may run between any two instructions of user code."""
 from __future__ import annotations
 
 import re

@@ -1,4 +1,4 @@
-"""Fibers, channels and conditions, beside what the transcripts have of them."""
+"""Fibers, channels and conditions, as far as the transcripts do not test them."""
 from __future__ import annotations
 
 import gc

@@ -1,4 +1,5 @@
-"""The Lua state: what users cannot reach, what they cannot crash, and the rules that keep lupa safe under greenlets."""
+"""The Lua state: functions that are withheld from users, statements that crashed a bare Lua, and the rules that keep lupa
+safe under greenlets."""
 from __future__ import annotations
 
 import gevent

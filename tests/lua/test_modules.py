@@ -1,4 +1,4 @@
-"""box.error, box.info, box.cfg and the small modules, beside what the transcripts have of them."""
+"""box.error, box.info, box.cfg and the small modules, as far as the transcripts do not test them."""
 from __future__ import annotations
 
 import logging

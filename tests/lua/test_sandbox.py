@@ -1,4 +1,4 @@
-"""Attempts to get out of the sandbox: each works for who may evaluate everything, and is refused to who may not."""
+"""Attempts to escape from the sandbox: each works for an unrestricted user, and fails for a restricted one."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""Places and file descriptors that clients cannot take from an admin on the machine."""
+"""Sessions and file descriptors are kept for admins on the same machine, however many clients connect."""
 from __future__ import annotations
 
 import fcntl

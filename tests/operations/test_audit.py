@@ -1,4 +1,4 @@
-"""The audit file: who did what, told before the answer leaves, and no password in it."""
+"""The audit file: each entry is written before the reply is sent, and holds no password."""
 from __future__ import annotations
 
 import json

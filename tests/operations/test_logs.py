@@ -1,4 +1,4 @@
-"""The log from outside: where it goes, how its lines look, whose they are, and what rotates it."""
+"""The log from outside: destination, format, sessions of its lines, rotation, folding of repeated lines."""
 from __future__ import annotations
 
 import json

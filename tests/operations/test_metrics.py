@@ -1,4 +1,4 @@
-"""Metrics, seen from outside: each number moves by what was done, and what is shown of them is there."""
+"""Metrics from outside: each number changes by the right amount; the dashboard and the docs name metrics that exist."""
 from __future__ import annotations
 
 import json

@@ -1,4 +1,4 @@
-"""systemd from outside: what it is told, the sockets that it passes, the unit files that are shipped."""
+"""systemd from outside: notifications, sockets that it passes, the unit files of conf/."""
 from __future__ import annotations
 
 import json

@@ -1,4 +1,5 @@
-"""Operations that cannot be interrupted and hold everybody: their statement is stopped, and who does it again is closed."""
+"""Operations that cannot be interrupted and block the event loop: their statement is stopped, and a session that repeats
+them is closed."""
 from __future__ import annotations
 
 import pytest

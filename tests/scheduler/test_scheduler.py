@@ -1,4 +1,4 @@
-"""The scheduler on a simulated clock: what its rule promises, for any mix of tasks."""
+"""The scheduler on a simulated clock: its guarantees hold for any mix of tasks."""
 from __future__ import annotations
 
 import heapq

@@ -1,4 +1,4 @@
-"""Loops of short calls into Python: a call does not begin a new slice, so others get their turns and Ctrl-C works."""
+"""Loops of short calls into Python: a call does not begin a new time slice, so other sessions run and Ctrl-C works."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""Who is connected, and how they are stopped: box.session.list, name, cancel, kill, and their commands."""
+"""Listing and stopping sessions: box.session.list, name, cancel, kill, and their commands."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""What is not sent is bounded: for a session, and for all together. Those who read notice nothing."""
+"""Unsent output and unread input are bounded, for a session and for all together. Sessions that read are not affected."""
 from __future__ import annotations
 
 import gevent

@@ -1,4 +1,4 @@
-"""The connectors that exist, against the binary listener: what docs/binary.rst shows is run."""
+"""Existing connectors with the binary listener: the examples of docs/binary.rst run."""
 from __future__ import annotations
 
 import asyncio

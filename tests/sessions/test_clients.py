@@ -1,4 +1,4 @@
-"""Clients that were written for Tarantool, talking to our text console; and our console talking to a real Tarantool."""
+"""Clients written for Tarantool with our text console, and our console.connect with a real Tarantool."""
 from __future__ import annotations
 
 import subprocess

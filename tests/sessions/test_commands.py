@@ -1,4 +1,4 @@
-"""Backslash commands: those of the embedding program, who may call them, and what the table makes of all."""
+"""Backslash commands: those of the embedding program, the rights to call them, and help and completion for all."""
 from __future__ import annotations
 
 import functools

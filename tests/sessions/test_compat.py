@@ -1,4 +1,4 @@
-"""docs/compat.rst says what is there and what is not: both are true of the server, and nothing is left out."""
+"""docs/compat.rst lists what exists and what does not: both lists are right, and complete."""
 from __future__ import annotations
 
 import csv

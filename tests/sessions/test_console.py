@@ -1,4 +1,4 @@
-"""The text console over real sockets: what scripts and people send, and what they must get."""
+"""The text console over real sockets: statements, continuation, Ctrl-C, and input of other protocols."""
 from __future__ import annotations
 
 import gevent

@@ -1,4 +1,4 @@
-"""What crosses from a restricted session into code of another identity, and back."""
+"""Values that a restricted session passes to code that runs as another user, and that it gets back."""
 from __future__ import annotations
 
 import pytest

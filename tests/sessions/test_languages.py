@@ -1,4 +1,4 @@
-"""A further language of statements: one line in a table, and sessions switch to it."""
+"""A second language of statements: it is added by one line in a table, and sessions switch to it."""
 from __future__ import annotations
 
 import json

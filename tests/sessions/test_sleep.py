@@ -1,4 +1,4 @@
-"""A session whose client is silent has no greenlet: it goes on in a new one as if nothing had been."""
+"""A session that was idle for long has no greenlet. It goes on in a new one, with the same state."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""The states of a session, without one."""
+"""The table of session states, without a session."""
 from __future__ import annotations
 
 from hypothesis import given

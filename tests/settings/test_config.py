@@ -1,4 +1,4 @@
-"""Settings: every wrong one is told with its line and what was meant; the files that show them are what the table says."""
+"""Settings: errors name the line and the setting that was meant; generated files agree with the table of settings."""
 from __future__ import annotations
 
 import importlib.util

@@ -1,4 +1,4 @@
-"""Which replies of a real Tarantool and of ours are the same, whatever each words its own way."""
+"""Compares replies of a real Tarantool and of boxsession, apart from known differences in wording."""
 from __future__ import annotations
 
 import base64
@@ -6,7 +6,7 @@ import re
 
 import replay
 
-# What each engine words or formats its own way, as it stands in YAML and in Lua output.
+# What the Lua engines word or format differently, as YAML and Lua output show it.
 NAN = re.compile(rb'-nan')
 BUILTIN = re.compile(rb'\[builtin:\w+\]:\d+: |builtin/[\w./]+:\d+: ')
 POSITION = re.compile(rb'\[string \\?"(?s:.)*?"\]:\d+:\s')
@@ -40,7 +40,7 @@ def unify(reply, worded):
 
 
 def same(want, got):
-    """replay.same(), and more of what is no difference: see above, and the order of a map's keys anywhere."""
+    """As replay.same(), but also ignores the differences above, and the order of the keys of any map."""
     if want == got or replay.same(want, got):
         return True
     worded = any(mark in want + got for mark in MARKS)

@@ -1,4 +1,4 @@
-"""A server that sends what a test tells it to, and an address of this machine that others can reach."""
+"""A server that sends what a test tells it to, and an address of this machine that is not a loopback address."""
 from __future__ import annotations
 
 import socket
@@ -8,7 +8,7 @@ SECONDS = 30
 
 
 def other_address():
-    """An address of this machine that is no loopback address; None where it has none."""
+    """An address of this machine that is not a loopback address, or None."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(('198.51.100.1', 9))
@@ -22,10 +22,16 @@ ELSEWHERE = other_address()
 
 
 class Fake:
-    """A server that sends what it is told, to each client, and keeps what it is sent.
+    """A server, in threads, that sends the same bytes to each client and keeps what clients send.
 
     Args:
-        pieces: what to send; may have no end.
+        pieces: an iterable of the bytes to send, which may be endless.
+        host: the address to listen on.
+
+    Attributes:
+        address: 'host:port'.
+        received: all bytes that clients have sent.
+        sent: number of bytes sent to all clients.
     """
 
     def __init__(self, pieces, host='127.0.0.1'):

@@ -1,4 +1,4 @@
-"""A client of the binary protocol that owes nothing to ours: frames by hand, on msgpack alone."""
+"""A client of the binary protocol that shares no code with the package: it builds frames by hand, with msgpack only."""
 from __future__ import annotations
 
 import base64
@@ -16,10 +16,10 @@ DATA, MESSAGE, STACK = 0x30, 0x31, 0x52
 
 
 def colliding_keys():
-    """Integers of which a dict of Python's takes each only after it has looked at some 20,000 others.
+    """Integers that collide in a dict of Python's: it probes some 20,000 full cells to store each of the later ones.
 
-    When a hash is used up, the dict goes on through all of its cells in one order. The first keys fill the cells from a
-    place on, in that order; the others are such that the dict meets full cells only, and then comes to that place.
+    When all bits of a hash are used up, a dict visits its cells in a fixed order. The first keys fill the cells from one
+    place on, in that order. The hash of each other key leads through full cells only, and then to that place.
     """
     size = 1 << 17
     start = size // 3 + 10
@@ -43,7 +43,7 @@ def colliding_keys():
 
 
 class BinaryClient:
-    """One connection. Strings come as str where they are UTF-8."""
+    """One connection. Strings are returned as str; bytes that are not UTF-8 are surrogates in it."""
 
     def __init__(self, address):
         self.sock = socket.create_connection((address.host, address.port), timeout=READ_SECONDS)
@@ -71,7 +71,7 @@ class BinaryClient:
         return b'\xce' + len(payload).to_bytes(4, 'big') + payload
 
     def send(self, kind, body=None, sync=None):
-        """Sends a request; gives its sync."""
+        """Sends a request; returns its sync."""
         if sync is None:
             self.sync += 1
             sync = self.sync
@@ -79,7 +79,7 @@ class BinaryClient:
         return sync
 
     def receive(self):
-        """(header, body) of the next answer."""
+        """(header, body) of the next response."""
         length = int.from_bytes(self.read(5)[1:], 'big')
         unpacker = msgpack.Unpacker(strict_map_key=False, unicode_errors='surrogateescape')
         unpacker.feed(self.read(length))
@@ -87,7 +87,7 @@ class BinaryClient:
         return header, body
 
     def ask(self, kind, body=None):
-        """The body of the answer to a request."""
+        """Sends a request; returns the body of its response, which must be the next one."""
         sync = self.send(kind, body)
         header, answer = self.receive()
         assert header[1] == sync
@@ -113,7 +113,7 @@ class BinaryClient:
         return answer.get(MESSAGE)
 
     def at_end(self):
-        """Whether the server closes, having sent nothing more."""
+        """Waits for the server to close the connection; whether it sent nothing before that."""
         with gevent.Timeout(READ_SECONDS):
             try:
                 return not self._data and self.sock.recv(1) == b''
@@ -121,7 +121,7 @@ class BinaryClient:
                 return True
 
     def reset(self):
-        """Vanishes, as a program that is killed does."""
+        """Closes the connection by a TCP reset, as a program that is killed may do."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         self.sock.close()
 

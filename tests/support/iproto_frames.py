@@ -1,6 +1,6 @@
-"""Frames of the binary protocol made by hand, and what a real Tarantool answered to each (frames.json).
+"""Frames of the binary protocol made by hand, and the responses of a real Tarantool to each (frames.json).
 
-Run as a program, `python tests/support/iproto_frames.py`, it asks the installed Tarantool anew and writes frames.json.
+Run as a program, `python tests/support/iproto_frames.py`, it sends them to the installed Tarantool and writes frames.json.
 """
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from gevent import socket
 
 RECORDED = Path(__file__).parent / 'frames.json'
 READ_SECONDS = 10
-# Who says nothing for so long waits for the rest of the frame.
+# A server that sends nothing for this time waits for the rest of the frame.
 WAITS_SECONDS = 1
 GREETING_BYTES = 128
-# Above what the server under test takes, and far below what Tarantool does.
+# The sync of the ping behind a frame, by which its response is known.
 MARK = 0x7777
 
 SELECT, CALL, AUTH, EVAL, PING = 1, 10, 7, 8, 64
@@ -26,7 +26,7 @@ _pack = msgpack.Packer(use_bin_type=True).pack
 
 
 def frame(*parts: bytes) -> bytes:
-    """A frame of these parts, its length in five bytes."""
+    """A frame of these parts; its length takes five bytes."""
     payload = b''.join(parts)
     return b'\xce' + len(payload).to_bytes(4, 'big') + payload
 
@@ -36,7 +36,7 @@ def _header(kind, sync=9) -> bytes:
 
 
 def _body(**fields) -> bytes:
-    """EVAL's body; a field that is given takes the place of the usual one."""
+    """The body of an EVAL; a given field replaces the usual one."""
     fields = {'expression': b'\xa6return', 'arguments': b'\x90', **fields}
     keys = {'expression': b'\x27', 'arguments': b'\x21'}
     return bytes([0x80 + len(fields)]) + b''.join(keys[name] + value for name, value in fields.items())
@@ -47,7 +47,7 @@ _EVAL = _header(EVAL)
 _USUAL = _body()
 DEEP = 10000
 
-# One value of each kind of msgpack, by name.
+# One value of each type of MessagePack, by name.
 KINDS = {
     'nil': b'\xc0', 'true': b'\xc3', 'int': b'\x05', 'negative': b'\xff', 'uint64': b'\xcf' + b'\xff' * 8,
     'int64': b'\xd3\x80' + bytes(7), 'float': b'\xca\x3f\x80\x00\x00', 'double': b'\xcb\x3f\xf8' + bytes(6),
@@ -58,7 +58,7 @@ KINDS = {
 
 
 def _frames():
-    """(name, bytes) of each."""
+    """(name, bytes) of each frame."""
     yield 'a ping', PING_FRAME
     yield 'a ping with a body', frame(_header(PING), b'\x80')
     # The length's encodings.
@@ -162,8 +162,17 @@ FRAMES = dict(_frames())
 
 
 def exchange(host: str, port: int, data: bytes, seconds: float = READ_SECONDS, *, ends: bool = False) -> dict:
-    """What a server answers to a frame: [[code, sync, message or data], ...], and whether it then answers a PING (open),
-    has closed, or says nothing for so long (waits)."""
+    """Sends a frame to a server, and a ping after it.
+
+    Args:
+        host, port: where the server listens.
+        data: the frame.
+        seconds: time without a byte after which the server counts as waiting.
+        ends: whether to close the sending half instead of sending a ping.
+
+    Returns:
+        {'answers': [[code, sync, message or data], ...], 'then': 'open' if it answered the ping, 'closed' or 'waits'}
+    """
     mark = frame(b'\x82\x00\x40\x01\xcd' + MARK.to_bytes(2, 'big'))
     answers, then = [], 'closed'
     with socket.create_connection((host, port), timeout=seconds) as sock:
@@ -179,7 +188,7 @@ def exchange(host: str, port: int, data: bytes, seconds: float = READ_SECONDS, *
                 header, body = unpacker
                 if header[1] == MARK:
                     assert header[0] == 0, body
-                    # What runs longer than a PING is answered behind it.
+                    # A request that runs longer than the ping is answered after it.
                     then = 'open'
                     sock.shutdown(socket.SHUT_WR)
                     continue

@@ -1,4 +1,4 @@
-"""A real Tarantool with a text console, for tests that hold ours against it."""
+"""A real Tarantool with a text console and a binary listener, for tests that compare boxsession with it."""
 from __future__ import annotations
 
 import socket
@@ -8,7 +8,7 @@ import time
 START_SECONDS = 20
 
 _SCRIPT = '''
--- Lua output of 2.6.0 goes wrong once its serializer's settings are collected.
+-- Lua output of 2.6.0 is wrong once its serializer's settings are collected.
 collectgarbage('stop')
 box.cfg{listen = '127.0.0.1:%(binary)d', log = '%(folder)s/log',
         wal_mode = 'none', memtx_memory = 33554432, work_dir = '%(folder)s'}
@@ -20,7 +20,15 @@ require('console').listen('127.0.0.1:%(port)d')
 
 
 class Tarantool:
-    """A `tarantool` process: `address` is where its text console listens, `binary_port` where its binary protocol does."""
+    """A `tarantool` process.
+
+    Args:
+        folder: its working directory.
+
+    Attributes:
+        address: 'host:port' of its text console.
+        binary_port: the port of its binary protocol, at 127.0.0.1.
+    """
 
     def __init__(self, folder):
         self.folder = folder

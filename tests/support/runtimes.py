@@ -1,4 +1,4 @@
-"""A Lua state without a console."""
+"""A Lua state without a console, for tests of the bridge."""
 from __future__ import annotations
 
 from boxsession.base.counters import Counters

@@ -1,4 +1,4 @@
-"""Users, roles, functions and grants: the rules, and the answers of a real Tarantool to the same statements."""
+"""Users, roles, functions and grants: the rules, and the replies of a real Tarantool to the same statements."""
 from __future__ import annotations
 
 import pytest

@@ -1,4 +1,4 @@
-"""Who a session is: the listener's user, a peer's, a certificate's, a login, su; and what triggers are told."""
+"""The user of a session: by listener, peer, certificate, login or su; and the arguments of triggers."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""Where users are kept: nothing that was answered is lost, and what cannot be read is an error."""
+"""The store of users: a change that was confirmed is never lost, and a damaged file is an error."""
 from __future__ import annotations
 
 import os

@@ -1,4 +1,4 @@
-"""What leaves Lua, and what the formatters make of it: two writers that must agree, and what no value may break."""
+"""Results of Lua and their formatting: the two writers of YAML agree, and no value breaks a formatter."""
 from __future__ import annotations
 
 import string
