@@ -1,9 +1,9 @@
-"""Random statements, faults and kills from 100 clients, for as long as asked; then nothing may be left.
+"""Random statements, faults and kills from 100 clients for a given time. After that nothing may be left.
 
 usage: python tests/soak.py [SECONDS [SEED]]
 
-Exit code 1, and why, when a reply was wrong, the server did not answer, or sessions, greenlets, open files or memory are
-left.
+Exit code 1 and a reason if a reply was wrong, if the server did not reply, or if sessions, greenlets, open files or memory
+are left.
 """
 from __future__ import annotations
 
@@ -22,11 +22,12 @@ sys.path[:0] = [str(TESTS.parent), str(TESTS / 'support')]
 import gevent  # noqa: E402
 from iproto_client import DATA, EVAL, BinaryClient  # noqa: E402
 from text_client import Client  # noqa: E402
+from waiting import wait_for  # noqa: E402
 
 from boxsession import Console  # noqa: E402
 
 CLIENTS = 100
-# Besides: of the binary protocol, and in the sandbox.
+# In addition: clients of the binary protocol, and clients in the sandbox.
 BINARY_CLIENTS, GUESTS = 10, 10
 MEBIBYTE = 1 << 20
 
@@ -192,7 +193,7 @@ class Soak:
             self.session(rng)
 
     def killer(self):
-        """An admin who ends sessions now and then; from the first on, a client may find itself disconnected."""
+        """An admin who kills a session now and then. After the first kill, any client may be disconnected."""
         admin = Client(self.console.addresses[0])
         me = admin.value('box.session.id()')
         while time.monotonic() < self.end:
@@ -214,9 +215,7 @@ class Soak:
         started += [gevent.spawn(self.guest, self.rng.random()) for _ in range(GUESTS)]
         started.append(gevent.spawn(self.killer))
         gevent.joinall(started, raise_error=True)
-        with gevent.Timeout(30, AssertionError('sessions are left')):
-            while self.console.sessions:
-                gevent.sleep(0.05)
+        wait_for(lambda: not self.console.sessions, what=lambda: 'end of all sessions')
         self.clean_up()
         after = self.left()
         print(', '.join(f'{count} {name}' for name, count in self.counts.items()))
@@ -233,20 +232,16 @@ class Soak:
             for _ in range(5):
                 self.ask(client, self.rng)
             client.close()
-        with gevent.Timeout(10):
-            while self.console.sessions:
-                gevent.sleep(0.05)
+        wait_for(lambda: not self.console.sessions, what=lambda: 'end of all sessions')
         self.clean_up()
 
     def clean_up(self):
-        """Fibers that sleep a little have ended, garbage is gone."""
+        """Waits for the end of fibers that sleep for a short time, and collects garbage."""
         gevent.sleep(1)
         admin = Client(self.console.addresses[0])
         admin.reply('for _ = 1, 12 do collectgarbage() end')     # each may halve the table of strings
         admin.close()
-        with gevent.Timeout(10):
-            while self.console.sessions:
-                gevent.sleep(0.05)
+        wait_for(lambda: not self.console.sessions, what=lambda: 'end of all sessions')
 
     def left(self):
         gc.collect()

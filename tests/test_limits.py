@@ -67,9 +67,9 @@ class TestStatementSeconds:
         assert 1 == hits(client, 'statement_seconds')
 
     def test_each_statement_has_its_own_time(self, console, connect):
-        client = connect(console(limits={'statement_seconds': 0.3}))
-        for _ in range(5):
-            assert client.values("require('fiber').sleep(0.1)") is None
+        client = connect(console(limits={'statement_seconds': 1}))
+        for _ in range(6):              # together longer than the limit
+            assert client.values("require('fiber').sleep(0.2)") is None
         assert 0 == hits(client, 'statement_seconds')
 
     def test_a_fiber_has_no_such_limit(self, console, connect):
@@ -118,9 +118,9 @@ class TestIdleSeconds:
         assert b'- 1\n' in client.document()
 
     def test_not_who_speaks(self, console, connect):
-        client = connect(console(limits={'idle_seconds': 0.4}))
-        for _ in range(8):
-            gevent.sleep(0.1)
+        client = connect(console(limits={'idle_seconds': 1}))
+        for _ in range(6):              # together longer than the limit
+            gevent.sleep(0.2)
             assert [1] == client.values('1')
 
 

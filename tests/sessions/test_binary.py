@@ -241,14 +241,15 @@ class TestSync:
 
     def test_answers_come_in_the_order_in_which_they_are_done(self, start, connect_binary):
         client = connect_binary(start())
-        slow = client.send(EVAL, {0x27: "require('fiber').sleep(0.1) return box.session.sync()"})
-        quick = client.send(EVAL, {0x27: 'return box.session.sync()'})
+        slow = client.send(EVAL, {0x27: "while not go do require('fiber').sleep(0.001) end return box.session.sync()"})
+        quick = client.send(EVAL, {0x27: 'go = true return box.session.sync()'})
         assert [quick, slow] == [client.receive()[0][1] for _ in range(2)]
 
     def test_a_push_has_it(self, start, connect_binary):
         client = connect_binary(start())
-        one = client.send(EVAL, {0x27: "box.session.push(1) require('fiber').sleep(0.05) box.session.push({2}) return 3"})
-        two = client.send(EVAL, {0x27: 'return box.session.push("x")'})
+        one = client.send(EVAL, {0x27: "box.session.push(1) while not go do require('fiber').sleep(0.001) end "
+                                       'box.session.push({2}) return 3'})
+        two = client.send(EVAL, {0x27: 'go = true return box.session.push("x")'})
         found = [client.receive() for _ in range(5)]
         assert [(PUSH, one, [1]), (PUSH, two, ['x']), (0, two, [True]), (PUSH, one, [[2]]), (0, one, [3])] == [
             (header[0], header[1], body[0x30]) for header, body in found]

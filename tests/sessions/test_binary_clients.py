@@ -84,7 +84,7 @@ local found = {}
 local c = net.connect(uri)
 found.state, found.ping = c.state, c:ping()
 found.call = {c:call('add', {'milk', 2}), (c:eval('return box.session.user(), ...', {5}))}
-local future = c:eval("require('fiber').sleep(0.05) return box.session.sync() > 0", {}, {is_async = true})
+local future = c:eval("require('fiber').sleep(0.2) return box.session.sync() > 0", {}, {is_async = true})
 found.ready_at_once, found.async = future:is_ready(), future:wait_result(5)
 local pushed = {}
 found.pushing = c:eval('for i = 1, 3 do box.session.push({i}) end return 4', {},
