@@ -44,7 +44,7 @@ def frame(kind, body, sync):
 
 
 class Connection:
-    """Keeps so many requests in flight."""
+    """A connection that keeps a number of requests in flight."""
 
     def __init__(self, port, request, flight):
         self.sock = socket.create_connection(('127.0.0.1', port))
@@ -60,7 +60,7 @@ class Connection:
         self.sock.sendall(self.request * self.flight)
 
     def receive(self):
-        """Takes what has come, sends as many anew, and gives how many answers there were."""
+        """Reads the responses that have come, sends as many new requests, and returns the number of responses."""
         data = self.rest + self.sock.recv(1 << 18)
         count = at = 0
         while len(data) - at >= 5:

@@ -72,7 +72,7 @@ class Server:
 
     def __init__(self, name, command, port=None):
         self.name = name
-        # A file, not a pipe: nobody reads what a server says while it is driven.
+        # A file, not a pipe: the output of a server is not read while it is measured.
         self.told = tempfile.TemporaryFile()
         self.process = subprocess.Popen(command, stderr=self.told, stdout=subprocess.DEVNULL)
         self.port = port or self._told_port()
@@ -204,8 +204,8 @@ def run_case(name, servers, rounds, seconds):
     with_reply.close()
     competitors = [*servers, bare(reply)]
     rates = {server.name: [] for server in competitors}
-    # Where the scheduler puts client and server decides more than what they do. One connection never has both busy at a
-    # time: they share a CPU, and what is measured is work. Many have: each gets its own.
+    # The placement of client and server on CPUs changes the results more than their work does. With one connection they
+    # are never busy at the same time: they share a CPU. With many connections each gets its own.
     together = connections * pipelined == 1
     os.sched_setaffinity(0, CPUS[:1])
     for server in competitors:

@@ -45,7 +45,7 @@ def open_session(address):
 
 
 def bystander(address, seconds):
-    """Milliseconds of each round trip. What is sent at its time is sent then, whether or not the last was answered."""
+    """Milliseconds of each round trip. Statements are sent on schedule, whether or not the last one was answered."""
     sock = open_session(address)
     sent = []
     end = time.monotonic() + seconds
@@ -151,7 +151,7 @@ gevent.get_hub().join()
         return '-c', cls.program
 
 
-# Attacks: each takes (server, seconds) and gives what it holds open -----------------------------------------------------
+# Attacks: each takes (server, seconds) and returns what it keeps open -----------------------------------------------------
 
 def statements(*texts, sessions=1):
     """Sessions that send these statements and read nothing more."""
@@ -294,7 +294,7 @@ def garbage(server, seconds):
     end = time.monotonic() + seconds
     for sock in socks:
         sock.setblocking(False)
-    while time.monotonic() < end:           # 1 MB/s on each of 20 connections, where the server takes it
+    while time.monotonic() < end:           # 1 MB/s on each of 20 connections, if the server reads it
         for index, sock in enumerate(socks):
             try:
                 sock.send(noise[index])
@@ -310,7 +310,7 @@ def garbage(server, seconds):
 
 
 def telnet_questions(server, seconds):
-    """Sessions whose statements wait, and that ask by telnet whether somebody is there, and read no answer."""
+    """Sessions whose statements wait, and that send telnet's AYT (are you there) without reading the answers."""
     socks = [open_session(server.address) for _ in range(20)]
     for sock in socks:
         sock.sendall(b"require('fiber').sleep(1000)\n")
@@ -327,7 +327,7 @@ def telnet_questions(server, seconds):
 
 
 def web_pages(server, seconds):
-    """What pages can make browsers send; each is closed at its first line."""
+    """Requests that web pages can make browsers send; the server closes each at its first line."""
     request = b'POST /' + b'x' * 70000 + b' HTTP/1.1\r\nHost: x\r\n\r\n' + b'while true do end\r\n'
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -461,7 +461,8 @@ def end_attack(address, held):
 
 
 def in_background(attack, server, seconds):
-    """What attack(server, seconds) gives, from a thread of the lowest priority; so are those that it starts."""
+    """Runs attack(server, seconds) in a thread of the lowest priority, and returns its result. Its threads inherit
+    the priority."""
     def run():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         return attack(server, seconds)

@@ -36,7 +36,7 @@ UNITS = {'us': 0.001, 'ms': 1.0, 's': 1000.0}
 
 
 def serve():
-    """The program: a service that embeds a console. Prints where both are."""
+    """The program: a service that embeds a console. Prints the addresses of both."""
     import gevent
     from gevent.server import StreamServer
 
@@ -81,7 +81,7 @@ class Service(hostile.Server):
 
 
 def generate(port, seconds):
-    """Our own generator, where there is no wrk: a request on each connection as soon as its last was answered."""
+    """Our own generator, used without wrk: sends a request on each connection as soon as the last one was answered."""
     import select
     socks = [socket.create_connection(('127.0.0.1', port)) for _ in range(CONNECTIONS)]
     poller = select.epoll()
@@ -112,7 +112,7 @@ def start_load(port, seconds):
 
 
 def finish_load(process):
-    """{'rate': requests per second, 'p99': milliseconds}, or None where the service died."""
+    """{'rate': requests per second, 'p99': milliseconds}, or None if the service died."""
     out, _ = process.communicate()
     if process.returncode:
         return None
@@ -124,7 +124,8 @@ def finish_load(process):
 
 
 def in_the_background(attack, service, seconds):
-    """What attack(service, seconds) gives, from a thread of the lowest priority; so are those that it starts."""
+    """Runs attack(service, seconds) in a thread of the lowest priority, and returns its result. Its threads inherit the
+priority."""
     def run():
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 19)
         return attack(service, seconds)

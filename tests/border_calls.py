@@ -20,7 +20,7 @@ from text_client import Client  # noqa: E402
 
 from boxsession import Console  # noqa: E402
 
-# What ends or blocks the caller by design, writes to the log, or replaces what the others need.
+# Functions that end or block the caller by design, write to the log, or replace things that other functions need.
 LEFT_OUT = {'print', 'coroutine.yield', 'fiber.sleep', 'fiber.kill', 'fiber.cancel', 'fiber.join', 'setfenv', 'rawset',
             'setmetatable', 'collectgarbage'}
 LIBRARIES = ('_G', 'string', 'table', 'math', 'os', 'bit', 'coroutine', 'debug')
@@ -90,13 +90,13 @@ for _, library in ipairs({%s}) do
 end
 table.sort(names)
 return names"""
-# What a function, or each of a library, takes first, as DRIVER numbers it; others take a number.
+# Type of the first argument of a function, or of all functions of a library, as DRIVER numbers types. Default: a number.
 FIRST = {'string': 2, 'table': 3, 'unpack': 3, 'next': 3, 'pairs': 3, 'ipairs': 3, 'rawget': 3, 'tonumber': 2,
          'loadstring': 2, 'os.date': 2, 'os.time': 3}
 
 
 class Holds:
-    """How long the event loop was held at most, since it was last asked."""
+    """The longest time for which the event loop was blocked since the last take()."""
 
     def __init__(self):
         self.longest = 0.0
@@ -145,7 +145,7 @@ def main():
     each = max(1, chosen.calls // len(names) // 2)
     for number, name in enumerate(names):
         for who, client in (('admin', admin), ('guest', guest)):
-            print(f'{who}: {name}', file=sys.stderr, flush=True)        # the last line tells what crashed
+            print(f'{who}: {name}', file=sys.stderr, flush=True)        # after a crash the last line names the function
             first = FIRST.get(name, FIRST.get(name.partition('.')[0], 1))
             seed = chosen.seed * 1000003 + number * 2 + (who == 'guest') + 1
             client.send(f'return call_with_borders([[{name}]], {first}, {seed}, {each})!\n')

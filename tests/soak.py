@@ -31,7 +31,7 @@ CLIENTS = 100
 BINARY_CLIENTS, GUESTS = 10, 10
 MEBIBYTE = 1 << 20
 
-# (statement, what it gives): {n} is a number.
+# (statement, function of n that returns the expected value): {n} is a number.
 GOOD = [
     ('{n} + 1', lambda n: n + 1), ('"{n}"', str), ('{{a = {{{n}}}}}', lambda n: {'a': [n]}),
     ("require('fiber').sleep(0.001) return {n}", lambda n: n), ('pcall(error, {n}) return {n}', lambda n: n),
@@ -81,7 +81,7 @@ class Soak:
         if reply == [None] and 'channel' in statement and client.value('box.info.limits.lua_memory_bytes.hits'):
             return                          # the fiber that was to put something in has failed
         if 'the fiber is dead' in str(reply) and 'join' in statement:
-            return                          # it lost its turn in front of set_joinable()
+            return                          # it was preempted before set_joinable()
         if reply != [expected(number)] and 'not enough memory' not in str(reply):
             raise AssertionError(f'{statement.format(n=number)} gave {reply}')
         self.counts['statements'] += 1
@@ -118,7 +118,7 @@ class Soak:
                 else:
                     client.send(rng.choice(NASTY) + '\n')
                     self.counts['nasty'] += 1
-                    break                   # what comes back is not known: this session only ends
+                    break                   # the reply is not known: only the end of the session counts
             self.leave(client, rng)
 
     def leave(self, client, rng):
@@ -145,7 +145,7 @@ class Soak:
                               for number, wait in ((rng.randrange(1000), rng.choice([[], [0.001], [0]])) for _ in range(8))}
                     while wanted:
                         header, body = client.receive()
-                        if header[1] == 0 and 'killed' in str(body):        # of nobody's request: the farewell
+                        if header[1] == 0 and 'killed' in str(body):        # belongs to no request: the farewell
                             raise EOFError
                         assert header[1] in wanted, (header, body)
                         number = wanted.pop(header[1])
@@ -155,14 +155,14 @@ class Soak:
                         self.counts['statements'] += 1
                 if rng.random() < 0.3:
                     client.send(EVAL, {0x27: rng.choice(ENDLESS)})
-                    client.reset()          # a close() alone would be a half-close to the server, which goes on for that
+                    client.reset()          # after close() alone the server would finish the request
                     self.counts['vanished'] += 1
                 elif rng.random() < 0.3:
                     client.sock.sendall(rng.randbytes(100))
                     self.counts['nasty'] += 1
 
     def guest(self, seed):
-        """In the sandbox: what is allowed, and what is not."""
+        """A client in the sandbox: allowed and forbidden statements."""
         rng = random.Random(seed)
         while time.monotonic() < self.end:
             with self.connected(Client, 2) as client:

@@ -25,7 +25,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 
 
 class Shop:
-    """An object whose public methods a console may call."""
+    """An object whose public methods statements may call."""
 
     def __init__(self):
         self.stock = {'egg': 12}
@@ -137,7 +137,7 @@ class Slow(Mapping):
     def __init__(self, count):
         self.keys_ = range(count)
         self.packed = 0
-        self.turns = []             # number of turns of others after each item
+        self.turns = []             # count of the program's turns after each item
 
     def __len__(self):
         return len(self.keys_)
@@ -159,7 +159,7 @@ turns = [0]
 
 @pytest.fixture
 def others():
-    """Counts the turns of a greenlet of the program's."""
+    """Counts the turns of another greenlet of the program, in `turns`."""
     def take():
         while True:
             turns[0] += 1

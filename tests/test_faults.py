@@ -37,7 +37,7 @@ def served(console):
 
 @pytest.mark.slow
 class TestVanishing:
-    """Whatever ends a session: on_disconnect runs once, and nothing is left."""
+    """However a session ends, on_disconnect runs once, and nothing is left."""
 
     @pytest.mark.parametrize('statement', [
         None, b'1 + 1\n', b'while true do end\n', b"require('fiber').sleep(1000)\n", b'("x"):rep(8e6)\n', b'half',
@@ -60,7 +60,7 @@ class TestVanishing:
             getattr(client, leave)()
         if leave == 'close' and statement and (b'sleep(1000)' in statement or b'while true' in statement
                                                or b'wait(' in statement):
-            # A close without a reset looks like a half-close: what was sent is run. An admin ends it.
+            # A close without a reset looks like a half-close: statements that were sent still run. An admin ends them.
             wait_for(lambda: admin.value("#box.session.list({state = 'running'})") == 6 or len(served.sessions) == 1)
             for number in range(2, 7):
                 admin.reply(f'box.session.kill({number})')
@@ -101,7 +101,7 @@ class TestExhaustion:
         wait_for(lambda: 'cannot accept' in served.stderr)
         for _ in range(100):                                # sessions that are open work on
             assert [2] == admin.values('1 + 1')
-        assert 1 == served.stderr.count('cannot accept')    # told once
+        assert 1 == served.stderr.count('cannot accept')    # one line for all
         for sock in clients:
             sock.close()
         wait_for(lambda: 'clients are accepted again' in served.stderr)
@@ -213,7 +213,7 @@ WORDS = st.sampled_from([
 @given(statements=st.lists(st.one_of(st.lists(WORDS, max_size=8).map(' '.join).map(str.encode), st.binary(max_size=60)),
                            max_size=12))
 def test_no_statements_break_the_server(console, statements):
-    """What comes out of a fuzzer: whatever is sent, each session ends, and the server answers the next one."""
+    """Random input: each session ends, and the server serves the next one."""
     served = console(limits={'statement_seconds': 0.2, 'slice_ms': 5, 'lua_memory_bytes': 1 << 25, 'send_seconds': 1})
     try:
         client = Client(served.addresses[0])
@@ -234,12 +234,12 @@ def test_no_statements_break_the_server(console, statements):
 
 
 class TestTheEndOfASessionBetweenTwoStatements:
-    """While a session waits for its turn, or for its client, between statements that were sent together, it may be ended:
-    the next one does not begin."""
+    """A session may end while it waits between two pipelined statements, for its turn or for its client. The next statement
+    does not begin."""
 
     @pytest.fixture
     def ends(self, monkeypatch):
-        """Ends each session when it waits for its turn; gives those that were ended."""
+        """Ends each session when it waits for its turn: (list to which the console is added, sessions that were ended)."""
         ended, take_turn = [], Dispatcher.take_turn
 
         def take_and_end(runtime, task):

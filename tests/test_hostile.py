@@ -173,7 +173,7 @@ def test_a_log_line_is_one_line(console, connect, caplog):
 
 
 class TestWhatAnAttackerFound:
-    """Each was once a hang, a lock-out or a session that ended without a word."""
+    """Each of these once caused a hang, a lock-out, or the silent end of a session."""
 
     @pytest.fixture
     def served(self, console):
@@ -295,7 +295,7 @@ LONG_STRINGS = [r"('\1'):rep(4e6)", "('é'):rep(2e6)", "('😀'):rep(1e6)", r"('
 
 
 class TestLongStrings:
-    """What is made of a long string is made in pieces: others have their turns, and it can be cancelled."""
+    """Results made from a long string are made in pieces: other sessions run meanwhile, and it can be cancelled."""
 
     @pytest.fixture
     def served(self, console):
@@ -359,7 +359,7 @@ class TestLongStrings:
         assert [['aa', 'aa']] == client.values("require('console').completion_handler('aa', 0, 2)")
 
 
-# What is prepared, and a statement that is one call of a function of C: what it does is the product of its arguments.
+# A preparing statement, and a statement that is one call of a C function whose work is the product of its arguments.
 CALLS_OF_C = {
     'gsub, %0': ("text = ('a'):rep(20000) with = ('%0'):rep(1000000)", "text:gsub('', with)"),
     'gsub, captures': ("text = ('ab'):rep(200000) with = ('%1%2'):rep(200000)", "text:gsub('(a)(b)', with)"),
@@ -421,7 +421,7 @@ def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
         "('x = function(a' .. (',a'):rep(197) .. ') '):rep(60) .. ('x=x '):rep(15000) .. ('end '):rep(60)",
         "('for a' .. (',a'):rep(190) .. ' in x do function x.y:z() '):rep(60) .. ('x=x '):rep(15000) .. 'end'",
         "'local a' .. (',a'):rep(99) .. (' return function()'):rep(60) .. (' x(a,x)'):rep(12000) .. ' end'",
-        # What looks like the end of a function, and is none.
+        # Texts that look like the end of a function, but are not.
         "('local a --[[ end ]] ' .. (',a'):rep(197) .. [==[ local function f() local s = 'end \\' end' -- end\n"
         " s = \"end\\\n end\" s = [[ end ]] s = [=[]] end]=]]==] .. '\\n'):rep(35) .. ('x=x '):rep(10000)")],
     ('for i = 1, 100 do table.insert({}, -2^20, 1) end', 'position out of bounds'),

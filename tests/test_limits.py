@@ -53,7 +53,7 @@ def test_a_client_that_does_not_read_is_told_of_in_the_log(console, connect, cap
 class TestStatementSeconds:
     def test_a_sleep_is_not_over_when_the_statement_is(self, console, connect):
         client = connect(console(limits={'statement_seconds': 0.2}, expose={'hold': lambda: time.sleep(0.1)}))
-        # The event loop takes the time for what it was before: its timer comes early.
+        # The event loop's time was cached before the block, so its timer fires early.
         assert 'limits.statement_seconds' in client.error("hold() require('fiber').sleep(1000) return 'went on'")
 
     @pytest.mark.parametrize('statement', [
@@ -183,7 +183,7 @@ MEMORY = 64 << 20
 
 @pytest.mark.slow
 class TestLuaMemoryBytes:
-    """Whatever a statement wants, the others go on."""
+    """A statement that wants too much memory fails, and other sessions continue."""
 
     @pytest.fixture
     def served(self, console):
@@ -227,7 +227,7 @@ class TestLuaMemoryBytes:
         client = connect(console())                 # with 256 MiB
         longest = 'local s = "x" pcall(function() while true do s = s .. s end end) return #s'
         assert [1 << 24] == client.values(longest)
-        # Whatever had been used before, and by whom.
+        # Also after another use of much memory.
         client.reply('HOLD = {} for i = 1, 150 do HOLD[i] = ("x"):rep(1e6) .. i end')
         client.reply('HOLD = nil collectgarbage()')
         assert [1 << 24] == client.values(longest)
@@ -322,7 +322,7 @@ class TestLuaMemoryBytes:
         assert [2] == connect(served).values('1 + 1')
 
     def test_behind_very_many_strings(self, console, connect):
-        # Their table is made smaller where something is allocated, for itself or for the console: and that takes memory.
+        # Lua shrinks the table of strings during an allocation, of user code or of the console, and that takes memory.
         served = console(limits={'lua_memory_bytes': 80 << 20})
         client = connect(served)
         for _ in range(2):
@@ -405,7 +405,7 @@ class TestOutputBytes:
 
 @pytest.mark.slow
 class TestFormatting:
-    """Of a huge result, which takes seconds: others have their turns, and it is cancelled like anything else."""
+    """Formatting a huge result takes seconds: other sessions run meanwhile, and it can be cancelled."""
 
     HUGE = 'local t = {} for i = 1, 5e4 do t[i] = {"é", i} end return t\n'
 

@@ -34,7 +34,7 @@ def run(*command, **more):
 def built(tmp_path_factory):
     """The files that the build made: the wheel and the sdist."""
     folder = tmp_path_factory.mktemp('build')
-    # A copy of what git knows: a build writes into its folder, and takes what lies there.
+    # A copy of the files in git: a build writes into its folder, and includes untracked files.
     run('git', 'clone', '-q', str(PROJECT), str(folder / 'source'))
     changed = run('git', '-C', str(PROJECT), 'diff', 'HEAD', '--binary')
     if changed:

@@ -71,7 +71,7 @@ def test_limits_change_and_the_log_names_them(daemon, connect, sock):
     assert line.endswith('INFO [0] reloaded: limits.statement_seconds, limits.slice_ms')
     assert 'limits.statement_seconds' in client.error('while true do end')      # the live session as well
     assert 10 == client.value('box.cfg.limits.slice_ms')
-    # What is not in the file any more has its default again.
+    # Settings that are no longer in the file have their defaults again.
     assert running.reload({'listen': [sock]}).endswith('reloaded: limits.statement_seconds, limits.slice_ms')
     assert 2 == client.value('box.cfg.limits.slice_ms')
     assert running.reload({'listen': [sock]}).endswith('reloaded: nothing has changed')
@@ -166,7 +166,7 @@ class TestRefused:
                 'listen': [f'unix:{first}', '127.0.0.1:%d' % taken.getsockname()[1], f'unix:{second}'],
                 'limits': {'slice_ms': 11}, 'log': {'file': str(log)}, 'audit': {'file': str(audit)}})
         assert 'Address already in use' in told
-        # What was had already was given back.
+        # Listeners that were opened already are closed again.
         assert not first.exists() and not second.exists()
         assert 2 == client.value('box.cfg.limits.slice_ms')
         assert [sock] == client.value('box.info.listen')
@@ -235,7 +235,7 @@ class TestListeners:
         fresh = connect(sock)
         assert 'guest' == fresh.value('box.session.user()')
         assert True is connect(tcp).value('box.session.exists(1)')
-        # A live session is what it was.
+        # A live session keeps its user and dialect.
         assert ['admin', 1] == client.value('{box.session.user(), box.session.exists(1)}')
         running.served.stop()
         assert not (tmp_path / 'a.sock').exists()
@@ -284,7 +284,7 @@ class TestListeners:
         assert f'added {second}:{port}, removed {first}:{port}' in running.reload(listening(second))
         assert 2 == client.value('1 + 1')
         assert [f'{second}:{port}'] == connect(f'127.0.0.1:{port}').value('box.info.listen')
-        # Nobody else gets the port.
+        # The port cannot be bound by others.
         with plain.socket() as other, pytest.raises(OSError, match='in use'):
             other.setsockopt(plain.SOL_SOCKET, plain.SO_REUSEADDR, 1)
             other.bind(('127.0.0.1', port))
@@ -326,7 +326,7 @@ class TestFiles:
         running.write({'listen': [sock], 'log': {'file': str(path)}})
         running.served.signal(signal.SIGHUP)
         wait_for(lambda: path.exists() and 'reloaded' in path.read_text())
-        # The level is the file's, the format what box.cfg set.
+        # The level comes from the file, the format from box.cfg.
         assert 'reloaded: log.level, log.file' == json.loads(path.read_text().splitlines()[-1])['message']
         running.write({'listen': [sock]})
         running.served.signal(signal.SIGHUP)
@@ -362,7 +362,7 @@ class TestFiles:
             running.served.log_line(f'listening: metrics unix:{path}')
             assert b'200' == status(path)
         assert not first.exists()
-        # Where one of the new addresses cannot be had, metrics stay where they are.
+        # If the new address cannot be opened, metrics keep the old one.
         (tmp_path / 'taken').write_text('')
         refused = running.refuse({'listen': [sock], 'metrics': {'address': f'unix:{tmp_path}/taken'}})
         assert 'no socket is in the way' in refused
@@ -419,7 +419,7 @@ class TestTLS:
         context = ssl.create_default_context()
         authority.configure_trust(context)
         with gevent.Timeout(20), socket.create_connection((host, int(port))) as raw:
-            # It is accepted: whoever connects behind it was answered.
+            # It has been accepted, since a later connection was served.
             assert 'server' == self.name(authority, address)
             running.reload({'listen': [{'address': '127.0.0.1:0', 'tls': {**files, 'ca': str(tmp_path / 'ca')}}]})
             with context.wrap_socket(raw, server_hostname=host) as client:

@@ -11,7 +11,7 @@ REASON = 'Longer than usual: '
 
 
 def things():
-    """All that has a length: its name, its lines, how many it may have, what it says of itself."""
+    """(name, number of lines, allowed number, docstring) of each module, class and function."""
     for path in sorted(PACKAGE.rglob('*.py')):
         name, text = str(path.relative_to(PACKAGE)), path.read_text()
         tree = ast.parse(text)

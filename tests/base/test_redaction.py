@@ -227,7 +227,7 @@ def test_work_grows_with_the_length(piece):
 @pytest.mark.skipif(not IS_LONG, reason='compares times: with BOXSESSION_LONG=1')
 @pytest.mark.parametrize('piece', ["'\\'", "'pw\\'", '\\ ', '\\x', "\\login", 'x\\', ":for',pw", '//\\'])
 def test_time_grows_with_the_length(piece):
-    """What a single look of a pattern takes is seen in the time of the processor alone."""
+    """The cost of one match of a pattern shows in CPU time only, not in the number of pauses."""
     def seconds(size):
         statement = (piece * size)[:size].encode() + b'token'
         began = time.process_time()

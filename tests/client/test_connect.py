@@ -29,7 +29,7 @@ PASSWORD = 'secret:@ word'
 
 @pytest.fixture(scope='module')
 def listeners(tmp_path_factory):
-    """Where a server listens, by name: classic, tarantool, unix, binary, tls, mutual."""
+    """The addresses of a server, by name: classic, tarantool, unix, binary, tls, mutual."""
     folder = tmp_path_factory.mktemp('server')
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / 'ca.pem')
@@ -73,7 +73,7 @@ def command(*arguments):
 
 
 def connect(*arguments, stdin=b'', code=0, **more):
-    """What the program wrote to its standard output and error; its exit code is checked."""
+    """Runs the program and checks its exit code; returns its standard output and error."""
     data = stdin.encode() if isinstance(stdin, str) else stdin
     done = subprocess.run(command(*arguments), input=data, capture_output=True, timeout=30, env=environment(**more))
     out, err = done.stdout.decode(errors='surrogateescape'), done.stderr.decode()
@@ -147,7 +147,7 @@ class TestStatements:
         'x' * 500,
     ])
     def test_any_text_arrives(self, listeners, listener, text):
-        # Lua leaves out a line feed right behind the brackets.
+        # Lua drops a line feed right after the brackets.
         statement = b'local text = [==[\n%s]==] return (text:gsub(".", function(c) return c:byte() .. " " end))' \
             % text.encode('latin-1')
         expected = ''.join(f'{ord(char)} ' for char in text) + '\n'
@@ -553,7 +553,7 @@ def blocks(language):
 
 
 class TestThePageOnScripting:
-    """What docs/scripting.rst shows is run, in front of a server where it expects one."""
+    """Runs the examples of docs/scripting.rst, with a server if they need one."""
 
     @pytest.fixture
     def run(self, address, tmp_path):

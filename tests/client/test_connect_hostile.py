@@ -55,7 +55,7 @@ def little_memory(limit):
 
 
 def limited(*arguments, code, memory=1 << 30, **more):
-    """As connect(), with so much memory: what is written to standard error."""
+    """As connect(), with `memory` bytes of address space; returns standard error."""
     done = subprocess.run(command(*arguments), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                           timeout=SECONDS, env=environment(**more), preexec_fn=little_memory(memory))
     err = done.stderr.decode()
@@ -75,7 +75,7 @@ def pushed(value, sync=1):
 
 @needs_network
 class TestCleartext:
-    """A password does not go where others can read it."""
+    """A password is never sent in cleartext over a network."""
 
     @pytest.mark.parametrize('greeting', [OURS, THEIRS])
     @pytest.mark.parametrize('is_file', [False, True])
@@ -188,7 +188,7 @@ class TestLogin:
 
 
 class TestMemory:
-    """What never ends is told, with exit code 2, in little memory."""
+    """Input without an end is an error with exit code 2, and takes little memory."""
 
     @pytest.mark.parametrize('pieces', [
         itertools.repeat(b'- x\n' * 50000), itertools.repeat(b'x' * 100000), itertools.repeat(b'\n' * 100000),

@@ -42,7 +42,7 @@ console.serve_forever()
 
 
 class Terminal:
-    """The client in a pseudo-terminal. What is read is looked at once: expect() goes on behind what it found."""
+    """The client in a pseudo-terminal. expect() searches from the end of its last match on."""
 
     def __init__(self, *arguments, rows=40, columns=110, program=('-m', 'boxsession', 'connect'), folder=None,
                  **variables):
@@ -50,7 +50,7 @@ class Terminal:
         self._seen = 0
         self._main, side = pty.openpty()
         fcntl.ioctl(side, termios.TIOCSWINSZ, struct.pack('HHHH', rows, columns, 0, 0))
-        # Without an answer to where the cursor is, prompt_toolkit would wait for one.
+        # This terminal does not answer queries for the cursor's position, for which prompt_toolkit would wait.
         variables = {'TERM': 'xterm', 'PROMPT_TOOLKIT_NO_CPR': '1', 'NO_COLOR': '1', 'PAGER': 'cat', **variables}
         self.process = subprocess.Popen([sys.executable, '-c', TAKE_TERMINAL, *program, *map(str, arguments)],
                                         stdin=side, stdout=side, stderr=side, env=environment(**variables),
@@ -68,7 +68,7 @@ class Terminal:
         self.send(line + '\r')
 
     def expect(self, text):
-        """Waits until `text` has come; gives what came in front of it."""
+        """Waits for `text`; returns the output before it."""
         deadline = time.monotonic() + SECONDS
         while (at := self.text.find(text, self._seen)) < 0:
             left = deadline - time.monotonic()
@@ -81,7 +81,7 @@ class Terminal:
     def _read(self):
         try:
             piece = os.read(self._main, 65536)
-        except OSError:                             # EIO: nobody has the other side any more
+        except OSError:                             # EIO: the other side is closed
             piece = b''
         self.raw += piece.decode(errors='replace')
         return bool(piece)
@@ -104,7 +104,7 @@ class Terminal:
                 assert self._read(), self.text
 
     def leave(self):
-        """The exit code, behind Ctrl-D."""
+        """Presses Ctrl-D at the prompt; returns the exit code."""
         self.prompted()
         self.send(CTRL_D)
         return self.wait()
@@ -116,7 +116,7 @@ class Terminal:
             if select.select([self._main], [], [], 0.05)[0] and not self._read():
                 break
         while select.select([self._main], [], [], 0)[0] and self._read():
-            pass                            # its last words
+            pass                            # its last output
         return self.process.wait(SECONDS)
 
     def close(self):
@@ -430,7 +430,7 @@ class TestFancy:
         other = subprocess.Popen([sys.executable, '-m', 'boxsession', 'connect', address, '-e', '1'],
                                  env=environment(), stdout=subprocess.DEVNULL)
         assert 0 == other.wait(SECONDS)
-        # The server stops answering; typing goes on, and what was asked for too late is passed over.
+        # The server stops answering. Typing still works, and a late completion is ignored.
         pid = int(subprocess.check_output([sys.executable, '-m', 'boxsession', 'connect', address, '--raw', '-e',
                                            'box.info.pid'], env=environment()))
         os.kill(pid, signal.SIGSTOP)
@@ -491,7 +491,7 @@ def test_a_server_cannot_move_the_cursor(open_terminal, statement):
 
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
 class TestSurroundings:
-    """A terminal that is not what one would expect, or goes away."""
+    """Unusual terminals, and terminals that are closed."""
 
     @pytest.fixture
     def address(self, shared):
@@ -549,10 +549,10 @@ class TestSurroundings:
         terminal = open_terminal(address, *plain)
         terminal.expect('admin@')
         terminal.prompted()
-        terminal.send('half')           # what is echoed is in the editor, which has begun to wait
+        terminal.send('half')           # the echo shows that the editor waits for keys
         terminal.expect('half')
         before = termios.tcgetattr(terminal._main)
-        # Python does not see one that comes right in front of readline's wait; who ends a program sends it again.
+        # Python misses a signal that comes right before readline waits. Users would send it again.
         for _ in range(4):
             terminal.process.send_signal(number)
             patience = time.monotonic() + SECONDS / 4

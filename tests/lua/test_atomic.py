@@ -14,7 +14,7 @@ SESSIONS = 4
 
 
 def at_once(console, connect, statement):
-    """The value that each of several sessions gets for the same statement; each takes many slices."""
+    """The values that several sessions get for the same statement, which takes many time slices."""
     running = console(limits={'slice_ms': 1, 'fibers': 0})
     clients = [connect(running) for _ in range(SESSIONS)]
     statement = ' '.join(statement.split())
@@ -67,7 +67,7 @@ def test_documents_of_several_sessions_are_not_mixed(console, connect):
 
 @pytest.fixture
 def turns(console, monkeypatch):
-    """A factory of consoles in which a task's turn is over behind each few instructions of user code."""
+    """A factory of consoles that preempt a task after each `instructions` instructions of user code."""
     plain = loader.sources
 
     def start(instructions=1, **config):
@@ -168,7 +168,7 @@ def test_a_cancelled_reader_takes_no_message(turns, connect, instructions):
     for iterations in range(20):
         reader.send('channel:get()\n')
         wait_for(lambda: task.waiter and writer.value('channel:has_readers()'))
-        running._running.runtime.fibers.wake(fiber)           # for nothing: it goes on to wait
+        running._running.runtime.fibers.wake(fiber)           # a spurious wakeup: it waits again
         for _ in range(iterations):
             gevent.sleep(0)
         running._running.runtime.dispatcher.cancel(task)
@@ -197,7 +197,7 @@ def test_rights_that_change_while_they_are_looked_up_are_looked_up_again(turns, 
     for wait in range(0, 600, rounds(50, 5)):
         admin.reply("box.schema.user.grant('ann', 'execute', 'universe')")
         admin.send(f"for i = 1, {wait} do end box.schema.user.revoke('ann', 'execute', 'universe')\n")
-        gevent.sleep(0.002)             # the moment is what varies: in the middle of the revoke
+        gevent.sleep(0.002)             # into the revoke; `wait` varies how far it is then
         ann.reply('1')
         admin.document()
         assert 'denied' in ann.error('box.cfg')

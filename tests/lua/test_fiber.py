@@ -31,7 +31,7 @@ def test_a_fiber_keeps_its_creators_session(client):
 
 
 def after_the_end(served, client, connect, name):
-    """Ends a session whose fiber waits for `go`, lets it go on, and gives (the session's id, the global it then sets)."""
+    """Ends a session whose fiber waits for `go`, sets `go`, and returns (the session's id, the global `name` then)."""
     number = client.value('box.session.id()')
     client.close()
     other = connect(served)

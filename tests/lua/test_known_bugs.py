@@ -13,7 +13,7 @@ from conftest import BINARY, PROJECT, rounds
 
 from boxsession.lua.bridge import compile_problem
 
-# Adjusting the arguments of these writes behind Lua's stack.
+# Adjusting the arguments of these functions writes beyond the end of Lua's stack.
 MANY = ', '.join(f'p{number}' for number in range(99))
 UNSAFE = {
     'called at once': f'(function({MANY}, ...) return ... end)()',
@@ -32,7 +32,7 @@ SAFE = {
     'return (function(...) return select("#", ...) end)(1, 2)': 2,
     'return (function(a, ...) return ... end)(1, 2)': 2,
     'return (function(a, b, c, ...) return ... end)(1, 2, 3, 4)': 4,
-    # Who does not use it gets the table `arg`, for which the stack is checked.
+    # A function that does not use `...` gets the table `arg`, for which Lua checks the stack.
     f'return (function({MANY}, ...) return arg.n end)()': 0,
     f'return (function({MANY}) return p98 end)()': None,
     f'return "function({MANY}, ...) return ... end" and 1 -- ...': 1,

@@ -245,7 +245,7 @@ def test_a_greenlet_that_is_killed_in_a_statement_unwinds_lua_first():
 
 
 class Watched:
-    """A function of Lua's whose coroutines tell what comes back from them."""
+    """A Lua function whose coroutines record the values that they return to Python."""
 
     def __init__(self, function, seen):
         self._function = function
@@ -265,7 +265,7 @@ class Watched:
 
 
 def test_only_strings_and_numbers_come_back(console, connect, connect_binary):
-    """No object of Lua's is ever wrapped for Python."""
+    """No Lua object is ever wrapped for Python."""
     seen = []
     served = console(listen=[TEXT, BINARY])
     state = served._running.runtime.state

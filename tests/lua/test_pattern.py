@@ -16,7 +16,7 @@ from lupa import lua51
 
 from boxsession.lua import loader
 
-# Every function on every pair of a pattern and a text, with each of the starts, replacements and limits in turn.
+# Every function on every pair of a pattern and a text, with each start, replacement and limit.
 HARNESS = rb'''
 local internal = ...
 local raw, ours = internal.raw, internal.pattern
@@ -206,7 +206,7 @@ def test_many_random_cases_are_the_same_as_in_c(lua_internal):
 def test_malformed_patterns(run, pattern, text, message):
     ok, error = run("return pcall(ours.match, select(2, ...))", text.encode(), pattern.encode())
     assert not ok and error.decode() == message
-    # What the text does not lead to is not looked at.
+    # A part of a pattern that the text does not reach is not checked.
     assert run("return ours.match('', 'x' .. select(2, ...))", pattern.encode()) is None
 
 
@@ -383,7 +383,8 @@ NASTY = [
 TEXTS = ['a', 'ab', 'a ', '1', ' ', '(', 'aaaaaaaab', 'a)', '()', 'x']
 
 
-# C needs some 15 ms for these at most; where the judgement is wrong, seconds, or no end.
+# CPU seconds. C needs at most some 15 ms for a harmless pattern. For one that is wrongly called harmless it needs seconds,
+# or never ends. So this guards against a hang, and measures nothing.
 SLOW = 0.5
 
 

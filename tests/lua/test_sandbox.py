@@ -9,7 +9,7 @@ from boxsession import Console
 
 SECRET = 's3cret'
 
-# Everything that an attempt may change, made anew in front of each. `hold` and its like are granted to the attackers.
+# All that an attempt may change: created again before each. Attackers may call `hold` and similar functions.
 SETUP = r"""
 secret = 's3cret' pwned = nil held = nil listeners = #box.info.listen
 config = {limit = 1, inner = {x = 1}, list = {3, 1, 2}, action = function() pwned = true end,
@@ -80,7 +80,7 @@ READS = {
 TRAP = ("box.session.storage.trap = setmetatable({}, {__tostring = function() box.schema.user.create('mole') "
         "return 'x' end})")
 
-# Name: statements, and what an admin then finds true if it worked.
+# Name: statements, and an expression that is true for an admin if the attempt worked.
 WRITES = {
     'a global': ("secret = 'x'", "secret == 'x'"),
     'a global by _G': ("_G.secret = 'x'", "secret == 'x'"),
@@ -198,16 +198,16 @@ WRITES = {
     'what pairs gives of a view': ('local _, t = pairs(config) t.limit = 2', 'config.limit == 2'),
     'table.insert into a library': ('table.insert(string, 1)', 'string[1] == 1'),
 }
-NOT_FOR_READERS = {'a hook'}        # what has no proof but that it does not raise
+NOT_FOR_READERS = {'a hook'}        # the only proof is that nothing was raised
 
-# What only shows that nothing was raised.
+# Attempts that only show that nothing was raised.
 LOOK = r"""function look() for _, s in pairs(getmetatable(box.session).aggregate_storage) do
 if s.trap then pcall(tostring, s.trap) end end return true end"""
 TRIGGER = 'function on_end() if box.session.storage.trap then tostring(box.session.storage.trap) end end'
 
 
 class World:
-    """A server with an admin, a victim, and listeners for who may do everything, may read, and may do neither."""
+    """A server with an admin, a victim, and listeners for three users: all rights, only reading, no rights."""
 
     def __init__(self, folder):
         init = folder / 'init.lua'
@@ -316,7 +316,7 @@ def test_nothing_of_others_is_changed(world, attempt):
     assert not worked(world, 'reader', attempt)
 
 
-# What one restricted session may try on what all restricted sessions have.
+# Attempts of one restricted session to change what all restricted sessions share.
 SHARED = [
     'local _, t = pairs(string) t.len = 7', 'table.insert(table, 7)', 'table.insert(string, 1, 7)',
     'table.move({7}, 1, 1, 1, math)',

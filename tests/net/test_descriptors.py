@@ -84,7 +84,7 @@ class TestTheLastDescriptors:
         for _ in range(5):
             admin = connect(f'unix:{tmp_path}/admin.sock')
             assert 2 == admin.value('1 + 1')
-        # What needs a descriptor of its own can be done.
+        # Operations that need a descriptor work.
         admin.reply("box.schema.user.create('somebody')")
         assert admin.value("box.schema.user.exists('somebody')") is True
         log.rename(tmp_path / 'log.1')
@@ -124,7 +124,7 @@ class TestHandshakes:
         socks = flood(served.addresses[0], 60)
         wait_for(lambda: served._running.runtime.counters.hits['refused.tls'] >= 50)
         assert len(served._running.admission.handshakes) <= 10
-        # Neither who comes by TLS, nor anybody else, is refused for them.
+        # No client is refused because of them, with or without TLS.
         clients = [self.client(served.addresses[0], tmp_path) for _ in range(3)]
         clients.append(connect(str(served.addresses[1])))
         assert [2] * 4 == [client.value('1 + 1') for client in clients]

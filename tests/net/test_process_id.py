@@ -31,7 +31,7 @@ def served(request):
 
 
 def leave(path):
-    """A socket file on which nobody listens."""
+    """A socket file on which no process listens."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
 

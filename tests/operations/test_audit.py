@@ -97,7 +97,7 @@ def test_what_is_under_way_when_it_begins(console, connect, connect_binary, path
     client.document()
     client.document()
     later.receive()
-    # What began before the file has no other line.
+    # A statement that began before the file was opened has no second entry.
     assert [wake, '1'] == [entry['statement'] for entry in entries(path)[4:]]
 
 
@@ -190,7 +190,7 @@ def test_where_it_cannot_be_written(console, connect, path, monkeypatch, caplog,
     finally:
         patch.undo()
     if required:
-        # What had begun when it failed has run; nothing does from then on.
+        # The statement that had begun when writing failed has run. No later one runs.
         assert ['the statement ran, but the audit file cannot be written (audit.required)',
                 *['the audit file cannot be written: no statement is run until it can (audit.required)'] * 2] == replies
         assert 1 == client.value('n')
@@ -217,7 +217,7 @@ def test_nothing_is_written_where_nothing_is_asked_for():
 
 @pytest.fixture
 def both(console, path):
-    """A console with a text and a binary listener, whose sessions are admin's, and an audit file."""
+    """A console with a text and a binary listener for admin, and an audit file."""
     return console(listen=[{'address': '127.0.0.1:0', 'user': 'admin'}, BINARY], audit={'file': str(path)})
 
 

@@ -40,7 +40,7 @@ def test_every_line_of_a_session_names_it(serve, connect, tmp_path):
     config(tmp_path, format='json', file=str(tmp_path / 'x.log'), level='debug')
     served = serve('-c', 'c.yml')
     [address] = served.addresses()
-    connect(address)                                    # session 1 keeps apart what is of 2
+    connect(address)                                    # session 1, so that the other one's id is 2
     client = connect(address)
     for statement in ('print("mine")', 'require("fiber").create(function() print("of a fiber") end)',
                       'require("console").connect("127.0.0.1:1")', '\\login ann wrong', '\\login ann x'):
@@ -54,7 +54,7 @@ def test_every_line_of_a_session_names_it(serve, connect, tmp_path):
     for text in ('connected', 'mine', 'failed to log in', 'changed its user from admin to ann', 'of a fiber',
                  'console.connect', 'disconnected'):
         assert any(text in message for message in of_two), text
-    # Nobody else's line is about that session.
+    # Lines of other sessions do not name session 2.
     assert not [line for line in lines if line['session'] != 2 and 'session 2' in line['message']]
 
 
@@ -234,7 +234,7 @@ def wait_for_state(client, number, state):
 
 
 class TestJournal:
-    """Where standard error is the journal, which is known by its inode, lines begin with their priority."""
+    """If standard error is the journal (known by its inode), lines begin with their priority."""
 
     @pytest.fixture
     def journal(self, serve, tmp_path):
@@ -332,7 +332,7 @@ class TestRotation:
         client = connect(served.addresses()[0])
         client.reply('print("before")')
         os.chmod(tmp_path, 0o755)
-        # The shipped recipe; what it asks systemd for is asked the process itself.
+        # The shipped recipe, with a signal to the process in place of systemctl.
         recipe = (PROJECT / 'conf' / 'boxsession.logrotate').read_text()
         assert 'systemctl kill' in recipe
         recipe = re.sub('systemctl kill .*', f'kill -USR1 {served.process.pid}', recipe)
@@ -352,7 +352,7 @@ class TestRotation:
 
 
 class TestFolding:
-    """What clients cause again and again is a few lines and a count."""
+    """Lines that clients cause again and again are folded into a few lines with a count."""
 
     @pytest.fixture(autouse=True)
     def short_window(self, monkeypatch):
@@ -380,7 +380,7 @@ class TestFolding:
 
     @staticmethod
     def told(lines, text):
-        """How often a line was told, in all, and in how many lines."""
+        """(how often a message was logged in all, number of lines with it)."""
         found = [json.loads(line) for line in lines if text in line]
         return sum(line.get('repeated', 1) for line in found), len(found)
 

@@ -56,7 +56,7 @@ def served(console):
 
 
 class Scrapes:
-    """What has moved from one scrape to the next: {'name{labels}': difference}."""
+    """Differences from one scrape to the next: {'name{labels}': difference}."""
 
     def __init__(self, console):
         self._address = console._running.metrics.address
@@ -77,7 +77,7 @@ class Scrapes:
         return found
 
     def moved(self, *but):
-        """Of what is counted exactly; without what begins as one of `but`."""
+        """Differences of the metrics with exact values; without those whose names begin with one of `but`."""
         before, self._last = self._last, self.read()
         skipped = ('process_', 'lua_memory', 'loop_lag', 'statement_seconds_bucket', 'statement_seconds_sum',
                    'received_', 'sent_', *but)
@@ -332,7 +332,7 @@ def test_the_dashboard_asks_for_what_is_there(served, connect):
             wanted = {label: value for label, value in matched.items() if label not in by_prometheus}
             assert any(wanted.items() <= labels.items() for labels in there[name]), expression
         assert grouped <= {label for name, _ in selectors for labels in there[name] for label in labels}, expression
-        # Rates are of what only grows, and of nothing else.
+        # rate() is applied to counters only.
         for name in re.findall(r'rate\((\w+)', expression):
             assert name.endswith(('_total', '_bucket', '_sum', '_count')), expression
     assert {'boxsession_sessions', 'boxsession_errors_total', 'boxsession_loop_lag_seconds_bucket'} <= asked
@@ -537,8 +537,8 @@ class TestServer:
         with pytest.raises(ListenError):
             served.serve_metrics(str(served.addresses[0]))
         old = served._running.metrics
-        assert 200 == get(old.address, '/metrics')[0]           # it goes on
-        served.serve_metrics(f'127.0.0.1:{old.address.port}')   # the same port, told otherwise
+        assert 200 == get(old.address, '/metrics')[0]           # still served
+        served.serve_metrics(f'127.0.0.1:{old.address.port}')   # the same port, written in another way
         assert served._running.metrics is not old and 200 == get(old.address, '/metrics')[0]
         old = served._running.metrics
         served.serve_metrics(str(old.address))

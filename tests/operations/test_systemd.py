@@ -24,7 +24,7 @@ SECONDS = 20
 
 
 class Manager:
-    """What systemd is for its services: who receives their notifications."""
+    """Receives notifications of a service, as systemd does."""
 
     def __init__(self, path):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
@@ -33,7 +33,7 @@ class Manager:
         self.seen = []
 
     def until(self, start):
-        """The next line that starts with `start`; what came before it is in `seen`."""
+        """Waits for the next line that starts with `start`. All lines read are added to `seen`."""
         with gevent.Timeout(SECONDS, TimeoutError(f'no {start}: {self.seen}')):
             while True:
                 lines = self.sock.recv(4096).decode().split('\n')
@@ -43,7 +43,7 @@ class Manager:
                         return line
 
     def drop(self):
-        """Forgets what has come by now."""
+        """Discards what has arrived so far."""
         self.sock.setblocking(False)
         try:
             while True:

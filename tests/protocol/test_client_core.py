@@ -154,7 +154,7 @@ class TestRelayed:
 
     @staticmethod
     def passed_on(conversation, stream):
-        """What is passed on of a stream that comes byte by byte, up to what is to be sent next, or the end."""
+        """Feeds a stream byte by byte; returns the bytes that are relayed until the next command to send, or the end."""
         data = b''
         for byte in stream:
             conversation.receive_data(bytes([byte]))
@@ -535,5 +535,5 @@ class TestLoginLines:
 @pytest.mark.parametrize('scalar', ['1' * 500_000 + 'x', '1' * 500_000, '0x' + 'f' * 500_000 + 'g', '1e' * 200_000,
                                     '.' * 500_000])
 def test_a_long_run_of_digits_is_read_once(scalar):
-    # Where time grew with the square of its length, this would not end.
+    # If time grew with the square of the length, this would not end.
     shown(f'---\n- {scalar}\n...\n'.encode(), 'lua')

@@ -24,7 +24,7 @@ LIMIT = 20
 
 
 def events(pieces, *, continuation='off', delimiter=b'', limit=LIMIT, eof=False, incomplete=()):
-    """All events for input that arrives in `pieces`; statements in `incomplete` are held."""
+    """All events for input that arrives in `pieces`; statements in `incomplete` are treated as incomplete."""
     protocol = ConsoleProtocol(limit, continuation)
     protocol.delimiter = delimiter
     found = []
@@ -117,7 +117,7 @@ def test_events_in_random_splits(name, cuts):
 @given(pieces=st.lists(st.binary(max_size=30), max_size=8), delimiter=st.sampled_from([b'', b';', b'$$']),
        continuation=st.sampled_from(['auto', 'on', 'off']), eof=st.booleans())
 def test_any_bytes_in_any_splits_give_the_same_events(pieces, delimiter, continuation, eof):
-    # Interrupts look at what has arrived, so with them the split matters; they have tests of their own.
+    # An interrupt acts on the input that has arrived, so the split matters. Interrupts have their own tests.
     pieces = [piece.translate(None, b'\x03\xf4\xf3\xee\xed') for piece in pieces]
     options = {'delimiter': delimiter, 'continuation': continuation, 'eof': eof, 'limit': 0}
     assert outcome(pieces, options) == outcome([b''.join(pieces)], options)

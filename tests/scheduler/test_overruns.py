@@ -24,7 +24,7 @@ class TestOneOperation:
         (0.2, 0.2, 1 << 20, 0, True),
         (0.2, 0.04, 1 << 20, 0, False),             # it was other processes'
         (0.1, 0.1, 200 << 20, 0, False),            # the collector may have gone through all of that
-        (0.1, 0.1, 64 << 20, 64 << 20, False),      # so much was copied
+        (0.1, 0.1, 64 << 20, 64 << 20, False),      # that many bytes were copied
         (0.15, 0.15, 16 << 20, 1 << 20, True),
     ])
     def test_it(self, monkeypatch, seconds, busy, used, moved, is_too_long):
@@ -133,7 +133,7 @@ def test_a_look_that_was_asked_for_ends_a_statement_once(console, connect, monke
 
 
 def test_statements_that_were_sent_together_are_not_one_operation(console, connect, monkeypatch):
-    monkeypatch.setattr(overruns, '_SECONDS', 0.0)        # whatever can be blamed is
+    monkeypatch.setattr(overruns, '_SECONDS', 0.0)        # any operation counts as an overrun
     client = connect(console())
     client.send('x = 1\n' * 5000 + 'for i = 1, 1e4 do x = i end\n')
     for _ in range(5000):

@@ -287,7 +287,7 @@ def test_without_a_slice_nothing_is_limited():
 
 
 def longest(loop, turns, account, seconds):
-    """A task all of whose turns are one long operation; gives when they began."""
+    """A task whose turns are each one long operation; returns the list of their start times."""
     began = []
 
     def run():

@@ -12,7 +12,7 @@ from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.text import ConsoleConnection
 
 EXPRESSION, ARGUMENTS = 0x27, 0x21
-# A server of its own process: one that is held cannot end the test.
+# The server has its own process, so that a blocked event loop does not block the test.
 PROGRAM = """
 import sys
 import gevent
@@ -118,7 +118,7 @@ class TestLoopsOfShortCalls:
 
 
 class TestLoopsAsLongAsALook:
-    """The clock is looked at behind so many instructions, but not in the few around a call into Python."""
+    """The count hook checks the clock after a fixed number of instructions, but not near a call into Python."""
 
     @pytest.mark.parametrize(('start', 'end'), [('', ''), ('coroutine.wrap(function()', 'end)()')])
     def test_whatever_their_length_others_are_answered(self, addresses, start, end):
@@ -132,7 +132,7 @@ class TestLoopsAsLongAsALook:
 
 
 class TestLongInstructions:
-    """One instruction on a long string takes many milliseconds: a turn ends behind few of them."""
+    """One instruction on a long string takes many milliseconds: a turn ends after a few of them."""
 
     MADE = ("A = (' '):rep(2e7) .. '1' B = A .. 'x' C = A .. 'y' "
             "co = coroutine.create(function() loop(function() return A + 1 end) end)")
@@ -168,11 +168,11 @@ class TestLongInstructions:
 
 
 class TestWhatIsATurn:
-    """What a client makes the server do besides statements is charged, too."""
+    """Work besides statements that a client causes is charged to its account, too."""
 
     @pytest.fixture
     def charged(self, monkeypatch):
-        """Notes of each call of a method whether it was in a turn."""
+        """Records for each call of some methods whether it ran inside a turn: {name: [is in a turn, ...]}."""
         found = {}
 
         def note(owner, name, turns_of):

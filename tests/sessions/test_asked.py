@@ -9,7 +9,7 @@ from real_tarantool import Tarantool
 
 FILES = sorted((PROJECT / 'tests' / 'transcripts').glob('*.txt'))
 IDS = [path.stem for path in FILES]
-# What the script of the real Tarantool has done before the first statement (tests/support/real_tarantool.py).
+# As the script of the real Tarantool (tests/support/real_tarantool.py) before the first statement.
 BEFORE = ["box.schema.user.grant('guest', 'execute', 'universe')", "box.schema.user.create('ops', {password = 'pass'})",
           "box.schema.user.grant('ops', 'execute', 'universe')"]
 

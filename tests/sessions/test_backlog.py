@@ -89,7 +89,7 @@ def test_answers_to_telnet_wait_for_who_does_not_read(console, connect, busy, ne
     if 'return' in busy:
         wait_for(lambda: connection._output.is_sending)
     reply = connection._output.size
-    # Until what it sends is taken no more: that is far from all.
+    # Until the server reads no more, which is long before all is sent.
     with gevent.Timeout(1, False):
         while sent < 64 * MIB:
             client.send(piece)
@@ -120,7 +120,7 @@ def test_who_reads_later_can_still_interrupt(console, connect):
 
 
 def stalled(served, connect, number, megabytes):
-    """Sessions that do not read what they asked for."""
+    """Sessions that do not read their replies."""
     for count in range(1, number + 1):
         client = connect(served)
         client.send(f'local t = {{}} for i = 1, {megabytes} do t[i] = ("x"):rep({MIB} - 1) .. {count % 10} end '

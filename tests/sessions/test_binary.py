@@ -219,7 +219,7 @@ def test_what_is_missing_or_wrong(start, connect_binary):
 
 class TestSync:
     def test_it_is_the_requests_own(self, start, connect_binary):
-        """1,000 requests of one connection, some of which wait: each sees its own number, before and behind its wait."""
+        """1,000 requests of one connection, some of which wait: each sees its own sync, before and after its wait."""
         client = connect_binary(start())
         expression = '''local before, wait = box.session.sync(), ...
             if wait > 0 then require('fiber').sleep(wait) end
@@ -752,7 +752,7 @@ def test_the_answer_is_not_lost_behind_what_is_sent_on(start, connect_binary, fr
 
 
 def test_keys_that_collide_let_others_in(start, connect_binary):
-    """There and back, by who may."""
+    """Arguments and results of a client that may call the function."""
     console = start(limits={'slice_ms': 5})
     client, other = connect_binary(console), connect_binary(console)
     other.ask(PING)
@@ -802,7 +802,7 @@ def test_from_a_text_console_of_the_same_server(start, connect_binary, admin):
 
 @need('tarantool')
 def test_answers_as_tarantool_does(start, connect_binary, tarantool_binary):
-    """The same requests to a real one: the same answers, but for where in its sources an error was made."""
+    """The same requests to a real Tarantool get the same responses, except for file and line of errors."""
     ours, theirs = connect_binary(start()), connect_binary(tarantool_binary)
 
     def plain(answer):
@@ -832,7 +832,8 @@ def test_answers_as_tarantool_does(start, connect_binary, tarantool_binary):
         assert plain(theirs.receive()) == plain(ours.receive())
 
 
-# What a request of a batch may do: its text, and what its answer holds behind the number of times that it ran.
+# Kinds of requests of a batch: the expression, and the number of values of the response (None: an error). The first value
+# is the number of times that the request ran.
 WAYS = {
     'at once': ('return ran(...)', 1),
     'nothing': ('ran(...)', 0),
@@ -903,7 +904,7 @@ def test_answers_are_not_mixed_where_the_client_takes_them_slowly(start, connect
 
     def rejoin_late(dispatcher):
         if not dispatcher.turns.is_running:
-            gevent.sleep(0.05)              # so many have their turns first
+            gevent.sleep(0.05)              # many others run first
         rejoin(dispatcher)
     monkeypatch.setattr(Dispatcher, 'rejoin', rejoin_late)
     client = connect_binary(server)

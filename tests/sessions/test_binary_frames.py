@@ -56,14 +56,14 @@ def answered(code, sync, message):
 
 KIND = ('(nil|true|int|negative|uint64|int64|float|double|str|empty str|bin|array|empty array|map|empty map|uuid|'
         'unknown ext|never used)')
-# What ours answers on purpose, by the names of frames, and why.
+# Responses that differ from Tarantool's on purpose, by the names of frames, with the reason.
 DIFFERENCES = [
-    # Where a header is none, so may be what is behind it.
+    # If a header is invalid, the bytes after it cannot be trusted either.
     (r'length zero .*|length shorter than the header|header (is|cut off|deep|with a deep).*|(type|sync|header key) is .*|'
      r'(schema version|unknown key) (is|with) never used', closed(20, 0, 'Invalid MsgPack - packet header')),
     # The limit is a setting, and says so.
     (r'length of (4 GiB|64 bits)', closed(20, 0, 'the request is too long: .*')),
-    # There is no schema, so nobody is wrong about its version; what else is in a header is for later versions.
+    # There is no schema, so no schema version is wrong. Other keys of a header are for later versions.
     (f'(header key|schema version|unknown key) (is|with) {KIND}|header with a schema version|header with signed integers',
      answered(0, 9, 'None')),
     # Names of requests are told as they came; 5 needs a space there.
@@ -80,13 +80,13 @@ DIFFERENCES = [
     (r'(expression|function name|user name|space) is nil', answered(69, 9, "Missing mandatory field '.*' in request")),
     # Binary data is as good as text.
     (r'expression is bin', answered(32, 9, 'eval:1: .*')), (r'function name is bin', answered(33, 9, "Procedure 'y' .*")),
-    # Nobody is told who exists.
+    # The response does not reveal whether a user exists.
     (r'user name is (str|empty str|bin)', answered(47, 9, "Incorrect password supplied for user '.*'")),
     # The words for a login that is none differ.
     (r'login method is int|scramble is .*|login is empty array', answered(20, 9, 'Invalid MsgPack - .*')),
     # Of a SELECT only the space is looked at: there is none.
     (r'(limit|space) is .*', answered(36, 9, "Space '.*' does not exist")),
-    # Extensions that nobody knows pass through.
+    # Unknown extensions pass through.
     (r'an argument is unknown ext', answered(0, 9, '\\[\\]')),
 ]
 
@@ -134,7 +134,7 @@ def test_a_frame_that_ends_too_early_is_not_run(address, length):
 
 @pytest.mark.parametrize('extra', [0, 1])
 def test_the_longest_request(address, extra):
-    """limits.request_bytes is held to the byte, without the length in front."""
+    """limits.request_bytes is exact; the length prefix does not count."""
     head = msgpack.packb({0: EVAL, 1: 9}) + b'\x82\x27\xabreturn #...\x21\x91\xdb'
     count = REQUEST_BYTES - len(head) - 4 + extra
     got = exchange(address.host, address.port, frame(head, count.to_bytes(4, 'big'), b'x' * count))
@@ -149,7 +149,7 @@ def test_the_longest_request(address, extra):
 def _answers_or_end(address, data):
     """Everything until the server closes, the client having ended; each frame of it is whole and an answer."""
     with contextlib.closing(BinaryClient(address)) as client, gevent.Timeout(READ_SECONDS):
-        # What the server does not read any more may be refused.
+        # The server may have closed the connection before it read everything.
         with contextlib.suppress(ConnectionResetError, BrokenPipeError):
             client.sock.sendall(data)
             client.sock.shutdown(1)
@@ -185,7 +185,7 @@ def test_any_bytes_are_answered_or_end_the_connection(address, data):
 @given(noise)
 def test_any_bytes_in_a_frame_get_an_answer(address, data):
     answers = _answers_or_end(address, frame(data))
-    assert len(answers) == 1 or not answers and b'\x4b' in data, answers     # nobody answers an UNWATCH (0x4b)
+    assert len(answers) == 1 or not answers and b'\x4b' in data, answers     # an UNWATCH (0x4b) has no response
     ping(address)
 
 
@@ -219,8 +219,8 @@ def test_any_split_of_a_stream_gives_the_same(address, cuts, at_once):
         for start, stop in zip(cuts, cuts[1:], strict=False):
             client.sock.sendall(data[start:stop])
             if not at_once:
-                gevent.sleep(0)             # the server's turn
-        # In whatever order they are done.
+                gevent.sleep(0)             # lets the server read it
+        # Responses come in the order in which requests end.
         assert sorted(want for _, want in STREAM) == sorted((header[0] & 0x7fff, header[1]) for header, _ in
                                                             (client.receive() for _ in STREAM))
 

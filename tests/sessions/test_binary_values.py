@@ -26,7 +26,7 @@ from iproto_client import BinaryClient
 
 from boxsession import Console
 
-# A failure is told although its values are long.
+# Long values of a failing example are shown whole.
 pytestmark = pytest.mark.filterwarnings('ignore::hypothesis.errors.HypothesisWarning')
 
 ORDER = settings(max_examples=rounds(40, 500),
@@ -233,7 +233,7 @@ def _edges():
 
 @pytest.mark.parametrize('where', ['ours', pytest.param('theirs', marks=need('tarantool'))])
 def test_each_number_at_an_edge(request, where):
-    """Where msgpack's forms end, where a double no longer holds every integer, and where 64 bits do."""
+    """Numbers at the limits of MessagePack's encodings, of exact integers in a double, and of 64 bits."""
     where = request.getfixturevalue('address' if where == 'ours' else 'tarantool_binary')
     with contextlib.closing(BinaryClient(where)) as client:
         for arguments in _edges():

@@ -13,7 +13,7 @@ TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 
 
 def run(command, stdin, folder):
-    """What a program printed and its exit code, while this process serves it."""
+    """Runs a program while this process serves it: (standard output, standard error, exit code)."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
     pool = gevent.get_hub().threadpool
     out, err = pool.apply(process.communicate, (stdin.encode(), 30))
@@ -47,7 +47,7 @@ class TestTarantoolctl:
 
 
 class TestFromTarantool:
-    """A session of a real Tarantool goes on in ours."""
+    """console.connect from a real Tarantool to ours."""
 
     @pytest.fixture(params=['classic', 'tarantool'])
     def session(self, request, console, connect, tarantool):
@@ -88,7 +88,7 @@ class TestFromTarantool:
 
 
 class TestToTarantool:
-    """A session of ours goes on in a real Tarantool."""
+    """console.connect from ours to a real Tarantool."""
 
     @pytest.fixture
     def session(self, console, connect, tarantool):

@@ -321,7 +321,7 @@ def test_completion_of_commands(served, admin):
     assert ['\\', *(f'\\{command.name}' for command in BUILT_IN), '\\restart'] == admin.value('\\complete \\')
 
 
-# Who may call one
+# Rights to call a command
 
 
 def denied(name, user='ops'):
@@ -360,7 +360,7 @@ def test_a_role_brings_commands(served, admin, as_user):
 def test_all_commands_can_be_granted(served, admin, as_user):
     ops = as_user('ops')
     admin.reply("box.schema.user.grant('ops', 'execute', 'command')")
-    served.command(restart)         # those to come, too
+    served.command(restart)         # also commands that are added later
     assert 1 == ops.value('\\restart 1')['workers']
     assert [1, 2] == [shown['id'] for shown in ops.value('\\sessions')]
     assert ['execute', 'command', None] in admin.value("box.schema.user.info('ops')")
@@ -508,7 +508,7 @@ def test_a_file_of_the_version_without_commands(connect, tmp_path):
             db.close()
 
 
-# What is known of commands elsewhere
+# Commands in the client and in redaction
 
 
 def test_the_client_asks_for_commands_on_either_port(console, connect_binary):

@@ -12,7 +12,7 @@ STATES = {'same', 'different', 'not yet', 'ours'}
 MODULES = ('box.session', 'box.error', 'box.schema.user', 'box.schema.role', 'box.schema.func',
            'console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'bit', 'errno', 'uri', 'strict')
 REQUIRED = ('console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'errno', 'uri', 'strict')
-# What PUC Lua 5.1 has itself.
+# Names that PUC Lua 5.1 itself has.
 LUA = {
     'string': 'byte char find format gmatch gsub len lower match rep reverse sub upper',
     'table': 'concat foreach foreachi getn insert maxn remove setn sort',

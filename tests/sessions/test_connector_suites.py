@@ -40,7 +40,7 @@ function X.fn(x, y) return y or x end
 
 @pytest.fixture(scope='module')
 def places(tmp_path_factory):
-    """Where a server listens: (port, path of a unix socket)."""
+    """The addresses of a server: (port, path of a unix socket)."""
     folder = tmp_path_factory.mktemp('suites')
     (folder / 'init.lua').write_text(INIT)
     (folder / 'config.yml').write_text(f'init: {folder}/init.lua\nlimits: {{drain_seconds: 0.2}}\nlisten:\n'
@@ -157,7 +157,7 @@ class TestPython:
         assert type(kind) is type(told.file) and type(told.line) is int
 
     def test_the_error_of_a_missing_right(self, python):
-        """tarantool-python: a denial has fields: what was denied to whom."""
+        """tarantool-python: a denial has fields that name the right and the object."""
         told = fails_with(42, python(user=None, password=None).call, 'echo')
         assert ('AccessDeniedError', {'access_type': 'Execute', 'object_type': 'function', 'object_name': 'echo'}) == (
             told.type, told.fields)
@@ -170,7 +170,7 @@ class TestPython:
         assert ['string', 4] == list(python().eval('return type(...), #...', b'\xde\xad\xbe\xaf'))
 
     def test_packers_of_ones_own(self, python):
-        """tarantool-python: packer_factory and unpacker_factory say what crosses."""
+        """tarantool-python: packer_factory and unpacker_factory decide how values are packed."""
         def packer(_):
             return msgpack.Packer(default=lambda value: msgpack.ExtType(1, b'\x00\x1c'))
         assert [decimal.Decimal(1)] == list(python(packer_factory=packer).eval('return ...', (decimal.Decimal(9),)))
@@ -221,7 +221,7 @@ class TestPython:
             python(required_protocol_version=3)
 
     def test_reconnecting(self, python):
-        """tarantool-python: when the connection has ended, the next request opens it anew, and logs in."""
+        """tarantool-python: when the connection has ended, the next request reconnects and logs in."""
         tarantool = pytest.importorskip('tarantool')
         connection = python()
         with pytest.raises(tarantool.DatabaseError, match='killed'):
@@ -231,7 +231,7 @@ class TestPython:
             assert ['shop'] == list(connection.eval('return box.session.user()'))
 
     def test_a_pool(self, places):
-        """tarantool-python: ConnectionPool asks box.info by CALL who may be written to."""
+        """tarantool-python: ConnectionPool asks box.info by CALL which server can be written to."""
         pytest.importorskip('tarantool')
         script = (f"import tarantool\npool = tarantool.ConnectionPool([{{'host': '127.0.0.1', 'port': {places[0]}}}],\n"
                   f"    user='shop', password='{PASSWORD}')\n"
@@ -344,7 +344,7 @@ class TestAsynctnt:
         assert values == asynchronous(ask)
 
     def test_a_timeout(self, asynchronous):
-        """asynctnt: a request that takes too long is a timeout, and its late answer confuses nobody."""
+        """asynctnt: a request that takes too long is a timeout; its late response is ignored."""
         async def ask(connection):
             with pytest.raises(asyncio.TimeoutError):
                 await connection.call('slow', [0.2], timeout=0.05)
@@ -481,7 +481,7 @@ class TestNetBox:
                     tostring(net.connect('nobody@' .. address).error)}""")
 
     def test_timeouts(self, net_box):
-        """net.box: a timeout ends the wait, not the connection, and the late answer is nobody's."""
+        """net.box: a timeout ends the wait, not the connection; the late response is ignored."""
         assert ['Timeout exceeded', 'Timeout exceeded', 'slept', True, 'active'] == net_box("""
             return {told(c.call, c, 'slow', {0.1}, {timeout = 1e-9}),
                     told(c.eval, c, 'return slow(0.1)', {}, {timeout = 0.01}),
@@ -551,7 +551,7 @@ class TestNetBox:
             return {right}""")
 
     def test_a_push_that_cannot_be_made(self, net_box):
-        """net.box: what cannot be pushed is nil and an error, and the request goes on."""
+        """net.box: a push that fails returns nil and an error; the request continues."""
         assert [True, True, 3] == net_box("""
             local a, b, n = c:eval([[local t = setmetatable({100}, {__serialize = function() error('err in ser') end})
                 local ok, err = box.session.push(t) return ok == nil, tostring(err):find('err in ser') ~= nil, 3]])
@@ -566,7 +566,7 @@ class TestNetBox:
             return {{['48'] = body[48]}}""")
 
     def test_reconnecting(self, net_box):
-        """net.box: on_disconnect triggers run when the server ends the connection, and reconnect_after opens it anew."""
+        """net.box: on_disconnect triggers run when the server ends the connection, and reconnect_after reconnects."""
         assert [True, True, 1] == net_box("""
             c:close()
             local c = net.connect(uri, {reconnect_after = 0.01})

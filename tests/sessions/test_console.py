@@ -372,7 +372,8 @@ def test_behind_a_first_line_that_is_wrong_each_statement_is_answered_and_can_be
 
 
 def test_what_the_server_is_slow_to_read_is_no_silence(console, connect, monkeypatch):
-    """All of it comes at once; what is read in front takes longer than the silence that ends the doubt."""
+    """All input is sent at once. The server takes longer to run its first part than the silence after which it trusts a
+    client again."""
     monkeypatch.setattr('boxsession.sessions.evaluators._DOUBT_SECONDS', 0.05)
     served = console()
     admin, page = connect(served), connect(served)

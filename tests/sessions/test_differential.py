@@ -23,7 +23,7 @@ SHORTEST, LONGEST = 10, 20              # statements of a session
 # times as many different statements.
 ROUND = 8
 
-# What is generated ---------------------------------------------------------------------------------------------------
+# Generating statements ---------------------------------------------------------------------------------------------------
 #
 # A grammar: each kind is a list of texts in which <kind> stands for one of that kind, and <kind?> mostly so, but sometimes
 # for something of another type. Simple ones come first, since hypothesis shrinks to these. No text holds a semicolon: it
@@ -248,7 +248,7 @@ BYTES = st.lists(
 
 
 def escaped(data, quote, raw):
-    """A string in quotes; `raw` tells which of its bytes stand for themselves."""
+    """A string in quotes; `raw` says which of its bytes are not escaped."""
     names = {10: '\\n', 9: '\\t', 0: '\\000', 92: '\\\\', ord(quote): '\\' + quote}
     return quote + ''.join(names.get(byte) or (chr(byte) if raw(byte) else f'\\{byte:03}') for byte in data) + quote
 
@@ -273,7 +273,7 @@ LEAVES = {
                            st.floats(allow_nan=False, allow_infinity=False)).map(lambda number: f'{number!r}'),
 }
 DEEPEST = 4
-# What replaces what has its own order, in Lua output.
+# Replacements for kinds whose order Lua leaves open, in Lua output.
 ORDERLY = {'map': 'pair', 'far': 'pair', 'sparse': 'pair', 'keyed': 'call', 'keyedglobal': 'call'}
 HOLE = re.compile(r'<([a-z]+)(\??)>')
 ENDS = {kind: [text for text in texts if not HOLE.search(text)] for kind, texts in GRAMMAR.items()}
@@ -320,7 +320,7 @@ def sessions():
     return st.one_of(yaml_only, switching)
 
 
-# Where it is sent ----------------------------------------------------------------------------------------------------
+# Sending statements ----------------------------------------------------------------------------------------------------
 
 class Talk:
     """One connection, and which output it is in."""
@@ -388,7 +388,7 @@ def compare(want_address, got_address, session):
             try:
                 want = theirs.ask(statement)
             except EOFError:
-                # It disconnects when what error() raised cannot be shown.
+                # Tarantool disconnects if the value that error() raised cannot be shown.
                 assert 'error' in statement, statement
                 return None
             if not same(want, got):

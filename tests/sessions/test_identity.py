@@ -77,7 +77,7 @@ function look_and_tell(name)
 end
 """
 
-# The session's own: each metamethod notes who it runs as, what it is given, and tries what it can.
+# A value of the session: each metamethod records the user it runs as and its arguments, and tries forbidden things.
 TRAP = r"""
 local state, wrap = {notes = {}, kept = false}, coroutine.wrap
 local function note(...)
@@ -156,7 +156,7 @@ def world(tmp_path_factory):
 
 
 def values(client, statement):
-    """The values of a statement, whatever it pushes first."""
+    """The reply to a statement, after any pushes."""
     reply = client.reply(statement)
     while reply.startswith(b'%TAG'):
         reply = client.document()
@@ -209,7 +209,7 @@ def test_triggers_run_nothing_of_a_storage(world, who):
         assert b'denied' in reply
         is_clean(client)
     world.admin.reply('only = nil')
-    # In on_disconnect there is nobody left to ask: an admin holds what it would have left.
+    # After on_disconnect the session cannot be asked: an admin keeps the table in which traps leave notes.
     world.admin.reply("held = nil box.session.on_disconnect(function() held = box.session.storage.trap and "
                       "{tostring(box.session.storage.trap), box.session.effective_user()} or held end)")
     client.end()
@@ -271,7 +271,7 @@ def test_the_functions_of_a_restricted_session_can_do_nothing_for_others(world):
         assert kept is None
         assert not [value for value in (found if isinstance(found, list) else found.values())
                     if value not in (False, 'motd', None)], found
-    # The same in the session of an admin, who calls it.
+    # The same in the session of an admin who calls the function.
     number = client.value('box.session.id()')
     assert 'done' == world.admin.value(f'getmetatable(box.session).aggregate_storage[{number}].trap()')
     found, kept = client.values('tell()')
@@ -325,7 +325,7 @@ def test_a_last_error_is_its_identitys_own(world):
 
 
 def test_a_coroutine_is_its_makers(world):
-    """Whoever resumes it, and whatever the session has become meanwhile."""
+    """A coroutine runs as the user that made it, also if another session resumes it."""
     client = world.client('guest')
     client.reply("f = coroutine.wrap(function() while true do coroutine.yield(box.session.effective_user()) end end) "
                  "box.session.storage.trap = f")

@@ -11,7 +11,7 @@ from boxsession.sessions import registry
 
 
 class Shouting:
-    """A language that says what it is told."""
+    """A language whose replies repeat the statement."""
 
     def __init__(self, own, session):
         self._session = session

@@ -199,7 +199,7 @@ class TestConnect:
         go(near, third)
         near.send('box.info.listen[1]\n~.\nbox.info.listen[1]\n')
         assert str(third_address).encode() in near.document()
-        assert str(third_address).encode() not in near.document()       # the first hop is left, and all behind it
+        assert str(third_address).encode() not in near.document()       # leaves the first hop and all after it
 
     def test_prompt_says_where(self, near, far):
         near.send('\\set prompt on\n')

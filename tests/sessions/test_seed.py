@@ -70,7 +70,7 @@ def test_through_telnet(port, leave):
 
 
 def read(file):
-    """What is there, b'' at the end; other greenlets run meanwhile."""
+    """The bytes that can be read, b'' at the end. Other greenlets run while it waits."""
     socket.wait_read(file.fileno())
     return os.read(file.fileno(), 65536)
 

@@ -171,7 +171,7 @@ class TestTriggers:
         client.reply('box.session.storage.mark = "m"')
         number, peer = client.value('box.session.id()'), client.value('box.session.peer()')
         if 'running' in leave:
-            # A half-close ends the session behind the statement, which therefore ends by itself.
+            # A half-close ends the session after the statement, so the statement has to end by itself.
             client.send('require("fiber").sleep(%s)\n' % (0.1 if 'eof' in leave else 0.2))
             wait_for(lambda: running(served))
         {'close': client.close, 'reset': client.reset, 'eof': client.end, 'quit': lambda: client.send('\\quit\n'),

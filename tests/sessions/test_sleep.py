@@ -145,7 +145,7 @@ def test_a_crowd_that_leaves_at_once_is_one_session_to_the_others(console, conne
     served = console()
     other = connect(served)
     other.reply('left = 0 box.session.on_disconnect(function() left = left + 1 end)')
-    for _ in range(3000):           # it has used more of the loop's time than those who leave
+    for _ in range(3000):           # it has used more of the event loop's time than the crowd
         other.send('left\n')
     for _ in range(3000):
         other.document()

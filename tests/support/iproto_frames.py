@@ -18,7 +18,7 @@ READ_SECONDS = 10
 # A server that sends nothing for this time waits for the rest of the frame.
 WAITS_SECONDS = 1
 GREETING_BYTES = 128
-# The sync of the ping behind a frame, by which its response is known.
+# The sync of the ping that is sent after a frame.
 MARK = 0x7777
 
 SELECT, CALL, AUTH, EVAL, PING = 1, 10, 7, 8, 64

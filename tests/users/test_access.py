@@ -12,7 +12,7 @@ from boxsession.users.access import ADMIN, GUEST, SUPER, Access, Level
 from boxsession.users.passwords import Throttle, password_hash, password_matches, throttled_address
 from boxsession.users.schema import OPERATIONS, Schema
 
-# Asked one after the other, of Tarantool and of us. `S` is box.session.su, for what a user is told.
+# Statements for Tarantool and for boxsession, in this order. `S` is box.session.su: the reply to a user.
 STATEMENTS = r"""
 u, r, f, S = box.schema.user, box.schema.role, box.schema.func, box.session.su
 u.create('v1', {password = 'x'}) u.create('v2') r.create('q1') r.create('q2') f.create('fa') f.create('fb')
@@ -260,7 +260,7 @@ def test_failures_make_the_next_attempt_wait():
     assert [0, 1, 3, 7, 15] == [throttle.seconds_to_wait('ann', 'a', 0) for _ in range(5)]
     assert 0 == throttle.seconds_to_wait('ann', 'b', 0)
     assert 0 == throttle.seconds_to_wait('bob', 'a', 0)
-    assert throttle.seconds_to_wait('ann', 'a', 0) > 30           # who comes at once is not let try
+    assert throttle.seconds_to_wait('ann', 'a', 0) > 30           # an immediate attempt is refused
     assert throttle.seconds_to_wait('ann', 'a', 0) == throttle.seconds_to_wait('ann', 'a', 0)
     assert 0 == throttle.seconds_to_wait('ann', 'a', 62)
     throttle.succeeded('ann', 'a')
@@ -317,7 +317,7 @@ ALL_BUT_EXECUTE = 'read,write,session,usage,create,drop,alter,reference,trigger,
 
 @pytest.fixture
 def operator():
-    """Rights with an operator, 32, who has all of universe but execute, and other users."""
+    """Rights with an operator (id 32), who has all privileges on universe except execute, and other users."""
     access = Access()
     Schema(access, ADMIN).user_create('operator')
     Schema(access, ADMIN).user_grant('operator', ALL_BUT_EXECUTE, 'universe')

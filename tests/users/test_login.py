@@ -76,7 +76,7 @@ class TestLogin:
         monkeypatch.setattr(throttle, '_first', 0.1)
         one.error('\\login ops x')
         assert one.value('\\login ops pass word') is True
-        # From here on no wait ends by itself while the test runs.
+        # From here on no login delay ends while the test runs.
         monkeypatch.setattr(throttle, '_first', throttle.longest - 1)
         one.error('\\login ops x')
         one.send('\\login ops pass word\n')

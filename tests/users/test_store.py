@@ -185,7 +185,7 @@ def test_others_go_on_while_the_disk_is_slow(console, connect, path, monkeypatch
     wait_for(begun.is_set)
     assert 2 == other.value('1 + 1')
     assert not other.value("box.schema.user.exists('ann')")
-    slow.send(b'\x03')                  # too late to undo: the statement is over, what it asked for is done
+    slow.send(b'\x03')                  # too late to undo: the statement ends, and its change is made
     assert b'cancelled' in slow.document()
     go_on.set()
     wait_for(lambda: other.value("box.schema.user.exists('ann')"))

@@ -23,7 +23,7 @@ from boxsession.values.packed import is_printable, tokens
 
 
 class Host:
-    """An evaluator's host that keeps what is pushed."""
+    """The host of an evaluator, which keeps pushes."""
 
     def __init__(self):
         self.pushed = []
@@ -45,7 +45,7 @@ class Host:
 
 @pytest.fixture(scope='module')
 def evaluate():
-    """A function that runs a statement and gives (what left Lua, the reply)."""
+    """A function that runs a statement and returns (output of Lua, reply)."""
     current = {}
 
     def give(argument=None):
@@ -89,7 +89,7 @@ def evaluate():
 
 
 def emitted(evaluate, expression, value=None, as_list=True):
-    """What libyaml's emitter makes of a list of values: __serialize keeps Lua from writing the document itself."""
+    """A list of values as libyaml's emitter writes it: with __serialize, Lua does not write the document itself."""
     tagged, _ = evaluate(f'setmetatable({{{expression}}}, {{__serialize = "sequence"}})', value)
     assert tagged[:2] == b'\1L'
     return yaml_output.document(tokens(tagged[2:-1]), as_list=as_list)
@@ -153,7 +153,7 @@ def test_a_push_is_written_as_the_emitter_would(evaluate, value):
 
 
 class TextLoader(yaml.SafeLoader):
-    """Reads every plain scalar as text, as a reader does who knows that a string was sent."""
+    """Reads every plain scalar as text, like a reader that expects a string."""
 
 
 TextLoader.yaml_implicit_resolvers = {}
@@ -184,7 +184,7 @@ VALUES = st.recursive(
 
 
 def as_lua_copies(value):
-    """What a value is after being packed: strings that are UTF-8 are text, whole numbers are int."""
+    """A value as it is after packing: strings that are UTF-8 become str, whole numbers int."""
     if isinstance(value, bytes):
         try:
             return value.decode()
@@ -321,7 +321,7 @@ def test_numbers(evaluate, statement, reply):
 
 
 class TestPieces:
-    """What is long leaves Lua, and is formatted, in several pieces: they are the same bytes."""
+    """Long output leaves Lua, and is formatted, in several pieces. They hold the same bytes as one piece would."""
 
     MIB = 1 << 20
     STATEMENTS = [

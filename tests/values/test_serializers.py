@@ -123,7 +123,7 @@ SETTINGS = {
 }
 
 
-# What decode() makes of a text, as `type:value` (see SHOWN). None: an error.
+# Results of decode(), as `type:value` (see SHOWN). None: an error.
 DECODED_YAML = {
     '': '', '- ': '{1=string:}', '{a: , b: 1}': '{a=string:, b=number:1}', 'a:': '{a=string:}', '? ': '{=string:}',
     '---\n---\n': 'string: string:', "''": 'string:', '~': 'NULL', 'null': 'NULL', 'Null': 'string:Null', '! ""': 'string:',
