@@ -50,9 +50,7 @@ listen:
     try:
         addresses = served.addresses(5)
         found = dict(zip(('classic', 'tarantool', 'unix', 'tls', 'mutual'), addresses, strict=True), folder=folder)
-        while not (match := re.search(r'listening: binary (\S+)\n', served.stderr)):
-            assert served.process.poll() is None, served.stderr
-        found['binary'] = match[1]
+        found['binary'] = served.log_line('listening: binary ').split()[-1]
         yield found
     finally:
         assert 0 == served.stop()

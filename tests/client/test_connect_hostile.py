@@ -17,6 +17,7 @@ import pytest
 from conftest import IS_LONG, need, rounds
 from fake_server import ELSEWHERE, Fake
 from test_connect import command, connect, environment, listeners  # noqa: F401
+from waiting import wait_for
 
 from boxsession.client import channel
 from boxsession.client.channel import LinkError, Refused
@@ -25,7 +26,7 @@ from boxsession.client.target import Target
 from boxsession.protocol import iproto
 from boxsession.protocol.greeting import console_greeting
 
-SECONDS = 30
+SECONDS = 120
 OURS = console_greeting('0.1.0')
 THEIRS = f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"type help for interactive help":<63}\n'.encode()
 BINARY = iproto.greeting('2.6.0', 'x', bytes(32))
@@ -187,6 +188,7 @@ class TestLogin:
         assert f'--password-file {path}: ' in connect('ops@127.0.0.1:1', '--password-file', path, '-e', '1', code=3)[1]
 
 
+@pytest.mark.slow
 class TestMemory:
     """Input without an end is an error with exit code 2, and takes little memory."""
 
@@ -338,11 +340,12 @@ class TestSurroundings:
              '--listen', 'unix:a.sock'],
             cwd=tmp_path, env=environment())
         try:
-            for _ in range(200):
+            def listens():
                 assert process.poll() is None
-                if (tmp_path / 'a.sock').exists():
-                    break
-                signal.sigtimedwait([], 0.05)
+                with socket.socket(socket.AF_UNIX) as probe:
+                    return probe.connect_ex(os.path.relpath(tmp_path / 'a.sock')) == 0
+
+            wait_for(listens)
             target = os.path.relpath(tmp_path / 'a.sock')
             assert '2\n' == connect(f'unix:{target}', '--raw', '-e', '1 + 1')[0]
         finally:

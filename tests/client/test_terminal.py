@@ -19,7 +19,7 @@ import pytest
 from conftest import Served, need
 from test_connect import environment
 
-SECONDS = 20
+SECONDS = 40
 CTRL_C, CTRL_D, UP, ALT_RETURN = '\x03', '\x04', '\x1b[A', '\x1b\r'
 # The child takes the pseudo-terminal for its own, so that Ctrl-C becomes a signal.
 TAKE_TERMINAL = 'import fcntl, os, sys, termios; os.setsid(); fcntl.ioctl(0, termios.TIOCSCTTY, 0); ' \

@@ -182,7 +182,7 @@ def test_who_a_session_is_is_the_same_everywhere(turns, connect):
     own = client.value('box.session.id()')
     for wait in range(0, 1600, rounds(80, 5)):
         client.send('while true do box.session.su("guest") box.session.su("admin") end\n')
-        other.value(f'for i = 1, {wait} do end return box.session.cancel({own})')
+        wait_for(lambda wait=wait: other.value(f'for i = 1, {wait} do end return box.session.cancel({own})'))
         assert b'cancelled' in client.document()
         shown = other.value(f'box.session.list({{id = {own}}})[1].user')
         assert client.value('box.session.user()') == shown
