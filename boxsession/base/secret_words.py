@@ -11,12 +11,13 @@ __all__ = ['HINT', 'LOGIN_WORD', 'NAME_LENGTH', 'SENSITIVE', 'TAKES_SECRET', 'Sp
 Span = tuple[int, int]
 
 # A text without any of these has no secret. A backslash or `..` may spell one of the other words.
-HINT = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|auth|bearer|key|pass|pw|schema|[@\\]|\.\.'
-                   rb'|\A\s*(?:l[ogin]{2,6}|su)\s', re.IGNORECASE)
+HINT = re.compile(rb'p(?:ass|w|sk|in)|s(?:ecret|chema)|c(?:red|ookie)|ke(?:y|nnwort)|token|login|auth|bearer|jwt|otp|[@\\]'
+                   rb'|\.\.|\A\s*(?:l[ogin]{2,6}|su)\s', re.IGNORECASE)
 # Names whose value is a secret.
-SENSITIVE = re.compile(rb'passw|passphrase|pwd|secret|token|credential|kennwort|login|bearer|authorization|apikey'
-                       rb'|accesskey|(?<![a-z])(?:key|pass|pw|auth)(?![a-z])', re.IGNORECASE)
-_SENSITIVE_CAMEL = re.compile(rb'[a-z](?:Key|Pass|Pw|Auth)(?![a-z])')
+SENSITIVE = re.compile(rb'passw|passphrase|passcode|pwd|secret|token|credential|kennwort|login|bearer|authorization|apikey'
+                       rb'|accesskey|oauth|cookie|jwt|(?:pass|pw|psk)(?![a-z])'
+                       rb'|(?<![a-z])(?:key|passkey|auth|creds?|otp|pin)(?![a-z])', re.IGNORECASE)
+_SENSITIVE_CAMEL = re.compile(rb'[a-z](?:Key|Auth|Creds?|Otp|Pin)(?![a-z])')
 # Maximum length of a name that is examined.
 NAME_LENGTH = 128
 # Words that, with other words after them on a line, are probably a mistyped \login.

@@ -53,6 +53,21 @@ def test_a_secret_is_cut_out_and_the_rest_stays(statement):
     assert SECRET not in redacted(data, 200, brief=True)
 
 
+@pytest.mark.parametrize('name', [
+    'token', 'pwd', 'secret', 'AWS_SECRET_ACCESS_KEY', 'apiToken', 'PGPASS', 'dbpass', 'sshpw', 'passcode', 'passkey',
+    'wpa_psk', 'otp', 'pin', 'userPin', 'cookie', 'session_cookie', 'jwt', 'creds', 'db_cred', 'authKey',
+    'private_key', 'oauth_x', 'kennwort'])
+def test_names_of_secrets(name):
+    for form in ('%s = "geheim"', 'x.%s = "geheim"', 't = {%s = "geheim"}', 't["%s"] = [[geheim]]', 'f("%s=geheim")'):
+        assert SECRET not in redacted((form % name).encode())
+        assert may_hold_secret((form % name).encode())
+
+
+@pytest.mark.parametrize('name', ['pins', 'spin', 'opinion', 'monkey', 'keyboard', 'credit', 'author', 'hotpot', 'passive'])
+def test_names_of_other_values(name):
+    assert f'{name} = "visible"' == redacted(f'{name} = "visible"'.encode())
+
+
 @pytest.mark.parametrize('statement', [
     '1 + 1', "box.schema.user.grant('ann', 'execute', 'universe')", 'box.info.access',
     "-- passw\nbox.schema.user.grant('eve', 'super')", "box.schema.user.grant('eve', 'super') -- passw",
