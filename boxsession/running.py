@@ -24,6 +24,7 @@ from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.admission import Admission
+from boxsession.sessions.failures import Failures
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.services import Services
 from boxsession.settings import live, reader, table
@@ -81,7 +82,7 @@ class Running:
                 self.counters = Counters()
                 self.dispatcher = Dispatcher(self.counters.hits)
                 self.runtime = Runtime(self.dispatcher, self.counters, self._facts(triggers), expose,
-                                       Services(self).table(), commands)
+                                       Services(self).table(), commands, Failures(self).record)
             except BaseException:           # `expose` has an invalid name or value, for example
                 self.audit.close()
                 raise
@@ -90,7 +91,7 @@ class Running:
             raise
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
-        self.registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
+        self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
         self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets)
         self.statistics = self.registry.statistics

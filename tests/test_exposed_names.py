@@ -164,6 +164,18 @@ def test_other_globals_and_metatables_of_g_work_as_ever(client):
         "rawset({}, 'a', 1), getmetatable({}), getmetatable(setmetatable({}, {__metatable = true}))")
 
 
+def test_strict_mode_knows_exposed_names(client, served, connect):
+    client.reply("require('strict').on()")
+    assert ['admin', 42] == client.values('svc:who(), answer')
+    assert "variable 'nosuch' is not declared" in client.error('nosuch')
+    assert "assign to undeclared variable 'x'" in client.error('(function() x = 1 end)()')
+    assert '`svc` is exposed' in client.error('svc = 5')
+    client.reply('declared = 1')
+    assert [1, 42] == connect(served).values('declared, answer')
+    client.reply("require('strict').off()")
+    assert [None, 'admin'] == client.values('nosuch, svc.who()')
+
+
 def test_the_classic_dialect_has_its_global(console, connect):
     client = connect(console(dialect='classic', expose={'answer': 42}))
     assert [42, True] == client.values('answer, session == box.session')

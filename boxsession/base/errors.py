@@ -1,7 +1,18 @@
 """Errors outside of statements. Each message says what is wrong and what to do."""
 from __future__ import annotations
 
-__all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError']
+__all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError',
+           'type_name']
+
+
+# Reads a type's name. A metaclass cannot change the result.
+_NAME_OF_TYPE = type.__dict__['__name__'].__get__
+
+
+def type_name(error: BaseException) -> str:
+    """The name of an exception's type. Runs no code of the program."""
+    name: str = _NAME_OF_TYPE(type(error))
+    return name
 
 
 class Internal(BaseException):

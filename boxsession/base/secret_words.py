@@ -25,7 +25,8 @@ LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|\w*(?:login|passw)\w*', re.IGNORECASE
 # Functions with such names take a secret, also if they are passed to another function (pcall).
 TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are not secret.
-_COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete'}
+_COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete',
+             b'traceback'}
 # Commands of the program with a parameter that is a secret: all their arguments are removed.
 _SECRET_COMMANDS: set[bytes] = set()
 # The name is at most 64 bytes: all commands are shorter.

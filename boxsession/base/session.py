@@ -33,6 +33,7 @@ class Session:
     listener: str = ''              # address of the listener that accepted the client
     name: str = ''                  # label that the user has set by box.session.name()
     login: str = ''                 # user who logged in; su() does not change it
+    traceback: str = ''             # of the last exception that an exposed function raised, without secrets
     started: float = field(default_factory=time.time)       # seconds since the epoch
     peer_uid: int | None = None     # of the client's process; known on unix sockets only
     peer_pid: int | None = None

@@ -66,6 +66,7 @@ class Runtime:
         expose: Python functions, objects or plain values for Lua, by name (see `boxsession.Console`).
         services: functions of plain values that trusted Lua may call, by name.
         commands: the backslash commands that the program adds.
+        failed: see `functions.Calls`.
 
     Raises:
         ValueError: a value cannot be exposed, or Lua has a global of its name.
@@ -80,11 +81,11 @@ class Runtime:
 
     def __init__(self, dispatcher: Dispatcher, counters: Counters, facts: Mapping[str, Any],
                  expose: Mapping[str, Any] | None = None, services: Mapping[str, Callable] | None = None,
-                 commands: Commands | None = None):
+                 commands: Commands | None = None, failed: functions.Failed | None = None):
         self.dispatcher = dispatcher
         self.counters = counters
         self._facts = facts
-        self._calls = functions.Calls()
+        self._calls = functions.Calls() if failed is None else functions.Calls(failed)
         self._commands = commands or Commands()
         self._command_numbers: dict[str, int] = {}      # numbers of the commands' functions, by command
         self._lua = lua51.LuaRuntime(
@@ -166,7 +167,7 @@ class Runtime:
         """Passes the program's commands to Lua. Callable from any greenlet."""
         for command in self._commands.added:
             if command.name not in self._command_numbers and command.function is not None:
-                self._command_numbers[command.name] = self._calls.number(command.function)
+                self._command_numbers[command.name] = self._calls.number(command.function, f'\\{command.name}')
         self._ask(self._take_commands, pack(described(self._commands.added, self._command_numbers)))
 
     def _ask(self, coroutine, told=None):

@@ -65,6 +65,9 @@ BUILT_IN = (
                     'It runs no user code. If TEXT begins with a backslash, it lists commands.'),
     Command('cancel', (('ID', "stop a session's running statement"),), access='execute'),
     Command('kill', (('ID', 'end a session'),), access='execute'),
+    Command('traceback', (('[ID]', 'show the last exception of a function of the program, in this or another session'),),
+            access='read',
+            details='Shows the exception with its traceback, without secrets. Another session needs execute on universe.'),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),
         ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),

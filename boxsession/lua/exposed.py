@@ -23,10 +23,10 @@ class Exposed:
     """Makes the description of exposed values.
 
     Args:
-        number: gives a number to a Python function that Lua is to call.
+        number: gives a number to a Python function that Lua is to call, and to its name.
     """
 
-    def __init__(self, number: Callable[[Callable[..., Any]], int]):
+    def __init__(self, number: Callable[[Callable[..., Any], str], int]):
         self._number = number
         self._help: dict[str, dict[str, str]] = {}
 
@@ -61,7 +61,7 @@ class Exposed:
     def _function(self, function: Callable[..., Any], name: str) -> dict[str, Any]:
         documentation = signatures.documentation(function)
         self._explain(name, signatures.shown(name, function), _first_line(documentation), documentation)
-        return {'call': self._number(signatures.from_lua(function))}
+        return {'call': self._number(signatures.from_lua(function), name)}
 
     def _copy(self, value: Any, name: str) -> dict[str, Any]:
         try:
@@ -78,7 +78,7 @@ class Exposed:
         documentation = signatures.documentation(kind) if kind.__module__ != 'builtins' else ''
         self._explain(name, f'{name}: {kind.__name__}', _first_line(documentation) or 'live data of the program',
                       '\n\n'.join(filter(None, [documentation, 'Live data: reads and writes go to the program.'])))
-        return {'live': self._number(LiveData(name, live))}
+        return {'live': self._number(LiveData(name, live), name)}
 
     def _explain(self, name: str, head: str, first: str, text: str | None = None) -> None:
         """Keeps the line and the text about a name."""

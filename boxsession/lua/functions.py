@@ -4,31 +4,45 @@ Values are passed as packed strings (values/packed.py). Lua has no references to
 """
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
-from boxsession.base.errors import ClientError, StatementError, Stopped
+from boxsession.base.errors import ClientError, StatementCancelled, StatementError, Stopped, type_name
 from boxsession.lua.live import Whole
+from boxsession.lua.signatures import secret_arguments
 from boxsession.values.packed import Unpackable, pack, unpack
 
 __all__ = ['Calls']
 
-# Reads a type's name. A metaclass cannot change the result.
-_TYPE_NAME = type.__dict__['__name__'].__get__
+
+# Called with the name of a function, its exception, and its arguments that are secrets.
+Failed = Callable[[str, BaseException, Collection[str]], None]
+
+
+def _ignore(_name: str, _error: BaseException, _secrets: Collection[str]) -> None:
+    pass
 
 
 class Calls:
-    """The Python functions that one Lua state can call, by number."""
+    """The Python functions that one Lua state can call, by number.
 
-    def __init__(self):
+    Args:
+        failed: called if a function has raised an exception that is not one of this package.
+    """
+
+    def __init__(self, failed: Failed = _ignore):
         self._functions: list[Callable] = []
+        self._names: list[str] = []
+        self._failed = failed
 
     def services(self, table: Mapping[str, Callable]) -> bytes:
         """Adds services. Returns their numbers by name, packed."""
-        return pack({name: self.number(function) for name, function in table.items()})
+        return pack({name: self.number(function, name) for name, function in table.items()})
 
-    def number(self, function: Callable) -> int:
+    def number(self, function: Callable, name: str) -> int:
         """Adds a function. Returns its number."""
         self._functions.append(function)
+        self._names.append(name)
         return len(self._functions) - 1
 
     def call(self, request: bytes, pause: Callable[[], None]) -> bytes:
@@ -43,8 +57,11 @@ class Calls:
             arguments of one of Tarantool's errors.
         """
         colon = request.index(b':')
+        number = int(request[:colon])
+        arguments: list[Any] = []
         try:
-            result = self._functions[int(request[:colon])](*unpack(request, colon + 1, pause))
+            arguments = unpack(request, colon + 1, pause)
+            result = self._functions[number](*arguments)
             if isinstance(result, Whole):
                 return b'=' + pack(result.value, pause, Whole.other)
             return b'=' + pack(result, pause)
@@ -57,7 +74,12 @@ class Calls:
         except Stopped:
             raise
         except BaseException as error:          # gevent.Timeout and SystemExit are no Exception
+            self._tell(number, arguments, error)
             return b'!' + pack(_described(error))
+
+    def _tell(self, number, arguments, error):
+        if not isinstance(error, StatementCancelled):
+            self._failed(self._names[number], error, secret_arguments(self._functions[number], arguments))
 
 
 def _described(error: BaseException) -> bytes:
@@ -72,4 +94,4 @@ def _described(error: BaseException) -> bytes:
     except Stopped:
         raise
     except BaseException:
-        return b'%s: its message cannot be shown' % _TYPE_NAME(type(error)).encode(errors='backslashreplace')
+        return b'%s: its message cannot be shown' % type_name(error).encode(errors='backslashreplace')

@@ -8,7 +8,7 @@ from typing import Any
 
 from boxsession.base.secret_words import is_sensitive
 
-__all__ = ['call', 'documentation', 'from_lua', 'shown']
+__all__ = ['call', 'documentation', 'from_lua', 'secret_arguments', 'shown']
 
 _SHOWN, _DOCUMENTATION = 500, 1 << 14
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
@@ -72,6 +72,19 @@ def documentation(value: Any) -> str:
     return text[:_DOCUMENTATION].strip() if isinstance(text, str) else ''
 
 
+def secret_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> set[str]:
+    """The arguments of a call that are secrets, by the names of their parameters or keys."""
+    signature = _signature(function)
+    named: list[tuple[Any, Any]] = []
+    if signature is not None:
+        named += zip(signature.parameters, arguments, strict=False)
+    for argument in arguments:
+        if isinstance(argument, dict):
+            named += argument.items()
+    return {value for name, value in named
+            if isinstance(value, str) and value and isinstance(name, str) and is_sensitive(name.encode())}
+
+
 def call(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
     """Calls a function with arguments from Lua."""
     last = arguments[-1] if arguments else None
@@ -87,6 +100,7 @@ def from_lua(function: Callable[..., Any]) -> Callable[..., Any]:
                                     for parameter in signature.parameters.values()):
         return function
 
+    @functools.wraps(function, (), ())
     def called(*arguments: Any) -> Any:
         last = arguments[-1] if arguments else None
         if type(last) is dict and last and _passes_keywords(signature, arguments[:-1], last):

@@ -121,6 +121,7 @@ class Folding(logging.Filter):
         repeats.record = record
         # The arguments may be large, and the summary shows only the start of the message: so only that is kept.
         record.msg, record.args, record.exc_info = record.getMessage()[:_MESSAGE_SHOWN], (), None
+        record.exc_text = None
         if self._timer is None:
             self._timer = get_hub().loop.timer(_WINDOW_SECONDS, ref=False)
         if not self._timer.active:
@@ -182,6 +183,8 @@ class _JsonFormatter(logging.Formatter):
                 entry |= {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
         if record.exc_info:
             entry['exception'] = self.formatException(record.exc_info)
+        elif record.exc_text:                   # without secrets (sessions/failures.py)
+            entry['exception'] = record.exc_text
         if hasattr(record, 'repeated'):
             entry['repeated'], entry['seconds'] = record.repeated, record.seconds
         return json.dumps(entry, ensure_ascii=False)

@@ -185,7 +185,7 @@ class BinaryConnection(Connection):
 
     # The server's side
 
-    def _under_way(self) -> bytes | None:
+    def under_way(self) -> bytes | None:
         return self._workers.under_way()
 
     def running_count(self) -> int:

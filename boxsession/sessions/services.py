@@ -43,7 +43,8 @@ class Services:
             'listen': self.listen, 'close_listener': self.close_listener,
             'access': users.access, 'password_hash': users.password_hash, 'rights': users.rights, 'su': users.su,
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
-            'sessions': sessions.sessions, 'rename': sessions.rename, 'cancel': sessions.cancel, 'kill': sessions.kill,
+            'sessions': sessions.sessions, 'rename': sessions.rename,
+            'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect}
 
     # Settings and log

@@ -7,7 +7,7 @@ from gevent import getcurrent
 
 from boxsession.base.address import Address
 from boxsession.base.errors import StatementError
-from boxsession.base.session import current_session, described_caller
+from boxsession.base.session import Session, current_session, described_caller
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
 from boxsession.sessions.remote import RemoteConsole
 from boxsession.sessions.text import ConsoleConnection
@@ -30,6 +30,16 @@ class SessionServices:
     def sessions(self, fields: dict | list) -> list[dict]:
         """Lists live sessions, sorted by id. See Registry.find() for `fields`."""
         return [shown for _, shown in self._running.registry.find(fields)]
+
+    def traceback(self, session_id: int | None = None) -> str:
+        """The traceback of the last exception that an exposed function has raised in a session; None for the caller's."""
+        session: Session | None = current_session()
+        if session_id is not None:
+            connection = self._running.registry.of_id(session_id)
+            if connection is None:
+                raise StatementError(f'session {session_id:g} does not exist')
+            session = connection.session
+        return session.traceback if session is not None else ''
 
     def rename(self, name: str | bytes) -> str:
         """Sets the name of the calling session. Returns the name, which may be truncated."""

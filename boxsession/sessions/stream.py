@@ -256,12 +256,12 @@ class Connection:
     def cancel(self, reason: str = '') -> bool:
         """Cancels the running statement. False if none runs."""
         self._cancel_running(reason)
-        if self._under_way() is None:
+        if self.under_way() is None:
             return False
         self._counters.hits['cancels'] += 1
         return True
 
-    def _under_way(self) -> bytes | None:
+    def under_way(self) -> bytes | None:
         """The running statement; of a binary session one of the running requests."""
         return self._running
 
@@ -299,7 +299,7 @@ class Connection:
         """The session's fields for box.session.list()."""
         session = self.session
         now = time.monotonic()
-        running = self._under_way()
+        running = self.under_way()
         state = 'sending' if self._output.is_sending else 'running' if running is not None else 'idle'
         process = {} if session.peer_uid is None else {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
         return {'id': session.id, 'user': session.user, 'peer': session.peer, **process, 'type': session.type,

@@ -313,7 +313,6 @@ function classic.__index(_, name)
         return session
     end
 end
-internal.classic_global = classic_global
 
 -- Life of a session ---------------------------------------------------------------------------------------------------
 

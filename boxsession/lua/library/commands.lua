@@ -7,7 +7,8 @@ local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw
     raw.gmatch, raw.gsub, raw.match, raw.rep, raw.sub, raw.type
 local call_python, may_command = internal.call_python, internal.access.may_command
 
-local sessions, cancel, kill = internal.service('sessions'), internal.service('cancel'), internal.service('kill')
+local sessions, cancel, kill, traceback = internal.service('sessions'), internal.service('cancel'),
+    internal.service('kill'), internal.service('traceback')
 
 local INTRODUCTION = 'A statement is Lua: an expression shows its values, anything else just runs.\n\n'
 local OF_THE_PROGRAM = '\nCommands of this program:\n\n'
@@ -116,6 +117,22 @@ end
 
 function run.sessions()
     return sessions({})
+end
+
+-- The last exception of an exposed function: in this session, or for users with full rights in any.
+function run.traceback(_, id)
+    if id ~= nil then
+        id = raw.tonumber(id)
+        if id == nil then
+            return error('Usage: \\traceback [ID]', 0)
+        end
+        internal.access.need_full('\\traceback')
+    end
+    local text = traceback(id)
+    if text == '' then
+        return error('no function of the program has raised an exception in this session', 0)
+    end
+    return {text}
 end
 
 local function id_argument(name, value)

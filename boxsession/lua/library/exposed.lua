@@ -1,16 +1,14 @@
--- What the program exposes. An exposed name is not in _G itself: the metatable of _G finds it and refuses its assignment, so
--- no session takes it away from the others. Exposed objects and data are objects of one class, which refuse writes too: a
--- front of a table, which was copied when the console started, or live data, where each access asks Python.
+-- Objects for what the program exposes: a front of a table, which was copied when the console started and refuses writes, or
+-- live data, where each access asks Python.
 --
--- Invariant: only reading a table of this file never calls Python; completion and views use field() and content() alone.
+-- Invariant: data() calls nothing, so completion and views use only that.
 -- Needs: kernel/objects, kernel/stdlib, library/calls
 local internal = ...
-local raw, packed, blame = internal.raw, internal.packed, internal.guard.blame
-local error, match, next, rawget, rawset, select, setmetatable, tostring, type = raw.error, raw.match, raw.next, raw.rawget,
-    raw.rawset, raw.select, raw.setmetatable, raw.tostring, raw.type
+local raw = internal.raw
+local error, match, next, select, setmetatable, tostring, type = raw.error, raw.match, raw.next, raw.select, raw.setmetatable,
+    raw.tostring, raw.type
 local getmetatable = raw.debug_getmetatable
 local call_python = internal.call_python
-local globals = _G
 
 local exposed = {}
 internal.exposed = exposed
@@ -25,9 +23,8 @@ local function is_object(value)
 end
 exposed.is_object = is_object
 
--- Names of functions and their help, for help() and box.info.exposed.
+-- The full names of functions, for help().
 local names = setmetatable({}, {__mode = 'k'})
-local help = {}
 
 local function state_to_use(object)
     local state = state_of(object)
@@ -247,119 +244,13 @@ local function build(spec, name, owner)
     return spec.value
 end
 
--- _G -------------------------------------------------------------------------------------------------------------------
-
--- The exposed values by name, and the metatable that users have given to _G.
-local values = {}
-local users_meta
-
-local function refuse(name)
-    return error('`' .. name .. '` is exposed by the program to all sessions and cannot be replaced: choose another name, or '
-                 .. 'a local variable', 0)
-end
-
-local function find_behind(_, key)
-    local value = internal.classic_global(globals, key)
-    local index = users_meta and rawget(users_meta, '__index')
-    if value ~= nil or index == nil then
-        return value
-    elseif type(index) == 'function' then
-        return index(globals, key)
+-- The value of a spec, for statements.
+function exposed.build(spec, name)
+    local value = build(spec, name)
+    if type(value) == 'table' then
+        return make({name = name, data = value, has_functions = spec.names ~= nil})
     end
-    return index[key]
-end
-
-local globals_meta = {__metatable = false, __index = values, __newindex = function(_, key, value)
-    if rawget(values, key) ~= nil then
-        return refuse(key)
-    end
-    local newindex = users_meta and rawget(users_meta, '__newindex')
-    if newindex == nil then
-        return rawset(globals, key, value)
-    elseif type(newindex) == 'function' then
-        return newindex(globals, key, value)
-    end
-    newindex[key] = value
-end}
-
--- The value of an exposed name, nil for other names. Calls nothing.
-function exposed.value(name)
-    return rawget(values, name)
-end
-
--- Called at start-up only. `described`: packed specs and help. Returns the first name that is already in use, or ''.
-function internal.expose(described)
-    described = packed.value_of_program(described, 1)
-    for name, spec in next, described.specs do
-        if rawget(globals, name) ~= nil and name ~= 'help' then
-            return name
-        end
-        rawset(globals, name, nil)
-        local value = build(spec, name)
-        if type(value) == 'table' then
-            value = make({name = name, data = value, has_functions = spec.names ~= nil})
-        end
-        values[name] = value
-    end
-    help = described.help
-    setmetatable(values, {__index = find_behind})
-    setmetatable(globals, globals_meta)
-    function globals.rawset(...)
-        local list, key, value = ...
-        if list == globals and key ~= nil and rawget(values, key) ~= nil then
-            return refuse(key)
-        end
-        if type(list) ~= 'table' then
-            return error("bad argument #1 to 'rawset' (table expected, got " .. type(list) .. ')', 2)
-        elseif key == nil or key ~= key or select('#', ...) < 3 then
-            return blame(rawset, ...)
-        end
-        return rawset(list, key, value)
-    end
-    function globals.setmetatable(...)
-        local list, given = ...
-        if type(list) ~= 'table' then
-            return error("bad argument #1 to 'setmetatable' (table expected, got " .. type(list) .. ')', 2)
-        elseif given ~= nil and type(given) ~= 'table' or select('#', ...) < 2 then
-            return error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)
-        elseif list == globals then
-            users_meta = given
-            return list
-        end
-        local protector = getmetatable(list)
-        if protector and rawget(protector, '__metatable') ~= nil then
-            return error('cannot change a protected metatable', 2)
-        end
-        return setmetatable(list, given)
-    end
-    function globals.getmetatable(...)
-        if (...) == globals then
-            return users_meta
-        end
-        return blame(raw.getmetatable, ...)
-    end
-    return ''
-end
-
--- Help -----------------------------------------------------------------------------------------------------------------
-
--- The line of each exposed name.
-function exposed.lines()
-    local lines = setmetatable({}, packed.dict_meta)
-    for name, about in next, help do
-        lines[name] = about.line
-    end
-    return lines
-end
-
--- The exposed names, in order; without those inside of objects.
-function exposed.names()
-    local list = {}
-    for name in next, values do
-        list[#list + 1] = name
-    end
-    raw.sort(list)
-    return list
+    return value
 end
 
 -- The full name of an exposed function or object; nil for other values.
@@ -370,23 +261,8 @@ function exposed.name_of(value)
     return type(value) == 'function' and names[value] or nil
 end
 
--- The help on a name, nil if nothing is known.
-function exposed.help(name)
-    local about = help[name]
-    if about then
-        return about.text
-    end
-    local path, key = match(name, '^(.+)[.:]([^.:]+)$')
-    if not path then
-        return nil
-    elseif help[path .. '.' .. key] then
-        return help[path .. '.' .. key].text
-    end
-    local owner = values
-    for word in raw.gmatch(path, '[^.]+') do
-        owner = (owner == values or is_object(owner)) and owner[word] or nil
-    end
-    if is_object(owner) and state_of(owner).number then
-        return ask(state_of(owner), 'help', key)
-    end
+-- The help on a member of live data; nil for other objects.
+function exposed.help_on_member(object, key)
+    local state = state_of(object)
+    return state.number and ask(state, 'help', key) or nil
 end

@@ -1,11 +1,11 @@
 -- The module strict: undeclared global variables are errors. Behaviour and messages: Tarantool 2.6. It is in force for all
 -- sessions, as in Tarantool for all fibers.
--- Needs: library/box, library/modules
+-- Needs: library/box, library/exposed_names, library/modules
 local internal = ...
 local raw = internal.raw
-local error, getinfo, next, rawset, setmetatable, tostring = raw.error, raw.getinfo, raw.next, raw.rawset, raw.setmetatable,
-    raw.tostring
-local globals, classic = _G, internal.classic_globals
+local error, getinfo, next, rawset, tostring = raw.error, raw.getinfo, raw.next, raw.rawset, raw.tostring
+local classic, set_globals_meta, check_assignment = internal.classic_globals, internal.exposed.set_globals_meta,
+    internal.exposed.check_assignment
 
 local strict = {}
 internal.modules.strict = strict
@@ -19,9 +19,10 @@ end
 
 function strict.on()
     local declared = {}
-    setmetatable(globals, {
+    set_globals_meta({
         __declared = declared,
         __newindex = function(list, name, value)
+            check_assignment(name)
             if not declared[name] then
                 if what(2) == 'Lua' then
                     return error("assign to undeclared variable '" .. tostring(name) .. "'", 2)
@@ -48,5 +49,5 @@ function strict.off()
             meta = classic
         end
     end
-    setmetatable(globals, meta)
+    set_globals_meta(meta)
 end

@@ -1,6 +1,6 @@
 -- Calls granted functions. Invariant: arguments, results and errors are copied, so a restricted session and the trusted
 -- function share no table.
--- Needs: library/errors, library/exposed, rights/access, rights/views
+-- Needs: library/errors, library/exposed_names, rights/access, rights/views
 local internal = ...
 local raw, task, access = internal.raw, internal.task, internal.access
 local error, next, select, tostring, type = raw.error, raw.next, raw.select, raw.tostring, raw.type

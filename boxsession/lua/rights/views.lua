@@ -2,7 +2,7 @@
 -- shows the content field by field and refuses writes and calls.
 --
 -- Invariant: reading a view calls no user function.
--- Needs: library/errors, library/exposed, rights/access, wire/shape
+-- Needs: library/errors, library/exposed_names, rights/access, wire/shape
 local internal = ...
 local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed
 local getmetatable, newproxy, next, rawget, select, setmetatable, type =
