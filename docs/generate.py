@@ -26,7 +26,7 @@ _COMMANDS = PROJECT / 'docs' / 'commands.rst'
 _CONFIGURATION = PROJECT / 'docs' / 'configuration.rst'
 _CONSOLE = PROJECT / 'docs' / 'console.rst'
 # The generated part ends before the next heading.
-_SETTINGS = re.compile(r'(?<=\n)``init``\n.*?(?=Who may reach it\n)', re.DOTALL)
+_SETTINGS = re.compile(r'(?<=\n)``name`` \+\n.*?(?=Who may reach it\n)', re.DOTALL)
 # The generated part is between two comments.
 _CONSOLE_COMMANDS = re.compile(
     r'(?<=\.\. The table of commands, made by docs/generate.py\n\n).*?(?=\.\. End of the table\n)', re.DOTALL)

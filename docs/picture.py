@@ -2,10 +2,11 @@
 
     python docs/picture.py
 
-A test compares the file with what a new run gives. The run has no port, time or address in it.
+A test compares the file with what a new run gives. The run has no port, time, process or address in it.
 """
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from xml.sax.saxutils import escape
@@ -49,7 +50,7 @@ class Terminal:
     def __init__(self, address):
         self._sock = socket.create_connection((address.host, address.port))
         self.lines = [('shell', '$ telnet 127.0.0.1 3313')]
-        self._show(self._read(lambda data: len(data) >= _GREETING_BYTES))
+        self._show(re.sub(r'pid \d+', 'pid 4242', self._read(lambda data: len(data) >= _GREETING_BYTES)))
         self.ask('\\set prompt on')
 
     def type(self, statement):
@@ -88,7 +89,7 @@ class Terminal:
 
 def run():
     """Runs the scene; gives the lines of both terminals."""
-    console = Console(listen=['127.0.0.1:0'], expose={'cache': Cache()})
+    console = Console(listen=['127.0.0.1:0'], expose={'cache': Cache()}, config={'name': 'shop'})
     console.start()
     try:
         with Timeout(_RUN_SECONDS):

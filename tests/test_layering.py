@@ -28,8 +28,8 @@ ROOMS = {
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'evaluators',
                  'refusals', 'text_output', 'text', 'binary_output', 'answers', 'workers', 'binary', 'registry',
                  'admission', 'caller', 'failures', 'user_services', 'session_services', 'services'],
-    'client': ['completeness', 'values', 'completions', 'history', 'streams', 'target', 'settings', 'screen', 'plain',
-               'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
+    'client': ['completeness', 'values', 'completions', 'tables', 'history', 'streams', 'target', 'settings', 'screen',
+               'plain', 'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
     '': ['check', 'running', 'reload', 'embed', '', 'daemon', 'cli', '__main__'],
 }
 # A person's client is beside the server: it knows values and protocols only.

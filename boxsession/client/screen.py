@@ -41,20 +41,26 @@ class Screen:
             except ImportError:
                 pass
 
+    @property
+    def columns(self) -> int:
+        """The width of the terminal."""
+        return _size().columns
+
     def say(self, message: str) -> None:
         """Shows a message of the client."""
         write(sys.stdout, f'{message}\n'.encode(errors='backslashreplace'))
 
     def show(self, data: bytes, form: str) -> None:
-        """Shows a reply in the format `form` (`boxsession.client.values`); by the pager if it is longer than the screen."""
-        size = shutil.get_terminal_size()
-        if not (size.columns and size.lines):           # the terminal does not know its size (0 in Python 3.10)
-            size = os.terminal_size((size.columns or 80, size.lines or 24))
+        """Shows a reply in the format `form` (`boxsession.client.values`, or 'table').
+
+        If it is longer than the screen, by the pager.
+        """
+        size = _size()
         is_short = len(data) <= _COLOURED_BYTES
         # _rows() also counts the empty line after the last line feed: the prompt needs it.
         is_long = not is_short or self._rows(data, size) > size.lines
         formatter = self._formatter
-        if not is_short or formatter is None:
+        if not is_short or formatter is None or form == 'table':
             if not is_long or not self._paged(visible_pieces(data)):
                 write(sys.stdout, data)
             return
@@ -98,3 +104,10 @@ class Screen:
                 return True
             except KeyboardInterrupt:
                 pass
+
+
+def _size() -> os.terminal_size:
+    size = shutil.get_terminal_size()
+    if size.columns and size.lines:
+        return size
+    return os.terminal_size((size.columns or 80, size.lines or 24))     # the terminal does not know it (0 in Python 3.10)

@@ -15,10 +15,11 @@ from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, signals
+from boxsession.client.tables import sessions_table
 from boxsession.client.target import Target
 from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
 from boxsession.protocol.client import Notice, Reply
-from boxsession.protocol.greeting import is_ours
+from boxsession.protocol.greeting import is_ours, process_of
 
 __all__ = ['run_terminal']
 
@@ -36,6 +37,7 @@ _IDENTITY = b'box.session.id(), box.session.user()'
 # Statements that may change the user of the session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
 _WORD_MAX = 64
+_SESSIONS = b'\\sessions'
 
 _HELP = r"""Keys and commands of this client:
 
@@ -64,6 +66,7 @@ class _Terminal:
         self._editor = _editor(plain)(self._history, self._is_whole, self._completions)
         self._link: Link | None = None
         self._session, self._user = '', ''
+        self._process = 0, ''               # the pid of the server, and the name of its service
         self._kept = ''
 
     def run(self) -> int:
@@ -73,7 +76,9 @@ class _Terminal:
             self._screen.say(f'boxsession: {error}')
             return NO_SERVER
         version = greeting[64:].split(b',')[0].strip() if is_ours(greeting) else greeting[:64].partition(b' (')[0]
-        self._screen.say(f'{version.decode(errors="replace")} at {self._target.address}, session {self._session}; '
+        pid, name = self._process
+        process = f' ({name}, pid {pid})' if name else f' (pid {pid})' if pid else ''
+        self._screen.say(f'{version.decode(errors="replace")}{process} at {self._target.address}, session {self._session}; '
                          '\\help for help, Ctrl-D leaves')
         try:
             while self._turn():
@@ -131,13 +136,16 @@ class _Terminal:
         return True
 
     def _prompt(self) -> str:
+        pid, name = self._process
         where = f'{self._target.address}> '
-        return f'{self._user}@{where}' if self._link is not None else f'(not connected) {where}'
+        if self._link is None:
+            return f'(not connected) {where}'
+        return f'{name}[{pid}] {self._user}@{where}' if pid else f'{self._user}@{where}'
 
-    def _show(self, document: bytes) -> None:
-        form = self._settings.output
+    def _show(self, document: bytes, table: bytes | None = None) -> None:
+        form = self._settings.output if table is None else 'table'
         try:
-            self._screen.show(shown(document, form), form)
+            self._screen.show(shown(document, form) if table is None else table, form)
         except Unshowable as error:
             self._screen.say(f'boxsession: {error}')
 
@@ -182,7 +190,8 @@ class _Terminal:
         if word == _ASKING:
             self._screen.say(_HELP)
             return self._ask(link, b'\\help')
-        self._show(document)
+        is_list = statement.strip() == _SESSIONS and self._settings.output == 'yaml'
+        self._show(document, sessions_table(document, self._session, self._screen.columns) if is_list else None)
         if seconds > _SLOW_SECONDS:
             self._screen.say(f'({seconds:.1f} s)')
         if _CHANGES_USER.search(statement):
@@ -202,6 +211,7 @@ class _Terminal:
     def _connect(self) -> Link:
         self._link = None
         self._link = link = Link(self._target)
+        self._process = process_of(link.greeting)
         self._identify(link)
         return link
 

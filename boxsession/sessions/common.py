@@ -1,12 +1,18 @@
 """One object with the things that all sessions of a console share."""
 from __future__ import annotations
 
+import os
+import re
+import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from boxsession.base.session import Session
+from boxsession.base.version import __version__
 from boxsession.lua.bridge import Runtime
 from boxsession.operations.audit import Audit
+from boxsession.protocol.greeting import SERVICE_NAME, console_greeting
 from boxsession.sessions.backlog import Backlog
 
 __all__ = ['Common', 'Languages']
@@ -29,12 +35,13 @@ class Common:
         audit: the recorder while it is on, or None.
         send_seconds: maximum time for a client to read a reply; 0 for no limit.
         cancels: whether a lost connection cancels the running statement.
+        greeting: the greeting of a text console.
         statement_bytes, request_bytes: maximum size of a statement and of a request; 0 for no limit.
         requests: maximum number of running requests of one binary connection; 0 for no limit.
     """
 
     __slots__ = ('runtime', 'languages', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit', 'send_seconds',
-                 'cancels', 'statement_bytes', 'request_bytes', 'requests')
+                 'cancels', 'greeting', 'statement_bytes', 'request_bytes', 'requests')
 
     def __init__(self, runtime: Runtime, languages: Languages, recorder: Audit, unsent: Backlog, unread: Backlog,
                  settings: Mapping[str, Any]):
@@ -54,6 +61,7 @@ class Common:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Applies the settings in force, given by dotted name."""
+        self.greeting = console_greeting(__version__, os.getpid(), settings['name'] or _program())
         self.audit = self.recorder if self.recorder.is_on else None
         self.send_seconds: float = settings['limits.send_seconds']
         self.cancels = settings['limits.on_disconnect'] == 'cancel'
@@ -62,3 +70,10 @@ class Common:
         self.requests: int = settings['limits.requests']
         self.unsent.limit = settings['limits.total_output_bytes']
         self.unread.limit = settings['limits.total_input_bytes']
+
+
+def _program() -> str:
+    """The name of the program around the console; '' if it has none, or is `boxsession serve`."""
+    path = Path(sys.argv[0] if sys.argv else '')
+    name = path.parent.name if path.name == '__main__.py' else path.stem
+    return name if name != 'boxsession' and re.fullmatch(SERVICE_NAME, name) and not name.startswith('-') else ''

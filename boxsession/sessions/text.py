@@ -11,8 +11,6 @@ from typing import Any
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.session import Session
-from boxsession.base.version import __version__
-from boxsession.protocol.greeting import console_greeting
 from boxsession.protocol.text import (
     NEED_DATA,
     Cancelled,
@@ -80,7 +78,7 @@ class ConsoleConnection(Connection):
             log.warning('%s was refused by on_connect: %s', self.session.described,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
-            self._output.greet(console_greeting(__version__))
+            self._output.greet(self._common.greeting)
         self._output.flush()
         if refusal:
             self._input.linger()

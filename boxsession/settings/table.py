@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from boxsession.base.address import DEFAULT_PORT, Address
+from boxsession.protocol.greeting import SERVICE_NAME
 
 __all__ = ['DEFAULT_ADDRESS', 'FOR_UNIX_SOCKETS', 'LISTENER_SETTINGS', 'SETTINGS', 'ListenerConfig', 'Setting', 'TLSConfig',
            'open_listener_problem']
@@ -34,6 +35,7 @@ class Setting:
 
 # Greatest number of a setting. Counters in C, such as the limit of the Lua allocator, take no larger one.
 _MOST = 1 << 46
+_NAME_LENGTH = 24
 
 
 def _whole(expected: str = 'a whole number, 0 or more', least: int = 1, most: int = _MOST) -> Check:
@@ -54,6 +56,12 @@ def _seconds(value: Any) -> float:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise ValueError('text')
+    return value
+
+
+def _name(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(SERVICE_NAME, value) or len(value) > _NAME_LENGTH:
+        raise ValueError(f'a name of up to {_NAME_LENGTH} letters, digits, -, _ and .')
     return value
 
 
@@ -164,6 +172,9 @@ LISTENER_SETTINGS = (
 )
 
 SETTINGS = (
+    Setting('name', None, _name,
+            'Name of the service, which the greeting and the prompt of boxsession connect show: up to 24 letters, digits, '
+            '-, _ and dots. The default is the name of the program around the console.', 'shop', is_reloaded=True),
     Setting('init', None, _text, 'Lua file that runs once at the start, as admin, before the server listens.',
             '/etc/boxsession/init.lua'),
     Setting('store', None, _text,

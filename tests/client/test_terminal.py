@@ -159,6 +159,46 @@ def history(tmp_path):
 
 
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
+class TestTheService:
+    def test_prompt_and_first_line_name_it(self, open_terminal, serve, tmp_path, plain):
+        (tmp_path / 'c.yml').write_text(f'listen: ["{SOCKET}"]\nname: shop\n')
+        served = serve('-c', 'c.yml')
+        served.addresses()
+        terminal = open_terminal(SOCKET, *plain)
+        terminal.expect(f' (shop, pid {served.process.pid}) at {SOCKET}, session 1')
+        terminal.expect(f'shop[{served.process.pid}] admin@{SOCKET}>')
+        assert 0 == served.stop()
+        terminal.type('1')
+        terminal.expect('the server went away')
+        again = serve('-c', 'c.yml')
+        again.addresses()
+        terminal.expect(f'shop[{again.process.pid}] admin@{SOCKET}>')
+
+    def test_the_sessions_are_a_table(self, open_terminal, serve, connect, tmp_path, plain):
+        [address, unix] = serve('--listen', '127.0.0.1:0', '--listen', SOCKET).addresses(2)
+        other = connect(address)
+        other.reply("box.session.name('\\27[31m deploy')")
+        other.send("require('fiber').sleep(1000) -- " + 'x' * 200 + '\n')
+        terminal = open_terminal(SOCKET, *plain, columns=150)
+        terminal.expect('session 2')
+        terminal.prompted()
+        terminal.type('\\sessions')
+        terminal.expect('statement\n')
+        lines = terminal.text[:terminal.text.index('statement\n')].splitlines()
+        assert ['id', 'user', 'name', 'client', 'listener', 'connected', 'idle', 'statements', 'state'] == lines[-1].split()
+        terminal.expect(f'uid {os.getuid()}, pid {terminal.process.pid} ')
+        terminal.prompted()
+        assert re.search(r'\n2 \*  admin +uid \d+, pid \d+ +unix:a.sock +\d s +\d s +\d+ +running +\\sessions\n',
+                         terminal.text)
+        [line] = [line for line in terminal.text.splitlines() if '\\x1b[31m deploy' in line]
+        assert line.startswith('1    admin') and line.endswith('...') and len(line) < 150
+        terminal.type('\\set output json')
+        terminal.prompted()
+        terminal.type('\\sessions')
+        terminal.expect('"connected_s"')
+
+
+@pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
 class TestBoth:
     """With prompt_toolkit and with readline alone."""
 

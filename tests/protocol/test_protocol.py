@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from boxsession.protocol.foreign import foreign
-from boxsession.protocol.greeting import console_greeting
+from boxsession.protocol.greeting import console_greeting, process_of
 from boxsession.protocol.text import (
     NEED_DATA,
     Cancelled,
@@ -427,4 +427,23 @@ def test_greeting(version):
     assert 128 == len(greeting)
     assert b'\n' == greeting[63:64] == greeting[127:128]
     assert greeting.startswith(b'Tarantool 2.6.0 (Lua console) ')
+    assert (0, '') == process_of(greeting)
     assert greeting[64:].startswith(b'boxsession 1' if version[0] == '1' else b'boxsession 0.1.0, \\help for help ')
+
+
+@pytest.mark.parametrize(('pid', 'name', 'line', 'told'), [
+    (42, 'shop', 'boxsession 0.1.0, \\help for help; pid 42, shop', (42, 'shop')),
+    (4194304, '', 'boxsession 0.1.0, \\help for help; pid 4194304', (4194304, '')),
+    (4194304, 'a' * 24, 'boxsession 0.1.0, \\help for help; pid 4194304, ' + 'a' * 16, (4194304, 'a' * 16))])
+def test_the_greeting_tells_the_process(pid, name, line, told):
+    greeting = console_greeting('0.1.0', pid, name)
+    assert 128 == len(greeting)
+    assert f'{line:<63}\n'.encode() == greeting[64:]
+    assert told == process_of(greeting)
+
+
+@pytest.mark.parametrize('second', [
+    b'boxsession 1.0, \\help for help; pid x', b'boxsession 1.0, \\help for help; pid 1, a\x1b[2J',
+    b'boxsession 1.0, \\help for help; pid 1, a b', b'something else; pid 1, shop'])
+def test_a_greeting_that_tells_no_process(second):
+    assert (0, '') == process_of(b'Tarantool 2.6.0 (Lua console)'.ljust(63) + b'\n' + second.ljust(63) + b'\n')

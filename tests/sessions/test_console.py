@@ -1,11 +1,16 @@
 """The text console over real sockets: statements, continuation, Ctrl-C, and input of other protocols."""
 from __future__ import annotations
 
+import os
+import sys
+
 import gevent
 import pytest
 import yaml
 from gevent import socket
 from waiting import running, wait_for
+
+from boxsession.protocol.greeting import process_of
 
 NO_VALUES = b'---\n...\n'
 
@@ -18,6 +23,22 @@ def test_the_greeting_comes_first(console, connect):
     client = connect(console())
     assert 128 == len(client.greeting)
     assert client.greeting.startswith(b'Tarantool 2.6.0 (Lua console)')
+    assert os.getpid() == process_of(client.greeting)[0]
+
+
+def test_the_greeting_names_the_service(console, connect):
+    served = console(name='shop-1.eu')
+    assert (os.getpid(), 'shop-1.eu') == process_of(connect(served).greeting)
+    served.reload({'listen': [str(served.addresses[0])], 'name': 'other'})
+    assert (os.getpid(), 'other') == process_of(connect(served).greeting)
+
+
+@pytest.mark.parametrize(('program', 'name'), [
+    ('/srv/shop/app.py', 'app'), ('/srv/shop/shop/__main__.py', 'shop'), ('/usr/bin/gunicorn', 'gunicorn'), ('-c', ''),
+    ('', ''), ('/usr/bin/boxsession', ''), ('/x/boxsession/__main__.py', ''), ('/x/a b.py', '')])
+def test_without_a_name_it_is_the_programs(console, connect, monkeypatch, program, name):
+    monkeypatch.setattr(sys, 'argv', [program])
+    assert name == process_of(connect(console()).greeting)[1]
 
 
 def test_pipelined_statements_are_answered_in_order_in_one_write(console, connect):
