@@ -32,3 +32,16 @@ def test_commands_and_completion_stay(strict_console, connect):
     assert client.values('\\set scope session') == [True]
     assert client.values('own = 1 return own') == [1]
     assert "variable 'nope' is not declared" in client.error('nope')
+
+
+def test_it_works_beside_exposed_names(console, connect):
+    """A program that exposes something has a metatable of _G of its own."""
+    client = connect(console(dialect='tarantool', expose={'tell': lambda: 5}))
+    client.reply("require('strict').on()")
+    assert 5 == client.value('tell()')
+    assert '[string "return nope"]:1: variable \'nope\' is not declared' == client.error('nope')
+    assert "assign to undeclared variable 'own'" in client.error('(function() own = 1 end)()')
+    assert [1] == client.values('own = 1 return own')
+    assert 'cannot be replaced' in client.error('tell = 1')
+    client.reply("require('strict').off()")
+    assert [None] == client.values('nope')
