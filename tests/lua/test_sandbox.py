@@ -114,6 +114,7 @@ WRITES = {
     'a function of table': ('table.own = function() end', 'table.own ~= nil'),
     'a function of table by rawset': ("rawset(table, 'own', 1)", 'table.own ~= nil'),
     'a function of a module': ("require('json').own = function() end", "require('json').own ~= nil"),
+    'a method of iterators': ("require('fun').iter({}).op.own = 1", "require('fun').op.own ~= nil"),
     'a setting of a module': ("require('json').cfg{encode_max_depth = 7}", "require('json').cfg.encode_max_depth == 7"),
     'a metatable of decoded values': ("getmetatable(require('json').decode('[1]')).own = 1",
                                       "getmetatable(require('json').decode('[1]')).own == 1"),
@@ -242,7 +243,8 @@ class World:
         admin.reply("for _, kind in ipairs{'string', 'table', 'box'} do _G[kind].own = nil end require('json').own = nil "
                     "box.session.own = nil box.schema.user.own = nil rawset(box.error, 'own', nil) "
                     "getmetatable(box.session).own = nil getmetatable(require('json').decode('[1]')).own = nil "
-                    "require('console').initial_env().own = nil require('console').on_start(nil)")
+                    "require('console').initial_env().own = nil require('console').on_start(nil) "
+                    "require('fun').op.own = nil")
         admin.reply("box.cfg{limits = {drain_seconds = 1}, log = {level = 'info'}}")
         admin.reply("os.setenv('SHELL', '')")
         admin.reply("box.schema.user.drop('bystander') box.schema.user.create('bystander')")
