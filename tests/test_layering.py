@@ -15,12 +15,12 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
              'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'counters'],
-    'values': ['natural', 'packed', 'reader', 'limits', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
+    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'deadlines', 'dispatcher'],
     'lua': ['contract', 'loader', 'ports', 'signatures', 'live', 'exposed', 'functions', 'arguments', 'commands',
             'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests', 'fibers', 'memory_ports', 'turn_ports',
-            'host_ports', 'process_ports', 'bridge'],
+            'host_ports', 'process_ports', 'library_ports', 'bridge'],
     'settings': ['table', 'live', 'reader', 'reference'],
     'users': ['passwords', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
     'net': ['hangup', 'tls', 'acceptor', 'socket_file', 'listener', 'listeners'],
@@ -58,9 +58,9 @@ DOORS = {
 }
 PURE = {'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
-        'values.lua_text', 'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting', 'protocol.client',
-        'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.iproto', 'protocol.answers', 'scheduler.turns',
-        'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords', 'users.access',
+        'values.lua_text', 'values.collation', 'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
+        'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.iproto', 'protocol.answers',
+        'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords', 'users.access',
         'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state', 'sessions.refusals',
         'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}

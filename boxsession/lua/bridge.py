@@ -34,6 +34,7 @@ from boxsession.lua.evaluator import Evaluator
 from boxsession.lua.exposed import Exposed
 from boxsession.lua.fibers import Fibers
 from boxsession.lua.host_ports import HostPorts
+from boxsession.lua.library_ports import LibraryPorts
 from boxsession.lua.memory import Memory
 from boxsession.lua.memory_ports import MemoryPorts
 from boxsession.lua.ports import deny, reader
@@ -123,7 +124,8 @@ class Runtime:
         state, memory = self.state, MemoryPorts(self.state)
         return {
             **memory.ports(), **TurnPorts(state).ports(), **HostPorts(state, self._calls, memory).ports(),
-            **self.fibers.ports(), **ProcessPorts(state, memory, self._facts, lambda: self.output_bytes).ports(),
+            **self.fibers.ports(), **LibraryPorts(memory).ports(),
+            **ProcessPorts(state, memory, self._facts, lambda: self.output_bytes).ports(),
             'packed_services': self._calls.services(services),
             'packed_commands': pack(described(BUILT_IN, {})),
             'packed_facts': pack({name: fact for name, fact in self._facts.items() if not callable(fact)}),

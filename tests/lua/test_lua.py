@@ -2,6 +2,8 @@
 safe under greenlets."""
 from __future__ import annotations
 
+import os
+
 import gevent
 import pytest
 from conftest import BINARY, TEXT
@@ -20,11 +22,17 @@ def client(console, connect):
 
 @pytest.mark.parametrize('name', [
     'io', 'package', 'module', 'dofile', 'loadfile', 'newproxy', 'python', 'os.exit', 'os.execute', 'os.remove',
-    'os.rename', 'os.setenv', 'os.tmpname', 'os.setlocale', 'string.dump', 'debug.sethook', 'debug.getregistry',
+    'os.rename', 'os.tmpname', 'os.setlocale', 'string.dump', 'debug.sethook', 'debug.getregistry',
     'debug.getupvalue', 'debug.setupvalue', 'debug.setmetatable', 'debug.getmetatable', 'debug.getinfo', 'debug.getlocal',
     'debug.setlocal', 'debug.debug', 'debug.getfenv', 'debug.setfenv', 'debug.gethook'])
 def test_withheld(client, name):
     assert [None] == client.values(name)
+
+def test_setenv_leaves_the_process_alone(client):
+    """The program's environment, which its children get, is not the statements' to change."""
+    client.reply("os.setenv('BOXSESSION_OWN', 'x') os.setenv('PATH', 'x')")
+    assert ['x', 'x'] == client.values("os.getenv('BOXSESSION_OWN'), os.getenv('PATH')")
+    assert 'BOXSESSION_OWN' not in os.environ and 'x' != os.environ['PATH']
 
 
 @pytest.mark.parametrize('statement', [

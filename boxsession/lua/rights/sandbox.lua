@@ -115,6 +115,7 @@ rawset(restricted_box, 'session', fixed_session)
 for name, found in next, modules do
     modules[name] = type(found) == 'table' and fix(found) or found
 end
+own.utf8 = modules.utf8
 
 function own.require(name)
     local found = modules[name] or (name == 'box' or library[name]) and own[name]
