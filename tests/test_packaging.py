@@ -19,7 +19,7 @@ SMOKE = '''
 set -e
 boxsession serve --listen unix:$PWD/socket &
 trap 'kill %1; wait' EXIT
-until [ -S socket ]; do :; done
+for _ in $(seq 200); do [ -S socket ] || sleep 0.1; done
 boxsession connect unix:$PWD/socket --raw -e '1 + 1'
 '''
 
