@@ -6,7 +6,17 @@ import logging
 from lupa import lua51
 
 from boxsession.base.session import Session
-from boxsession.lua.contract import CHECK, CONNECT, DISCONNECT, FAIL, LAST_ERROR, LEFT_REMOTE, STATEMENT, STATEMENT_OPEN
+from boxsession.lua.contract import (
+    CHECK,
+    CONNECT,
+    DISCONNECT,
+    FAIL,
+    LAST_ERROR,
+    LEAVE,
+    LEFT_REMOTE,
+    STATEMENT,
+    STATEMENT_OPEN,
+)
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
 from boxsession.scheduler.task import STATEMENTS, TRIGGERS, Host
@@ -79,8 +89,12 @@ class Evaluator:
         """Runs the on_connect triggers. Returns b'', or the reply with the error that refuses the session."""
         return self._perform(CONNECT, b'', TRIGGERS)
 
+    def leave(self) -> None:
+        """Runs the on_disconnect triggers. The session still exists: its requests run on."""
+        self._perform(LEAVE, b'', TRIGGERS)
+
     def disconnect(self) -> None:
-        """Runs the on_disconnect triggers and ends the session on the Lua side."""
+        """Runs the on_disconnect triggers, unless leave() did, and ends the session on the Lua side."""
         tasks = self._state.tasks
         try:
             try:

@@ -168,7 +168,7 @@ class IprotoProtocol:
         if frame[:2] == b'\x82\x00' and len(frame) > 4 and frame[2] < 0x80 and frame[3] == 1 and frame[2] not in _FIELDS:
             first = frame[4]
             end = 5 if first < 0x80 else 5 + _WIDTHS.get(first, len(frame))
-            if end <= len(frame):
+            if end == len(frame):
                 return Request(frame[2], first if end == 5 else int.from_bytes(frame[5:end], 'big'))
         unpacker = msgpack.Unpacker(max_buffer_size=len(frame) or 1)
         unpacker.feed(frame)
@@ -187,7 +187,10 @@ class IprotoProtocol:
         wanted = _FIELDS.get(kind)
         at = unpacker.tell()
         if wanted is None:
-            return Request(kind, sync)          # its body is not needed
+            # Its body is not needed, but it must be one value.
+            if at < len(frame) and not _is_value(unpacker, len(frame)):
+                return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
+            return Request(kind, sync)
         if at == len(frame):
             return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - missing request body')
         try:
@@ -200,6 +203,17 @@ class IprotoProtocol:
         except (msgpack.UnpackException, ValueError):
             pass
         return BadRequest(sync, _INVALID_MSGPACK, 'Invalid MsgPack - packet body')
+
+
+def _is_value(unpacker: msgpack.Unpacker, end: int) -> bool:
+    """Whether the rest of a frame is one value. As in Tarantool, the byte that is never used passes."""
+    try:
+        unpacker.skip()
+    except msgpack.OutOfData:
+        return False
+    except (msgpack.UnpackException, ValueError):
+        return True
+    return unpacker.tell() == end
 
 
 def _pairs(unpacker: msgpack.Unpacker, frame: bytes) -> Iterator[tuple[bytes, bytes]]:

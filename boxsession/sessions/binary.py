@@ -7,6 +7,8 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
+from socket import SHUT_WR
 from typing import Any
 
 from gevent.event import Event
@@ -18,7 +20,7 @@ from boxsession.sessions.answers import PROC_LUA
 from boxsession.sessions.binary_output import BinaryOutput
 from boxsession.sessions.common import Common
 from boxsession.sessions.output import BATCH_BYTES
-from boxsession.sessions.state import ENDS_ANSWERED, ENDS_NOW, IDLE, LIVES, Step
+from boxsession.sessions.state import CLOSING, ENDS_ANSWERED, ENDS_NOW, IDLE, LIVES, Step
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.workers import Workers
 
@@ -42,7 +44,8 @@ class BinaryConnection(Connection):
         salt: the salt of password scrambles, in the greeting.
     """
 
-    __slots__ = ('salt', '_instance', '_protocol', '_workers', '_done', '_is_held_back', '_is_broken')
+    __slots__ = ('salt', '_instance', '_protocol', '_workers', '_done', '_left', '_is_held_back', '_is_broken',
+                 '_client_left')
 
     _output: BinaryOutput
 
@@ -53,8 +56,10 @@ class BinaryConnection(Connection):
         self._protocol = IprotoProtocol()
         self._workers = Workers(self, common, self._protocol, self._input, self._output)
         self._done = Event()                    # set when the session must end
+        self._left = Event()                    # set when the on_disconnect triggers may run
         self._is_held_back = False              # requests after an AUTH wait for its end
         self._is_broken = False                 # the client has sent input that is not a frame
+        self._client_left = False               # the client sends no more
 
     # The session
 
@@ -76,19 +81,29 @@ class BinaryConnection(Connection):
         # Requests that arrived while on_connect ran have waited for its end.
         self._enter(Step.WAIT)
         hub.loop.run_callback(self._workers.more)
-        self._done.wait()
-        self._enter(Step.INPUT)
+        self._left.wait()
         self._input.stop()
-        self._cancel_running(self._farewell)
+        if not self._farewell:
+            if self._is_broken:
+                self._output.send_now()
+                self._shut_down()
+            # The client has left. Its requests need not have ended.
+            self._enter(Step.CLOSE)
+            self._evaluator.leave()
+        self._done.wait()
         self.ends = ENDS_NOW
         self._workers.end()
         if self._farewell:
             self._output.say_farewell(iproto.error(0, PROC_LUA, self._farewell, 'LuajitError'))
-        else:
+        elif not self._is_broken:
             self._output.send_now()
         if self._is_broken:
             self._input.linger()
         return True
+
+    def _shut_down(self) -> None:
+        with suppress(OSError):
+            self._sock.shutdown(SHUT_WR)
 
     def _wake(self) -> None:
         if self.ends is not LIVES:
@@ -97,7 +112,13 @@ class BinaryConnection(Connection):
     def end_if_done(self) -> None:
         """Ends the session if nothing is left to do."""
         if self.ends is ENDS_NOW or self.ends is ENDS_ANSWERED and not self._workers.busy:
-            self._done.set()
+            self._end()
+        elif self._client_left and not self._protocol.buffered_bytes:
+            self._left.set()
+
+    def _end(self) -> None:
+        self._done.set()
+        self._left.set()
 
     # Input
 
@@ -116,8 +137,10 @@ class BinaryConnection(Connection):
             self.lost()
             return
         if not data:
+            self._client_left = True
             self._end_answered()
             self.end_if_done()
+            self._workers.more()                # finds out whether the rest of the input is a request
             return
         protocol = self._protocol
         self._bytes_in += len(data)
@@ -137,8 +160,10 @@ class BinaryConnection(Connection):
         self._input.pause()
 
     def lost(self) -> None:
+        if self._state is CLOSING and self._common.cancels:
+            self._workers.cancel('')            # but not the on_disconnect triggers
         super().lost()
-        self._done.set()
+        self._end()
 
     # Called by workers
 
@@ -154,6 +179,8 @@ class BinaryConnection(Connection):
     def all_run(self) -> bool:
         """Called when a worker finds no more requests. False if the session must end."""
         if self.ends is not LIVES:
+            if self._client_left and self._workers.lent is None:
+                self._left.set()                # what is left of the input is no request
             self.end_if_done()
             return not self._done.is_set()
         if not self._input.is_open:
@@ -161,10 +188,14 @@ class BinaryConnection(Connection):
         return True
 
     def refuse(self, frame: BadFrame) -> None:
-        """Ends the session because its input is not a frame. The error has been sent; further input is ignored."""
+        """Ends the session because its input is not a frame. The error has been sent; further input is ignored. Requests
+        that run are treated as those of a lost connection."""
         self._ending = frame.message
         self._is_broken = True
-        self._end_answered()
+        self.ends = ENDS_NOW
+        if self._common.cancels:
+            self._workers.cancel('')
+        self._end()
 
     def failed(self, error: Exception) -> None:
         """Ends the session because a worker has failed."""
@@ -176,7 +207,8 @@ class BinaryConnection(Connection):
         self._ending = 'failed'
         log.exception('session %d: failed', self.session.id)
         self.ends = ENDS_NOW
-        self._done.set()
+        self._workers.cancel('')
+        self._end()
 
     # The host of the evaluator, which runs triggers only
 
@@ -201,7 +233,7 @@ class BinaryConnection(Connection):
     def kill(self, reason: str) -> None:
         """Ends the session in any state. Callable from any greenlet."""
         super().kill(reason)
-        self._done.set()
+        self._end()
 
     def idle_seconds(self, now: float) -> float:
         """Seconds since the last input; 0 while a request runs."""

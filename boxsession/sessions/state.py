@@ -16,7 +16,7 @@ class State(Enum):
     IDLE = 'idle'               # waits for input; of a binary session: workers may run requests
     ASLEEP = 'asleep'           # idle for long: it has no greenlet
     RUNNING = 'running'         # runs statements, sends replies, or waits for its turn between two statements
-    CLOSING = 'closing'         # runs the on_disconnect triggers
+    CLOSING = 'closing'         # runs the on_disconnect triggers; requests of a binary session may still run
     CLOSED = 'closed'           # runs and sends nothing more
 
 

@@ -207,7 +207,8 @@ class Connection:
 
     def _close(self) -> None:
         """Runs the on_disconnect triggers. Called once for each session."""
-        self._enter(Step.CLOSE)
+        if self._state is not CLOSING:          # else they have run, before the session's last requests ended
+            self._enter(Step.CLOSE)
         self._output.clear()
         self._input.stop()
         try:

@@ -636,12 +636,14 @@ class TestLimitsAndFaults:
 
     @pytest.mark.parametrize('how', ['close', 'reset', 'half-close'])
     def test_the_client_vanishes(self, start, connect_binary, admin, how):
-        console = start('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)')
+        console = start('ended, waiting = 0, {} box.session.on_disconnect(function() ended = ended + 1 end)')
         client, text = connect_binary(console), admin(console)
-        # Only a reset cancels what runs. A close looks like a half-close first: the requests run to their end.
+        # Only a reset cancels what runs. A close looks like a half-close first: the requests run to their end. The triggers
+        # run at once.
         for _ in range(5):
-            client.send(EVAL, {0x27: "require('fiber').sleep(...) done = (done or 0) + 1 return done",
-                               0x21: [1000 if how == 'reset' else 0.3]})
+            client.send(EVAL, {0x27: "table.insert(waiting, require('fiber').self()) require('fiber').sleep(...) "
+                                     'done = (done or 0) + 1 return done',
+                               0x21: [1000]})
         wait_for(lambda: text.value("#box.session.list({state = 'running', type = 'binary'})") == 1)
         if how == 'reset':
             client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
@@ -650,8 +652,60 @@ class TestLimitsAndFaults:
             client.close()
         else:
             client.sock.shutdown(socket.SHUT_WR)
+        wait_for(lambda: text.value('ended') == 1)
+        if how != 'reset':
+            assert [None, 5] == text.values('done, #waiting')
+            text.reply('for _, one in pairs(waiting) do one:wakeup() end')
+        if how == 'half-close':
             assert [[n] for n in range(1, 6)] == [client.receive()[1][0x30] for _ in range(5)]
             assert client.at_end()
+        wait_for(lambda: len(console.sessions) == 1)
+        assert 1 == text.value('ended')
+
+    @pytest.mark.parametrize('rest', [b'', b'\xce\0', b'\xce\0\0\1\0\x82'])
+    def test_what_comes_before_the_end_of_input_runs(self, start, connect_binary, admin, rest):
+        """Also behind a request that waits, with a part of a frame at the end."""
+        console = start('ended, done = 0, 0 box.session.on_disconnect(function() ended = ended + 1 end)')
+        client, text = connect_binary(console), admin(console)
+        expressions = ["waiting = require('fiber').self() require('fiber').sleep(1000) return ended",
+                       *50 * ['done = done + 1 return ended']]
+        frames = [BinaryClient.frame({0: EVAL, 1: number}, {0x27: expression, 0x21: []})
+                  for number, expression in enumerate(expressions)]
+        client.sock.sendall(b''.join(frames) + rest)
+        client.sock.shutdown(socket.SHUT_WR)
+        wait_for(lambda: text.value('ended') == 1)
+        assert 50 == text.value('done')
+        text.reply('waiting:wakeup()')
+        answers = dict((header[1], body[DATA]) for header, body in (client.receive() for _ in frames))
+        assert [1] == answers.pop(0) and 50 * [[0]] == list(answers.values())
+        assert client.at_end()
+        wait_for(lambda: len(console.sessions) == 1)
+        assert 1 == text.value('ended')
+
+    @pytest.mark.parametrize('choice', ['cancel', 'finish'])
+    def test_a_bad_frame_ends_the_connection_though_a_request_runs(self, start, connect_binary, admin, choice):
+        console = start('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)',
+                        limits={'on_disconnect': choice})
+        client, text = connect_binary(console), admin(console)
+        client.send(EVAL, {0x27: "waiting = require('fiber').self() require('fiber').sleep(1000) done = true", 0x21: []})
+        wait_for(lambda: text.value('waiting ~= nil'))
+        client.sock.sendall(b'\xc1')
+        header, body = client.receive()
+        assert (0x8014, 0, 'Invalid MsgPack - packet length') == (header[0], header[1], body[MESSAGE])
+        assert client.at_end()
+        wait_for(lambda: text.value('ended') == 1)
+        if choice == 'finish':
+            assert 'suspended' == text.value('waiting:status()')
+            text.reply('waiting:wakeup()')
+        wait_for(lambda: len(console.sessions) == 1)
+        assert [1, True if choice == 'finish' else None] == text.values('ended, done')
+
+    def test_a_lost_client_cancels_its_requests_though_its_triggers_have_run(self, start, connect_binary, admin):
+        console = start('ended = 0 box.session.on_disconnect(function() ended = ended + 1 end)')
+        client, text = connect_binary(console), admin(console)
+        client.send(EVAL, {0x27: "while true do box.session.push(1) require('fiber').sleep(0.001) end", 0x21: []})
+        wait_for(lambda: text.value("#box.session.list({state = 'running', type = 'binary'})") == 1)
+        client.close()
         wait_for(lambda: len(console.sessions) == 1)
         assert 1 == text.value('ended')
 

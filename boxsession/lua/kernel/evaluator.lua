@@ -17,7 +17,8 @@ local STALE, FULL = internal.access.STALE, internal.access.FULL
 local contract = internal.contract
 local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT = contract.STATEMENT, contract.STATEMENT_OPEN, contract.CONNECT,
     contract.DISCONNECT
-local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR = contract.FAIL, contract.CHECK, contract.LEFT_REMOTE, contract.LAST_ERROR
+local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR, LEAVE = contract.FAIL, contract.CHECK, contract.LEFT_REMOTE,
+    contract.LAST_ERROR, contract.LEAVE
 local TIGHT = contract.TIGHT
 local BACKSLASH = 92
 
@@ -287,9 +288,15 @@ local function perform(me, operation, text)
             ok, out = task.run(me, internal.run_on_start)
         end
         out = ok and '' or out
-    elseif operation == DISCONNECT then
-        raw.pcall(internal.run_on_disconnect, me)
-        task.lift_limit()
+    elseif operation == LEAVE or operation == DISCONNECT then
+        if not me.session.has_left then
+            me.session.has_left = true
+            raw.pcall(internal.run_on_disconnect, me)
+            task.lift_limit()
+        end
+        if operation == LEAVE then
+            return ''
+        end
         internal.session_end(me.session)
         internal.fiber_forget(me)
         return ''

@@ -97,8 +97,11 @@ end
 local function find_function(name)
     local path, method = match(name, '^(.*):([^:]*)$')
     local found, owner = globals, nil
-    if find(path or name, '^%.') or find(path or name, '..', 1, true) or find(path or name, '%.$') then
+    if path == '' or find(path or name, '^%.') or find(path or name, '..', 1, true) or find(path or name, '%.$') then
         return nil
+    end
+    if name == '' then
+        found = rawget(globals, name)
     end
     for word in gmatch(path or name, '[^.]+') do
         if type(found) ~= 'table' and not is_exposed(found) then

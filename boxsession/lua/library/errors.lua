@@ -275,6 +275,14 @@ local function fill(...)
     return message
 end
 
+-- The values with strings up to their first zero byte, as C takes them.
+local function all_cut(count, value, ...)
+    if count == 0 then
+        return
+    end
+    return type(value) == 'string' and match(value, '^%Z*') or value, all_cut(count - 1, ...)
+end
+
 -- Makes an error from (code, arguments...), (type, format, arguments...), or one table; nil for other arguments.
 local function build(for_users, first, ...)
     local kind, count = type(first), select('#', ...)
@@ -286,7 +294,7 @@ local function build(for_users, first, ...)
         if count == 0 and find(text, '%s', 1, true) then
             return nil
         end
-        return make(for_users, code, fill(text, ...))
+        return make(for_users, code, fill(text, all_cut(count, ...)))
     elseif kind == 'string' and type((...)) == 'string' then
         return make(for_users, 0, fill(...), first)
     end
