@@ -60,12 +60,12 @@ def pytest_configure(config):
 # Modules whose results depend on Lua only, not on the version of Python: marked `lua`.
 LUA_ALONE = {'test_access', 'test_atomic', 'test_compat', 'test_differential', 'test_fiber', 'test_hostile',
              'test_identity', 'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_sandbox',
-             'test_serializers', 'test_transcripts', 'test_turns'}
+             'test_serializers', 'test_strict', 'test_transcripts', 'test_turns'}
 
 # Modules that take long, and whose results never differed between versions of Python: marked `heavy`. CI runs them with
 # the newest Python only.
 HEAVY = {'test_audit', 'test_backlog', 'test_binary_clients', 'test_connect_hostile', 'test_connector_suites',
-         'test_faults', 'test_output', 'test_redaction', 'test_store', 'test_stress'}
+         'test_docs', 'test_faults', 'test_output', 'test_packaging', 'test_redaction', 'test_store', 'test_stress'}
 
 
 def pytest_collection_modifyitems(items):

@@ -61,8 +61,8 @@ PURE = {'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens'
         'values.lua_text', 'values.collation', 'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.iproto', 'protocol.answers',
         'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords',
-        'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state', 'sessions.refusals',
-        'client.values', 'client.settings'}
+        'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',
+        'sessions.refusals', 'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 
 
