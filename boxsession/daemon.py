@@ -25,6 +25,8 @@ __all__ = ['Daemon']
 
 log = logging.getLogger('boxsession')
 
+# What systemd is told if limits.drain_seconds sets no limit, in seconds: a year.
+_NO_LIMIT_SECONDS = 365 * 86400
 # Seconds that on_disconnect triggers and the cleanup may take after limits.drain_seconds, before systemd kills the process.
 _END_SECONDS = 20
 
@@ -85,7 +87,7 @@ class Daemon:
             reloader = gevent.spawn(self._reload_when_wanted)
             self._stopping.wait()
             self._notifier.tell('STOPPING=1')
-            drain_seconds = self._console.settings['limits.drain_seconds']
+            drain_seconds = self._console.settings['limits.drain_seconds'] or _NO_LIMIT_SECONDS
             self._notifier.tell(f'EXTEND_TIMEOUT_USEC={int((drain_seconds + _END_SECONDS) * 1e6)}')
             self._console.stop(self._why)
         finally:

@@ -59,8 +59,8 @@ def pytest_configure(config):
 
 # Modules whose results depend on Lua only, not on the version of Python: marked `lua`.
 LUA_ALONE = {'test_access', 'test_atomic', 'test_compat', 'test_differential', 'test_fiber', 'test_hostile',
-             'test_identity', 'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_sandbox',
-             'test_serializers', 'test_strict', 'test_transcripts', 'test_turns'}
+             'test_identity', 'test_known_bugs', 'test_limits', 'test_modules', 'test_pattern', 'test_recorded',
+             'test_sandbox', 'test_serializers', 'test_strict', 'test_transcripts', 'test_turns'}
 
 # Modules that take long, and whose results never differed between versions of Python: marked `heavy`. CI runs them with
 # the newest Python only.

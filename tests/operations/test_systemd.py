@@ -75,6 +75,14 @@ class TestNotify:
         assert int(manager.until('EXTEND_TIMEOUT_USEC').partition('=')[2]) > 10_000_000
         assert 0 == served.wait()
 
+    def test_a_drain_without_a_limit_is_not_cut_short(self, serve, manager, tmp_path):
+        (tmp_path / 'config.yml').write_text('listen: ["127.0.0.1:0"]\nlimits: {drain_seconds: 0}\n')
+        served = serve('-c', str(tmp_path / 'config.yml'), environment=manager.environment)
+        manager.until('READY=1')
+        served.signal(signal.SIGTERM)
+        assert int(manager.until('EXTEND_TIMEOUT_USEC').partition('=')[2]) > 30 * 86400 * 10**6
+        assert 0 == served.wait()
+
     def test_nobody_is_told_where_it_fails(self, serve, manager):
         assert 1 == serve('--listen', '192.0.2.1:1', environment=manager.environment).wait()
         manager.sock.setblocking(False)
