@@ -121,7 +121,7 @@ local function call(me, name, arguments, pack)
         -- Checked before the arguments are decoded.
         local path, method = match(name, '^(.*):([^:.]*)$')
         if path then
-            internal.need_grant(path .. '.' .. method)
+            internal.need_grant(path .. '.' .. method, name)
             return pack(internal.call_granted_method(path, method, unpack_list(arguments)))
         end
         internal.need_grant(name)

@@ -125,10 +125,10 @@ end
 
 internal.call_granted = call_granted
 
--- Raises a denial if a function is not granted.
-function internal.need_grant(name)
+-- Raises a denial if a function is not granted. `asked`: its name as the caller has it, if that is another.
+function internal.need_grant(name, asked)
     if granted(name) == nil then
-        return deny('Execute', 'function', name)
+        return deny('Execute', 'function', asked or name)
     end
 end
 
