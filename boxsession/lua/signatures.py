@@ -85,42 +85,55 @@ def secret_arguments(function: Callable[..., Any], arguments: Sequence[Any]) -> 
             if isinstance(value, str) and value and isinstance(name, str) and is_sensitive(name.encode())}
 
 
-def call(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
-    """Calls a function with arguments from Lua."""
-    last = arguments[-1] if arguments else None
-    if type(last) is dict and last and _passes_keywords(_signature(function), arguments[:-1], last):
-        return function(*arguments[:-1], **last)
-    return function(*arguments)
+class _Keywords:
+    """Which calls of a function pass keyword arguments.
+
+    The last argument, a table, holds them if all its keys are names of parameters that may be passed by name (or the
+    function has `**`), and the call then fits the signature.
+    """
+
+    def __init__(self, signature: inspect.Signature):
+        self._signature = signature
+        parameters = signature.parameters.values()
+        self._names = {parameter.name for parameter in parameters if parameter.kind in _BY_NAME}
+        self._takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+    @property
+    def are_possible(self) -> bool:
+        """Whether the function can be called with keyword arguments at all."""
+        return bool(self._names) or self._takes_all
+
+    def are_in(self, positional: Sequence[Any], last: Mapping[Any, Any]) -> bool:
+        """Whether the last argument holds keyword arguments."""
+        if not (self._takes_all or last.keys() <= self._names) or not all(type(key) is str for key in last):
+            return False
+        try:
+            self._signature.bind(*positional, **last)
+        except TypeError:
+            return False
+        return True
 
 
 def from_lua(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function to be called with arguments from Lua instead of `function`, which looks at the signature only once."""
+    """A function to be called with arguments from Lua instead of `function`."""
     signature = _signature(function)
-    if signature is None or not any(parameter.kind in _BY_NAME or parameter.kind is parameter.VAR_KEYWORD
-                                    for parameter in signature.parameters.values()):
+    keywords = _Keywords(signature) if signature is not None else None
+    if keywords is None or not keywords.are_possible:
         return function
 
     @functools.wraps(function, (), ())
     def called(*arguments: Any) -> Any:
-        last = arguments[-1] if arguments else None
-        if type(last) is dict and last and _passes_keywords(signature, arguments[:-1], last):
-            return function(*arguments[:-1], **last)
+        if arguments:
+            last = arguments[-1]
+            if type(last) is dict and last and keywords.are_in(arguments[:-1], last):
+                return function(*arguments[:-1], **last)
         return function(*arguments)
 
     return called
 
 
-def _passes_keywords(signature: inspect.Signature | None, positional: Sequence[Any], last: Mapping[Any, Any]) -> bool:
-    """Whether the last argument, a table, holds keyword arguments: all its keys are names of parameters that may be passed
-    by name (or the function has `**`), and the call then fits the signature."""
-    if signature is None or not all(type(key) is str for key in last):
-        return False
-    by_name = {parameter.name for parameter in signature.parameters.values() if parameter.kind in _BY_NAME}
-    if not last.keys() <= by_name and not any(parameter.kind is parameter.VAR_KEYWORD
-                                              for parameter in signature.parameters.values()):
-        return False
-    try:
-        signature.bind(*positional, **last)
-    except TypeError:
-        return False
-    return True
+def call(function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    """Calls a function with arguments from Lua."""
+    if arguments and type(arguments[-1]) is dict:
+        function = from_lua(function)
+    return function(*arguments)

@@ -435,7 +435,8 @@ function readers.L(text, at, context, name)
         list[count], at = readers[mark](text, at + 1, context)
         mark = sub(text, at, at)
     end
-    return context and setmetatable(list, context.list_meta) or list, at + 1
+    local meta = context and context.list_meta
+    return meta and setmetatable(list, meta) or list, at + 1
 end
 
 function readers.M(text, at, context, name)
@@ -452,11 +453,14 @@ function readers.M(text, at, context, name)
             return error('table index is NaN', 0)
         elseif key ~= nil and key == key then
             map[key] = value
-            has_names = has_names or type(key) == 'string'
+            if not has_names then
+                has_names = type(key) == 'string'
+            end
         end
         mark = sub(text, at, at)
     end
-    return context and setmetatable(map, not has_names and context.nameless_meta or context.map_meta) or map, at + 1
+    local meta = context and (not has_names and context.nameless_meta or context.map_meta)
+    return meta and setmetatable(map, meta) or map, at + 1
 end
 readers.l, readers.m = readers.L, readers.M
 
