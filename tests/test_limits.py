@@ -325,7 +325,7 @@ class TestLuaMemoryBytes:
         # Lua shrinks the table of strings during an allocation, of user code or of the console, and that takes memory.
         served = console(limits={'lua_memory_bytes': 80 << 20})
         client = connect(served)
-        for _ in range(2):
+        for _ in range(rounds(1, 4)):
             assert 'not enough memory' in client.error('local t = {} while true do t[#t + 1] = #t .. "" end')
             assert 'not enough memory' in client.error('local n, t = 0, {} while true do n = n + 1 t[n] = {n} end')
             for size in range(100, 1200, rounds(250, 100)):
