@@ -79,8 +79,6 @@ class Daemon:
         try:
             if not self._start():
                 return
-            self._tell_listening([])
-            self._tell_metrics(None)
             _spare_the_collector()
             self._notifier.tell('READY=1')
             self._heart.start()
@@ -104,7 +102,7 @@ class Daemon:
             self._notifier.tell(f'STATUS=starting: the init script {init} runs')
         self._starting = getcurrent()
         try:
-            self._console.start()
+            self._console.start(self._tell_ready)
             return True
         except _StoppedAtStart:
             log.info('stopped: %s came before the start was complete', self._why)
@@ -134,6 +132,10 @@ class Daemon:
         """In the hub, where the starting greenlet waits."""
         if self._starting is not None:
             self._starting.throw(_StoppedAtStart)
+
+    def _tell_ready(self):
+        self._tell_listening([])
+        self._tell_metrics(None)
 
     def _tell_listening(self, before: Sequence):
         for listener in self._console.listeners:

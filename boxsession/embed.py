@@ -17,7 +17,7 @@ from boxsession.net.listener import Listener
 from boxsession.net.socket_file import remove_those_of_dead
 from boxsession.operations import logs
 from boxsession.reload import reload
-from boxsession.running import Running
+from boxsession.running import Running, tell_started
 from boxsession.sessions.stream import Connection
 from boxsession.settings import reader, table
 
@@ -102,8 +102,9 @@ class Console:
             self._running.runtime.commands_changed()
         return function
 
-    def start(self) -> None:
-        """Runs the init script, then accepts clients in greenlets, and returns. If it raises, nothing listens.
+    def start(self, ready: Callable[[], None] = lambda: None) -> None:
+        """Runs the init script, then accepts clients in greenlets, and returns. If it raises, nothing listens. `ready` is
+        called before the line of the log that tells of the start.
 
         Raises:
             RuntimeError: the console is already started.
@@ -119,15 +120,15 @@ class Console:
         config = _for_this_process(self.config)
         # Live settings keep the values in force, which box.cfg may have changed before a stop.
         self.settings.update({setting.name: config[setting.name] for setting in table.SETTINGS if not setting.is_live})
-        self._running = Running(config, self.settings, self._expose, self._triggers, self._sockets,
-                                self._commands)
+        self._running = Running(config, self.settings, self._expose, self._triggers, self._sockets, self._commands)
         self._stopped.clear()
+        ready()
+        tell_started(self._running, config)
 
     def stop(self, reason: str = 'Console.stop() was called') -> None:
         """Stops accepting, lets running statements finish for up to limits.drain_seconds, then ends all sessions.
 
-        When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error. The log shows
-        `reason`.
+        When it returns, the on_disconnect triggers of every session have run. Stopping twice is no error. It logs `reason`.
         """
         running = self._running
         if running is not None:

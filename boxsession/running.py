@@ -33,7 +33,7 @@ from boxsession.users.accounts import Accounts
 if TYPE_CHECKING:
     from boxsession.operations.metrics import MetricsServer
 
-__all__ = ['Running']
+__all__ = ['Running', 'tell_started']
 
 log = logging.getLogger('boxsession')
 
@@ -115,7 +115,6 @@ class Running:
         for listener in self.listeners:
             listener.start()
 
-        log.info('started: %s', _description(config, self.listeners, self.metrics))
 
     def _facts(self, triggers) -> dict[str, Any]:
         """The values that box.info shows. Lua calls the functions at each access."""
@@ -253,15 +252,15 @@ class Running:
         return MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self.registry.is_accepting)
 
 
-def _description(config: reader.Config, listeners: Listeners, metrics: MetricsServer | None) -> str:
-    """What runs here, for the log."""
-    served = [f'{listener.config.protocol} {listener.address}' for listener in listeners]
-    if metrics is not None:
-        served.append(f'metrics {metrics.address}')
-    return ', '.join([f'boxsession {__version__}', f'pid {os.getpid()}',
-                      f'config {os.path.abspath(config.source)}' if config.source else 'no config file',
-                      *[f'{name} {config[name]}' for name in ('init', 'store') if config[name]],
-                      f'listening on {", ".join(served)}'])
+def tell_started(running: Running, config: reader.Config) -> None:
+    """Logs what runs, and where."""
+    served = [f'{listener.config.protocol} {listener.address}' for listener in running.listeners]
+    if running.metrics is not None:
+        served.append(f'metrics {running.metrics.address}')
+    log.info('started: %s', ', '.join([
+        f'boxsession {__version__}', f'pid {os.getpid()}',
+        f'config {os.path.abspath(config.source)}' if config.source else 'no config file',
+        *[f'{name} {config[name]}' for name in ('init', 'store') if config[name]], *served]))
 
 
 def _audit(config) -> Audit:

@@ -110,7 +110,9 @@ class TestWhatHappens:
         addresses = served.addresses(3)
         line = served.log_line('started: ')
         assert f'started: boxsession {__version__}, pid {served.process.pid}, config {tmp_path}/c.yml, ' \
-            f'init {tmp_path}/init.lua, listening on console unix:{tmp_path}/a, console {addresses[1]}, ' in line
+            f'init {tmp_path}/init.lua, console unix:{tmp_path}/a, console {addresses[1]}, ' in line
+        # Scripts look for the lines of the listeners first.
+        assert served.stderr.index('listening: ') < served.stderr.index('started: ') and 'listening' not in line
         assert 0 == served.stop()
         assert re.search(r'INFO \[0\] stopping: SIGTERM\n(.*\n)*.*INFO \[0\] stopped: ', served.stderr)
 
