@@ -24,7 +24,7 @@ from boxsession import Console  # noqa: E402
 LEFT_OUT = {'print', 'coroutine.yield', 'fiber.sleep', 'fiber.kill', 'fiber.cancel', 'fiber.join', 'setfenv', 'rawset',
             'setmetatable', 'collectgarbage'}
 LIBRARIES = ('_G', 'string', 'table', 'math', 'os', 'bit', 'coroutine', 'debug')
-MODULES = ('json', 'yaml', 'uuid', 'clock', 'errno', 'uri', 'csv', 'utf8')
+MODULES = ('json', 'yaml', 'uuid', 'clock', 'errno', 'uri', 'csv', 'utf8', 'digest')
 MORE = ('box.error.new', 'box.session.exists', 'box.session.peer', 'box.session.fd', 'box.session.name',
         "require('fiber').channel", "require('fiber').find", "require('fiber').info")
 

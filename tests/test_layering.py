@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
              'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'counters'],
-    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'scalars', 'lua_text', 'msgpack', 'yaml', 'documents'],
+    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'scalars', 'lua_text', 'msgpack',
+               'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'deadlines', 'dispatcher'],
     'lua': ['contract', 'loader', 'ports', 'signatures', 'live', 'exposed', 'functions', 'arguments', 'commands',
@@ -58,7 +59,8 @@ DOORS = {
 }
 PURE = {'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
-        'values.lua_text', 'values.collation', 'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
+        'values.lua_text', 'values.collation', 'values.hashes',
+        'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.iproto', 'protocol.answers',
         'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords',
         'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',

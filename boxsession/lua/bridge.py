@@ -124,7 +124,7 @@ class Runtime:
         state, memory = self.state, MemoryPorts(self.state)
         return {
             **memory.ports(), **TurnPorts(state).ports(), **HostPorts(state, self._calls, memory).ports(),
-            **self.fibers.ports(), **LibraryPorts(memory).ports(),
+            **self.fibers.ports(), **LibraryPorts(state, memory).ports(),
             **ProcessPorts(state, memory, self._facts, lambda: self.output_bytes).ports(),
             'packed_services': self._calls.services(services),
             'packed_commands': pack(described(BUILT_IN, {})),

@@ -17,7 +17,7 @@ class LuaTask(Task):
     """A task of a Lua state. See `boxsession.scheduler.task.Task`."""
 
     __slots__ = ('fid', 'is_tight', 'is_watched', 'allowed', 'coroutine', 'address', 'is_interrupted', '_memory',
-                 '_dispatcher')
+                 '_dispatcher', '__weakref__')
 
     def __init__(self, dispatcher: Dispatcher, memory: Memory, host: Host | None, account: Account, limit: str = ''):
         super().__init__(host, account, limit)

@@ -1,7 +1,7 @@
 -- The library for restricted code. Harmless functions are copied before any user code runs, into tables that refuse writes.
 --
 -- Invariant: sessions share no table that one of them could change for another.
--- Needs: kernel/stdlib, library/csv, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
+-- Needs: kernel/stdlib, library/csv, library/digest, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
 local internal = ...
 local raw, access = internal.raw, internal.access
 local error, getmetatable, next, rawget, rawset, select, setmetatable, type = raw.error, raw.debug_getmetatable, raw.next,
@@ -202,13 +202,16 @@ local function module(name, names, reveals)
     end
     return functions
 end
--- A module of which every function is harmless. The copy is the sandboxes' own.
-local function whole_module(name)
+-- A module of which every function is harmless. The copy is the sandboxes' own, with the tables in it.
+local function copied(list)
     local copy = {}
-    for key, value in next, plain_modules[name] do
-        copy[key] = value
+    for key, value in next, list do
+        copy[key] = type(value) == 'table' and copied(value) or value
     end
-    return setmetatable(copy, getmetatable(plain_modules[name]))
+    return setmetatable(copy, getmetatable(list))
+end
+local function whole_module(name)
+    return copied(plain_modules[name])
 end
 for _, name in raw.ipairs({'create', 'wrap'}) do
     library.coroutine[name] = guarded(library.coroutine[name])
@@ -219,7 +222,7 @@ local modules = {
     yaml = module('yaml', {'encode', 'decode'}, true),
     uuid = module('uuid', {'new', 'str', 'fromstr', 'bin', 'frombin', 'is_uuid'}),
     clock = module('clock', {'time', 'realtime', 'monotonic', 'time64', 'realtime64', 'monotonic64'}),
-    csv = whole_module('csv'), errno = whole_module('errno'), uri = whole_module('uri'), utf8 = whole_module('utf8'),
+    csv = whole_module('csv'), digest = whole_module('digest'), errno = whole_module('errno'), uri = whole_module('uri'), utf8 = whole_module('utf8'),
     ['table.clear'] = library.table.clear, ['table.new'] = library.table.new,
 }
 

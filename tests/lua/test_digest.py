@@ -1,0 +1,43 @@
+"""The module digest under limits: what takes long lets others run, and can be cancelled."""
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+
+@pytest.fixture
+def served(console):
+    return console(dialect='tarantool')
+
+
+@pytest.mark.parametrize('statement', [
+    "require('digest').pbkdf2('password', 'salt', 2^31 - 1)",
+    "while true do require('digest').sha1(('x'):rep(1e6)) end",
+    "while true do require('digest').murmur(('x'):rep(1e6)) end",
+    "require('digest').urandom(2^30)"])
+def test_it_lets_others_run_and_is_cancelled(served, connect, statement):
+    client, other = connect(served), connect(served)
+    client.send(statement + '\n')
+    for _ in range(5):
+        assert 2 == other.value('1 + 1')
+    client.send('\x03')
+    assert b'cancelled' in client.document() or 'urandom' in statement
+    assert 2 == client.value('1 + 1')
+
+
+def test_two_sessions_hash_at_the_same_time(served, connect):
+    clients = [connect(served) for _ in range(3)]
+    for number, client in enumerate(clients):
+        client.send(f"require('digest').sha256_hex(('{number}'):rep(3e6))\n")
+    for number, client in enumerate(clients):
+        assert hashlib.sha256(b'%d' % number * 3000000).hexdigest().encode() in client.document()
+
+
+def test_a_salt_has_a_limit(served, connect):
+    assert 'at most 65536' in connect(served).error("require('digest').pbkdf2('p', ('x'):rep(1e5))")
+
+
+def test_pbkdf2_of_a_long_password(served, connect):
+    want = hashlib.pbkdf2_hmac('sha256', b'p' * 100, b'salt', 500, 70).hex()
+    assert want == connect(served).value("require('digest').pbkdf2_hex(('p'):rep(100), 'salt', 500, 70)")
