@@ -60,7 +60,8 @@ class Daemon:
         # If the watchdog aborts the process (SIGABRT), it prints the Python traceback first.
         faulthandler.enable()
         gevent.get_hub().print_exception = _log_exception
-        self._console = Console(config=config, triggers=triggers, sockets=[entry.sock for entry in inherited])
+        self._console = Console(config=config, triggers=triggers, thread=False,
+                                sockets=[entry.sock for entry in inherited])
         self._heart = Heart(self._notifier, self._status)
 
     def run(self) -> None:

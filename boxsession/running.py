@@ -14,6 +14,7 @@ from boxsession.base.errors import BoxsessionError, ConfigError, ListenError, Sc
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import Session
 from boxsession.base.version import __version__
+from boxsession.call_in import caller_in
 from boxsession.check import user_problems
 from boxsession.lua.bridge import Runtime
 from boxsession.lua.commands import Commands
@@ -57,7 +58,7 @@ class Running:
     Args:
         config: the settings as they were loaded.
         settings: the settings in force, by dotted name; changed by configure().
-        expose, triggers, sockets: as in `boxsession.Console`.
+        expose, triggers, sockets, call_in: as in `boxsession.Console`.
         commands: the built-in backslash commands and those of the program.
 
     Attributes:
@@ -69,7 +70,7 @@ class Running:
     """
 
     def __init__(self, config: reader.Config, settings: dict[str, Any], expose: Mapping[str, Any], triggers: bool,
-                 sockets: Iterable[Any], commands: Commands):
+                 sockets: Iterable[Any], commands: Commands, call_in: Any = None):
         self.settings = settings
         self.metrics: MetricsServer | None = None
         self.accounts = Accounts(config['store'], commands.names)
@@ -82,7 +83,7 @@ class Running:
                 self.counters = Counters()
                 self.dispatcher = Dispatcher(self.counters.hits)
                 self.runtime = Runtime(self.dispatcher, self.counters, self._facts(triggers), expose,
-                                       Services(self).table(), commands, Failures(self).record)
+                                       Services(self).table(), commands, Failures(self).record, caller_in(call_in))
             except BaseException:           # `expose` has an invalid name or value, for example
                 self.audit.close()
                 raise
@@ -144,6 +145,15 @@ class Running:
         self.registry.drain()
         self._release()
         log.info('stopped: boxsession %s, pid %d', __version__, os.getpid())
+
+    def give_up(self) -> None:
+        """In a forked child: takes no part in what its parent goes on with. Sends nothing, and runs nothing any more."""
+        self.registry.is_accepting = False
+        self.registry.close(block=False)
+        self._monitor.stop()
+        self.dispatcher.close()
+        self.accounts.give_up()
+        self.audit.close()
 
     def _release(self):
         self.listeners.close()
@@ -226,7 +236,7 @@ class Running:
         """
         if address == (self.metrics and str(self.metrics.config_address)):
             return
-        new = None if address is None else self._metrics_server(address)
+        new = None if address is None else _metrics_server(self, address)
         old, self.metrics = self.metrics, None
         if old is not None:
             old.stop()              # before the new one starts: both may use the same port
@@ -239,17 +249,6 @@ class Running:
                 old.start()
                 self.metrics = old
             raise
-
-    def _metrics_server(self, address):
-        try:
-            # prometheus-client is optional, and its import takes time: it is imported only if metrics are served.
-            from boxsession.operations.metrics import MetricsServer
-        except ModuleNotFoundError as error:
-            if error.name != 'prometheus_client':
-                raise
-            raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
-                               "pip install '.[metrics]' in a checkout"]) from None
-        return MetricsServer(Address.parse(address), self.statistics.snapshot, lambda: self.registry.is_accepting)
 
 
 def tell_started(running: Running, config: reader.Config) -> None:
@@ -268,3 +267,15 @@ def _audit(config) -> Audit:
         return Audit(config['audit.file'], config['audit.required'])
     except OSError as error:
         raise BoxsessionError(f'cannot open audit.file {config["audit.file"]}: {error.strerror}') from None
+
+
+def _metrics_server(running: Running, address: str) -> MetricsServer:
+    try:
+        # prometheus-client is optional, and its import takes time: it is imported only if metrics are served.
+        from boxsession.operations.metrics import MetricsServer
+    except ModuleNotFoundError as error:
+        if error.name != 'prometheus_client':
+            raise
+        raise ConfigError(["`metrics.address` needs prometheus-client, which is not installed: "
+                           "pip install '.[metrics]' in a checkout"]) from None
+    return MetricsServer(Address.parse(address), running.statistics.snapshot, lambda: running.registry.is_accepting)

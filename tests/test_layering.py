@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # front of it there.
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
-             'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'counters'],
+             'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters'],
     'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'scalars', 'lua_text', 'msgpack',
                'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'iproto', 'answers'],
@@ -31,21 +31,22 @@ ROOMS = {
                  'admission', 'caller', 'failures', 'user_services', 'session_services', 'services'],
     'client': ['completeness', 'values', 'completions', 'tables', 'history', 'streams', 'target', 'settings', 'screen',
                'plain', 'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
-    '': ['check', 'running', 'reload', 'embed', '', 'daemon', 'cli', '__main__'],
+    '': ['check', 'surroundings', 'threads', 'call_in', 'running', 'reload', 'forks', 'embed', '', 'daemon',
+         'cli', '__main__'],
 }
 # A person's client is beside the server: it knows values and protocols only.
 APART = {'client': {'base', 'values', 'protocol'}}
 DOORS = {
     'lupa': {'lua.bridge', 'lua.evaluator', 'lua.interrupt', 'client.completeness'},
     'yaml': {'settings.reader', 'values.yaml', 'values.reader'},
-    'gevent': {'base.session', 'base.greenlets', 'scheduler.loop', 'scheduler.task', 'scheduler.dispatcher',
-               'lua.interrupt', 'lua.fibers', 'lua.turn_ports', 'lua.host_ports', 'lua.bridge', 'users.accounts',
-               'net.hangup', 'net.tls', 'net.acceptor', 'net.socket_file', 'net.listener', 'operations.systemd',
-               'operations.logs', 'operations.monitor', 'operations.metrics', 'sessions.sleepers', 'sessions.input',
-               'sessions.output',
+    'gevent': {'base.session', 'base.greenlets', 'base.inherited', 'scheduler.loop', 'scheduler.task',
+               'scheduler.dispatcher', 'lua.interrupt', 'lua.fibers', 'lua.turn_ports', 'lua.host_ports', 'lua.bridge',
+               'users.accounts', 'net.hangup', 'net.tls', 'net.acceptor', 'net.socket_file', 'net.listener',
+               'operations.systemd', 'operations.logs', 'operations.monitor', 'operations.metrics', 'sessions.sleepers',
+               'sessions.input', 'sessions.output',
                'sessions.stream', 'sessions.remote', 'sessions.text_output', 'sessions.binary_output',
                'sessions.workers', 'sessions.binary', 'sessions.registry', 'sessions.user_services',
-               'sessions.session_services', 'embed', 'daemon'},
+               'sessions.session_services', 'surroundings', 'threads', 'call_in', 'embed', 'daemon'},
     'prometheus_client': {'operations.metrics'},
     'prompt_toolkit': {'client.fancy'}, 'pygments': {'client.fancy', 'client.screen'}, 'readline': {'client.plain'},
     'sqlite3': {'users.store'}, 'msgpack': {'protocol.iproto'},
@@ -55,7 +56,7 @@ DOORS = {
                 'operations.logs', 'operations.monitor', 'operations.metrics', 'sessions.stream', 'sessions.evaluators',
                 'sessions.text', 'sessions.workers', 'sessions.binary', 'sessions.registry', 'sessions.admission',
                 'sessions.failures', 'sessions.user_services', 'sessions.session_services', 'sessions.services',
-                'running', 'reload', 'daemon'},
+                'threads', 'running', 'reload', 'forks', 'daemon'},
 }
 PURE = {'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',

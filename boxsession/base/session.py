@@ -7,16 +7,21 @@ call, even after switches of greenlets.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from gevent.local import local
 
-__all__ = ['TYPES', 'Session', 'current_session', 'described', 'described_caller', 'enter_session']
+__all__ = ['TYPES', 'Session', 'current_session', 'described', 'described_caller', 'enter_session', 'lend_session']
 
 # Types of sessions: the protocols that they speak.
 TYPES = ('console', 'binary')
 
 _current = local()
+# The session for a function that runs in another thread than the console.
+_lent: ContextVar[Session | None] = ContextVar('boxsession', default=None)
 
 
 @dataclass(eq=False, slots=True)
@@ -51,8 +56,8 @@ class Session:
 
 
 def current_session() -> Session | None:
-    """The session whose statement or trigger runs in this greenlet, or None."""
-    return getattr(_current, 'session', None)
+    """The session whose statement or trigger runs in this greenlet, or has called this function; or None."""
+    return getattr(_current, 'session', None) or _lent.get()
 
 
 def described_caller() -> str:
@@ -68,3 +73,13 @@ def described(session: Session | None) -> str:
 def enter_session(session: Session) -> None:
     """Makes `session` the current session of this greenlet until the greenlet ends."""
     _current.session = session
+
+
+@contextmanager
+def lend_session(session: Session | None) -> Iterator[None]:
+    """Makes `session` the current session of a function, or of a coroutine, that runs outside of the console's thread."""
+    token = _lent.set(session)
+    try:
+        yield
+    finally:
+        _lent.reset(token)

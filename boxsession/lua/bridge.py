@@ -68,6 +68,7 @@ class Runtime:
         services: functions of plain values that trusted Lua may call, by name.
         commands: the backslash commands that the program adds.
         failed: see `functions.Calls`.
+        call_in: wraps the program's functions, so that they run in another thread.
 
     Raises:
         ValueError: a value cannot be exposed, or Lua has a global of its name.
@@ -82,11 +83,12 @@ class Runtime:
 
     def __init__(self, dispatcher: Dispatcher, counters: Counters, facts: Mapping[str, Any],
                  expose: Mapping[str, Any] | None = None, services: Mapping[str, Callable] | None = None,
-                 commands: Commands | None = None, failed: functions.Failed | None = None):
+                 commands: Commands | None = None, failed: functions.Failed = functions.ignore,
+                 call_in: Callable[[Callable], Callable] = lambda function: function):
         self.dispatcher = dispatcher
         self.counters = counters
         self._facts = facts
-        self._calls = functions.Calls() if failed is None else functions.Calls(failed)
+        self._calls = functions.Calls(failed, call_in)
         self._commands = commands or Commands()
         self._command_numbers: dict[str, int] = {}      # numbers of the commands' functions, by command
         self._lua = lua51.LuaRuntime(
@@ -104,7 +106,7 @@ class Runtime:
         internal = self._lua.table()
         loader.load(self._lua, internal, self._ports(services))
         if expose:
-            taken = internal[b'expose'](Exposed(self._calls.number).describe(expose))
+            taken = internal[b'expose'](Exposed(self._calls.number_of_program).describe(expose))
             if taken:
                 raise ValueError(f'cannot expose {taken.decode()!r}: Lua has a global of that name: choose another name')
         state = self.state
@@ -169,7 +171,7 @@ class Runtime:
         """Passes the program's commands to Lua. Callable from any greenlet."""
         for command in self._commands.added:
             if command.name not in self._command_numbers and command.function is not None:
-                self._command_numbers[command.name] = self._calls.number(command.function, f'\\{command.name}')
+                self._command_numbers[command.name] = self._calls.number_of_program(command.function, f'\\{command.name}')
         self._ask(self._take_commands, pack(described(self._commands.added, self._command_numbers)))
 
     def _ask(self, coroutine, told=None):

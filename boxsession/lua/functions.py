@@ -12,15 +12,15 @@ from boxsession.lua.live import Whole
 from boxsession.lua.signatures import secret_arguments
 from boxsession.values.packed import Unpackable, pack, unpack
 
-__all__ = ['Calls']
+__all__ = ['Calls', 'Failed', 'ignore']
 
 
 # Called with the name of a function, its exception, and its arguments that are secrets.
 Failed = Callable[[str, BaseException, Collection[str]], None]
 
 
-def _ignore(_name: str, _error: BaseException, _secrets: Collection[str]) -> None:
-    pass
+def ignore(_name: str, _error: BaseException, _secrets: Collection[str]) -> None:
+    """Does nothing."""
 
 
 class Calls:
@@ -28,16 +28,22 @@ class Calls:
 
     Args:
         failed: called if a function has raised an exception that is not one of this package.
+        call_in: wraps the program's functions, so that they run in another thread. The console's own ones are not wrapped.
     """
 
-    def __init__(self, failed: Failed = _ignore):
+    def __init__(self, failed: Failed = ignore, call_in: Callable[[Callable], Callable] = lambda function: function):
         self._functions: list[Callable] = []
         self._names: list[str] = []
         self._failed = failed
+        self._call_in = call_in
 
     def services(self, table: Mapping[str, Callable]) -> bytes:
         """Adds services. Returns their numbers by name, packed."""
         return pack({name: self.number(function, name) for name, function in table.items()})
+
+    def number_of_program(self, function: Callable, name: str) -> int:
+        """Adds a function of the program. Returns its number."""
+        return self.number(self._call_in(function), name)
 
     def number(self, function: Callable, name: str) -> int:
         """Adds a function. Returns its number."""

@@ -12,6 +12,7 @@ from gevent.server import StreamServer
 
 from boxsession.base.descriptors import is_kept
 from boxsession.base.greenlets import UserGreenlet
+from boxsession.base.inherited import own
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account, Turns
 
@@ -43,7 +44,7 @@ class Acceptor(StreamServer):
     _watcher: Any
 
     def __init__(self, sock: Any, listener: Accepts):
-        super().__init__(sock, spawn=self._spawn_in_turn)
+        super().__init__(own(sock), spawn=self._spawn_in_turn)
         self.listener = listener            # gets the next clients; a reload replaces it
         self._pause = 0.0                   # seconds of the current pause; 0 while clients are accepted
         self._account = Account(waits=False)        # the scheduler charges it for accepting

@@ -12,6 +12,7 @@ from gevent import monkey, socket
 
 from boxsession.base.address import Address
 from boxsession.base.errors import ListenError
+from boxsession.base.inherited import own
 from boxsession.net.acceptor import BACKLOG, Acceptor
 from boxsession.net.socket_file import SocketFile
 from boxsession.net.tls import tls_context, tls_digest
@@ -133,12 +134,16 @@ class Listener:
         """Stops accepting and releases the address. Connected clients stay. Stopping twice is no error."""
         if self._server is None:
             return
-        if self._file is not None:
-            self._file.remove()
-            self._file = None
+        self.remove_file()
         self._server.close()
         self._server.begin_all()
         self._server = None
+
+    def remove_file(self) -> None:
+        """Removes its socket file, if it has made one."""
+        if self._file is not None:
+            self._file.remove()
+            self._file = None
 
     @property
     def has_lost_its_file(self) -> bool:
@@ -195,7 +200,7 @@ class Listener:
 
     def accepted(self, sock, peer) -> None:
         """The body of a client's greenlet: prepares the socket and calls `serve`."""
-        plain = _plain_socket(fileno=sock.detach())
+        plain = own(_plain_socket(fileno=sock.detach()))
         plain.setblocking(False)
         if plain.family != socket.AF_UNIX:
             plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

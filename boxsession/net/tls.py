@@ -13,6 +13,7 @@ from gevent import monkey, socket, ssl
 
 from boxsession.base.descriptors import is_kept
 from boxsession.base.errors import ListenError
+from boxsession.base.inherited import own
 from boxsession.net.hangup import is_hung_up
 from boxsession.settings.table import TLSConfig
 
@@ -102,8 +103,8 @@ class TLSTunnel:
 
     def __init__(self, client, context: ssl.SSLContext):
         client.settimeout(None)             # gevent waits from now on
-        self._secure = context.wrap_socket(client, server_side=True, do_handshake_on_connect=False,
-                                           suppress_ragged_eofs=False)
+        self._secure = own(context.wrap_socket(client, server_side=True, do_handshake_on_connect=False,
+                                               suppress_ragged_eofs=False))
         try:
             with gevent.Timeout(_HANDSHAKE_SECONDS, TimeoutError(f'no TLS handshake within {_HANDSHAKE_SECONDS} s')):
                 self._secure.do_handshake()

@@ -21,6 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 from boxsession.base.address import Address
+from boxsession.base.inherited import own
 from boxsession.base.version import __version__
 from boxsession.net.listener import Listener
 from boxsession.settings.table import ListenerConfig
@@ -236,7 +237,7 @@ class MetricsServer:
             del self._greenlets[oldest]
             oldest.kill(block=False)
         self._greenlets[greenlet] = None
-        sock = socket.socket(sock.family, sock.type, fileno=sock.detach())
+        sock = own(socket.socket(sock.family, sock.type, fileno=sock.detach()))
         try:
             with Timeout(_SECONDS, False):
                 self._server.handle(sock, peer)

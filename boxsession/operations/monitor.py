@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Any
 
 from gevent import get_hub, monkey
+from gevent.hub import Hub
 
 from boxsession.base.histogram import Histogram
 from boxsession.scheduler.loop import PRIORITY
@@ -25,6 +26,11 @@ _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
 # looking that often after a long operation.
 _TURN_SECONDS, _ALERT_SECONDS = 0.004, 5.0
 
+# How long after the start the loop may not have run at all before the log says what to do, in seconds.
+_START_SECONDS = 5.0
+_NEVER_RAN = ('the console answers nobody: the gevent loop of the thread that started it has not run for %.0f s, since '
+              'Console.start()%s. If no gevent loop runs there, pass thread=True to Console. If workers are forked, start '
+              'the console in each worker. docs/embedding.rst has examples')
 # The program's stack in the log: at most this number of calls.
 _CALLS_SHOWN = 10
 _PACKAGE = str(Path(__file__).parent.parent) + '/'
@@ -52,6 +58,7 @@ class Monitor:
         self._turns = turns
         self._interrupt = interrupt
         self._beat_at = time.monotonic()
+        self._has_run = False               # the loop, since start()
         self._stopped = False
         self._timer: Any = None
         self._clock: int | None = None      # clock of the processor time of the loop's thread
@@ -80,6 +87,7 @@ class Monitor:
         return time.clock_gettime(self._clock) if self._clock is not None else 0.0
 
     def _beat(self):
+        self._has_run = True
         now = time.monotonic()
         self._lag.observe(max(0.0, now - self._beat_at - _BEAT_SECONDS))
         self._beat_at = now
@@ -100,6 +108,9 @@ class Monitor:
             _sleep(_TURN_SECONDS if is_alert else _BEAT_SECONDS)
             beat_at = self._beat_at
             held = time.monotonic() - beat_at
+            if not self._has_run and held > _START_SECONDS and not self._stopped:
+                self._has_run = True            # told once
+                log.error(_NEVER_RAN, held, self._stack())
             if told is not None and beat_at != told:
                 log.warning('the event loop runs again: it was held for about %.1f s', beat_at - told)
                 told = None
@@ -117,6 +128,8 @@ def _calls_of_program(frame: FrameType | None) -> list[str]:
     """The calls of the program's code from this frame outwards, the innermost first. No arguments and no locals: they may
     be secrets."""
     calls: list[str] = []
+    if frame is not None and frame.f_code is Hub.run.__code__:      # no code of Python: the system lets the thread wait
+        return calls
     while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
         if len(calls) == _CALLS_SHOWN:
             calls.append('...')

@@ -241,8 +241,8 @@ class Registry:
                        timeout=seconds)
         return [connection for connection in connections if connection.session.id in self.connections]
 
-    def close(self) -> None:
+    def close(self, block: bool = True) -> None:
         """Stops the check for idle sessions, and wakes no sleeping session any more."""
         self._sleepers.close()
         if self._idle_watch is not None:
-            self._idle_watch.kill()
+            self._idle_watch.kill(block=block)

@@ -9,6 +9,7 @@ from gevent import Timeout, sleep, socket
 from boxsession.base.address import Address, is_local_peer
 from boxsession.base.errors import StatementError
 from boxsession.base.greenlets import OwnTimeout, TimedOut
+from boxsession.base.inherited import own
 from boxsession.base.redaction import login_password
 from boxsession.base.sockets import reset
 from boxsession.protocol.client import NEED_DATA, BadReply, Piece, RelayedConversation, Send
@@ -59,8 +60,8 @@ class RemoteConsole:
     @staticmethod
     def _connected(address: Address) -> Any:
         if not address.path:
-            return socket.create_connection((address.host, address.port))
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            return own(socket.create_connection((address.host, address.port)))
+        sock = own(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
         try:
             sock.connect(address.path)
         except BaseException:

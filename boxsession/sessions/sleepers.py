@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from gevent import get_hub, monkey
 
+from boxsession.base.inherited import own
 from boxsession.scheduler.loop import PRIORITY
 
 __all__ = ['Sleepers']
@@ -39,8 +40,13 @@ class Sleepers:
     def __init__(self, greenlet: Callable[[Any], Any]):
         self.greenlet = greenlet
         self._epoll: Any = _epoll()
+        own(self)
         self._asleep: dict[int, Sleeper] = {}
         self._watcher: Any = get_hub().loop.io(self._epoll.fileno(), _READ, priority=PRIORITY)
+
+    def fileno(self) -> int:
+        """The descriptor of the epoll."""
+        return self._epoll.fileno()
 
     def add(self, fd: int, session: Sleeper) -> None:
         """Adds a session. It is woken once, when its client sends or leaves."""

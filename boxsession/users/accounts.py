@@ -177,6 +177,12 @@ class Accounts:
             raise access.denied(user.id, 'session', 'universe', '')
         return user
 
+    def give_up(self) -> None:
+        """In a forked child: closes the file, since SQLite may use no connection of the parent."""
+        # During a change, a thread of the parent held SQLite's own locks: a close would wait for ever.
+        if not self._in_memory and not self._lock.locked():
+            self._store.close()
+
     def close(self) -> None:
         """Closes the file, after the running change."""
         if not self._in_memory:

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 
-from boxsession import Console
 from boxsession.base.address import Address
 
 
@@ -20,64 +19,54 @@ def dead():
     return process.pid
 
 
-@pytest.fixture
-def served(request):
-    def start(*listen, **config):
-        console = Console(listen=listen, config=config)
-        console.start()
-        request.addfinalizer(console.stop)
-        return console
-    return start
-
-
 def leave(path):
     """A socket file on which no process listens."""
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(path))
 
 
-def test_a_console_and_its_metrics_listen_at_the_process_id(served, connect, tmp_path):
-    console = served(f'unix:{tmp_path}/%p.sock', metrics={'address': f'unix:{tmp_path}/%p-metrics.sock'})
+def test_a_console_and_its_metrics_listen_at_the_process_id(console, connect, tmp_path):
+    served = console(listen=[f'unix:{tmp_path}/%p.sock'], metrics={'address': f'unix:{tmp_path}/%p-metrics.sock'})
     assert {f'{os.getpid()}.sock', f'{os.getpid()}-metrics.sock'} == set(os.listdir(tmp_path))
-    assert f'unix:{tmp_path}/{os.getpid()}.sock' == str(console.addresses[0])
-    assert str(console.addresses[0]) == connect(console).value('box.session.list()[1].listener')
-    console.stop()
+    assert f'unix:{tmp_path}/{os.getpid()}.sock' == str(served.addresses[0])
+    assert str(served.addresses[0]) == connect(served).value('box.session.list()[1].listener')
+    served.stop()
     assert [] == os.listdir(tmp_path)
 
 
-def test_a_reload_finds_the_address_again(served, connect, tmp_path):
-    console = served(f'unix:{tmp_path}/%p.sock')
-    client = connect(console)
-    assert [] == console.reload({'limits': {}})
-    [told] = Console.reload(console, {'metrics': {'address': f'unix:{tmp_path}/%p.metrics'}})
-    assert 'metrics.address' == told
-    assert [] == console.reload({'metrics': {'address': f'unix:{tmp_path}/%p.metrics'}})
-    assert f'unix:{tmp_path}/{os.getpid()}.metrics' == str(console.metrics_address)
+def test_a_reload_finds_the_address_again(console, connect, tmp_path):
+    served = console(listen=[f'unix:{tmp_path}/%p.sock'])
+    client = connect(served)
+    served.reload({})
+    config = {'metrics': {'address': f'unix:{tmp_path}/%p.metrics'}}
+    assert ['metrics.address'] == served.reload(config)
+    assert [] == served.reload(config)
+    assert f'unix:{tmp_path}/{os.getpid()}.metrics' == str(served.metrics_address)
     assert 2 == client.value('1 + 1')
 
 
-def test_a_listener_of_a_statement(served, connect, tmp_path):
-    client = connect(served('127.0.0.1:0'))
+def test_a_listener_of_a_statement(console, connect, tmp_path):
+    client = connect(console(listen=['127.0.0.1:0']))
     client.reply(f"opened = require('console').listen('unix:{tmp_path}/%p.sock')")
     assert 2 == connect(f'unix:{tmp_path}/{os.getpid()}.sock').value('1 + 1')
 
 
-def test_sockets_of_dead_processes_are_removed(served, tmp_path, dead):
+def test_sockets_of_dead_processes_are_removed(console, tmp_path, dead):
     parent = os.getppid()
     kept = [f'{parent}.sock', f'{dead}.sock.old', f'x{dead}.sock', f'{dead}', '0.sock', '.sock', 'name.sock']
     for name in [f'{dead}.sock', f'{2**70}.sock', *kept]:
         leave(tmp_path / name)
     (tmp_path / f'{dead}1.sock').write_text('no socket')
-    served(f'unix:{tmp_path}/%p.sock')
+    console(listen=[f'unix:{tmp_path}/%p.sock'])
     assert sorted([*kept, f'{dead}1.sock', f'{os.getpid()}.sock']) == sorted(os.listdir(tmp_path))
 
 
-def test_a_socket_on_which_somebody_listens_is_kept(served, tmp_path, dead):
+def test_a_socket_on_which_somebody_listens_is_kept(console, tmp_path, dead):
     """Its process may have another id here: it runs in another container."""
     with socket.socket(socket.AF_UNIX) as other:
         other.bind(str(tmp_path / f'{dead}.sock'))
         other.listen()
-        served(f'unix:{tmp_path}/%p.sock')
+        console(listen=[f'unix:{tmp_path}/%p.sock'])
         assert (tmp_path / f'{dead}.sock').exists()
 
 

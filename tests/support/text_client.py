@@ -24,7 +24,11 @@ class Client:
         self.address = address = str(address)
         if address.startswith('unix:'):
             self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            self.sock.connect(address[5:])
+            try:
+                self.sock.connect(address[5:])
+            except BaseException:
+                self.sock.close()
+                raise
         else:
             host, _, port = address.rpartition(':')
             self.sock = socket.create_connection((host.strip('[]'), int(port)))

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import gevent
+from text_client import Client
 
 SECONDS = 30
 _POLL_SECONDS = 0.005
@@ -38,3 +39,15 @@ def running(console):
 def asleep(console):
     """The connections of a console of this process that have no greenlet, since they were idle for long."""
     return [connection for connection in console.connections() if connection.greenlet is None]
+
+
+def connected(path, process=None):
+    """A client of the unix socket at `path`, as soon as `process` listens there: its file is there a moment earlier."""
+    def connect():
+        assert process is None or process.poll() is None, 'the process has ended'
+        try:
+            return Client(f'unix:{path}')
+        except (FileNotFoundError, ConnectionRefusedError):
+            return None
+
+    return wait_for(connect)
