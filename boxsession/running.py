@@ -127,7 +127,7 @@ class Running:
                 'limits': lambda: {name.partition('.')[2]: {'hits': hits[name], 'limit': self.settings[name]}
                                    for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
-                'access': lambda: {'users': sum(user.kind == 'user' for user in self.accounts.access.users.values()),
+                'access': lambda: {'users': self.accounts.access.kinds['user'],
                                    'denied': hits['denied'], 'failed_logins': hits['failed_logins']}}
 
     def _run_init(self, path):

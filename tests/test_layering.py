@@ -23,7 +23,7 @@ ROOMS = {
             'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests', 'fibers', 'memory_ports', 'turn_ports',
             'host_ports', 'process_ports', 'library_ports', 'bridge'],
     'settings': ['table', 'live', 'reader', 'reference'],
-    'users': ['passwords', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
+    'users': ['passwords', 'tables', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
     'net': ['hangup', 'tls', 'acceptor', 'socket_file', 'listener', 'listeners'],
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'evaluators',
@@ -64,7 +64,7 @@ PURE = {'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens'
         'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.iproto', 'protocol.answers',
         'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords',
-        'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',
+        'users.tables', 'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',
         'sessions.refusals', 'client.values', 'client.settings'}
 IMPURE = {'gevent', 'socket', 'time', 'threading', 'lupa', 'os'}
 

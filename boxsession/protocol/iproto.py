@@ -5,6 +5,8 @@ keys and errors are those of Tarantool 2.6; ID, WATCH and UNWATCH are those of 2
 
 Only the fields that a type of request needs are read; others are skipped. Arguments stay bytes. They are not decoded before
 the sender's right to run the request is checked, since the sender chooses their size.
+
+Longer than usual: the requests that are read and the responses that are written share their numbers.
 """
 from __future__ import annotations
 

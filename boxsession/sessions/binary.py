@@ -40,6 +40,8 @@ _SERVER_VERSION = '2.6.0'
 class BinaryConnection(Connection):
     """Serves one client of the binary protocol. The greenlet of run() begins and ends the session; workers run requests.
 
+    Longer than usual: what a client, a worker and the server may do to a session must agree with the ways in which it ends.
+
     Attributes:
         salt: the salt of password scrambles, in the greeting.
     """

@@ -4,14 +4,13 @@
 """
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
 from boxsession.base.errors import ClientError
 from boxsession.lua import contract
+from boxsession.users.tables import Function, Grant, Rows, Tables, User
 
 __all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE', 'Access',
            'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
@@ -52,71 +51,46 @@ class Level(IntEnum):
     FULL = contract.FULL            # everything
 
 
-@dataclass(frozen=True, slots=True)
-class User:
-    """A user or a role."""
-
-    id: int
-    name: str
-    kind: str                   # 'user' or 'role'
-    owner: int
-    hash: str = ''              # of the password (`boxsession.users.passwords`); '' without a password
-
-
-@dataclass(frozen=True, slots=True)
-class Function:
-    """A function that can be granted: a Lua global of that name. With `setuid` it runs as `owner`, else as the caller."""
-
-    id: int
-    name: str
-    owner: int
-    setuid: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Privileges of a user or role on an object."""
-
-    grantee: int
-    type: str                   # a key of GRANTABLE
-    object: int                 # an id, UNIVERSE or EVERY
-    privileges: int             # a bit mask: see PRIVILEGES
-    grantor: int
-
-
-# The rows of each table, by the table's name.
-Rows = dict[str, set[tuple[Any, ...]]]
-
-
-class Access:
+class Access(Tables):
     """All users, roles, functions and grants. A new object has the users admin and guest, and the roles public,
     replication (it can be dropped) and super.
 
-    Attributes:
-        commands: names of the granted console commands, by the object id in the grants.
+    Args:
+        rows: the content, as rows() returns it.
+
+    Raises:
+        ValueError: a system user or role is missing.
     """
 
-    def __init__(self) -> None:
-        self.users = {user.id: user for user in (
-            User(GUEST, 'guest', 'user', ADMIN), User(ADMIN, 'admin', 'user', ADMIN),
-            User(PUBLIC, 'public', 'role', ADMIN), User(REPLICATION, 'replication', 'role', ADMIN),
-            User(SUPER, 'super', 'role', ADMIN))}
-        self.functions: dict[int, Function] = {}
-        self.commands: dict[int, str] = {}
-        self.grants: dict[tuple[int, str, int], Grant] = {}
-        # Ids are never reused: a session whose user was dropped must not become another user.
-        self.last_id = SUPER
+    def __init__(self, rows: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        if rows is not None:
+            self.fill(rows)
+            if not all(uid in self.users for uid in SYSTEM) or (ADMIN, 'universe', UNIVERSE) not in self.grants:
+                raise ValueError('admin, guest, public or super is missing')
+            return
+        for user in (User(GUEST, 'guest', 'user', ADMIN), User(ADMIN, 'admin', 'user', ADMIN),
+                     User(PUBLIC, 'public', 'role', ADMIN), User(REPLICATION, 'replication', 'role', ADMIN),
+                     User(SUPER, 'super', 'role', ADMIN)):
+            self.put('users', user.id, user)
+        self.put('meta', 'last_id', SUPER)
         for who in (ADMIN, SUPER):
-            self.put(who, 'universe', UNIVERSE, _ALL, ADMIN)
-        self.put(REPLICATION, 'universe', UNIVERSE, bits('read'), ADMIN)
+            self.grant(who, 'universe', UNIVERSE, _ALL, ADMIN)
+        self.grant(REPLICATION, 'universe', UNIVERSE, bits('read'), ADMIN)
         self.welcome(GUEST, ADMIN)
 
+    @classmethod
+    def from_rows(cls, rows: Mapping[str, Any]) -> Access:
+        """The inverse of rows().
+
+        Raises:
+            ValueError: a system user or role is missing.
+        """
+        return cls(rows)
+
     def copy(self) -> Access:
-        """A copy that can be changed without changing this object."""
-        twin = copy.copy(self)
-        twin.users, twin.functions, twin.grants = dict(self.users), dict(self.functions), dict(self.grants)
-        twin.commands = dict(self.commands)
-        return twin
+        """A copy that can be changed without changing this object. Takes time for each user."""
+        return Access(self.rows())
 
     # Checks of the running program
 
@@ -140,8 +114,13 @@ class Access:
         """The functions that a user may call: the name, and the uid that the function runs as, None for the caller's."""
         if not self.may_use(uid):
             return {}
-        return {function.name: function.owner if function.setuid else None for function in self.functions.values()
-                if function.owner == uid or self.has(uid, 'execute', 'function', function.id)}
+        ids: Any = set(self.owned('functions', uid))
+        if self.has(uid, 'execute', 'function', EVERY):
+            ids = self.functions
+        else:
+            ids |= self._granted(uid, 'function')
+        functions = [self.functions[number] for number in sorted(ids)]
+        return {function.name: function.owner if function.setuid else None for function in functions}
 
     def granted_commands(self, uid: int) -> set[str] | None:
         """The names of the console commands that are granted to a user; None for all commands."""
@@ -149,7 +128,13 @@ class Access:
             return set()
         if self.has(uid, 'execute', 'command', EVERY):
             return None
-        return {name for number, name in self.commands.items() if self.has(uid, 'execute', 'command', number)}
+        return {self.commands[number] for number in self._granted(uid, 'command')}
+
+    def _granted(self, uid: int, kind: str) -> set[int]:
+        """The ids of the objects of a type that a user may execute, by a grant on the object to it or its roles."""
+        bit = bits('execute')
+        return {grant.object for grantee in self.grantees(uid) for grant in self.grants_of(grantee).values()
+                if grant.type == kind and grant.privileges & bit and grant.object != EVERY}
 
     def may_log_in(self, uid: int) -> bool:
         """Whether sessions may run as this user."""
@@ -163,23 +148,18 @@ class Access:
 
     def by_name(self, name: Any) -> User | None:
         """The user or role with this name."""
-        for user in self.users.values():
-            if user.name == name:
-                return user
-        return None
+        uid = self.id_of('users', name)
+        return None if uid is None else self.users[uid]
 
     def find(self, name: Any, kind: str) -> User | None:
         """The user or the role (`kind`) with this name or id."""
-        is_id = isinstance(name, (int, float)) and not isinstance(name, bool)
-        user = self.users.get(name) if is_id else self.by_name(name)
+        user = self.users.get(name) if _is_id(name) else self.by_name(name)
         return user if user is not None and user.kind == kind else None
 
     def function(self, name: Any) -> Function | None:
         """The function with this name or id."""
-        for function in self.functions.values():
-            if name in (function.name, function.id) and not isinstance(name, bool):
-                return function
-        return None
+        number = name if _is_id(name) else self.id_of('functions', name)
+        return None if number is None else self.functions.get(number)
 
     def granted(self, grantee: int, kind: str, object_id: int) -> int:
         """The privileges that this user or role was granted directly on this object."""
@@ -189,8 +169,8 @@ class Access:
     def roles_of(self, grantee: int) -> Iterator[int]:
         """The roles that a user or role was granted directly."""
         bit = bits('execute')
-        for grant in self.grants.values():
-            if grant.grantee == grantee and grant.type == 'role' and grant.privileges & bit and grant.object != EVERY:
+        for grant in self.grants_of(grantee).values():
+            if grant.type == 'role' and grant.privileges & bit and grant.object != EVERY:
                 yield grant.object
 
     def grantees(self, uid: int) -> set[int]:
@@ -221,55 +201,29 @@ class Access:
 
     def welcome(self, uid: int, creator: int) -> None:
         """Adds the grants that every new user has."""
-        self.put(uid, 'role', PUBLIC, bits('execute'), ADMIN)
-        self.put(uid, 'universe', UNIVERSE, bits('session', 'usage'), ADMIN)
+        self.grant(uid, 'role', PUBLIC, bits('execute'), ADMIN)
+        self.grant(uid, 'universe', UNIVERSE, bits('session', 'usage'), ADMIN)
         if uid != GUEST:
-            self.put(uid, 'user', uid, bits('alter'), creator)
+            self.grant(uid, 'user', uid, bits('alter'), creator)
 
-    def put(self, grantee: int, kind: str, object_id: int, privileges: int, grantor: int) -> None:
+    def grant(self, grantee: int, kind: str, object_id: int, privileges: int, grantor: int) -> None:
         """Sets the privileges of a user or role on an object; 0 removes the grant."""
         key = grantee, kind, object_id
         if privileges:
-            self.grants[key] = Grant(*key, privileges, grantor)
+            self.put('grants', key, Grant(*key, privileges, grantor))
         else:
-            self.grants.pop(key, None)
+            self.remove('grants', key)
 
     def forget_grants(self, kind: str, object_id: int) -> None:
         """Removes all grants on a dropped object."""
-        for key in [key for key in self.grants if key[1:] == (kind, object_id)]:
-            del self.grants[key]
+        for grantee in self.grantees_on(kind, object_id):
+            self.remove('grants', (grantee, kind, object_id))
 
-    def forget_unused_commands(self) -> None:
-        """Removes the ids of commands that are no longer granted to anyone."""
-        granted = {grant.object for grant in self.grants.values() if grant.type == 'command'}
-        for number in self.commands.keys() - granted:
-            del self.commands[number]
+    def forget_grantee(self, grantee: int) -> None:
+        """Removes all grants of a dropped user or role."""
+        for kind, object_id in list(self.grants_of(grantee)):
+            self.remove('grants', (grantee, kind, object_id))
 
-    # Storage
 
-    def rows(self) -> Rows:
-        """The whole content as rows of tables."""
-        return {
-            'users': {(u.id, u.name, u.kind, u.owner, u.hash) for u in self.users.values()},
-            'functions': {(f.id, f.name, f.owner, int(f.setuid)) for f in self.functions.values()},
-            'commands': set(self.commands.items()),
-            'grants': {(g.grantee, g.type, g.object, g.privileges, g.grantor) for g in self.grants.values()},
-            'meta': {('last_id', self.last_id)},
-        }
-
-    @classmethod
-    def from_rows(cls, rows: Mapping[str, Any]) -> Access:
-        """The inverse of rows().
-
-        Raises:
-            ValueError: a system user or role is missing.
-        """
-        access = cls()
-        access.users = {row[0]: User(*row) for row in rows['users']}
-        access.functions = {row[0]: Function(row[0], row[1], row[2], bool(row[3])) for row in rows['functions']}
-        access.commands = {row[0]: row[1] for row in rows['commands']}
-        access.grants = {tuple(row[:3]): Grant(*row) for row in rows['grants']}
-        access.last_id = dict(rows['meta']).get('last_id', 0)
-        if not all(uid in access.users for uid in SYSTEM) or (ADMIN, 'universe', UNIVERSE) not in access.grants:
-            raise ValueError('admin, guest, public or super is missing')
-        return access
+def _is_id(name: object) -> bool:
+    return isinstance(name, (int, float)) and not isinstance(name, bool)

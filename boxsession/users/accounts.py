@@ -100,7 +100,8 @@ class Accounts:
         return result
 
     def _transact(self, operation: Callable[[Access], Any], tell: Callable[[], None]) -> tuple[Any, bool]:
-        result, has_changed = self._ask_store(self._store.transact, operation)
+        result, has_changed = self._ask_store(self._store.commit, operation)
+        self._store.publish()
         if has_changed:
             self.on_change()
             tell()

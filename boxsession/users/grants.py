@@ -52,7 +52,7 @@ class Grants:
         if kind == 'role' and object_id != EVERY and wanted & PRIVILEGES['execute'] \
                 and grantee.id in access.grantees(object_id):
             raise ClientError('ROLE_LOOP', text(name), grantee.name)
-        access.put(grantee.id, kind, object_id, had | wanted, self._actor.uid)
+        access.grant(grantee.id, kind, object_id, had | wanted, self._actor.uid)
 
     def revoke(self, grantee: User, *arguments: Any) -> None:
         """Revokes privileges; arguments as in grant().
@@ -74,14 +74,13 @@ class Grants:
             raise ClientError('PRIV_NOT_GRANTED', grantee.name, text(privileges), kind, '' if name is None else text(name))
         grantor = access.grants[grantee.id, kind, object_id].grantor
         self._need_to('grant' if had & ~unwanted else 'revoke', grantee, kind, object_id, name, had, grantor)
-        access.put(grantee.id, kind, object_id, had & ~unwanted, grantor)
-        access.forget_unused_commands()
+        access.grant(grantee.id, kind, object_id, had & ~unwanted, grantor)
 
     def told(self, user: User | None) -> list[list[str]]:
         """The grants of a user or role: a list of [privileges, type of the object, name of the object]."""
         if user is None:
             return []
-        grants = [grant for grant in self._access.grants.values() if grant.grantee == user.id]
+        grants = self._access.grants_of(user.id).values()
         return [[','.join(name for name, bit in PRIVILEGES.items() if grant.privileges & bit), grant.type,
                  self._object_name(grant)] for grant in sorted(grants, key=lambda grant: (grant.type, grant.object))]
 
@@ -112,14 +111,14 @@ class Grants:
     def _command(self, name: Any, is_new: bool) -> int:
         """The id of a command. A command that nobody was granted gets an id for a new grant, else _NOTHING is returned."""
         access, actor = self._access, self._actor
-        found = next((number for number, known in access.commands.items() if known == name), _NOTHING)
+        known = access.id_of('commands', name)
+        found = _NOTHING if known is None else known
         sees = actor.has('read') or actor.has_grant('command', found)
         if not sees or found == _NOTHING and not (isinstance(name, str) and name in self._command_names):
             raise ClientError('PROC_LUA', f"Command '{text(name)}' does not exist")
         if found == _NOTHING and is_new:
-            access.last_id += 1
-            found = access.last_id
-            access.commands[found] = name
+            found = access.next_id()
+            access.put('commands', found, name)
         return found
 
     def _need_to(self, verb: str, grantee: User, kind: str, object_id: int, name: Any, privileges: int,

@@ -24,8 +24,8 @@ _PASSWD_USAGE = 'Usage: box.schema.user.passwd([user,] password)'
 class Schema:
     """box.schema for one actor.
 
-    An operation changes `access`, or raises `ClientError`; then `access` may be changed in part. So callers pass a copy
-    (`Access.copy`), and keep it only after it was stored.
+    An operation changes `access`, or raises `ClientError`; then `access` may be changed in part. So callers run it in a
+    transaction (`Tables.begin`), and undo it.
 
     Longer than usual: it has a method for each function of box.schema.
 
@@ -157,8 +157,8 @@ class Schema:
         if access.level(actor.uid) < Level.FULL:
             # The owner may call the function, and it may name any global: so only users with all rights may create one.
             raise actor.denied('create', 'function', name)
-        access.last_id += 1
-        access.functions[access.last_id] = Function(access.last_id, name, actor.uid, options.get('setuid', False))
+        number = access.next_id()
+        access.put('functions', number, Function(number, name, actor.uid, options.get('setuid', False)))
 
     def func_drop(self, name: object = None, options: object = None) -> None:
         options = checked_options(options, if_exists=bool)
@@ -180,7 +180,7 @@ class Schema:
 
     def _drop_function(self, function: Function) -> None:
         self._actor.need('drop', 'function', function.id, function.name, function.owner)
-        del self._access.functions[function.id]
+        self._access.remove('functions', function.id)
         self._access.forget_grants('function', function.id)
 
     def _create(self, kind: str, name: Any, options: dict[str, Any]) -> User | None:
@@ -198,8 +198,8 @@ class Schema:
         if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
             raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'the name of a user must have no blanks, no `:` and '
                               f'no `@`, and at most {_USER_NAME_LENGTH} characters')
-        access.last_id += 1
-        user = access.users[access.last_id] = User(access.last_id, name, kind, actor.uid)
+        user = User(access.next_id(), name, kind, actor.uid)
+        access.put('users', user.id, user)
         if kind == 'user':
             access.welcome(user.id, actor.uid)
         return user
@@ -216,21 +216,19 @@ class Schema:
             raise ClientError('DROP_USER', text(name), 'the user or the role is a system')
         if user.id in (actor.uid, self._session_uid):
             raise ClientError('DROP_USER', text(name), 'the user is active in the current session')
-        for function in [function for function in access.functions.values() if function.owner == user.id]:
-            self._drop_function(function)
+        for number in access.owned('functions', user.id):
+            self._drop_function(access.functions[number])
         actor.need('drop', kind, user.id, user.name, user.owner)
-        if any(other.owner == user.id for other in access.users.values()):
+        if access.owned('users', user.id):
             raise ClientError('DROP_USER', user.name, 'the user has objects')
-        del access.users[user.id]
-        for key in [key for key in access.grants if key[0] == user.id]:
-            del access.grants[key]
+        access.remove('users', user.id)
+        access.forget_grantee(user.id)
         access.forget_grants(kind, user.id)
-        access.forget_unused_commands()
 
     def _set_password(self, user: User, password: str | bytes) -> None:
         if user.id == GUEST and password not in ('', b''):
             raise ClientError('GUEST_USER_PASSWORD')
-        self._access.users[user.id] = replace(user, hash=password_hash(password))
+        self._access.put('users', user.id, replace(user, hash=password_hash(password)))
 
 
 # The operations by the names that Lua uses, and whether they change anything.

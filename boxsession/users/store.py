@@ -14,7 +14,8 @@ from typing import Any
 from urllib.parse import quote
 
 from boxsession.base.errors import StoreError
-from boxsession.users.access import Access, Rows
+from boxsession.users.access import Access
+from boxsession.users.tables import Changes, row_of
 
 __all__ = ['MemoryStore', 'Store', 'stored']
 
@@ -28,6 +29,8 @@ _TABLES = {
     'grants': ('grantee', 'type', 'object', 'privileges', 'grantor'),
     'meta': ('name', 'value'),
 }
+# How many of the first columns are the key.
+_KEY_COLUMNS = {'users': 1, 'functions': 1, 'commands': 1, 'grants': 3, 'meta': 1}
 _COMMANDS = 'CREATE TABLE commands (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)'
 _SCHEMA = f"""
 CREATE TABLE users (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, kind TEXT NOT NULL CHECK (kind IN ('user', 'role')),
@@ -39,6 +42,19 @@ CREATE TABLE grants (grantee INTEGER NOT NULL REFERENCES users DEFERRABLE INITIA
 {_COMMANDS};
 CREATE TABLE meta (name TEXT PRIMARY KEY, value INTEGER NOT NULL);
 """
+
+
+# Changes a row in place: a deletion would make SQLite look for what refers to it.
+_UPSERTS = {
+    table: f'INSERT INTO {table} VALUES ({", ".join("?" * len(columns))}) '
+           f'ON CONFLICT ({", ".join(columns[:_KEY_COLUMNS[table]])}) DO UPDATE SET '
+           + ', '.join(f'{column} = excluded.{column}' for column in columns[_KEY_COLUMNS[table]:])
+    for table, columns in _TABLES.items()}
+_DELETES = {
+    table: f'DELETE FROM {table} WHERE ' + ' AND '.join(f'{column} = ?' for column in columns[:_KEY_COLUMNS[table]])
+    for table, columns in _TABLES.items()}
+# SQLite looks for what a deleted user owns.
+_INDEXES = [f'CREATE INDEX IF NOT EXISTS {table}_owner ON {table} (owner)' for table in ('users', 'functions')]
 
 
 class MemoryStore:
@@ -53,28 +69,38 @@ class MemoryStore:
         """See `Store.refresh`."""
         return False
 
-    def transact(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
-        """See `Store.transact`."""
-        changed = self.access.copy()
-        result = operation(changed)
-        has_changed = changed.rows() != self.access.rows()
-        self.access = changed
-        return result, has_changed
+    def commit(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
+        """See `Store.commit`."""
+        self.access.begin()
+        try:
+            result = operation(self.access)
+        except BaseException:
+            self.access.roll_back()
+            raise
+        return result, bool(self.access.commit())
+
+    transact = commit
+
+    def publish(self) -> None:
+        """See `Store.publish`."""
 
     def close(self) -> None:
         """Nothing to close."""
 
 
 class Store:
-    """A store in a file. Its methods wait for the disk: call them in a thread, one at a time. `access` can be read at any
-    time.
+    """A store in a file. Its methods wait for the disk: call them in a thread, one at a time; but publish() in the thread
+    that reads `access`.
+
+    There are two copies of the data: `access`, and another one that transactions change. So what is not on the disk yet is
+    never seen, and a transaction takes time for its changes only.
 
     Args:
         path: the file. If it does not exist, it is created; only its owner can read it.
         is_server: whether a server uses it, for as long as it is open.
 
     Attributes:
-        access: the users and grants as of the last call. Callers must not change the object.
+        access: the users and grants as they are stored. Callers must not change the object.
         is_shared: whether another server used the file when this one opened it. Only known for servers.
 
     Raises:
@@ -118,6 +144,8 @@ class Store:
             raise _damaged(self._path, problem)
         if not is_empty and version < _VERSION:
             self._upgrade()
+        for statement in _INDEXES:
+            db.execute(statement)
         self._load()
 
     def _upgrade(self) -> None:
@@ -142,7 +170,9 @@ class Store:
                     db.execute(statement)
                 db.execute(f'PRAGMA application_id = {_APPLICATION_ID}')
                 db.execute(f'PRAGMA user_version = {_VERSION}')
-                self._write({table: set() for table in _TABLES}, Access().rows())
+                for table, rows in Access().rows().items():
+                    places = ', '.join('?' * len(_TABLES[table]))
+                    db.executemany(f'INSERT INTO {table} VALUES ({places})', rows)
             db.execute('COMMIT')
         except BaseException:
             db.execute('ROLLBACK')
@@ -153,14 +183,18 @@ class Store:
 
     def _load(self) -> None:
         self.access = _read(self._db, self._path, _VERSION)
+        self._draft = self.access.copy()
+        self._stored: dict[Any, Any] = {}
         self._seen = self._data_version()
 
-    def _write(self, before: Rows, after: Rows) -> None:
-        for table, columns in _TABLES.items():
-            where = ' AND '.join(f'{column} = ?' for column in columns)
-            self._db.executemany(f'DELETE FROM {table} WHERE {where}', before[table] - after[table])
-            places = ', '.join('?' * len(columns))
-            self._db.executemany(f'INSERT INTO {table} VALUES ({places})', after[table] - before[table])
+    def _write(self, changes: Changes) -> None:
+        """Writes the old and the new values of rows, by table and key."""
+        for (table, key), (old, new) in changes.items():
+            if new is None:
+                self._db.execute(_DELETES[table], row_of(table, key, old)[:_KEY_COLUMNS[table]])
+        for (table, key), (_, new) in changes.items():
+            if new is not None:
+                self._db.execute(_UPSERTS[table], row_of(table, key, new))
 
     def refresh(self) -> bool:
         """Reads the changes of other processes; returns whether there were any.
@@ -177,7 +211,13 @@ class Store:
             raise StoreError(f'{self._path}: cannot be read: {error}') from None
 
     def transact(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
-        """Runs an operation on a copy of the stored data, and stores the changed copy. If it raises, nothing has changed.
+        """commit() and publish() in one."""
+        result = self.commit(operation)
+        self.publish()
+        return result
+
+    def commit(self, operation: Callable[[Access], Any]) -> tuple[Any, bool]:
+        """Runs an operation, and stores its changes. If it raises, nothing has changed. `access` changes in publish().
 
         Returns:
             The result of the operation, and whether it has changed anything.
@@ -192,20 +232,29 @@ class Store:
             try:
                 if self._data_version() != self._seen:
                     self._load()
-                changed = self.access.copy()
-                result = operation(changed)
-                before, after = self.access.rows(), changed.rows()
-                if before != after:
-                    self._write(before, after)
-                db.execute('COMMIT')
+                self._draft.begin()
+                result = operation(self._draft)
+                changes = self._draft.commit()
+                try:
+                    self._write(changes)
+                    db.execute('COMMIT')
+                except BaseException:
+                    self._draft.apply({place: old for place, (old, _) in changes.items()})
+                    raise
             except BaseException:
+                self._draft.roll_back()
                 if db.in_transaction:
                     db.execute('ROLLBACK')
                 raise
         except sqlite3.Error as error:
             raise StoreError(f'the change was not made, because it cannot be stored: {error} ({self._path})') from None
-        self.access = changed
-        return result, before != after
+        self._stored = {place: new for place, (_, new) in changes.items()}
+        return result, bool(changes)
+
+    def publish(self) -> None:
+        """Makes the changes of the last commit() visible in `access`."""
+        stored, self._stored = self._stored, {}
+        self.access.apply(stored)
 
     def close(self) -> None:
         """Closes the file."""

@@ -199,6 +199,31 @@ def test_whatever_is_asked_what_is_kept_is_whole(calls):
         assert uid not in {role for held in access.roles_of(uid) for role in access.grantees(held)}
 
 
+def indexes(access):
+    return access.users, access.kinds, access._ids, access._owned, access._grants_of, access._grantees_on
+
+
+@settings(max_examples=rounds(60, 500))
+@given(calls=st.lists(st.tuples(CALLS, st.booleans()), max_size=25))
+def test_the_indexes_agree_with_the_tables_and_what_is_undone_is_as_before(calls):
+    access, other = Access(), Access()
+    for (operation, actor, arguments), undo in calls:
+        before = access.rows()
+        access.begin()
+        try:
+            getattr(Schema(access, actor, {'c1', 'c2'}), operation)(*arguments)
+        except (ClientError, TypeError):
+            undo = True
+        if undo:
+            access.roll_back()
+            assert before == access.rows()
+        else:
+            other.apply({place: new for place, (_, new) in access.commit().items()})
+        assert access.rows() == other.rows()
+    fresh = Access.from_rows(access.rows())
+    assert indexes(fresh) == indexes(access) == indexes(other)
+
+
 @settings(max_examples=rounds(40, 500))
 @given(calls=st.lists(st.tuples(st.sampled_from(sorted(OPERATIONS)), st.lists(ARGUMENTS, max_size=4)), max_size=15))
 def test_who_has_no_rights_changes_nothing_but_the_own_password(calls):

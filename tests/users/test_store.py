@@ -314,3 +314,101 @@ def test_what_was_answered_survives_kill_9(serve, tmp_path, path):
         kept = {user.name for user in store.access.users.values()}
         store.close()
         assert answered <= kept
+
+
+def refuse_writes(path, table):
+    """Makes SQLite refuse new rows of a table. Returns what allows them again."""
+    execute(f"CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no'); END")(path)
+    return lambda: execute('DROP TRIGGER refuse')(path)
+
+
+@pytest.mark.parametrize('table', ['users', 'grants', 'meta'])
+def test_what_cannot_be_stored_is_not_there(path, table):
+    store = Store(path)
+    store.transact(lambda access: Schema(access, ADMIN).user_create('ann'))
+    before = store.access.rows()
+    allow = refuse_writes(path, table)
+    with pytest.raises(StoreError, match='the change was not made'):
+        store.transact(lambda access: Schema(access, ADMIN).user_create('bob'))
+    assert before == store.access.rows()
+    allow()
+    store.transact(lambda access: Schema(access, ADMIN).user_create('cid'))
+    assert store.access.user('bob') is None and store.access.user('cid') is not None
+    after = store.access.rows()
+    store.close()
+    store = Store(path)
+    assert after == store.access.rows()
+    store.close()
+
+
+def test_a_change_is_seen_when_it_is_stored(path):
+    store = Store(path)
+    before = store.access.rows()
+
+    def change(access):
+        Schema(access, ADMIN).user_create('ann')
+        assert before == store.access.rows()
+
+    assert (None, True) == store.commit(change)
+    assert before == store.access.rows()
+    store.publish()
+    assert store.access.user('ann') is not None
+    other = Store(path)
+    assert other.access.rows() == store.access.rows()
+    other.close()
+    store.close()
+
+
+# One after the other.
+CHANGES = [
+    ('user_create', 'new', {'password': 'x'}), ('user_grant', 'new', 'read', 'universe'), ('role_create', 'r'),
+    ('user_grant', 'new', 'r'), ('func_create', 'g'), ('user_grant', 'new', 'execute', 'function', 'g'),
+    ('user_passwd', 'new', 'y'), ('user_revoke', 'new', 'read', 'universe'),
+    ('user_grant', 'new', 'execute', 'command', 'c'), ('user_disable', 'new'), ('user_info', 'new'),
+    ('user_exists', 'nosuch'), ('func_drop', 'g'), ('role_drop', 'r'), ('user_drop', 'new')]
+
+
+def steps(path, count):
+    """How many lines of Python, and steps of SQLite, each change takes in a store with a number of users."""
+    store = Store(path)
+
+    def fill(access):
+        for number in range(count):
+            Schema(access, ADMIN).user_create(f'user{number}')
+            Schema(access, ADMIN).func_create(f'f{number}')
+            Schema(access, ADMIN).user_grant(f'user{number}', 'execute', 'function', f'f{number}')
+
+    store.transact(fill)
+    found = []
+    try:
+        for operation, *arguments in CHANGES:
+            lines = [0]
+
+            def trace(frame, event, argument, lines=lines):
+                lines[0] += event == 'line'
+                return trace
+
+            def step(lines=lines):
+                lines[0] += 1
+
+            store._db.set_progress_handler(step, 10)
+            sys.settrace(trace)
+            try:
+                store.transact(lambda access, arguments=arguments, operation=operation:
+                               getattr(Schema(access, ADMIN, {'c'}), operation)(*arguments))
+                store.access.level(store.access.last_id)
+                store.access.executable(store.access.last_id)
+                store.access.granted_commands(store.access.last_id)
+            finally:
+                sys.settrace(None)
+                store._db.set_progress_handler(None, 0)
+            found.append(lines[0])
+    finally:
+        store.close()
+    return found
+
+
+def test_a_change_takes_as_long_with_many_users_as_with_few(tmp_path):
+    few, many = steps(tmp_path / 'few.db', 10), steps(tmp_path / 'many.db', 1000)
+    for change, one, other in zip(CHANGES, few, many, strict=True):
+        assert other <= 1.5 * one + 20, (change, one, other)
