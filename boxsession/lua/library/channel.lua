@@ -30,7 +30,7 @@ end
 
 function channel.put(...)
     local count = select('#', ...)
-    if count < 2 and type((...)) ~= 'userdata' then
+    if count == 1 and type((...)) ~= 'userdata' then
         channel_of(...)
     end
     if count < 2 then
@@ -190,3 +190,19 @@ function cond.broadcast(...)
     end
     task.unlock()
 end
+
+-- A method that is called without an object (`c.signal()`) names the right way, as in Tarantool. put(), get() and wait() do so
+-- themselves.
+local function tell_usage(methods, class, names)
+    for index = 1, #names do
+        local name, func = names[index], methods[names[index]]
+        methods[name] = function(...)
+            if select('#', ...) == 0 then
+                return error('usage: ' .. class .. ':' .. name .. '()', 0)
+            end
+            return func(...)
+        end
+    end
+end
+tell_usage(channel, 'channel', {'close', 'is_closed', 'is_full', 'is_empty', 'count', 'size', 'has_readers', 'has_writers'})
+tell_usage(cond, 'cond', {'signal', 'broadcast'})
