@@ -1,6 +1,7 @@
 """Each limit is reached: the error names it, it is counted, and other sessions are not affected."""
 from __future__ import annotations
 
+import threading
 import time
 
 import gevent
@@ -245,6 +246,27 @@ class TestLuaMemoryBytes:
         client = connect(console())
         for _ in range(2):
             assert [50000000] == client.values(statement)
+
+    def test_a_busy_machine_leaves_as_much_room(self, console, connect):
+        """The monitor asks for a clock check whenever an operation takes long. The checks after C functions then still say
+        what may be filled."""
+        served = console()
+        dispatcher, done = served._running.runtime.dispatcher, threading.Event()
+
+        def ask():
+            while not done.wait(0.0002):
+                dispatcher.interrupt(0.0)
+        thread = threading.Thread(target=ask)
+        thread.start()
+        try:
+            client = connect(served)
+            for _ in range(15):
+                assert [1] == client.values("A = (' '):rep(2e7) .. '1' B = A .. 'x' C = A .. 'y' return 1")
+                client.reply('A, B, C = nil')
+                client.reply('collectgarbage()')
+        finally:
+            done.set()
+            thread.join()
 
     def test_who_holds_it_can_be_made_to_let_go(self, served, connect):
         client, other = connect(served), connect(served)

@@ -16,6 +16,8 @@ TIGHT, COLLECT, CLOSELY = 16, 32, 64
 # Arguments of TICK in a task's own coroutine: a clock check, and the first clock check of a statement. In other coroutines
 # the argument is 0.
 OWN_LOOK, FIRST_LOOK = 1, 2
+# Added to these if trusted code, not the hook, called for the check: after a C function.
+CALLED = 4
 # TICK returns the task's id, or minus the id if the task must end. Flags that are added to the id: garbage collection is
 # late; the time slice is over; the monitor asked for this clock check; much memory is in use.
 LATE, OVER, ASKED, MANY = 0.5, 0.25, 0.125, 0.0625

@@ -7,7 +7,7 @@ import time
 from gevent import getcurrent
 
 from boxsession.base.greenlets import TASK
-from boxsession.lua.contract import ASKED, FIRST_LOOK, LATE, MANY, OVER
+from boxsession.lua.contract import ASKED, CALLED, FIRST_LOOK, LATE, MANY, OVER
 from boxsession.lua.ports import Port
 from boxsession.lua.state import State
 from boxsession.scheduler.task import current_task
@@ -48,8 +48,10 @@ class TurnPorts:
         if used > memory.collect_at and memory.is_time_to_collect(used):
             answer += LATE
         is_asked = where and task.is_interrupted
-        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit.
-        if is_asked:
+        is_called = where >= CALLED
+        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit, except
+        # a check that would have come anyway.
+        if is_asked and not is_called:
             task.allowed = memory.in_force
         elif task.allowed:
             task.allowed = 0
@@ -60,7 +62,7 @@ class TurnPorts:
                 task.is_watched = True
                 answer += MANY
         slice_seconds = dispatcher.turns.slice_seconds
-        if where == FIRST_LOOK:
+        if where & FIRST_LOOK:
             # Pipelined statements share one turn. But each gets a full slice: so a short statement is atomic.
             task.began = now
         elif slice_seconds and now - max(dispatcher.began, task.began) >= slice_seconds:

@@ -380,7 +380,7 @@ end
 -- TICK answers for the running greenlet; contract.py documents its argument and answer. (TURN lets other tasks run, and
 -- answers again.) The hook does not trust `current`: between a port's return and the line that restores `current`, it is
 -- another task.
-local OWN_LOOK, FIRST_LOOK = contract.OWN_LOOK, contract.FIRST_LOOK
+local OWN_LOOK, FIRST_LOOK, CALLED = contract.OWN_LOOK, contract.FIRST_LOOK, contract.CALLED
 local LATE, OVER, ASKED, MANY = contract.LATE, contract.OVER, contract.ASKED, contract.MANY
 -- After how many hook calls KILL is raised again, if something swallowed it. Not sooner: after the outer pcall of
 -- task.run() a few instructions run before `user_code` is cleared, and the hook may be called at each of them.
@@ -391,7 +391,8 @@ local function coroutine_count()
     return count > COROUTINE_COUNT and COROUTINE_COUNT or count < LEAST_COUNT and LEAST_COUNT or count
 end
 
-local function hook()
+-- `event` is nil if trusted code calls it.
+local function hook(event)
     -- Trusted code outside task.run() is not preempted: it is short, and would lose its room if other tasks ran. It runs in
     -- the task's own coroutine, by which its task is found; `current` may still be another task. In a coroutine that a user
     -- made, `me` is nil.
@@ -409,7 +410,7 @@ local function hook()
     end
     local where = 0
     if me then
-        where, me.is_fresh = me.is_fresh and FIRST_LOOK or OWN_LOOK, false
+        where, me.is_fresh = (me.is_fresh and FIRST_LOOK or OWN_LOOK) + (event and 0 or CALLED), false
         if me.is_due then
             me.is_due = false
             sethook(hook, '', HOOK_COUNT)
