@@ -49,8 +49,8 @@ class TurnPorts:
             answer += LATE
         is_asked = where and task.is_interrupted
         is_called = where >= CALLED
-        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit, except
-        # a check that would have come anyway.
+        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit. One
+        # that would have come anyway may.
         if is_asked and not is_called:
             task.allowed = memory.in_force
         elif task.allowed:
