@@ -18,6 +18,9 @@ tail -c +129 "$answer" | python3 -c '
 import sys, yaml
 
 status, numbers = yaml.safe_load_all(sys.stdin.buffer)
+for reply in status, numbers:
+    if isinstance(reply[0], dict) and "error" in reply[0]:
+        sys.exit("the console answered: %s (does a session there start as admin?)" % reply[0]["error"])
 print("status:", status[0])
 print("session:", numbers[0]["id"])
 print("lua memory: %.0f KiB" % numbers[0]["memory_kib"])

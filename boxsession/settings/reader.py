@@ -194,8 +194,10 @@ class _Reader:
         node = root.get('listen')
         if node is None:
             return (ListenerConfig(Address.parse(DEFAULT_ADDRESS)),)
+        if isinstance(node.value, str):
+            node = root['listen'] = _Node([node], node.line)
         if not isinstance(node.value, list) or not node.value:
-            self.complain(node, '`listen` must be a list of listeners, each with an `address`')
+            self.complain(node, '`listen` must be an address, or a list of listeners: addresses, or maps with an `address`')
             return ()
         found = [self.listener(item) for item in node.value]
         seen: set[Address] = set()

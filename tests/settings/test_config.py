@@ -55,9 +55,9 @@ def problems(tmp_path, text):
     ('metrics: {address: nowhere}', "1: `metrics.address`: 'nowhere' is not an address: expected 'host:port'"),
     ('init: 5', '1: `init` is 5: expected text'),
     ('init: a\ninit: b', '2: `init` is set twice'),
-    ('listen: []', '1: `listen` must be a list of listeners, each with an `address`'),
+    ('listen: []', '1: `listen` must be an address, or a list of listeners: addresses, or maps with an `address`'),
     ('listen: ["127.0.0.1:5", "127.0.0.1:0", "127.0.0.1:0",\n"127.0.0.1:5"]', '2: `listen` has 127.0.0.1:5 twice'),
-    ('listen: {}', '1: `listen` must be a list of listeners, each with an `address`'),
+    ('listen: {}', '1: `listen` must be an address, or a list of listeners: addresses, or maps with an `address`'),
     ('listen:\n- dialect: classic', '2: a listener needs an `address`'),
     ('listen:\n- 5', '2: a listener needs an `address`'),
     ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is not an address: expected 'host:port', '[v6]:port' or 'un"),
@@ -129,6 +129,13 @@ def test_nothing_is_needed():
     config = read({})
     assert [Address('127.0.0.1', 3313)] == [listener.address for listener in config.listen]
     assert 'classic' == config.listen[0].dialect
+
+
+def test_one_address_needs_no_list(tmp_path):
+    path = tmp_path / 'config.yml'
+    path.write_text('listen: unix:a.sock\n')
+    [listener] = load(str(path)).listen
+    assert 'unix:a.sock' == str(listener.address)
 
 
 def test_an_empty_file_means_the_defaults(tmp_path):
