@@ -271,7 +271,7 @@ ODD = {
 
 
 class TestOddValues:
-    @pytest.mark.parametrize('value', ODD.values(), ids=ODD)
+    @pytest.mark.parametrize('value', list(ODD.values())[::rounds(3, 1)], ids=list(ODD)[::rounds(3, 1)])
     def test_pushes(self, fake, value):
         server = fake(BINARY, pushed(value), iproto.ok(1, iproto.packed(['---\n- 5\n...\n'])))
         done = subprocess.run(command(server.address, '--raw', '-e', '1'), capture_output=True, timeout=SECONDS,

@@ -120,7 +120,7 @@ def keys(value):
             yield from keys(item)
 
 
-@settings(max_examples=rounds(300, 3000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(100, 3000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=PLAIN)
 def test_the_fast_writer_and_the_emitter_write_the_same_bytes(evaluate, value):
     assert emitted(evaluate, 'give()', value) == evaluate('give()', value)[1]
