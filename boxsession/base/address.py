@@ -56,6 +56,10 @@ class Address:
             raise ValueError(f"{text!r} is not an address: IPv6 needs brackets, as in '[::1]:3313'")
         if not colon or not host or not (port.isascii() and port.isdigit()):
             raise ValueError(f'{text!r} is not an address: {_EXPECTED}')
+        try:
+            host.encode('idna')         # as the resolver does; in its thread an error would go to the log
+        except UnicodeError:
+            raise ValueError(f'{text!r} is not an address: a host name has labels of 1 to 63 characters') from None
         if int(port) > 65535:
             raise ValueError(f'{text!r} is not an address: the port must be at most 65535')
         return cls(host=host, port=int(port))
