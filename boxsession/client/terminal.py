@@ -31,7 +31,8 @@ _PATIENCE_SECONDS = 1.0
 _SLOW_SECONDS = 1.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 # Words that leave, or give help, in other consoles. They are evaluated as Lua first: a global with that name is shown.
-_LEAVING, _ASKING = (b'quit', b'exit'), b'help'
+_LEAVING, _ASKING = (b'quit', b'exit'), (b'help', b'help()')
+_HELP_SECONDS = 5.0
 _NIL = b'---\n- null\n...\n'
 _IDENTITY = b'box.session.id(), box.session.user()'
 # Statements that may change the user of the session.
@@ -184,12 +185,15 @@ class _Terminal:
             signal.set_wakeup_fd(wakeup_fd)
         if ending:
             raise Ended(ending)
-        word = statement.strip() if document == _NIL else None
-        if word in _LEAVING:
+        word = statement.strip()
+        if word in _LEAVING and document == _NIL:
             return False
-        if word == _ASKING:
-            self._screen.say(_HELP)
-            return self._ask(link, b'\\help')
+        if word in _ASKING:
+            if document == _NIL:                    # the server has no such name
+                self._screen.say(_HELP)
+                return self._ask(link, b'\\help')
+            if document == link.query(b'\\help', _HELP_SECONDS):        # else a user's global has this name
+                self._screen.say(_HELP)
         is_list = statement.strip() == _SESSIONS and self._settings.output == 'yaml'
         self._show(document, sessions_table(document, self._session, self._screen.columns) if is_list else None)
         if seconds > _SLOW_SECONDS:

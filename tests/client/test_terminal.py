@@ -222,9 +222,10 @@ class TestBoth:
         terminal.type(word)
         assert 0 == terminal.wait()
 
-    def test_the_word_help(self, terminal):
+    @pytest.mark.parametrize('word', ['help', 'help()'])
+    def test_the_word_help(self, terminal, word):
         terminal.prompted()
-        terminal.type('help')
+        terminal.type(word)
         terminal.expect('Keys and commands of this client:')
         terminal.expect('\\sessions ')
 
