@@ -20,9 +20,11 @@ from text_client import Client  # noqa: E402
 
 from boxsession import Console  # noqa: E402
 
-# Functions that end or block the caller by design, write to the log, or replace things that other functions need.
+# Functions that by design end or block the caller, take long or much memory, write to the log, or replace things that other
+# functions need.
 LEFT_OUT = {'print', 'coroutine.yield', 'fiber.sleep', 'fiber.kill', 'fiber.cancel', 'fiber.join', 'setfenv', 'rawset',
-            'setmetatable', 'collectgarbage'}
+            'setmetatable', 'collectgarbage', "require('digest').pbkdf2", "require('digest').pbkdf2_hex",
+            "require('digest').urandom"}
 LIBRARIES = ('_G', 'string', 'table', 'math', 'os', 'bit', 'coroutine', 'debug')
 MODULES = ('json', 'yaml', 'uuid', 'clock', 'errno', 'uri', 'csv', 'utf8', 'digest')
 MORE = ('box.error.new', 'box.session.exists', 'box.session.peer', 'box.session.fd', 'box.session.name',

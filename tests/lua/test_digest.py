@@ -41,3 +41,13 @@ def test_a_salt_has_a_limit(served, connect):
 def test_pbkdf2_of_a_long_password(served, connect):
     want = hashlib.pbkdf2_hmac('sha256', b'p' * 100, b'salt', 500, 70).hex()
     assert want == connect(served).value("require('digest').pbkdf2_hex(('p'):rep(100), 'salt', 500, 70)")
+
+
+@pytest.mark.parametrize('number', ['0/0', '-(0/0)', '1/0', '-1/0', '2^64', '-1e308'])
+def test_numbers_without_32_bits_count_as_0(served, connect, number):
+    client = connect(served)
+    assert client.value("require('digest').crc32_update(0, 'x')") == client.value(
+        f"require('digest').crc32_update({number}, 'x')")
+    client.value(f"(function() local m = require('digest').murmur.new() m.value = {number} m.total_length = {number} "
+                 'return m:result() end)()')
+    assert 2 == client.value('1 + 1')

@@ -96,9 +96,10 @@ end
 
 local WORD = 2^32
 
--- A number of 32 bits as text. Users can change the fields of the objects below.
+-- A number of 32 bits as text; 0 for nan and the infinities. Users can change the fields of the objects below.
 local function word(value)
-    return format('%.0f', type(value) == 'number' and value == value and floor(value % WORD) or 0)
+    local rest = type(value) == 'number' and floor(value % WORD)
+    return format('%.0f', rest == rest and rest or 0)
 end
 
 local function crc32(value, text)
