@@ -1,6 +1,6 @@
 """The ports for functions of library modules that Lua has no means for.
 
-Callers cut long data in pieces, between which Lua checks the clock. PBKDF2 takes turns itself.
+Callers cut long data in pieces, between which Lua checks the clock. PBKDF2 and comparing texts take turns themselves.
 """
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class LibraryPorts:
     def ports(self) -> dict[str, Port]:
         """The ports, by their names in Lua."""
         text = self._memory.text
-        return {'CASE': text(_in_case), 'CATEGORY': text(_category), 'COLLATE': Port(_collated),
+        return {'CASE': text(_in_case), 'CATEGORY': text(_category), 'COLLATE': Port(self._collated),
                 'HASH': text(self._hash), 'PBKDF2': Port(self._derived_key), 'CRC32': Port(_crc32),
                 'MURMUR': Port(_murmur), 'GUAVA': Port(_guava), 'TO_BASE64': text(_to_base64),
                 'OF_BASE64': text(base64.b64decode)}
@@ -67,6 +67,16 @@ class LibraryPorts:
         except StatementCancelled:
             return False
 
+    def _collated(self, request):
+        """Compares two texts. Request: b'i' (ignore case) or b'c', length of the first text, b':', and the two texts."""
+        self._dispatcher.has_ticked = True
+        length, _, texts = request[1:].partition(b':')
+        one, other = (text.decode(errors='replace') for text in (texts[:int(length)], texts[int(length):]))
+        try:
+            return compare(one, other, request[:1] == b'i', self._dispatcher.pause)
+        except StatementCancelled:
+            return False
+
 
 # utf8 -----------------------------------------------------------------------------------------------------------------
 
@@ -79,13 +89,6 @@ def _in_case(request):
 def _category(code):
     """The Unicode category of a code."""
     return unicodedata.category(chr(int(code))).encode()
-
-
-def _collated(request):
-    """Compares two texts. Request: b'i' (ignore case) or b'c', the length of the first text, b':', and the two texts."""
-    length, _, texts = request[1:].partition(b':')
-    one, other = (text.decode(errors='replace') for text in (texts[:int(length)], texts[int(length):]))
-    return compare(one, other, request[:1] == b'i')
 
 
 # digest ---------------------------------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ _PLACES = {'ı': 'i\uffff', 'ð': 'd\uffff', 'ŋ': 'n\uffff', 'ĸ': 'q\uffff', '
 # What invalid bytes become. It is behind all others.
 _INVALID = '\ufffd'
 _KEPT_MAX = 4096
+# Characters that are compared at once, and combining marks that may follow them.
+_PIECE, _MARKS_MAX = 256, 30
 
 
 class _Keys(dict[int, str]):
@@ -77,11 +79,40 @@ def _tertiary(character: str) -> str:
 _PRIMARY, _SECONDARY, _TERTIARY = _Keys(_primary), _Keys(_secondary), _Keys(_tertiary)
 
 
-def compare(one: str, other: str, ignores_case: bool) -> int:
-    """-1, 0 or 1. With `ignores_case`, accents do not count either."""
-    one, other = (unicodedata.normalize('NFD', text) for text in (one, other))
+def compare(one: str, other: str, ignores_case: bool, pause: Callable[[], None] = lambda: None) -> int:
+    """-1, 0 or 1. With `ignores_case`, accents do not count either. Calls pause() about every millisecond."""
+    first, second = _decomposed(one, pause), _decomposed(other, pause)
     for keys in (_PRIMARY,) if ignores_case else (_PRIMARY, _SECONDARY, _TERTIARY):
-        first, second = one.translate(keys), other.translate(keys)
-        if first != second:
-            return -1 if first < second else 1
+        left, right = _key(first, keys, pause), _key(second, keys, pause)
+        if left != right:
+            return -1 if left < right else 1
     return 0
+
+
+def _decomposed(text: str, pause: Callable[[], None]) -> list[str]:
+    """The NFD of a text, in pieces. Each ends before a character that begins a new sequence of combining marks.
+
+    Bringing such a sequence into order takes quadratic time. So a piece also ends after _MARKS_MAX more marks, the limit of
+    Unicode's Stream-Safe Text Format: behind it marks count in the order of the text.
+    """
+    pieces, start = [], 0
+    while start < len(text):
+        end = start + _PIECE
+        while end < min(len(text), start + _PIECE + _MARKS_MAX) and _combines(text[end]):
+            end += 1
+        pieces.append(unicodedata.normalize('NFD', text[start:end]))
+        start = end
+        pause()
+    return pieces
+
+
+def _combines(character: str) -> bool:
+    return unicodedata.combining(unicodedata.normalize('NFD', character)[0]) > 0
+
+
+def _key(pieces: list[str], keys: _Keys, pause: Callable[[], None]) -> str:
+    parts = []
+    for piece in pieces:
+        parts.append(piece.translate(keys))
+        pause()
+    return ''.join(parts)
