@@ -172,24 +172,30 @@ local function may_write(object)
 end
 
 -- Makes `reason` the reason of the error `object`; nil for none. An error is the reason of at most one other. Atomic: other
--- sessions may use the same errors.
+-- sessions may use the same errors. Returns false, and does nothing, if links were made since there were `seen` of them.
+local links = 0
 local function unlink(reason)
     local fields = fields_of(reason)
     if fields.effect then
         fields_of(fields.effect).prev, fields.effect = false, false
     end
 end
-local function link(object, reason)
+local function link(object, reason, seen)
     task.lock()
+    if reason and seen ~= links then
+        task.unlock()
+        return false
+    end
     local fields = fields_of(object)
     if fields.prev then
         unlink(fields.prev)
     end
     if reason then
         unlink(reason)
-        fields.prev, fields_of(reason).effect = reason, object
+        fields.prev, fields_of(reason).effect, links = reason, object, links + 1
     end
     task.unlock()
+    return true
 end
 
 local function remember(object)
@@ -239,14 +245,16 @@ function methods.set_prev(...)
     if not may_write(object) or reason and not may_write(reason) then
         return internal.access.deny('Write', 'universe', '')
     end
-    local found = reason
-    while found do
-        if found == object then
-            return error('Cycles are not allowed', 0)
+    -- A long chain takes several slices. If another session makes a link meanwhile, the search begins again.
+    repeat
+        local seen, found = links, reason
+        while found do
+            if found == object then
+                return error('Cycles are not allowed', 0)
+            end
+            found = fields_of(found).prev
         end
-        found = fields_of(found).prev
-    end
-    link(object, reason)
+    until link(object, reason, seen)
 end
 
 -- A number as C converts it to an int.
