@@ -168,6 +168,8 @@ class UserServices:
             raise ClientError('NO_SUCH_USER', name)
         log.info('%s changed its user from %s to %s (%s)', session.described, session.user, user.name,
                  'login' if has_logged_in else 'su')
+        if uid != session.uid:
+            session.traceback = ''          # may quote what only the user before may see
         session.user, session.uid = user.name, uid
         if has_logged_in:
             session.login = user.name

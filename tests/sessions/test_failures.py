@@ -172,6 +172,18 @@ def test_who_may_see_it(served, client, connect):
         assert 'denied' in restricted.error(f'\\traceback {number}')
 
 
+@pytest.mark.parametrize('become', ["box.session.su('rea')", '\\login rea secret'])
+def test_another_user_of_the_session_does_not_see_it(client, become):
+    client.reply("box.schema.user.passwd('rea', 'secret')")
+    client.reply("box.schema.user.grant('rea', 'session', 'universe', nil, {if_not_exists = true})")
+    client.reply('inner("of admin")')
+    client.reply("box.session.su('admin')")
+    assert 'of admin' in client.value('\\traceback')[0]
+    assert b'error' not in client.reply(become)
+    assert 'rea' == client.value('box.session.user()')
+    assert 'no function of the program has raised' in client.error('\\traceback')
+
+
 def test_commands_fibers_and_requests_of_the_binary_protocol(console, connect, caplog):
     served = Console(listen=['127.0.0.1:0', {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}],
                      expose=EXPOSED)
