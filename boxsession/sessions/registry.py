@@ -13,7 +13,6 @@ from gevent import get_hub, getcurrent
 from gevent.event import Event
 
 from boxsession.base.address import peer_text
-from boxsession.base.counters import Counters
 from boxsession.base.errors import StatementError
 from boxsession.base.greenlets import SessionEnded, UserGreenlet
 from boxsession.base.histogram import Histogram
@@ -26,6 +25,7 @@ from boxsession.scheduler.loop import PRIORITY
 from boxsession.sessions.backlog import Backlog
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.common import Common, Languages
+from boxsession.sessions.netbox import Remotes
 from boxsession.sessions.sleepers import Sleepers
 from boxsession.sessions.stream import Connection
 from boxsession.sessions.text import ConsoleConnection
@@ -62,7 +62,7 @@ class Registry:
         connections: the connections of the live sessions, by session id.
         is_accepting: whether new sessions may begin.
         unsent, unread: the backlogs of output and input of all sessions.
-        statistics: sums of the counters of live and ended sessions.
+        statistics, remotes: sums of the counters of live and ended sessions; the connections of net.box.
     """
 
     def __init__(self, runtime: Runtime, languages: Languages, audit: Audit, settings: Mapping[str, Any],
@@ -74,9 +74,9 @@ class Registry:
         self.unread = Backlog(partial(
             self._end_for, 'limits.total_input_bytes', 'input that cannot be run yet', 'finish its input'))
         self._common = Common(runtime, languages, audit, self.unsent, self.unread, settings)
+        self.remotes = Remotes()
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
-        self._counters: Counters = runtime.counters
-        self._settings = settings
+        self._counters, self._settings = runtime.counters, settings
         self._last_id = 0
         self._instance = str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
@@ -185,6 +185,7 @@ class Registry:
                 number = connection.session.id
                 del self.connections[number]
                 self.statistics.end(connection)
+                self.remotes.close_those_of(number)
                 if number in self._ends:
                     self._ends.pop(number).set()
 
@@ -220,8 +221,7 @@ class Registry:
         """Ends all sessions. Running statements may finish within limits.drain_seconds, then they are cancelled."""
         seconds = self._settings['limits.drain_seconds']
         if self.connections:
-            log.info('stopping: %d sessions are open; their statements may run for %g more seconds', len(self.connections),
-                     seconds)
+            log.info('stopping: %d sessions are open; their statements may run for %g more seconds', len(self), seconds)
         left = [connection for connection in self.connections.values() if connection.greenlet is not getcurrent()]
         for connection in self.connections.values():
             connection.drain()
@@ -242,7 +242,8 @@ class Registry:
         return [connection for connection in connections if connection.session.id in self.connections]
 
     def close(self, block: bool = True) -> None:
-        """Stops the check for idle sessions, and wakes no sleeping session any more."""
+        """Stops the check for idle sessions, wakes no sleeping session any more, and closes connections of net.box."""
         self._sleepers.close()
+        self.remotes.close()
         if self._idle_watch is not None:
             self._idle_watch.kill(block=block)

@@ -15,6 +15,7 @@ from boxsession.base.session import current_session, described_caller
 from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
+from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.user_services import UserServices
 from boxsession.settings import live, reader
@@ -45,7 +46,7 @@ class Services:
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
-            'connect': sessions.connect}
+            'connect': sessions.connect, **NetBoxServices(self._running).table()}
 
     # Settings and log
 

@@ -57,6 +57,11 @@ class Reader:
     def is_done(self) -> bool:
         return self._at >= len(self._data)
 
+    @property
+    def position(self) -> int:
+        """The number of bytes read."""
+        return self._at
+
     def _take(self, count: int) -> bytes:
         start = self._at
         self._at += count

@@ -11,7 +11,7 @@ STATES = {'same', 'different', 'not yet', 'ours'}
 # Tables that hold our modules' names; every name in them has its row.
 MODULES = ('box.session', 'box.error', 'box.schema.user', 'box.schema.role', 'box.schema.func',
            'console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'bit', 'errno', 'uri', 'strict', 'fun', 'csv',
-           'utf8', 'digest')
+           'utf8', 'digest', 'net.box')
 REQUIRED = ('console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'errno', 'uri', 'strict', 'fun', 'csv', 'utf8',
             'digest')
 # Names that PUC Lua 5.1 itself has.
@@ -44,6 +44,8 @@ def client(console, connect):
     client = connect(console(dialect='tarantool'))
     for name in REQUIRED:
         client.reply(f"{name} = require('{name}')")
+    client.reply("net = {box = require('net.box')} conn = net.box.connect('127.0.0.1:1') "
+                 "future = conn:eval('1', {}, {is_async = true})")
     return client
 
 
@@ -63,7 +65,7 @@ def test_what_is_told_is_true(client):
             answer = str(client.values(name))
             is_there = 'Invalid command' not in answer and 'Unknown parameter' not in answer
         else:
-            is_there = client.value(f'type({name})') != 'nil'
+            is_there = client.value(f'type({name.replace(":", ".")})') != 'nil'
         assert is_there == (state != 'not yet'), f'{name} is {state} in the table'
 
 

@@ -115,6 +115,7 @@ local function find_function(name)
     end
     return is_callable(found) and found, owner
 end
+internal.find_function = find_function
 
 local function call(me, name, arguments, pack)
     if level_of(me.session) ~= FULL then

@@ -31,6 +31,7 @@ local CODES = {
     RELOAD_CFG = {58, "Can't set option '%s' dynamically"},
     CFG = {59, "Incorrect value for option '%s': %s"},
     IDENTIFIER = {70, "Invalid identifier '%s' (expected printable symbols only or it is too long)"},
+    NO_CONNECTION = {77, 'Connection is not established'},
     TIMEOUT = {78, 'Timeout exceeded'},
     NO_SUCH_ROLE = {82, "Role '%s' is not found"},
     ROLE_EXISTS = {83, "Role '%s' already exists"},
@@ -128,6 +129,18 @@ function internal.lua_error(message, kind)
     local object = make(false, nil, message)
     local fields = fields_of(object)
     fields.type, fields.base_type, fields.file, fields.line = kind, kind, nil, nil
+    return object
+end
+
+-- The object of an error that another server has raised. `kind`: its type there, '' if unknown.
+function internal.remote_error(code, message, kind)
+    local object = make(true, code, message)
+    local fields = fields_of(object)
+    if kind == 'LuajitError' then
+        fields.type, fields.base_type, fields.code = kind, kind, nil
+    elseif kind ~= '' then
+        fields.type = kind
+    end
     return object
 end
 
@@ -372,6 +385,11 @@ _G.box.error = setmetatable(codes, {
         return error(remember(built), 0)
     end,
 })
+
+-- Trusted code raises an error object, which becomes the last error.
+function internal.raise_object(object)
+    return error(remember(object), 0)
+end
 
 -- Trusted code raises by name: internal.raise('NO_SUCH_USER', name).
 function internal.raise(name, ...)

@@ -327,6 +327,8 @@ function encode(value, depth)
     return error("unsupported Lua type '" .. kind .. "'", 0)
 end
 
+msgpack.encode = encode
+
 -- Pieces are joined every PIECES items, so that no single concat takes long.
 local PIECES = 4096
 local function put_together(out, count, joined)
