@@ -61,8 +61,8 @@ def problems(tmp_path, text):
     ('listen:\n- dialect: classic', '2: a listener needs an `address`'),
     ('listen:\n- 5', '2: a listener needs an `address`'),
     ('listen: a..b:3313', "1: `address`: 'a..b:3313' is not an address: a host name has labels of 1 to 63 characters"),
-    (f'metrics: {{address: "{"x" * 64}:1"}}', f"1: `metrics.address`: '{'x' * 64}:1' is not an address: a host name has labels "
-                                              'of 1 to 63 characters'),
+    (f'metrics: {{address: "{"x" * 64}:1"}}',
+     f"1: `metrics.address`: '{'x' * 64}:1' is not an address: a host name has labels of 1 to 63 characters"),
     ('listen:\n- address: nowhere', "2: `address`: 'nowhere' is not an address: expected 'host:port', '[v6]:port' or 'un"),
     ('listen:\n- address: "h:99999"', "2: `address`: 'h:99999' is not an address: the port must be at most 65535"),
     ('listen:\n- address: 127.0.0.1:0\n  dialect: new', "3: `dialect` is new: expected classic or tarantool"),
