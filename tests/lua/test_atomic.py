@@ -264,7 +264,7 @@ def test_a_fiber_that_ends_without_memory_is_over(turns, connect, instructions):
 def test_errors_that_become_reasons_at_the_same_time_make_no_cycle(turns, connect):
     running = turns()
     one, other = connect(running), connect(running)
-    for wait in range(0, 200, rounds(20, 2)):
+    for wait in range(0, 30, rounds(2, 1)):
         one.reply("first, second, begun = box.error.new('T', 'first'), box.error.new('T', 'second')")
         other.send('while not begun do end pcall(second.set_prev, second, first)\n')
         one.send(f'begun = true for i = 1, {wait} do end pcall(first.set_prev, first, second)\n')
