@@ -7,7 +7,7 @@ import os
 import sys
 from dataclasses import replace
 
-from boxsession.base.errors import BoxsessionError, ConfigError
+from boxsession.base.errors import BoxsessionError, ConfigError, printable
 from boxsession.base.version import __version__
 from boxsession.client import command as client
 from boxsession.client.target import ask_password, password_line
@@ -119,7 +119,7 @@ def _run(argv, had_output) -> int:
     grammar = parser()
     arguments, unknown = grammar.parse_known_args(argv)
     if unknown:
-        arguments.error(f'unrecognized arguments: {" ".join(unknown)}{_right_form(arguments.command, unknown)}')
+        arguments.error(f'unrecognized arguments: {printable(" ".join(unknown))}{_right_form(arguments.command, unknown)}')
     if arguments.command == 'connect':
         if not had_output:
             client.say('boxsession: standard output is closed, so results cannot be shown: open it, or redirect it to a '
@@ -184,7 +184,7 @@ def _new_password(user) -> str:
             return password_line(sys.stdin.buffer)
         except ValueError as error:
             raise BoxsessionError(f'standard input: {error}') from None
-    password = ask_password(f'New password for {user}: ')
+    password = ask_password(f'New password for {printable(user)}: ')
     if ask_password('Again: ') != password:
         raise BoxsessionError('the two passwords differ: nothing was changed')
     return password

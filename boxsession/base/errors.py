@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 __all__ = ['BoxsessionError', 'ClientError', 'ConfigError', 'ListenError', 'ScriptError', 'StatementError', 'StoreError',
-           'type_name']
+           'printable', 'type_name']
 
 
 # Reads a type's name. A metaclass cannot change the result.
@@ -13,6 +13,11 @@ def type_name(error: BaseException) -> str:
     """The name of an exception's type. Runs no code of the program."""
     name: str = _NAME_OF_TYPE(type(error))
     return name
+
+
+def printable(text: str) -> str:
+    """A text of a user for an error message: control characters are escaped, line feeds, too."""
+    return ''.join(character if character.isprintable() else repr(character)[1:-1] for character in text)
 
 
 class Internal(BaseException):

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from boxsession.base.address import Address
-from boxsession.base.errors import ConfigError
+from boxsession.base.errors import ConfigError, printable
 from boxsession.settings.table import (
     DEFAULT_ADDRESS,
     FOR_UNIX_SOCKETS,
@@ -277,7 +277,7 @@ def _whole(examined: Examined, source: object) -> Config:
 def told(problems: list[Problem], source: object) -> list[str]:
     """The problems of a file as lines for the user, in the order of the file."""
     ordered = sorted(problems, key=lambda problem: problem[0] or 0)
-    return [f'{source}:{line}: {text}' if line else f'{source}: {text}' for line, text in ordered]
+    return [printable(f'{source}:{line}: {text}' if line else f'{source}: {text}') for line, text in ordered]
 
 
 def _lines(node: _Node, prefix: str = '') -> dict[str, int]:

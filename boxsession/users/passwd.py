@@ -4,7 +4,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from boxsession.base.errors import BoxsessionError, ClientError
+from boxsession.base.errors import BoxsessionError, ClientError, printable
 from boxsession.users.access import ADMIN, PRIVILEGES, Access
 from boxsession.users.schema import Schema
 from boxsession.users.store import Store
@@ -33,7 +33,7 @@ def set_user(path: str, name: str, password: str | None, create: bool = False, g
             schema.user_create(name, {'if_not_exists': True})
         if access.user(name) is None:
             raise BoxsessionError(f'there is no user {name!r} in {path}: --create creates the user'
-                                  if access.by_name(name) is None else f'{name} is a role: expected a user')
+                                  if access.by_name(name) is None else f'{printable(name)} is a role: expected a user')
         if password is not None:
             schema.user_passwd(name, password)
         for grant in grants:
@@ -42,8 +42,8 @@ def set_user(path: str, name: str, password: str | None, create: bool = False, g
             elif access.find(grant, 'role') is not None:
                 schema.user_grant(name, grant, None, None, {'if_not_exists': True})
             else:
-                raise BoxsessionError(f'--grant {grant}: expected a role of {path} (super), or privileges: '
-                                      f'{", ".join(PRIVILEGES)}')
+                raise BoxsessionError(f'--grant {printable(grant) or repr(grant)}: expected a role of {path} (super), or '
+                                      f'privileges: {", ".join(PRIVILEGES)}')
 
     store = Store(path)
     try:
@@ -70,6 +70,8 @@ def _give_to_owner_of_folder(path: str) -> None:
 def _why(error: ClientError, name: str) -> str:
     if error.name == 'GUEST_USER_PASSWORD':
         return 'guest has no password, and gets none'
+    if error.name == 'IDENTIFIER':
+        return f'{name!r} cannot be the name of a user: expected one or more printable characters'
     if error.name == 'GRANT':
         return f'{error.arguments[0]}: leave --grant out'
-    return f'cannot change {name}: {error.arguments[-1] if error.arguments else error.name}'
+    return f'cannot change {printable(name)}: {error.arguments[-1] if error.arguments else error.name}'

@@ -44,6 +44,8 @@ def problems(tmp_path, text):
     ('limits: {sessions: [1]}', '1: `limits.sessions` is a list: expected a whole number, 0 or more'),
     ('limits: {send_seconds: x}', "1: `limits.send_seconds` is x: expected a number of seconds: 0, or 0.001 or more"),
     ('name: "a b"', '1: `name` is "a b": expected a name of up to 24 letters, digits, -, _ and .'),
+    ('name: "a\\nb\\eb"', r'1: `name` is "a\nb\x1bb": expected a name of up to 24 letters'),
+    ('"a\\nb": 1', r'1: unknown key `a\nb`'),
     (f'name: {"a" * 25}', '1: `name` is aaaa'), ('name: 5', '1: `name` is 5: expected a name'),
     ('limits: {idle_seconds: 1.0e-300}', '1: `limits.idle_seconds` is 1.0e-300: expected a number of seconds: '
                                          '0, or 0.001 or more'),

@@ -248,11 +248,17 @@ def test_the_first_admin(serve, connect, path, tmp_path):
     assert (0, '') == passwd('--create', '--grant', 'super', 'ann', text='another\n')
     assert client.value('\\login ann another') is True
     for arguments, told in ((['--create', '--grant', 'sooper', 'eve'], '--grant sooper: expected a role'),
+                            (['--create', ''], "'' cannot be the name of a user: expected one or more printable"),
+                            (['--create', 'x\ny\x1b[m'], r"'x\ny\x1b[m' cannot be the name of a user: expected one"),
+                            (['x\ny'], r"there is no user 'x\ny'"),
+                            (['--create', '--grant', 'x\ny', 'eve'], r'--grant x\ny: expected a role'),
+                            (['--create', '--grant', '', 'eve'], "--grant '': expected a role"),
                             (['--create', 'a b'], 'no blanks'), (['--create', 'super'], 'super is a role'),
                             (['--create', 'guest'], 'guest has no password'),
                             (['--grant', 'super', 'admin'], 'admin has all privileges')):
         code, said = passwd(*arguments)
         assert 1 == code and told in said and 'Traceback' not in said
+        assert 1 == said.count('\n') and said[:-1].isprintable()
     assert client.value("box.schema.user.exists('eve')") is False
 
 
