@@ -5,7 +5,7 @@ local raw, task, diagnostics, is_full = internal.raw, internal.task, internal.ac
 local error, find, floor, getinfo, gsub, match, newproxy, next, select, setmetatable, sub, tonumber, type = raw.error,
     raw.find, raw.floor, raw.getinfo, raw.gsub, raw.match, raw.newproxy, raw.next, raw.select, raw.setmetatable, raw.sub,
     raw.tonumber, raw.type
-local type_name = _G.type           -- the users' one, which knows cdata
+local type_name, match_text = _G.type, string.match  -- the users' ones: of cdata, and with interruption
 
 -- Error codes and message templates by name. Both are part of the protocol.
 local CODES = {
@@ -51,8 +51,7 @@ local TEMPLATES = {}
 for _, row in next, CODES do
     TEMPLATES[row[1]] = row[2]
 end
-local ACCESS_DENIED = 42
-local UNKNOWN_TEMPLATE = 'Unknown error'
+local ACCESS_DENIED, UNKNOWN_TEMPLATE = 42, 'Unknown error'
 -- Maximum lengths of a message and of a type in bytes, as in Tarantool.
 local MESSAGE_MAX, TYPE_MAX = 511, 63
 
@@ -185,7 +184,7 @@ local function may_write(object)
 end
 
 -- Makes `reason` the reason of the error `object`; nil for none. An error is the reason of at most one other. Atomic: other
--- sessions may use the same errors. Returns false, and does nothing, if links were made since there were `seen` of them.
+-- sessions may use the same errors. Returns true, and does nothing, if links were made since there were `seen` of them.
 local links = 0
 local function unlink(reason)
     local fields = fields_of(reason)
@@ -197,7 +196,7 @@ local function link(object, reason, seen)
     task.lock()
     if reason and seen ~= links then
         task.unlock()
-        return false
+        return true
     end
     local fields = fields_of(object)
     if fields.prev then
@@ -208,7 +207,6 @@ local function link(object, reason, seen)
         fields.prev, fields_of(reason).effect, links = reason, object, links + 1
     end
     task.unlock()
-    return true
 end
 
 local function remember(object)
@@ -241,7 +239,6 @@ function methods.unpack(...)
     return copy
 end
 
-local match_text = string.match     -- the users' one, which can be interrupted
 function methods.match(...)
     need(is_error((...)), 'error:match()')
     return match_text(message_of((...)), select(2, ...))
@@ -267,7 +264,7 @@ function methods.set_prev(...)
             end
             found = fields_of(found).prev
         end
-    until link(object, reason, seen)
+    until not link(object, reason, seen)
 end
 
 -- A number as C converts it to an int.
