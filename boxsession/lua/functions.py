@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from boxsession.base.errors import ClientError, StatementCancelled, StatementError, Stopped, type_name
-from boxsession.lua.live import Whole
+from boxsession.lua.live import LiveData, Whole
 from boxsession.lua.signatures import secret_arguments
 from boxsession.values.packed import Unpackable, pack, unpack
 
@@ -67,7 +67,9 @@ class Calls:
         arguments: list[Any] = []
         try:
             arguments = unpack(request, colon + 1, pause)
-            result = self._functions[number](*arguments)
+            function = self._functions[number]
+            # In another thread (`call_in`) there is nothing to pause for.
+            result = function(*arguments, pause=pause) if type(function) is LiveData else function(*arguments)
             if isinstance(result, Whole):
                 return b'=' + pack(result.value, pause, Whole.other)
             return b'=' + pack(result, pause)

@@ -4,17 +4,20 @@ Imported when the first such value is packed: `boxsession connect` does not pay 
 """
 from __future__ import annotations
 
+import copy
 import dataclasses
 import datetime
 import decimal
 import enum
 import uuid
-from collections import UserString
+from array import array
+from collections import UserDict, UserList, UserString, deque
 from collections.abc import Mapping, Sequence, Set, ValuesView
 from pathlib import PurePath
+from types import MappingProxyType
 from typing import Any
 
-__all__ = ['NO_VALUE', 'Extension', 'NoValue', 'alike', 'from_extension', 'natural', 'natural_key']
+__all__ = ['NO_VALUE', 'Extension', 'NoValue', 'alike', 'from_extension', 'from_key', 'natural', 'natural_key', 'shortened']
 
 # Codes of Tarantool's msgpack extensions (lua/library/extension.lua).
 _DECIMAL, _UUID, _DATETIME = 1, 2, 4
@@ -71,12 +74,28 @@ def natural_key(key: Any) -> Any:
     return str(key) if isinstance(key, (decimal.Decimal, uuid.UUID)) else key
 
 
+def from_key(like: Any, key: Any) -> Any:
+    """The key of `like`'s type for a key from Lua: the inverse of natural_key(). None if there is none."""
+    try:
+        if isinstance(like, bytes) and isinstance(key, str):
+            return key.encode()
+        found = alike(like, key)
+    except (ValueError, TypeError, ArithmeticError):
+        return None
+    return found if isinstance(found, type(like)) else None
+
+
+def shortened(text: str, most: int = 60) -> str:
+    """A text for a message, without what is longer."""
+    return text if len(text) <= most else text[:most] + '...'
+
+
 def _packed_decimal(value: decimal.Decimal) -> Extension:
     """Packed BCD: the scale as a msgpack integer, two digits in a byte, and the sign in the last half byte."""
     sign, digits, exponent = value.as_tuple()
     assert isinstance(exponent, int)
     if len(digits) + max(exponent, 0) > _DIGITS_MAX or exponent < -_DIGITS_MAX:
-        raise ValueError(f'decimal {value} has more than {_DIGITS_MAX} digits: return it as a string')
+        raise ValueError(f'decimal {shortened(str(value))} has more than {_DIGITS_MAX} digits: return it as a string')
     text = ''.join(map(str, digits)) + ('d' if sign else 'c')
     scale = -exponent
     packed_scale = bytes([scale]) if scale >= 0 else bytes([0xd0, scale & 0xff])
@@ -117,22 +136,70 @@ def alike(old: Any, new: Any) -> Any:
         return new
     if isinstance(old, enum.Enum):
         return kind(new)
+    if isinstance(old, str):
+        return _like_str(old, new)
     if isinstance(new, str):
         if isinstance(old, (datetime.date, datetime.time)):
             return kind.fromisoformat(new)
-        if isinstance(old, (uuid.UUID, PurePath)):
+        if isinstance(old, (uuid.UUID, PurePath, UserString)):
             return kind(new)
         if isinstance(old, (bytes, bytearray)):
             return kind(new.encode())
     if isinstance(old, decimal.Decimal) and isinstance(new, (str, int, float)):
-        return kind(str(new))
+        return _like_decimal(kind, new)
     if isinstance(old, datetime.timedelta) and isinstance(new, (int, float)):
         return datetime.timedelta(seconds=new)
     if isinstance(new, list):
         if isinstance(old, Mapping) and not new:
-            return {}                           # an empty table of Lua arrives as a list
+            return _like_mapping(old, {})       # an empty table of Lua arrives as a list
+        if isinstance(old, (list, deque, UserList, array)):
+            return _refilled_list(old, new)
         if isinstance(old, tuple) and not hasattr(old, '_fields') or isinstance(old, (Set, Sequence)):
             return kind(new)
-    if isinstance(new, dict) and (dataclasses.is_dataclass(old) or isinstance(old, tuple) and hasattr(old, '_fields')):
-        return kind(**new)
+    if isinstance(new, dict):
+        if isinstance(old, Mapping):
+            return _like_mapping(old, new)
+        if dataclasses.is_dataclass(old) or isinstance(old, tuple) and hasattr(old, '_fields'):
+            return kind(**new)
     return new
+
+
+def _like_str(old: str, new: Any) -> Any:
+    if isinstance(new, bytes):
+        raise ValueError('the new value is not valid UTF-8')
+    if isinstance(new, (list, dict)):
+        raise ValueError('expected a string, not a table')
+    if isinstance(new, str) and type(old) is not str:
+        return type(old)(new)
+    return new
+
+
+def _like_decimal(kind: type[decimal.Decimal], new: Any) -> decimal.Decimal:
+    # Checked first: the message of the exception would not say what was expected.
+    value = kind(str(new))
+    if not value.is_finite():
+        raise ValueError(f'{shortened(str(new))} is no finite number')
+    _packed_decimal(value)
+    return value
+
+
+def _refilled_list(old: Any, new: list[Any]) -> Any:
+    copied = copy.copy(old)             # keeps the maximum of a deque, the type code of an array
+    while len(copied):
+        copied.pop()
+    copied.extend(new)
+    return copied
+
+
+def _like_mapping(old: Mapping[Any, Any], new: dict[Any, Any]) -> Mapping[Any, Any]:
+    if type(old) is dict:
+        return new
+    if isinstance(old, (dict, UserDict)):
+        copied = copy.copy(old)         # keeps the function of a defaultdict
+        copied.clear()
+        copied.update(new)
+        return copied
+    if isinstance(old, MappingProxyType):
+        return MappingProxyType(new)
+    # A copy could share its content with the original, and a new one may need arguments.
+    raise ValueError('it cannot be replaced as a whole: write its keys')

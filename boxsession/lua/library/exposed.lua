@@ -5,17 +5,22 @@
 -- Needs: kernel/objects, kernel/stdlib, library/calls
 local internal = ...
 local raw = internal.raw
-local error, match, next, select, setmetatable, tostring, type = raw.error, raw.match, raw.next, raw.select, raw.setmetatable,
-    raw.tostring, raw.type
+local error, gsub, match, next, select, setmetatable, sub = raw.error, raw.gsub, raw.match, raw.next, raw.select,
+    raw.setmetatable, raw.sub
+local tostring, type, math_max = raw.tostring, raw.type, raw.max
 local getmetatable = raw.debug_getmetatable
 local call_python = internal.call_python
 
 local exposed = {}
 internal.exposed = exposed
 
--- The state of an object: `name`, and a front's `data` (whether it holds functions: `has_functions`), or the `number` of live
+-- The deepest path to a part of live data, and the longest key in a name.
+local DEEPEST, LONGEST = 100, 60
+
+-- The state of an object: `name`, `root` (the name of the exposed object that it is part of, on which a grant is checked: no
+-- key has a part in it), and a front's `data` (whether it holds functions: `has_functions`), or the `number` of live
 -- data, as call_python() takes it, and the `path` to a part of it. An object for a restricted session has `sandbox`, a table
--- of check(), which raises unless it may be used, and call(name, ...), which calls the function of that name.
+-- of check(), which raises unless it may be used, and call(root, name, function, ...), which calls a function inside.
 local _, meta, make, state_of = internal.class('exposed')
 
 local function is_object(value)
@@ -29,16 +34,19 @@ local names = setmetatable({}, {__mode = 'k'})
 local function state_to_use(object)
     local state = state_of(object)
     if state.sandbox then
-        state.sandbox.check(state.name)
+        state.sandbox.check(state.root)
     end
     return state
 end
 
 local function inner_name(state, key)
-    if type(key) == 'string' and match(key, '^[%a_][%w_]*$') then
+    local text = tostring(key)
+    if #text > LONGEST then
+        text = gsub(sub(text, 1, LONGEST), '[\192-\255]?[\128-\191]*$', '') .. '...'
+    elseif type(key) == 'string' and match(key, '^[%a_][%w_]*$') then
         return state.name .. '.' .. key
     end
-    return state.name .. '[' .. tostring(key) .. ']'
+    return state.name .. '[' .. text .. ']'
 end
 
 local function ask(state, operation, ...)
@@ -47,32 +55,37 @@ end
 
 local function front(state, key, value)
     if type(value) == 'table' then
-        return make({name = inner_name(state, key), data = value, has_functions = state.has_functions, sandbox = state.sandbox})
+        return make({name = inner_name(state, key), root = state.root, data = value, has_functions = state.has_functions,
+                     sandbox = state.sandbox})
     elseif type(value) == 'function' and state.sandbox then
         local name = inner_name(state, key)
         return function(...)
             if is_object((...)) and state_of((...)).data == state.data then
-                return state.sandbox.call(name, select(2, ...))
+                return state.sandbox.call(state.root, name, value, select(2, ...))
             end
-            return state.sandbox.call(name, ...)
+            return state.sandbox.call(state.root, name, value, ...)
         end
     end
     return value
 end
 
 local function part(state, key)
+    if #state.path >= DEEPEST then
+        return error('a path into live data has at most ' .. DEEPEST .. ' steps: ' .. state.name .. ' is that deep', 0)
+    end
     local path = {}
     for index = 1, #state.path do
         path[index] = state.path[index]
     end
     path[#path + 1] = key
-    return make({name = inner_name(state, key), number = state.number, path = path, sandbox = state.sandbox})
+    return make({name = inner_name(state, key), root = state.root, number = state.number, path = path,
+                 sandbox = state.sandbox})
 end
 
 local function method(state, key)
     local function called(...)
         if state.sandbox then
-            state.sandbox.check(state.name)
+            state.sandbox.check(state.root)
         end
         local first = ...
         if is_object(first) and state_of(first).number == state.number then
@@ -80,7 +93,7 @@ local function method(state, key)
         end
         return ask(state, 'call', key, ...)
     end
-    names[called] = state.name .. '.' .. tostring(key)
+    names[called] = inner_name(state, key)
     return called
 end
 
@@ -97,7 +110,7 @@ function meta.__index(object, key)
     end
     local value = answer[2]
     if type(value) == 'table' then
-        return make({name = inner_name(state, key), data = value, sandbox = state.sandbox})
+        return make({name = inner_name(state, key), root = state.root, data = value, sandbox = state.sandbox})
     elseif value == internal.NULL then
         return nil
     end
@@ -130,7 +143,17 @@ end
 
 function meta.__eq(a, b)
     a, b = state_of(a), state_of(b)
-    return a.data == b.data and a.number == b.number and (a.data ~= nil or a.name == b.name)
+    if a.data ~= b.data or a.number ~= b.number then
+        return false
+    elseif a.data ~= nil then
+        return true
+    end
+    for index = 1, math_max(#a.path, #b.path) do
+        if a.path[index] ~= b.path[index] then
+            return false
+        end
+    end
+    return true
 end
 
 -- The content as a table. That of a front must not be changed.
@@ -207,7 +230,7 @@ end
 -- The same object for a restricted session.
 function exposed.sandboxed(object, sandbox)
     local state = state_of(object)
-    return make({name = state.name, data = state.data, has_functions = state.has_functions, number = state.number,
+    return make({name = state.name, root = state.name, data = state.data, has_functions = state.has_functions, number = state.number,
                  path = state.path, sandbox = sandbox})
 end
 

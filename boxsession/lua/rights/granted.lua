@@ -97,6 +97,13 @@ local function find_global(name)
     return found
 end
 
+-- The identity for what granted() returned.
+local function identity(as)
+    local who = as or effective()
+    -- A separate `diag`: the caller must not see the errors that the function caught.
+    return {uid = who.uid, user = who.user, trusted = true, diag = {}}
+end
+
 -- The function of a name, if it is granted, and the identity as which it runs.
 local function need_granted(name)
     local as = granted(name)
@@ -107,14 +114,25 @@ local function need_granted(name)
     if type(func) ~= 'function' then
         return internal.raise('NO_SUCH_PROC', name)
     end
-    local who = as or effective()
-    -- A separate `diag`: the caller must not see the errors that the function caught.
-    return func, {uid = who.uid, user = who.user, trusted = true, diag = {}}
+    return func, identity(as)
 end
 
 local function call_granted(name, ...)
     local func, who = need_granted(name)
     return results(task.protected(access.run_as, who, func, all_copied({}, select('#', ...), ...)))
+end
+
+-- Calls a function inside the exposed object `root`, if one of them is granted. A key that is no identifier, or a long one,
+-- is in no name that could be granted.
+function internal.call_granted_part(root, name, func, ...)
+    local as = granted(name)
+    if as == nil then
+        as = granted(root)
+    end
+    if as == nil then
+        return deny('Execute', 'function', name)
+    end
+    return results(task.protected(access.run_as, identity(as), func, all_copied({}, select('#', ...), ...)))
 end
 
 -- Calls the function `owner.key` as owner:key(...). The owner itself is passed, not a copy.

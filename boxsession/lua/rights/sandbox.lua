@@ -171,8 +171,8 @@ local for_exposed = {check = guarded(function(name)
     if granted(name) == nil then
         return deny('Execute', 'function', name)
     end
-end), call = guarded(function(name, ...)
-    return call_granted(name, ...)
+end), call = guarded(function(root, name, func, ...)
+    return internal.call_granted_part(root, name, func, ...)
 end)}
 
 -- A granted function or exposed object. `owner`: the table that shows it, for owner:key(...), and the name of its own.
