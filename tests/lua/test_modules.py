@@ -265,6 +265,13 @@ def test_log_levels(client):
         logger.setLevel(before)
 
 
+def test_a_logger_with_a_name(client, caplog):
+    client.reply("l = require('log').new('shop') l.warn('%s is %d', 'x', 5) l.info({1}) l.error('a\\nb')")
+    assert [('WARNING', '[shop] x is 5'), ('INFO', '[shop] [1]'), ('ERROR', '[shop] a\\nb')] == [
+        (record.levelname, record.getMessage()) for record in caplog.records if record.name == 'boxsession.lua']
+    assert 'name should be a string' in client.error("require('log').new()")
+
+
 def test_log_lines(client, caplog):
     client.reply("log = require('log') log.warn('%s is %d', 'x', 5) log.info({1, {a = 'b'}})")
     client.reply("log.error('100%') log.info(1, 2)")

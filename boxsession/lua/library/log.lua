@@ -9,7 +9,9 @@ local configure, settings = internal.service('configure'), internal.service('set
 local log = {}
 internal.modules.log = log
 
-local function log_line(level)
+-- `name`: of a logger; '' for none.
+local function log_line(level, name)
+    local head = level .. ':' .. (name == '' and '' or '[' .. name .. '] ')
     return function(...)
         local first = ...
         local count = select('#', ...)
@@ -24,11 +26,25 @@ local function log_line(level)
         else
             text = tostring(first)
         end
-        local _ = LOG[level .. ':' .. text]
+        local _ = LOG[head .. text]
     end
 end
-log.error, log.warn, log.info = log_line('error'), log_line('warning'), log_line('info')
-log.verbose, log.debug = log_line('info'), log_line('debug')
+local LINES = {error = 'error', warn = 'warning', info = 'info', verbose = 'info', debug = 'debug'}
+for name, level in next, LINES do
+    log[name] = log_line(level, '')
+end
+
+-- A logger whose lines begin with its name, as in Tarantool 2.11.
+function log.new(name)
+    if type(name) ~= 'string' or name == '' then
+        return error('Illegal parameters, name should be a string', 0)
+    end
+    local logger = {name = name}
+    for method, level in next, LINES do
+        logger[method] = log_line(level, name)
+    end
+    return logger
+end
 
 -- Writes to the log or, after `\set print on`, to the session, as a push.
 function _G.print(...)
