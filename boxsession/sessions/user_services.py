@@ -11,6 +11,7 @@ from boxsession.base.session import current_session, described
 from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
+from boxsession.users.access import GUEST
 from boxsession.users.passwords import password_hash, password_matches, throttled_address
 
 __all__ = ['UserServices']
@@ -123,8 +124,7 @@ class UserServices:
             scramble = scramble.encode(errors='surrogateescape')
         is_guest = name == 'guest'
         if is_guest and method is None:
-            # compat: needs the privilege `session`, as \login does. In Tarantool it needs none.
-            return self._log_in(name, session, lambda kept: True)
+            return {'uid': GUEST, 'user': 'guest'}      # needs no privilege `session`, as in Tarantool
         if method != 'chap-sha1' or not scramble or len(scramble) != SCRAMBLE_BYTES:
             raise ClientError('INVALID_MSGPACK', 'invalid scramble size')
         connection = self._running.registry.of_id(session.id)
