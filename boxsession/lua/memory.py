@@ -26,8 +26,10 @@ _STRING_TABLE = 0.14
 _LARGE = 1 << 24
 # Shares of the limit: use at which garbage must be collected at once; growth before it is collected again; use that a
 # statement may reach if it began with enough room; growth between two clock checks. (With the default limit the last one is
-# 64 MiB: a list of two million items can still double.)
-_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE = 0.75, 0.05, 0.9, 0.25
+# 64 MiB: a list of two million items can still double.) The last share is the growth after a check that the monitor asked
+# for. Such checks come after each long operation on a busy machine: two copies of 20 MB still fit, and a string of 16 MiB
+# cannot double.
+_COLLECT, _COLLECT_AGAIN, _UNRESERVED, _STRIDE, _STRIDE_ASKED = 0.75, 0.05, 0.9, 0.25, 0.155
 
 
 class Memory:
@@ -47,7 +49,7 @@ class Memory:
     """
 
     __slots__ = ('used', 'ample', 'large', 'collect_at', 'lifted', 'look_at', '_from', '_to', '_set', '_limit', '_room',
-                 '_ceiling', '_stride', 'in_force', '_collected')
+                 '_ceiling', '_stride', '_stride_asked', 'in_force', '_collected')
 
     def __init__(self, lua):
         self.used = lua.get_memory_used
@@ -61,6 +63,7 @@ class Memory:
         self._room = _ROOM                  # bytes that trusted code may need
         self._ceiling = UNLIMITED           # use that user code may reach in total
         self._stride = UNLIMITED            # growth allowed between two clock checks
+        self._stride_asked = UNLIMITED      # the same after a check that the monitor asked for
         self._from: float = 0                   # while the use is between these two,
         self._to: float = UNLIMITED             # the limit in force needs no change
         self.in_force = UNLIMITED
@@ -73,6 +76,7 @@ class Memory:
         self.ample = self.ample_with(limit)
         self.large = min(_LARGE, self.ample)
         self._stride = int(limit * _STRIDE) if limit else UNLIMITED
+        self._stride_asked = int(limit * _STRIDE_ASKED) if limit else UNLIMITED
         self.collect_at = limit * _COLLECT if limit else UNLIMITED
         self.keep()
 
@@ -113,8 +117,16 @@ class Memory:
         self.look_at, self._from = 0, UNLIMITED
         self._put(limit)
 
+    def asked(self, used: int) -> int:
+        """The monitor asked for this clock check: leaves a little room for the next operation. Returns the limit."""
+        least = min(used + self._stride_asked, self._ceiling)
+        if not self.lifted and self.in_force < least:
+            self._set_once(least)
+        return self.in_force
+
     def narrow(self, limit: int) -> None:
-        """Puts at most this limit in force, until the next follow() or keep()."""
+        """Puts at most this limit in force, or what asked() leaves if that is more, until the next follow() or keep()."""
+        limit = max(limit, self.used() + self._stride_asked)
         if not self.lifted and limit < self.in_force:
             self._set_once(limit)
 

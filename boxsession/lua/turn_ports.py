@@ -49,10 +49,10 @@ class TurnPorts:
             answer += LATE
         is_asked = where and task.is_interrupted
         is_called = where >= CALLED
-        # The monitor may ask for a clock check after a few instructions. Such a check must not raise the memory limit. One
-        # that would have come anyway may.
+        # The monitor may ask for a clock check after a few instructions. Such a check raises the memory limit by less,
+        # unless it would have come anyway.
         if is_asked and not is_called:
-            task.allowed = memory.in_force
+            task.allowed = memory.asked(used)
         elif task.allowed:
             task.allowed = 0
             memory.keep(task.is_tight)

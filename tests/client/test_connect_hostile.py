@@ -372,7 +372,7 @@ class TestSurroundings:
         assert (0, b'1\n', b'') == (done.returncode, done.stdout, done.stderr)
 
     @pytest.mark.parametrize(('target', 'code'), [
-        (b'\xff:1', 2), (b'unix:/\xff', 2), (b'a..b:1', 2), (b'x' * 300 + b':1', 2), (b'\xff@127.0.0.1:1', 2),
+        (b'\xff:1', 3), (b'unix:/\xff', 2), (b'a..b:1', 3), (b'x' * 300 + b':1', 3), (b'\xff@127.0.0.1:1', 2),
         (b'[::1%nosuch]:1', 2), (b'unix:/run/app@1.sock', 2), (b'ops@unix:/run/app@1.sock', 2), (b'o:p@unix:/a@b', 3),
         ('127.0.0.1:٣'.encode(), 3), (b'127.0.0.1:1\n', 3), (b' ', 3)])
     def test_odd_addresses(self, target, code):
