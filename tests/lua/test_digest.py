@@ -34,6 +34,19 @@ def test_two_sessions_hash_at_the_same_time(served, connect):
         assert hashlib.sha256(b'%d' % number * 3000000).hexdigest().encode() in client.document()
 
 
+@pytest.mark.parametrize('number', ['1/0', '-1/0', '0/0', '2^64', '-2^63', '1e308', '-1', '0.5', '2^32'])
+def test_numbers_at_the_borders(served, connect, number):
+    """They end no session: a port must not raise."""
+    client = connect(served)
+    client.reply("digest = require('digest') function result(m) m:update('abcdef') return m:result() end")
+    for call in ("digest.crc32_update(%s, 'a')", 'result(digest.murmur.new({seed = %s}))', 'digest.guava(%s, 10)',
+                 '(function(m) m.value, m.total_length, m.rest = %s, {}, 5 return result(m) end)(digest.murmur.new())',
+                 '(function(c) c.value = %s return result(c) end)(digest.crc32.new())', 'digest.guava(10, %s)',
+                 "digest.pbkdf2_hex('a', 'b', %s, 4)", "digest.pbkdf2_hex('a', 'b', 1, %s)"):
+        client.reply(call % number)
+    assert 2 == client.value('1 + 1')
+
+
 def test_a_salt_has_a_limit(served, connect):
     assert 'at most 65536' in connect(served).error("require('digest').pbkdf2('p', ('x'):rep(1e5))")
 

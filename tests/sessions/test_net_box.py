@@ -82,6 +82,8 @@ class TestRequests:
         ("c:eval('return 1', {}, {timeout = 5})", [1]), ("c:call_16('echo', 5)", [[[5]]]),
         ("c:timeout(5):eval('return 1')", [1]), ('c.host, c.protocol, c.error', ['127.0.0.1', 'Binary', None]),
         ("#c:eval('return (\"x\"):rep(1e6)')", [1000000]), ("c:eval('return ...', {'\\255'}) == '\\255'", [True]),
+        ("c:eval('return 1', {}, {timeout = 1/0})", [1]),
+        ('c:wait_connected(1/0), c:wait_state("closed", 0/0)', [True, False]),
         ("net.self:eval('return 1, ...', {2})", [1, 2]), ("net.self:call('tostring', {5})", ['5']),
         ('net.self:ping()', [True]),
     ])

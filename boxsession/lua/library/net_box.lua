@@ -36,12 +36,18 @@ end
 
 -- Connecting -----------------------------------------------------------------------------------------------------------
 
+-- A timer takes no infinity.
+local LONGEST = 1e9
+local function shortened(seconds)
+    return seconds and seconds > LONGEST and LONGEST or seconds
+end
+
 local function seconds_option(options, name)
     local value = options[name]
     if value ~= nil and (type(value) ~= 'number' or value ~= value or value < 0) then
         return error('net.box: ' .. name .. ' must be a number of seconds', 0)
     end
-    return value
+    return shortened(value)
 end
 
 -- Closes connections that nobody has any more.
@@ -124,7 +130,7 @@ function netbox.connect(...)
     end)
     local patience = options.wait_connected
     if patience ~= false then
-        wait_state(record.number, {'active'}, type(patience) == 'number' and patience or nil)
+        wait_state(record.number, {'active'}, type(patience) == 'number' and shortened(patience) or nil)
     end
     return connection
 end
@@ -146,7 +152,7 @@ function methods.wait_state(connection, states, seconds)
             wanted[#wanted + 1] = type(key) == 'string' and key or raw.tostring(value)
         end
     end
-    return wait_state(record.number, wanted, tonumber(seconds))
+    return wait_state(record.number, wanted, shortened(tonumber(seconds)))
 end
 function methods.wait_connected(connection, seconds)
     return methods.wait_state(connection, 'active', seconds)
@@ -211,4 +217,4 @@ for _, name in raw.ipairs({'on_connect', 'on_disconnect'}) do
     end
 end
 
-internal.netbox_methods, internal.netbox_record = methods, record_of
+internal.netbox_methods, internal.netbox_record, internal.netbox_shortened = methods, record_of, shortened

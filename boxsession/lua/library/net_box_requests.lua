@@ -31,8 +31,9 @@ end
 
 local TIMEOUT = {code = 78, message = 'Timeout exceeded', type = ''}
 
+local shortened = internal.netbox_shortened
 local function deadline_of(seconds)
-    return seconds and CLOCK[MONOTONIC] + seconds or nil
+    return seconds and CLOCK[MONOTONIC] + shortened(seconds) or nil
 end
 local function left(deadline)
     if not deadline then

@@ -28,7 +28,7 @@ local function number_argument(place, value, default)
         return default
     end
     local number = (type(value) == 'number' or type(value) == 'string') and tonumber(value)
-    if not number or number ~= number then
+    if not number or number ~= number or number == raw.huge or number == -raw.huge then
         return error(format("bad argument #%d to '?' (number expected, got %s)", place, type(value)), 0)
     end
     return number < 0 and -floor(-number) or floor(number)
