@@ -392,6 +392,8 @@ class TestForks:
             Console(listen='127.0.0.1:0').start()
             with multiprocessing.get_context('fork').Pool(3) as pool:
                 print(pool.map(abs, range(10)))
+                pool.close()
+                pool.join()         # the end of the block would end a worker that has only begun
             ''').end()
         assert '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]' in printed
         assert 1 == printed.count('does not serve it')
