@@ -80,7 +80,7 @@ def test_what_is_under_way_when_it_begins(console, connect, connect_binary, path
     binary.send(EVAL, {0x27: 'fiber.sleep(...)', 0x21: [1000]})
     binary.send(CALL, {0x22: 'fiber.sleep', 0x21: [1000]})
     later.send(EVAL, {0x27: "return require('console').eval(...)", 0x21: ['fiber.sleep(1000) return 2']})
-    wait_for(lambda: len(running(begun)) == 3)
+    wait_for(lambda: sum(len(connection._asked_for()) for connection in begun.connections()) == 4)
     assert not path.exists()
     for _ in range(2):
         begun.reload({'audit': {'file': str(path)}, 'limits': {'drain_seconds': 0.2}})
