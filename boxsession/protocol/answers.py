@@ -17,6 +17,7 @@ from boxsession.protocol.client import (
     Reply,
     completion_request,
 )
+from boxsession.protocol.frames import BadLength, Frames
 from boxsession.values import yaml
 from boxsession.values.msgpack import BadValue, Reader
 from boxsession.values.packed import tokens
@@ -64,12 +65,8 @@ class Answers:
     """
 
     def __init__(self, max_bytes: int = 0):
-        self._max_bytes = max_bytes
-        self._buffer = bytearray()
-
-    def receive_data(self, data: bytes) -> None:
-        """Takes bytes from the server."""
-        self._buffer += data
+        self._frames = Frames(max_bytes)
+        self.receive_data = self._frames.receive_data
 
     def next_event(self) -> Answer | None:
         """The next response or push, or NEED_DATA.
@@ -77,22 +74,13 @@ class Answers:
         Raises:
             BadReply: the bytes are not a valid response, or exceed the limits. Do not call this again.
         """
-        buffer = self._buffer
-        if not buffer:
+        try:
+            frame = self._frames.next_frame()
+        except BadLength as error:
+            raise _bad_answer('it does not begin with a length' if error.length is None else
+                              f'it is {error.length} bytes long, and --max-reply is {self._frames.max_bytes}') from None
+        if frame is None:
             return NEED_DATA
-        first = buffer[0]
-        width = 1 << first - 0xcc if 0xcc <= first <= 0xcf else 0
-        if not width and first >= 0x80:
-            raise _bad_answer('it does not begin with a length')
-        if len(buffer) <= width:
-            return NEED_DATA
-        length = int.from_bytes(buffer[1:1 + width], 'big') if width else first
-        if self._max_bytes and length > self._max_bytes:
-            raise _bad_answer(f'it is {length} bytes long, and --max-reply is {self._max_bytes}')
-        if len(buffer) < 1 + width + length:
-            return NEED_DATA
-        frame = bytes(memoryview(buffer)[1 + width:1 + width + length])
-        del buffer[:1 + width + length]
         try:
             return self._answer(Reader(frame))
         except BadValue as error:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from boxsession.protocol import iproto
 from boxsession.protocol.client import NEED_DATA, BadReply
+from boxsession.protocol.frames import BadLength, Frames
 from boxsession.values.msgpack import BadValue, Reader
 
 __all__ = ['NEED_DATA', 'BadReply', 'Response', 'Responses', 'request']
@@ -59,12 +60,8 @@ class Responses:
     """
 
     def __init__(self, max_bytes: int):
-        self._max_bytes = max_bytes
-        self._buffer = bytearray()
-
-    def receive_data(self, data: bytes) -> None:
-        """Takes bytes from the server."""
-        self._buffer += data
+        self._frames = Frames(max_bytes)
+        self.receive_data = self._frames.receive_data
 
     def next_event(self) -> Response | None:
         """The next response, or NEED_DATA.
@@ -72,22 +69,13 @@ class Responses:
         Raises:
             BadReply: the bytes are not a response, or it is too long. Do not call this again.
         """
-        buffer = self._buffer
-        if not buffer:
+        try:
+            frame = self._frames.next_frame()
+        except BadLength as error:
+            raise BadReply('Invalid MsgPack - packet length' if error.length is None else
+                           f'the response is too long: {error.length} bytes, at most {self._frames.max_bytes}') from None
+        if frame is None:
             return NEED_DATA
-        first = buffer[0]
-        width = 1 << first - 0xcc if 0xcc <= first <= 0xcf else 0
-        if not width and first >= 0x80:
-            raise BadReply('Invalid MsgPack - packet length')
-        if len(buffer) <= width:
-            return NEED_DATA
-        length = int.from_bytes(buffer[1:1 + width], 'big') if width else first
-        if length > self._max_bytes:
-            raise BadReply(f'the response is too long: {length} bytes, at most {self._max_bytes}')
-        if len(buffer) < 1 + width + length:
-            return NEED_DATA
-        frame = bytes(memoryview(buffer)[1 + width:1 + width + length])
-        del buffer[:1 + width + length]
         try:
             return _response(frame)
         except BadValue:
