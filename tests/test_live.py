@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import datetime
 import enum
+import logging
 from collections import OrderedDict, UserDict, defaultdict, deque, namedtuple
 from decimal import Decimal
 from types import SimpleNamespace
@@ -164,6 +165,14 @@ def test_a_set_stays_a_set(client, flags):
 def test_what_is_refused(client, flags, statement, message):
     assert message in client.error(statement)
     assert (False, Point(1, 2), 3) == (flags.new_checkout, flags.point, flags.db.pool)
+
+
+def test_what_cannot_be_entered_cannot_be_replaced(client, flags):
+    """A log or a lock that became a text would stop the program."""
+    flags.log, flags.data_of_the_log = logging.getLogger('shop'), {'log': logging.getLogger('shop')}
+    for statement in ('flags.log = 5', 'flags.data_of_the_log.log = "x"', 'flags.data_of_the_log.log = nil'):
+        assert 'is a Logger: it cannot be replaced' in client.error(statement)
+    assert flags.log is flags.data_of_the_log['log'] is logging.getLogger('shop')
 
 
 def test_methods(client, flags):

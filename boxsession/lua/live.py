@@ -230,6 +230,7 @@ def _set_key(owner: Any, place, key, value, is_nil, pause):
     if not is_nil:
         owner[key] = _like(owner.get(key), value, place, key, pause)
     elif key in owner:
+        _check_old(owner[key], place, key)
         del owner[key]
 
 
@@ -267,8 +268,15 @@ def _check_name(owner, key, place):
             raise StatementError(f'{place}: {type(owner).__name__} has no attribute {shortened(repr(key))}') from None
 
 
+def _check_old(old, place, key):
+    """Refuses to replace or remove what statements cannot enter, such as a lock or a log."""
+    if old is not None and not has_parts(old) and not is_copied(old):
+        raise StatementError(f'{place.of(key)} is a {type(old).__name__}: it cannot be replaced')
+
+
 def _like(old, new, place, key, pause):
     """A value from Lua as what is written in the place of `old`: of the same type, and such that it can be read."""
+    _check_old(old, place, key)
     try:
         value = alike(old, new)
         if value is not new:
