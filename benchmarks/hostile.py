@@ -39,8 +39,9 @@ def connect(address, timeout=30):
 
 def open_session(address):
     sock = connect(address)
-    while len(sock.recv(GREETING_BYTES)) < 1:
-        pass
+    if not sock.recv(GREETING_BYTES):
+        sock.close()
+        raise ConnectionError('the server closed the connection without a greeting')
     return sock
 
 
@@ -450,14 +451,29 @@ fiber.sleep(0.5) collectgarbage() collectgarbage()!
 
 
 def end_attack(address, held):
-    admin = open_session(address)
-    admin.sendall(CLEAN_UP)
+    """Ends what the attack left in the server. Tries again while the server has no room for the session."""
     for sock in held:
         sock.close()
-    reply = b''
-    while reply.count(b'...\n') < 2:
-        reply += admin.recv(1000)
-    admin.close()
+    deadline = time.monotonic() + 30
+    while not is_cleaned_up(address):
+        if time.monotonic() > deadline:
+            raise TimeoutError('the server took no session for 30 s after the attack')
+        time.sleep(0.1)
+
+
+def is_cleaned_up(address):
+    try:
+        with open_session(address) as admin:
+            admin.sendall(CLEAN_UP)
+            reply = b''
+            while reply.count(b'...\n') < 2:
+                received = admin.recv(1000)
+                if not received:
+                    return False
+                reply += received
+            return True
+    except ConnectionError:
+        return False
 
 
 def in_background(attack, server, seconds):
