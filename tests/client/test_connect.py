@@ -80,6 +80,19 @@ def connect(*arguments, stdin=b'', code=0, **more):
     return out, err
 
 
+# Texts that the client, telnet or a protocol of the server could take for something else.
+TEXTS = ['~.', '\x04', 'a\n~.\nb', '\n\x04\n', '\x03', '\xff\xfa\xff', '--~boxsession~', '\n\n', '\n...\n', '---', '\\',
+         'é', 'x' * 500]
+
+
+def bytes_of(text):
+    """A statement that lists the bytes of the text, and its raw reply."""
+    # Lua drops a line feed right after the brackets.
+    statement = b'local text = [==[\n%s]==] return (text:gsub(".", function(c) return c:byte() .. " " end))' \
+        % text.encode('latin-1')
+    return statement, ''.join(f'{ord(char)} ' for char in text) + '\n'
+
+
 class TestStatements:
     def test_one(self, address):
         assert ('---\n- 2\n...\n', '') == connect(address, '-e', '1 + 1')
@@ -140,17 +153,17 @@ class TestStatements:
             assert 0 == process.wait(20)
 
     @pytest.mark.parametrize('listener', ['classic', 'tarantool', 'binary'])
-    @pytest.mark.parametrize('text', [
-        '~.', '\x04', 'a\n~.\nb', '\n\x04\n', '\x03', '\xff\xfa\xff', '--~boxsession~', '\n\n', '\n...\n', '---', '\\', 'é',
-        'x' * 500,
-    ])
+    @pytest.mark.parametrize('text', TEXTS)
     def test_any_text_arrives(self, listeners, listener, text):
-        # Lua drops a line feed right after the brackets.
-        statement = b'local text = [==[\n%s]==] return (text:gsub(".", function(c) return c:byte() .. " " end))' \
-            % text.encode('latin-1')
-        expected = ''.join(f'{ord(char)} ' for char in text) + '\n'
-        for arguments, stdin in ((['-e', os.fsdecode(statement)], b''), ([], statement)):
-            assert (expected, '') == connect(listeners[listener], '--raw', *arguments, stdin=stdin)
+        statement, expected = bytes_of(text)
+        assert (expected, '') == connect(listeners[listener], '--raw', stdin=statement)
+
+    @pytest.mark.parametrize('listener', ['classic', 'tarantool', 'binary'])
+    def test_any_text_arrives_as_an_argument(self, listeners, listener):
+        statements = [bytes_of(text) for text in TEXTS]
+        arguments = [argument for statement, _ in statements for argument in ('-e', os.fsdecode(statement))]
+        expected = ''.join(reply for _, reply in statements)
+        assert (expected, '') == connect(listeners[listener], '--raw', *arguments)
 
     def test_a_delimiter_of_the_script(self, address):
         script = '\\set delimiter ;\nlocal a = 3\nreturn a;\n\\set delimiter;\n4'

@@ -16,7 +16,7 @@ import termios
 import time
 
 import pytest
-from conftest import Served, need
+from conftest import IS_LONG, Served, need
 from test_connect import environment
 
 SECONDS = 40
@@ -530,6 +530,32 @@ def test_a_server_cannot_move_the_cursor(open_terminal, statement):
     assert '\x1b[41m' not in terminal.raw
 
 
+# Unusual variables of the environment, each in one of the two forms; in both in long mode.
+VARIABLES = [
+    {'TERM': ''}, {'TERM': 'dumb'}, {'TERM': 'nosuch'}, {'COLUMNS': '0', 'LINES': '0'}, {'COLUMNS': 'x', 'LINES': '-3'},
+    {'PYTHONIOENCODING': 'ascii'}, {'PYTHONIOENCODING': 'iso-8859-1'}, {'LC_ALL': 'C'}, {'LC_ALL': 'nosuch.KOI8'},
+    {'HOME': '/nonexistent'}, {'HOME': ''}, {'PAGER': "less '"}, {'PAGER': '/nosuch'}, {'PAGER': '/'}, {'PAGER': '  '},
+    {'PAGER': __file__}]
+
+
+@pytest.mark.parametrize(('plain', 'variables'), [
+    pytest.param(plain, variables, id=f'{form}-' + ' '.join(f'{name}={value}' for name, value in variables.items())[-30:])
+    for number, variables in enumerate(VARIABLES)
+    for place, (form, plain) in enumerate([('fancy', ()), ('plain', ('--plain',))])
+    if IS_LONG or number % 2 == place])
+def test_unusual_variables(open_terminal, shared, plain, variables):
+    terminal = open_terminal(shared, *plain, rows=10, **variables)
+    terminal.expect('admin@')
+    terminal.prompted()
+    terminal.type(r'"\208\191\208\176", "end" .. "ed"')
+    terminal.expect('- ended\n...\n')
+    terminal.prompted()
+    terminal.type('string.rep("x\\n", 50) .. "la" .. "st"')
+    terminal.expect('last')
+    assert 0 == terminal.leave()
+    assert 'Traceback' not in terminal.text
+
+
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
 class TestSurroundings:
     """Unusual terminals, and terminals that are closed."""
@@ -537,24 +563,6 @@ class TestSurroundings:
     @pytest.fixture
     def address(self, shared):
         return shared
-
-    @pytest.mark.parametrize('variables', [
-        {'TERM': ''}, {'TERM': 'dumb'}, {'TERM': 'nosuch'}, {'COLUMNS': '0', 'LINES': '0'}, {'COLUMNS': 'x', 'LINES': '-3'},
-        {'PYTHONIOENCODING': 'ascii'}, {'PYTHONIOENCODING': 'iso-8859-1'}, {'LC_ALL': 'C'}, {'LC_ALL': 'nosuch.KOI8'},
-        {'HOME': '/nonexistent'}, {'HOME': ''}, {'PAGER': "less '"}, {'PAGER': '/nosuch'}, {'PAGER': '/'}, {'PAGER': '  '},
-        {'PAGER': __file__},
-    ], ids=lambda variables: ' '.join(f'{name}={value}' for name, value in variables.items())[-30:])
-    def test_variables(self, open_terminal, address, plain, variables):
-        terminal = open_terminal(address, *plain, rows=10, **variables)
-        terminal.expect('admin@')
-        terminal.prompted()
-        terminal.type(r'"\208\191\208\176", "end" .. "ed"')
-        terminal.expect('- ended\n...\n')
-        terminal.prompted()
-        terminal.type('string.rep("x\\n", 50) .. "la" .. "st"')
-        terminal.expect('last')
-        assert 0 == terminal.leave()
-        assert 'Traceback' not in terminal.text
 
     def test_an_empty_term_is_a_dumb_one(self, open_terminal, address, plain):
         terminal = open_terminal(address, *plain, TERM='')

@@ -120,7 +120,7 @@ def keys(value):
             yield from keys(item)
 
 
-@settings(max_examples=rounds(100, 3000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 3000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=PLAIN)
 def test_the_fast_writer_and_the_emitter_write_the_same_bytes(evaluate, value):
     assert emitted(evaluate, 'give()', value) == evaluate('give()', value)[1]
@@ -128,7 +128,7 @@ def test_the_fast_writer_and_the_emitter_write_the_same_bytes(evaluate, value):
     assert emitted(evaluate, 'v, v, {v}') == several
 
 
-@settings(max_examples=rounds(100, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=PLAIN)
 def test_the_fast_writer_writes_plain_documents(evaluate, value):
     left, _ = evaluate('give()', value)
@@ -136,14 +136,14 @@ def test_the_fast_writer_writes_plain_documents(evaluate, value):
     assert left[:1] == b'-' or '\\t' in repr(value) or long_key
 
 
-@settings(max_examples=rounds(100, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(message=st.one_of(WORDS, PRINTABLE, SENTENCES))
 def test_an_error_is_written_as_the_emitter_would(evaluate, message):
     _, reply = evaluate('error(give(), 0)', message)
     assert emitted(evaluate, '{error = give()}', message) == reply
 
 
-@settings(max_examples=rounds(100, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(value=PLAIN)
 def test_a_push_is_written_as_the_emitter_would(evaluate, value):
     evaluate.host.pushed.clear()
@@ -164,13 +164,13 @@ def read_text(reply):
     return value if isinstance(value, bytes) else value.encode()
 
 
-@settings(max_examples=rounds(100, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=60))
 def test_any_bytes_are_read_back_from_yaml(evaluate, data):
     assert data == read_text(evaluate('give()', data)[1])
 
 
-@settings(max_examples=rounds(100, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=rounds(40, 1000), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.text(max_size=60))
 def test_any_text_is_read_back_from_yaml(evaluate, text):
     data = text.encode(errors='surrogatepass')
@@ -223,7 +223,7 @@ WORDS_OF_LONG = st.sampled_from(
 LONG_TEXTS = st.lists(WORDS_OF_LONG, min_size=1, max_size=25).map(''.join).map(str.encode)
 
 
-@settings(max_examples=rounds(400, 5000))
+@settings(max_examples=rounds(150, 5000))
 @given(data=st.one_of(LONG_TEXTS, st.binary(min_size=6, max_size=40)).filter(lambda data: len(data) > 5),
        at=st.sampled_from(['%s', 'L%s]', 'LL%s]]', 'Mn1:5%s}', 'LMn1:5%s}]', '%s%s']), piece=st.integers(4, 40))
 def test_long_strings_are_written_in_pieces_as_the_emitter_writes_them(data, at, piece):
@@ -231,7 +231,7 @@ def test_long_strings_are_written_in_pieces_as_the_emitter_writes_them(data, at,
     _same_in_pieces(packed, len(data), piece)
 
 
-@settings(max_examples=rounds(120, 2000))
+@settings(max_examples=rounds(60, 2000))
 @given(data=LONG_TEXTS.filter(lambda data: len(data.decode()) > 128), piece=st.integers(4, 40))
 def test_long_keys_are_written_in_pieces_as_the_emitter_writes_them(data, piece):
     _same_in_pieces(b'LM%sn1:1}Mn1:1%s}]' % ((b's%d:%s' % (len(data), data),) * 2), len(data), piece)
@@ -250,7 +250,7 @@ def _same_in_pieces(packed, length, piece):
     assert expected == got
 
 
-@settings(max_examples=rounds(120, 2000))
+@settings(max_examples=rounds(60, 2000))
 @given(data=st.one_of(LONG_TEXTS, st.binary(max_size=40)), piece=st.integers(4, 40))
 def test_lua_output_is_the_same_in_pieces(data, piece):
     packed = b's1:;Ls%d:%s]' % (len(data), data)
