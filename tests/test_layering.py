@@ -15,8 +15,8 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
              'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters'],
-    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'scalars', 'lua_text', 'msgpack',
-               'yaml', 'documents'],
+    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'scalars', 'lua_text',
+               'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'deadlines', 'dispatcher'],
     'lua': ['contract', 'loader', 'ports', 'signatures', 'reachable', 'live', 'exposed', 'functions', 'arguments',

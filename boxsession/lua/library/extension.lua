@@ -3,11 +3,13 @@
 -- from json and yaml.
 --
 -- Invariants: an object is shown as Tarantool shows the value, compares by value, and is sent back with the same bytes.
--- Needs: kernel/guard, kernel/objects
-local internal = ...
+-- Integers of 64 bits calculate as LuaJIT's int64_t and uint64_t do (boxsession/values/whole.py).
+-- Needs: kernel/guard, kernel/objects, kernel/task
+local internal, WHOLE = ...
 local raw = internal.raw
 local byte, char, concat, date, find, floor, format, gsub, match, rep, sub, tonumber = raw.byte, raw.char, raw.concat, raw.date,
     raw.find, raw.floor, raw.format, raw.gsub, raw.match, raw.rep, raw.sub, raw.tonumber
+local error, select, type = raw.error, raw.select, raw.type
 local cdata = internal.cdata
 
 local extension = {}
@@ -28,10 +30,6 @@ function meta.__tostring(object)
 end
 function meta.__serialize(object)
     return state_of(object).text
-end
-function meta.__eq(a, b)
-    a, b = state_of(a), state_of(b)
-    return a.code == b.code and a.data == b.data
 end
 
 local function object_of(code, data, text, suffix)
@@ -91,6 +89,104 @@ function extension.exact(text, number)
         return object_of(INTEGER, packed, sign .. digits, (sign == '-' or byte(packed, 2) < 128) and 'LL' or 'ULL')
     end
     return object_of(LONG, sign .. digits, sign .. digits)
+end
+
+-- Arithmetic ----------------------------------------------------------------------------------------------------------
+
+-- The state of an integer with 64 bits; nil for other values.
+local function whole_state(value)
+    local state = type(value) == 'userdata' and raw.debug_getmetatable(value) == meta and state_of(value)
+    return state and state.code == INTEGER and state or nil
+end
+
+-- An operand for Python: its type and digits; nil if it does not calculate. `suffix`: the other operand's type, which a Lua
+-- number takes.
+local function operand(value, suffix)
+    local state = whole_state(value)
+    if state then
+        return state.suffix .. ':' .. state.text
+    elseif suffix and type(value) == 'number' then
+        return suffix .. ':' .. format('%.17g', value)
+    end
+end
+
+local NAMES = {LL = 'int64_t', ULL = 'uint64_t'}
+local function name_of(value)
+    local state = whole_state(value)
+    return state and NAMES[state.suffix] or internal.cdata[value] and 'cdata' or type(value)
+end
+
+local function object_of_answer(answer)
+    local suffix, sign, digits = match(answer, '^(U?LL):(-?)(%d+)$')
+    return object_of(INTEGER, packed_integer(sign, digits), sign .. digits, suffix)
+end
+
+for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/', __mod = '%', __pow = '^'}) do
+    meta[event] = function(a, b)
+        local one, other = whole_state(a), whole_state(b)
+        local left, right = operand(a, other and other.suffix), operand(b, one and one.suffix)
+        if not (left and right and (one or other)) then
+            return error(format("attempt to perform arithmetic on '%s' and '%s'", name_of(a), name_of(b)), 2)
+        end
+        return object_of_answer(internal.task.text(WHOLE, sign .. ':' .. left .. ':' .. right))
+    end
+end
+function meta.__unm(value)
+    local state = whole_state(value)
+    if not state then
+        return error(format("attempt to perform arithmetic on '%s'", name_of(value)), 2)
+    end
+    return object_of_answer(internal.task.text(WHOLE, '-:' .. state.suffix .. ':0:' .. operand(value)))
+end
+function meta.__eq(a, b)
+    local one, other = state_of(a), state_of(b)
+    if one.code == INTEGER and other.code == INTEGER then
+        return internal.task.text(WHOLE, '=:' .. operand(a) .. ':' .. operand(b)) == 'true'
+    end
+    return one.code == other.code and one.data == other.data
+end
+for event, sign in raw.pairs({__lt = '<', __le = '<='}) do
+    meta[event] = function(a, b)
+        if not (whole_state(a) and whole_state(b)) then
+            return error(format("attempt to compare '%s' with '%s'", name_of(a), name_of(b)), 2)
+        end
+        return internal.task.text(WHOLE, sign .. ':' .. operand(a) .. ':' .. operand(b)) == 'true'
+    end
+end
+function meta.__concat(a, b)
+    return error(format("attempt to concatenate '%s' and '%s'", name_of(a), name_of(b)), 2)
+end
+
+-- A number from a text; an object from 1e14 on, as in Tarantool.
+local TEXT_MAX, SHOWN_EXACT_MAX = 2^10, 1e14
+function _G.tonumber64(...)
+    local value, base = ...
+    if select('#', ...) == 0 then
+        return error("bad argument #1 to '?' (value expected)", 0)
+    elseif base ~= nil then
+        base = tonumber(base)
+        if not base then
+            return error("bad argument #2 to '?' (number expected, got " .. type((select(2, ...))) .. ')', 0)
+        elseif type(value) ~= 'string' then
+            return error("bad argument #1 to '?' (string expected)", 0)
+        elseif not (base >= 2 and base <= 36) then
+            return error("bad argument #2 to '?' (base out of range)", 0)
+        end
+    end
+    if type(value) == 'number' or whole_state(value) then
+        return value
+    elseif type(value) ~= 'string' or #value > TEXT_MAX then
+        return nil
+    end
+    local answer = internal.task.text(WHOLE, 'read:' .. floor(base or 0) .. ':' .. value)
+    if answer == '' then
+        return nil
+    end
+    local number = tonumber(match(answer, ':(.*)$'))
+    if number < SHOWN_EXACT_MAX and number > -SHOWN_EXACT_MAX then
+        return number
+    end
+    return object_of_answer(answer)
 end
 
 -- The scale of a decimal: a msgpack integer at the start of `data`. Returns it and its size in bytes.
@@ -193,7 +289,8 @@ function extension.packed(object)
     if state.code == LONG then
         return nil
     elseif state.code == INTEGER then
-        return nil, state.data
+        local number = tonumber(state.text)
+        return nil, number < EXACT_MAX and number > -EXACT_MAX and internal.msgpack.encode(number) or state.data
     end
     return state.code, state.data
 end

@@ -33,7 +33,7 @@ for name, names in next, library do
 end
 local basic = {}
 for _, name in raw.ipairs({'assert', 'error', 'ipairs', 'pairs', 'next', 'pcall', 'rawequal', 'select', 'tonumber',
-                           'tostring', 'unpack', 'xpcall', '_VERSION'}) do
+                           'tonumber64', 'tostring', 'unpack', 'xpcall', '_VERSION'}) do
     basic[name] = globals[name]
 end
 local plain_next, plain_ipairs, plain_unpack, plain_concat = basic.next, basic.ipairs, basic.unpack, library.table.concat
