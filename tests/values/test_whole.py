@@ -45,3 +45,16 @@ def test_other_objects_do_not_calculate(console, connect):
     client.reply("n = require('json').decode('184467440737095516150')")
     assert 'attempt to perform arithmetic' in client.error('n + 1')
     assert 'attempt to compare' in client.error('n < n')
+
+
+def test_a_restricted_user_calculates_with_it(console, connect):
+    client = connect(console(dialect='tarantool'))
+    client.reply("box.schema.user.create('mole', {password = 'p'})")
+    client.reply('\\login mole p')
+    assert client.values("tonumber64('18446744073709551615') + 1, tonumber64('-5')") == [0, -5]
+    assert client.value("getmetatable(tonumber64('18446744073709551615'))") is False
+
+
+@pytest.mark.parametrize('base', ['0/0', '1/0', '-1/0', '1e308', '0', '37', '{}'])
+def test_a_base_out_of_range_is_an_error(console, connect, base):
+    assert "bad argument #2 to '?'" in connect(console(dialect='tarantool')).error(f"tonumber64('1', {base})")
