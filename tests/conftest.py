@@ -50,7 +50,11 @@ hypothesis.settings.load_profile('long' if IS_LONG else 'usual')
 
 
 def pytest_configure(config):
-    """Keeps the paths of the tests' folders short enough for unix sockets if $TMPDIR is long."""
+    """Takes signals as usual; keeps the paths of the tests' folders short enough for unix sockets if $TMPDIR is long."""
+    # Signals that are ignored (under nohup, in the background of a script) would be ignored by the tests' programs as well.
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     if not config.option.basetemp and len(os.path.realpath(tempfile.gettempdir())) > LONGEST_TEMPORARY_PATH:
         folder = tempfile.mkdtemp(prefix='bs-', dir='/tmp')
         config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))

@@ -68,6 +68,18 @@ BUILT_IN = (
     Command('traceback', (('[ID]', 'show the last exception of a function of the program, in this or another session'),),
             access='read',
             details='Shows the exception with its traceback, without secrets. Another session needs execute on universe.'),
+    Command('greenlets', (('[FILTER]', 'list the greenlets of the process, grouped by equal stack'),), access='read',
+            details='The most numerous group comes first. Each word of FILTER must be part of what a group shows. A row '
+                    "has the number of greenlets, the function that they run, the innermost place of the program's own "
+                    'code, the age of the oldest in seconds since it was first seen, and up to five ids for \\where and '
+                    '\\gkill.'),
+    Command('where', (('ID [locals]', 'show the stack of a greenlet, who spawned it, and its statement'),), access='read',
+            details='With the word locals: also the variables of each call, cut and without secrets. Objects of the '
+                    "program's classes are shown by their class: none of their code runs."),
+    Command('gkill', (('ID', "end a greenlet of the program"),), access='execute',
+            details="The hub and the console's own greenlets are refused. The value is whether it has ended within a "
+                    'second.'),
+    Command('threads', (('', 'list the threads of the process with their stacks'),), access='read'),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),
         ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),

@@ -9,6 +9,7 @@ from boxsession.base.session import Session, current_session
 from boxsession.net.listener import Listener
 from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
+from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.registry import Registry
 from boxsession.settings.table import ListenerConfig
 from boxsession.users.accounts import Accounts
@@ -26,6 +27,7 @@ class Console(Protocol):
     accounts: Accounts
     audit: Audit
     counters: Counters
+    dispatcher: Dispatcher
     registry: Registry
     listeners: Listeners
 

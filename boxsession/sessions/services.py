@@ -15,6 +15,7 @@ from boxsession.base.session import current_session, described_caller
 from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
+from boxsession.sessions.inspection_services import InspectionServices
 from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.user_services import UserServices
@@ -46,7 +47,8 @@ class Services:
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
-            'connect': sessions.connect, **NetBoxServices(self._running).table()}
+            'connect': sessions.connect, **NetBoxServices(self._running).table(),
+            **InspectionServices(self._running).table()}
 
     # Settings and log
 

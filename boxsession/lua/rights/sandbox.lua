@@ -85,9 +85,14 @@ for name, value in next, box.schema do
     end
 end
 
+local inspect = {}
+for name, func in next, box.inspect do
+    inspect[name] = guarded(func)
+end
+
 local information = {version = internal.version, package = 'boxsession', status = 'running'}
 local restricted_box = setmetatable({
-    NULL = NULL, schema = schema, error = restricted_error,
+    NULL = NULL, schema = schema, inspect = inspect, error = restricted_error,
     info = setmetatable(information, {__call = function(front)
         return front
     end}),

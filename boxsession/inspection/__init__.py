@@ -1,0 +1,1 @@
+"""Looks into the program around the console: its greenlets and its threads."""

@@ -1,0 +1,97 @@
+"""Stacks of Python frames as plain data.
+
+Reads frames only: it calls no code of the program, and may run in any thread. A result holds no frame.
+"""
+from __future__ import annotations
+
+import sys
+import sysconfig
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+__all__ = ['Call', 'calls', 'own_call', 'signature', 'started_by']
+
+_CONSOLE = str(Path(__file__).parent.parent) + '/'
+_GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
+_LIBRARY = tuple(path.rstrip('/') + '/' for path in (sysconfig.get_path('stdlib'), sysconfig.get_path('platstdlib')))
+_INSTALLED = ('/site-packages/', '/dist-packages/')
+# Calls of one stack that are read: a recursion without an end has some thousand.
+_DEPTH = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of a stack: the module and the function that run, the file, and the line in it, from 1 on."""
+
+    module: str
+    function: str
+    file: str
+    line: int
+
+    @property
+    def name(self) -> str:
+        return f'{self.module}:{self.function}'
+
+    @property
+    def where(self) -> str:
+        return f'{self.file}:{self.line}'
+
+    @property
+    def is_of_program(self) -> bool:
+        """Whether the program's own code runs: no code of gevent, of this package or of Python's library."""
+        file = self.file
+        return not (file.startswith((_GEVENT, _CONSOLE, '<frozen ', 'src/gevent/'))
+                    or file.startswith(_LIBRARY) and not any(part in file for part in _INSTALLED))
+
+    @property
+    def is_of_gevent(self) -> bool:
+        return self.file.startswith((_GEVENT, 'src/gevent/'))
+
+    @property
+    def is_of_console(self) -> bool:
+        return self.file.startswith(_CONSOLE)
+
+
+def _frames(frame: Any) -> Iterator[Any]:
+    count = 0
+    while frame is not None and count < _DEPTH:
+        yield frame
+        frame = frame.f_back
+        count += 1
+
+
+def signature(frame: Any) -> tuple[int, ...]:
+    """A key of a stack that equals that of any other stack at the same places. Valid while the code lives."""
+    found: list[int] = []
+    for at in _frames(frame):
+        found += id(at.f_code), at.f_lasti
+    return tuple(found)
+
+
+def calls(frame: Any) -> list[Call]:
+    """The stack of a frame, the innermost call first: at most 200 calls.
+
+    Args:
+        frame: a frame, or anything with f_code, f_lineno and f_back, as gevent keeps of the spawning stack.
+    """
+    return [_call(at) for at in _frames(frame)]
+
+
+def _call(frame: Any) -> Call:
+    code = frame.f_code
+    # Of a spawning stack gevent keeps no globals.
+    module = (getattr(frame, 'f_globals', None) or {}).get('__name__')
+    return Call(module if type(module) is str else '', getattr(code, 'co_qualname', code.co_name), code.co_filename,
+                frame.f_lineno or 0)
+
+
+def own_call(stack: list[Call]) -> Call | None:
+    """The innermost call of the program's own code; without any, the innermost call. None for an empty stack."""
+    return next((call for call in stack if call.is_of_program), stack[0] if stack else None)
+
+
+def started_by(stack: list[Call]) -> Call | None:
+    """The function that a greenlet or a thread was started with: the outermost call that is not gevent's."""
+    return next((call for call in reversed(stack) if not call.is_of_gevent), None)

@@ -1,0 +1,63 @@
+"""Values of the program as short text. Calls no code of the program: no repr, no property, no iterator."""
+from __future__ import annotations
+
+from typing import Any
+
+from boxsession.base.redaction import redacted
+
+__all__ = ['assignment', 'shown']
+
+# Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
+_CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
+_SCALARS = (bool, int, float, complex, type(None))
+_BRACKETS: dict[type, tuple[str, str]] = {list: ('[', ']'), tuple: ('(', ')'), set: ('{', '}'), frozenset: ('{', '}')}
+# An int of more bits is not written out: that takes quadratic time.
+_BITS = 256
+
+
+def shown(value: Any, level: int = 0) -> str:
+    """The value as text, cut. Objects of the program's classes are shown by their class."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return f'<int of {value.bit_length()} bits>' if kind is int and value.bit_length() > _BITS else repr(value)
+    if kind in (str, bytes, bytearray):
+        cut = value[:_CHARACTERS]
+        return repr(cut) + (f'... ({len(value)})' if len(value) > _CHARACTERS else '')
+    if kind in _BRACKETS or kind is dict:
+        return _collection(value, kind, level)
+    return f'<{_name(kind)}>' if kind is not type else f'<class {_name(value)}>'
+
+
+def _collection(value, kind, level):
+    opening, closing = _BRACKETS.get(kind, ('{', '}'))
+    if level == _LEVELS:
+        return f'{opening}... ({len(value)}){closing}'
+    try:
+        if kind is dict:
+            items = [f'{shown(key, level + 1)}: {_named(key, shown(item, level + 1))}'
+                     for key, item in _first(value.items())]
+        else:
+            items = [shown(item, level + 1) for item in _first(value)]
+    except RuntimeError:        # another thread has changed it meanwhile
+        return f'<{kind.__name__} that changes>'
+    return opening + ', '.join(items) + (f', ... ({len(value)})' if len(value) > len(items) else '') + closing
+
+
+def _first(iterable):
+    return [item for item, _ in zip(iterable, range(_ITEMS), strict=False)]
+
+
+def _name(kind):
+    module, name = type.__dict__['__module__'].__get__(kind), type.__dict__['__qualname__'].__get__(kind)
+    return f'{module}.{name}' if type(module) is str else str(name)
+
+
+def assignment(name: str, value: Any) -> str:
+    """The text of a variable's value. A secret, by the name of the variable or by the value, is cut out."""
+    return _named(name, shown(value))
+
+
+def _named(name, text):
+    if type(name) is not str or len(name) > _CHARACTERS:
+        return text
+    return redacted(f'{name} = {text}'.encode(errors='replace'), _BYTES).removeprefix(f'{name} = ')

@@ -1,0 +1,75 @@
+-- Looks into the Python program: box.inspect. Each function needs the right of the command with its name. Tarantool has
+-- none of these.
+-- Needs: library/box, rights/access
+local internal = ...
+local raw, access = internal.raw, internal.access
+local error, tonumber, type = raw.error, raw.tonumber, raw.type
+
+local services, inspect, commands = {}, {}, {}
+for _, name in raw.ipairs({'greenlets', 'where', 'gkill', 'threads'}) do
+    services[name] = internal.service(name)
+end
+_G.box.inspect = inspect
+
+-- The id of a greenlet, as a number or as text.
+local function id_of(value, usage)
+    local id = (type(value) == 'number' or type(value) == 'string') and tonumber(value)
+    if not id then
+        return error('Usage: ' .. usage, 0)
+    end
+    return id
+end
+
+local function offer(name, right, func)
+    inspect[name] = function(...)
+        if not access.may_command(name, right) then
+            return access.deny('Execute', 'function', 'box.inspect.' .. name)
+        end
+        return func(...)
+    end
+end
+
+-- Groups of greenlets with equal stacks. Each word of `filter` must be part of what a group shows.
+offer('greenlets', 'read', function(filter)
+    if filter ~= nil and type(filter) ~= 'string' then
+        return error('Usage: box.inspect.greenlets("words")', 0)
+    end
+    return services.greenlets(filter or '')
+end)
+
+offer('where', 'read', function(id, options)
+    if options ~= nil and type(options) ~= 'table' then
+        return error('Usage: box.inspect.where(id, {locals = true})', 0)
+    end
+    return services.where(id_of(id, 'box.inspect.where(id)'), options ~= nil and options.locals == true)
+end)
+
+offer('gkill', 'execute', function(id)
+    return services.gkill(id_of(id, 'box.inspect.gkill(id)'))
+end)
+
+offer('threads', 'read', function()
+    return services.threads()
+end)
+
+-- The commands. Arguments: the session, the first two words after the name, the rest of the line after the name.
+function commands.greenlets(_, _, _, rest)
+    return services.greenlets(rest or '')
+end
+
+function commands.where(_, id, option)
+    if option ~= nil and option ~= 'locals' then
+        return error('Usage: \\where ID [locals]', 0)
+    end
+    return services.where(id_of(id, '\\where ID [locals]'), option == 'locals')
+end
+
+function commands.gkill(_, id)
+    return services.gkill(id_of(id, '\\gkill ID'))
+end
+
+function commands.threads()
+    return services.threads()
+end
+
+internal.inspect_commands = commands

@@ -1,0 +1,293 @@
+"""`\\greenlets`, `\\where`, `\\gkill`, `\\threads` and box.inspect, in a program with greenlets of all kinds."""
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+
+import gevent
+import pytest
+from gevent.event import Event
+from gevent.local import local
+from greenlet import greenlet
+from waiting import wait_for
+
+from boxsession.inspection.frames import calls, own_call, signature
+from boxsession.inspection.shown import assignment, shown
+
+
+class Order:
+    """No code of it may run while it is shown."""
+
+    def __repr__(self):
+        raise AssertionError('repr was called')
+
+    __str__ = __len__ = __iter__ = __repr__
+
+    @property
+    def __class__(self):
+        raise AssertionError('__class__ was asked')
+
+
+def wait_for_order(event, order):
+    password = 'geheim'
+    text = 'x' * 1000
+    event.wait()
+    return password, text, order
+
+
+@pytest.fixture
+def waiting():
+    """Ten greenlets that wait in the same place, and their event."""
+    event = Event()
+    spawned = [gevent.spawn(wait_for_order, event, Order()) for _ in range(10)]
+    gevent.sleep(0)
+    yield spawned
+    gevent.killall(spawned)
+
+
+@pytest.fixture
+def served(console):
+    return console()
+
+
+def rows(client, words='wait_for_order'):
+    return client.values(f'\\greenlets {words}')[0]
+
+
+def test_equal_stacks_are_one_group(served, connect, waiting):
+    row, = rows(connect(served))
+    assert (10, 'waiting') == (row['count'], row['state'])
+    assert row['run'].endswith(':wait_for_order') and row['at'] == row['run']
+    assert row['where'].startswith(__file__ + ':')
+    assert 5 == len(set(row['ids'])) and row['age_s'] >= 0
+
+
+def test_every_word_of_the_filter_must_be_there(served, connect, waiting):
+    client = connect(served)
+    assert 10 == rows(client, 'waiting wait_for_order')[0]['count']
+    assert [] == rows(client, 'waiting wait_for_order nosuch')
+    assert client.values('box.inspect.greenlets("wait_for_order")')[0][0]['count'] == 10
+
+
+def test_ids_stay_and_are_not_reused(served, connect, waiting):
+    client = connect(served)
+    before = rows(client)[0]['ids']
+    gevent.killall(waiting[:9])
+    row, = rows(client)
+    assert row['count'] == 1
+    assert f'there is no greenlet {before[0]}' in client.values(f'\\where {before[0]}')[0]['error'] \
+        or row['ids'] == [before[0]]
+    late = gevent.spawn(wait_for_order, Event(), None)
+    try:
+        gevent.sleep(0)
+        assert max(rows(client)[0]['ids']) > max(before)
+    finally:
+        late.kill()
+
+
+def test_greenlets_that_have_not_begun_raw_ones_and_the_hub(served, connect):
+    hub = gevent.get_hub()
+    raw = greenlet(lambda: hub.switch(), hub)
+    later = gevent.spawn_later(1000, wait_for_order, Event(), None)
+    hub.loop.run_callback(raw.switch)
+    gevent.sleep(0)
+    try:
+        client = connect(served)
+        found = client.values('\\greenlets')[0]
+        assert any(row['state'].startswith('not started') and 'wait_for_order' in row['state'] for row in found)
+        assert any('<lambda>' in (row['run'] or '') for row in found)
+        assert any(row['state'] == 'hub' for row in found)
+    finally:
+        later.kill()
+        gevent.kill(raw)
+
+
+class TestWhere:
+    def test_the_stack_and_who_spawned_it(self, served, connect, waiting):
+        client = connect(served)
+        number = rows(client)[0]['ids'][0]
+        found = client.values(f'\\where {number}')[0]
+        assert number == found['id'] and found['state'] == 'waiting' and 'locals' not in found
+        assert any('wait_for_order' in call for call in found['stack'])
+        assert any('test_greenlets.py' in call for call in found['spawned_at'])
+        assert found == {**client.values(f'box.inspect.where({number})')[0], 'age_s': found['age_s']}
+
+    def test_locals_run_no_code_and_tell_no_secret(self, served, connect, waiting):
+        client = connect(served)
+        number = rows(client)[0]['ids'][0]
+        found = client.values(f'\\where {number} locals')[0]
+        call = next(call for call in found['locals'] if 'wait_for_order' in call['call'])
+        assert '.Order>' in call['order'] and 'geheim' not in str(found)
+        assert len(call['text']) < 150 and call['text'].endswith('(1000)')
+
+    def test_names_of_greenlet_locals(self, served, connect):
+        mine, event = local(), Event()
+
+        def run():
+            mine.request = 'r'
+            event.wait()
+        spawned = gevent.spawn(run)
+        gevent.sleep(0)
+        try:
+            client = connect(served)
+            number = rows(client, 'test_names_of_greenlet_locals')[0]['ids'][0]
+            assert ['local: request'] == client.values(f'\\where {number}')[0]['greenlet_locals']
+        finally:
+            spawned.kill()
+
+    def test_the_statement_of_a_session(self, served, connect):
+        busy, client = connect(served), connect(served)
+        busy.send(b"require('fiber').sleep(1000)\n")
+        wait_for(lambda: 'running' in str(client.values('\\sessions')))
+        found = [client.values(f'\\where {number}')[0] for row in client.values('\\greenlets')[0] for number in row['ids']]
+        assert any('sleep(1000)' in row.get('statement', '') for row in found)
+
+    @pytest.mark.parametrize(('line', 'error'), [
+        ('\\where', 'Usage: \\where ID [locals]'), ('\\where x', 'Usage: \\where ID [locals]'),
+        ('\\where 1 all', 'Usage: \\where ID [locals]'), ('\\where 99999', 'there is no greenlet 99999'),
+        ('\\where -1', 'there is no greenlet -1'), ('\\where 1.5', 'there is no greenlet 1.5'),
+        ('\\where nan', 'there is no greenlet nan'), ('\\where 1e400', 'there is no greenlet inf'),
+        ('\\gkill', 'Usage: \\gkill ID'), ('box.inspect.where()', 'Usage: box.inspect.where(id)'),
+        ('box.inspect.where(1, 2)', 'Usage: box.inspect.where(id, {locals = true})'),
+        ('box.inspect.gkill({})', 'Usage: box.inspect.gkill(id)'),
+        ('box.inspect.greenlets(1)', 'Usage: box.inspect.greenlets("words")')])
+    def test_wrong_use(self, served, connect, line, error):
+        assert connect(served).values(line)[0]['error'].startswith(error)
+
+
+class TestKill:
+    def test_one_of_the_program_ends(self, served, connect, waiting):
+        client = connect(served)
+        number = rows(client)[0]['ids'][0]
+        assert [True] == client.values(f'\\gkill {number}')
+        assert 9 == rows(client)[0]['count'] == sum(not spawned.dead for spawned in waiting)
+
+    def test_one_that_refuses_is_told(self, served, connect):
+        def stubborn():
+            while not done:
+                try:
+                    event.wait()
+                except gevent.GreenletExit:
+                    pass
+        event, done = Event(), []
+        spawned = gevent.spawn(stubborn)
+        gevent.sleep(0)
+        client = connect(served)
+        assert [False] == client.values(f"\\gkill {rows(client, 'stubborn')[0]['ids'][0]}")
+        done.append(1)
+        event.set()
+        spawned.join()
+
+    def test_the_hub_and_the_consoles_own_are_refused(self, served, connect):
+        client, other = connect(served), connect(served)
+        assert [2] == other.values('1 + 1')
+        refused = 0
+        for row in client.values('\\greenlets')[0]:
+            if row['state'] == 'hub' or (row['run'] or '').startswith('boxsession.'):
+                for number in row['ids']:
+                    assert 'error' in client.values(f'\\gkill {number}')[0]
+                    refused += 1
+        assert refused >= 3
+        assert [2] == other.values('1 + 1')
+
+
+def test_threads(served, connect):
+    event = threading.Event()
+    thread = threading.Thread(target=event.wait, name='a worker', daemon=True)
+    thread.start()
+    try:
+        found = connect(served).values('\\threads')[0]
+        assert found[0]['is_loop'] and any('inspection' in call for call in found[0]['stack'])
+        worker, = (row for row in found if row['name'] == 'a worker')
+        assert worker['is_daemon'] and worker['native_id'] == thread.native_id
+        assert any('wait' in call for call in worker['stack'])
+    finally:
+        event.set()
+        thread.join()
+
+
+class TestRights:
+    COMMANDS = ('\\greenlets', '\\where 1', '\\threads', 'box.inspect.greenlets()', 'box.inspect.threads()')
+
+    @pytest.fixture
+    def ann(self, served, connect):
+        """A user's session, and an admin's."""
+        admin = connect(served)
+        admin.values("box.schema.user.create('ann', {password = 'a'})")
+        client = connect(served)
+        client.values('\\login ann a')
+        return client, admin
+
+    def test_without_a_grant_nothing_is_seen(self, ann):
+        for line in (*self.COMMANDS, '\\gkill 1', 'box.inspect.gkill(1)'):
+            assert 'access' in ann[0].values(line)[0]['error'], line
+
+    def test_read_on_universe_sees_and_does_not_act(self, ann):
+        client, admin = ann
+        admin.values("box.schema.user.grant('ann', 'read', 'universe')")
+        for line in self.COMMANDS:
+            assert 'access' not in str(client.values(line)), line
+        assert 'access' in client.values('\\gkill 1')[0]['error']
+        assert 'access' in client.values('box.inspect.gkill(1)')[0]['error']
+
+    def test_one_command_is_granted_by_name(self, ann):
+        client, admin = ann
+        admin.values("box.schema.user.grant('ann', 'execute', 'command', 'greenlets')")
+        assert client.values('\\greenlets')[0][0]['count'] >= 1
+        assert client.values('box.inspect.greenlets()')[0][0]['count'] >= 1
+        assert 'access' in client.values('\\where 1')[0]['error']
+        assert 'access' in client.values('box.inspect.threads()')[0]['error']
+
+
+def test_nothing_is_kept_alive(served, connect):
+    event, order = Event(), Order()
+    kept = weakref.ref(order)
+    spawned = gevent.spawn(wait_for_order, event, order)
+    gevent.sleep(0)
+    client = connect(served)
+    number = rows(client)[0]['ids'][0]
+    client.values(f'\\where {number} locals')
+    dead = weakref.ref(spawned)
+    spawned.kill()
+    gevent.sleep(0)         # until then gevent itself keeps it
+    del spawned, order
+    gc.collect()
+    assert (True, True) == (kept() is None, dead() is None)
+
+
+class TestFrames:
+    def test_equal_places_have_equal_signatures(self):
+        def suspended():
+            yield
+        first, second = suspended(), suspended()
+        next(first)
+        next(second)
+        assert signature(first.gi_frame) == signature(second.gi_frame)
+        assert 'suspended' in own_call(calls(first.gi_frame)).name
+
+    def test_an_endless_recursion_is_cut(self):
+        def deep(level):
+            import sys
+            return calls(sys._getframe()) if level == 0 else deep(level - 1)
+        assert 200 == len(deep(500))
+
+
+class TestShown:
+    @pytest.mark.parametrize(('value', 'text'), [
+        (None, 'None'), (True, 'True'), (1.5, '1.5'), ('a', "'a'"), (b'a', "b'a'"), ([1, 'b'], "[1, 'b']"),
+        ({'a': (1,)}, "{'a': (1)}"), (int, '<class builtins.int>'), (2 ** 5000, '<int of 5001 bits>'),
+        ([[[[1]]]], '[[[[... (1)]]]]')])
+    def test_values(self, value, text):
+        assert text == shown(value)
+
+    def test_what_refers_to_itself_ends(self):
+        endless = []
+        endless.append(endless)
+        assert '...' in shown(endless)
+
+    @pytest.mark.parametrize(('name', 'value'), [
+        ('password', 'geheim'), ('token', b'geheim'), ('config', {'password': 'geheim', 'a': 1}),
+        ('configs', [{'b': {'api_key': 'geheim'}}]), ('url', 'redis://ann:geheim@host/0')])
+    def test_secrets_are_cut_out(self, name, value):
+        assert 'geheim' not in assignment(name, value)
