@@ -1,5 +1,5 @@
 -- box.error: error objects with a code, a type and a message. Behaviour: Tarantool 2.6.
--- Needs: library/box, rights/access
+-- Needs: library/box, library/error_codes, rights/access
 local internal = ...
 local raw, task, diagnostics, is_full = internal.raw, internal.task, internal.access.diagnostics, internal.access.is_full
 local error, find, floor, getinfo, gsub, match, newproxy, next, select, setmetatable, sub, tonumber, type = raw.error,
@@ -7,47 +7,8 @@ local error, find, floor, getinfo, gsub, match, newproxy, next, select, setmetat
     raw.tonumber, raw.type
 local type_name, match_text = _G.type, string.match  -- the users' ones: of cdata, and with interruption
 
--- Error codes and message templates by name. Both are part of the protocol.
-local CODES = {
-    UNKNOWN = {0, 'Unknown error'},
-    ILLEGAL_PARAMS = {1, 'Illegal parameters, %s'},
-    UNSUPPORTED = {5, '%s does not support %s'},
-    KEY_PART_TYPE = {18, 'Supplied key type of part %s does not match index part type: expected %s'},
-    EXACT_MATCH = {19, 'Invalid key part count in an exact match (expected %s, got %s)'},
-    INVALID_MSGPACK = {20, 'Invalid MsgPack - %s'},
-    PROC_LUA = {32, '%s'},
-    NO_SUCH_PROC = {33, "Procedure '%s' is not defined"},
-    ACCESS_DENIED = {42, "%s access to %s '%s' is denied for user '%s'"},
-    CREATE_USER = {43, "Failed to create user '%s': %s"},
-    DROP_USER = {44, "Failed to drop user or role '%s': %s"},
-    NO_SUCH_USER = {45, "User '%s' is not found"},
-    USER_EXISTS = {46, "User '%s' already exists"},
-    PASSWORD_MISMATCH = {47, "Incorrect password supplied for user '%s'"},
-    UNKNOWN_REQUEST_TYPE = {48, 'Unknown request type %s'},
-    UNKNOWN_SCHEMA_OBJECT = {49, "Unknown object type '%s'"},
-    CREATE_FUNCTION = {50, "Failed to create function '%s': %s"},
-    NO_SUCH_FUNCTION = {51, "Function '%s' does not exist"},
-    FUNCTION_EXISTS = {52, "Function '%s' already exists"},
-    RELOAD_CFG = {58, "Can't set option '%s' dynamically"},
-    CFG = {59, "Incorrect value for option '%s': %s"},
-    IDENTIFIER = {70, "Invalid identifier '%s' (expected printable symbols only or it is too long)"},
-    NO_CONNECTION = {77, 'Connection is not established'},
-    TIMEOUT = {78, 'Timeout exceeded'},
-    NO_SUCH_ROLE = {82, "Role '%s' is not found"},
-    ROLE_EXISTS = {83, "Role '%s' already exists"},
-    CREATE_ROLE = {84, "Failed to create role '%s': %s"},
-    SESSION_CLOSED = {86, 'Session is closed'},
-    ROLE_LOOP = {87, "Granting role '%s' to role '%s' would create a loop"},
-    GRANT = {88, 'Incorrect grant arguments: %s'},
-    PRIV_GRANTED = {89, "User '%s' already has %s access on %s%s"},
-    ROLE_GRANTED = {90, "User '%s' already has role '%s'"},
-    PRIV_NOT_GRANTED = {91, "User '%s' does not have %s access on %s '%s'"},
-    ROLE_NOT_GRANTED = {92, "User '%s' does not have role '%s'"},
-    UNSUPPORTED_PRIV = {98, "Unsupported %s privilege '%s'"},
-    FUNCTION_LANGUAGE = {100, "Unsupported language '%s' specified for function '%s'"},
-    GUEST_USER_PASSWORD = {96, 'Setting password for guest user has no effect'},
-}
-local TEMPLATES = {}
+local CODES = internal.error_codes
+local TEMPLATES = internal.nameless_templates
 for _, row in next, CODES do
     TEMPLATES[row[1]] = row[2]
 end
@@ -309,7 +270,7 @@ local function build(for_users, first, ...)
     elseif kind == 'number' then
         local code = to_int(first)
         local text = TEMPLATES[code] or UNKNOWN_TEMPLATE
-        if count == 0 and find(text, '%s', 1, true) then
+        if count == 0 and find(text, '%', 1, true) then
             return nil
         end
         return make(for_users, code, fill(text, all_cut(count, ...)))
