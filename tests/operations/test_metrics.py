@@ -128,7 +128,8 @@ class TestEachNumberMoves:
         quick = 'statement_seconds_bucket{le=0.25,type=console}'
         after = scrapes._last
         assert 200 == after[quick] - before[quick]
-        assert 0.5 <= after['statement_seconds_sum{type=console}'] - before['statement_seconds_sum{type=console}']
+        # A timer of the loop may end a little early.
+        assert 0.45 <= after['statement_seconds_sum{type=console}'] - before['statement_seconds_sum{type=console}']
 
     def test_a_statement_on_several_lines_is_one(self, served, scrapes, connect):
         client = connect(served)
