@@ -227,11 +227,13 @@ class TestLuaMemoryBytes:
     def test_what_is_doubled_is_refused_before_it_holds_the_others_for_long(self, console, connect):
         client = connect(console())                 # with 256 MiB
         longest = 'local s = "x" pcall(function() while true do s = s .. s end end) return #s'
-        assert [1 << 24] == client.values(longest)
+        # On a busy machine a clock check may come right before the last doubling: then one more has room.
+        few = [1 << 24], [1 << 25]
+        assert client.values(longest) in few
         # Also after another use of much memory.
         client.reply('HOLD = {} for i = 1, 150 do HOLD[i] = ("x"):rep(1e6) .. i end')
         client.reply('HOLD = nil collectgarbage()')
-        assert [1 << 24] == client.values(longest)
+        assert client.values(longest) in few
         assert hits(client, 'lua_memory_bytes') == 0        # since it was caught
         assert b'not enough memory' in client.reply('local s = "x" while true do s = s .. s end')
         assert hits(client, 'lua_memory_bytes') == 1
