@@ -196,6 +196,7 @@ class TestTheService:
         terminal.prompted()
         terminal.type('\\sessions')
         terminal.expect('"connected_s"')
+        other.reset()           # else the server waits for its statement when it stops
 
 
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])
