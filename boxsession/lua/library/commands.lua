@@ -170,7 +170,7 @@ function run.quit()
     local _ = CONTROL['quit']
 end
 
-for name, func in raw.next, internal.inspect_commands do
+for name, func in raw.next, internal.inspection.commands do
     run[name] = func
 end
 

@@ -1,5 +1,5 @@
 -- Looks into the Python program: box.inspect. Each function needs the right of the command with its name. Tarantool has
--- none of these.
+-- none of these. Files library/inspect_*.lua add to both tables.
 -- Needs: library/box, rights/access
 local internal = ...
 local raw, access = internal.raw, internal.access
@@ -20,6 +20,7 @@ local function id_of(value, usage)
     return id
 end
 
+-- Adds box.inspect.NAME, for users who may run the command of that name.
 local function offer(name, right, func)
     inspect[name] = function(...)
         if not access.may_command(name, right) then
@@ -72,4 +73,4 @@ function commands.threads()
     return services.threads()
 end
 
-internal.inspect_commands = commands
+internal.inspection = {offer = offer, id_of = id_of, commands = commands}
