@@ -603,9 +603,9 @@ class TestSurroundings:
         terminal.expect('half')
         before = termios.tcgetattr(terminal._main)
         # Python misses a signal that comes right before readline waits. Users would send it again.
-        for _ in range(4):
+        for _ in range(20):
             terminal.process.send_signal(number)
-            patience = time.monotonic() + SECONDS / 4
+            patience = time.monotonic() + SECONDS / 20
             while terminal.process.poll() is None and time.monotonic() < patience:
                 if select.select([terminal._main], [], [], 0.1)[0] and not terminal._read():
                     break
