@@ -4,30 +4,35 @@ Nothing here keeps a greenlet or a frame alive.
 """
 from __future__ import annotations
 
-import gc
 import inspect
 import sys
 import time
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import ref
 
 import gevent
-from gevent.hub import Hub
 from gevent.local import all_local_dicts_for_greenlet
+from gevent.lock import BoundedSemaphore
 from greenlet import getcurrent, greenlet
 
 from boxsession.base.greenlets import TASK, UserGreenlet
+from boxsession.inspection import living
 from boxsession.inspection.frames import Call, calls, own_call, signature, started_by
+from boxsession.inspection.living import frame_and_state, target
+from boxsession.inspection.pace import Pace
 from boxsession.inspection.shown import assignment
 
 __all__ = ['Greenlets', 'NotPossible']
 
-# Objects, and greenlets, that are looked at between two pauses.
-_OBJECTS, _GREENLETS = 20_000, 200
-# Ids that are shown of a group.
-_IDS = 5
+# Greenlets that are looked at between two looks at the clock.
+_PIECE = 64
+# Ids that are shown of a group, ids from which these are chosen, and groups that are shown.
+_IDS, _SPARE_IDS, _GROUPS = 5, 500, 1000
+# Looks whose times are kept.
+_LOOKS = 2000
 # How long an end is waited for, in seconds.
 _KILL_SECONDS = 1.0
 
@@ -40,53 +45,157 @@ class NotPossible(Exception):
 class _Group:
     stack: list[Call]
     state: str
-    count: int = 0
+    owner: str          # 'program', 'console' or 'gevent'
+    trimmed: int = 0
     ids: list[int] = field(default_factory=list)
-    since: float = float('inf')
+
+    def trim(self) -> None:
+        """Keeps the smallest numbers: those of the greenlets that were seen first."""
+        self.ids.sort()
+        self.trimmed += max(0, len(self.ids) - _IDS)
+        del self.ids[_IDS:]
+
+    @property
+    def count(self) -> int:
+        return self.trimmed + len(self.ids)
 
 
 class Greenlets:
     """The greenlets of this process, by ids that are never reused.
 
     A greenlet gets its id, and its age begins, when it is first seen.
+
+    Args:
+        pace: shares the event loop with the program.
     """
 
-    def __init__(self) -> None:
-        self._known: WeakKeyDictionary[greenlet, tuple[int, float]] = WeakKeyDictionary()
+    def __init__(self, pace: Pace) -> None:
+        self._pace = pace
+        self._lock = BoundedSemaphore()         # one look at a time
+        # Plain maps with numbers: what is kept of 100,000 greenlets has to be cheap for the garbage collector.
+        self._numbers: dict[int, int] = {}              # ids by address; another greenlet may have got the address since
+        self._seen: dict[int, ref[greenlet]] = {}       # by id
         self._last = 0
+        # When greenlets were seen first: the first id of each look, and its time.
+        self._firsts: list[int] = []
+        self._times: list[float] = []
 
-    def _identity(self, found: greenlet) -> tuple[int, float]:
-        known = self._known.get(found)
-        if known is None:
+    def _number(self, found: greenlet) -> int:
+        """The id of a greenlet."""
+        number = self._numbers.get(id(found), 0)
+        if not number or self._seen[number]() is not found:
             self._last += 1
-            known = self._known[found] = self._last, time.monotonic()
-        return known
+            number = self._numbers[id(found)] = self._last
+            self._seen[number] = ref(found)
+        return number
 
-    def groups(self, pause: Callable[[], None], words: str = '') -> list[dict[str, Any]]:
+    def _begin(self) -> None:
+        """Begins a look: greenlets that are new in it are seen now."""
+        if len(self._firsts) == _LOOKS:         # from now on ages are less exact
+            del self._firsts[1::2], self._times[1::2]
+        if self._firsts and self._firsts[-1] == self._last + 1:
+            self._times[-1] = time.monotonic()
+        else:
+            self._firsts.append(self._last + 1)
+            self._times.append(time.monotonic())
+
+    def _age(self, number: int) -> float:
+        return round(time.monotonic() - self._times[bisect_right(self._firsts, number) - 1], 1)
+
+    def groups(self, words: str = '') -> list[dict[str, Any]]:
         """The living greenlets, grouped by equal stacks and states; the most numerous group first.
 
         Args:
-            pause: lets others run. Called from time to time.
-            words: each must be part of what a group shows.
+            words: each must be part of what a group shows; those that begin with `-` must not.
         """
+        with self._lock:
+            self._pace.begin()
+            self._begin()
+            return self._chosen(self._grouped(), words.split())
+
+    def _grouped(self) -> dict[Any, _Group]:
+        pace, frame_of = self._pace, living.frame_of
         made: dict[Any, _Group] = {}
-        for found in _living(pause):
-            frame, state = _frame_and_state(found)
-            key = state, signature(frame) if frame is not None else _target(found)
-            group = made.get(key)
-            if group is None:
-                group = made[key] = _Group(calls(frame), state if frame is not None else f'{state}: {_target(found)}')
+        known, seen = self._numbers, self._seen
+        numbers: dict[int, int] = {}
+        still: dict[int, ref[greenlet]] = {}
+        found = living.all_greenlets(pace)
+        found.reverse()         # to take pieces from its end
+        while found:
+            piece = found[-_PIECE:]
+            del found[-_PIECE:]
+            piece.reverse()
+            # This loop takes most of the time.
+            for one in piece:
+                frame = frame_of(one)
+                group = made.get(signature(frame)) if frame is not None else None
+                if group is None:
+                    frame = None
+                    group = self._group(one, made)
+                    if group is None:
+                        continue
+                number = known.get(id(one), 0)
+                reference = seen.get(number)
+                if reference is None or reference() is not one:
+                    number = self._number(one)
+                    reference = seen[number]
+                numbers[id(one)] = number
+                still[number] = reference
+                ids = group.ids
+                ids.append(number)
+                if len(ids) > _SPARE_IDS:
+                    group.trim()
+            del one, piece, frame
+            pace()
+        # Those that have ended are forgotten.
+        self._numbers, self._seen = numbers, still
+        return made
+
+    def _group(self, found: greenlet, made: dict[Any, _Group]) -> _Group | None:
+        """The group of a greenlet. None if it has ended."""
+        if living.has_ended(found):
+            return None
+        frame, state = frame_and_state(found)
+        if frame is None:
+            state = f'{state}: {target(found)}'
+        key = signature(frame) if frame is not None else state
+        group = made.get(key)
+        if group is None:
+            stack = calls(frame)
             del frame
-            number, since = self._identity(found)
-            group.count += 1
-            group.since = min(group.since, since)
-            if len(group.ids) < _IDS:
-                group.ids.append(number)
-        del found
-        now, wanted = time.monotonic(), words.split()
-        rows = [_row(group, now) for group in sorted(made.values(), key=lambda group: (-group.count, group.ids[0]))]
-        return [row for row in rows
-                if all(word in f'{row["run"]} {row["at"]} {row["where"]} {row["state"]}' for word in wanted)]
+            group = made[key] = _Group(stack, state, _owner(found, stack))
+            self._pace()
+        return group
+
+    def _chosen(self, made: dict[Any, _Group], words: list[str]) -> list[dict[str, Any]]:
+        by_count: dict[int, list[_Group]] = {}
+        for group in made.values():
+            by_count.setdefault(group.count, []).append(group)
+            self._pace()
+        rows: list[dict[str, Any]] = []
+        more = rest = 0
+        for count in sorted(by_count, reverse=True):
+            for group in by_count[count]:
+                row = self._row(group)
+                if not _fits(row, words):
+                    pass
+                elif len(rows) < _GROUPS:
+                    rows.append(row)
+                else:
+                    more += 1
+                    rest += count
+                self._pace()
+        if more:
+            rows.append({'count': rest, 'run': '', 'at': '', 'where': '', 'state': f'in {more} more groups: give a FILTER',
+                         'owner': '', 'age_s': 0.0, 'ids': []})
+        return rows
+
+    def _row(self, group: _Group) -> dict[str, Any]:
+        at, run = own_call(group.stack), started_by(group.stack)
+        group.trim()
+        return {'count': group.count, 'run': run.name if run else '', 'at': at.name if at else '',
+                'where': at.where if at else '', 'state': group.state, 'owner': group.owner,
+                'age_s': self._age(group.ids[0]), 'ids': group.ids}
 
     def find(self, number: float) -> greenlet:
         """The living greenlet of an id.
@@ -94,11 +203,12 @@ class Greenlets:
         Raises:
             NotPossible: there is none.
         """
-        for found, (known, _) in list(self._known.items()):
-            if known == number and not found.dead:
-                return found
-        raise NotPossible(f'there is no greenlet {number:g}, or it has ended: \\greenlets lists the living ones with their '
-                          'ids')
+        seen = self._seen.get(number)                   # type: ignore[call-overload]
+        found = seen() if seen else None
+        if found is None or living.has_ended(found):
+            raise NotPossible(f'there is no greenlet {number:g}, or it has ended: \\greenlets lists the living ones with '
+                              'their ids')
+        return found
 
     def whole(self, number: float, with_locals: bool = False) -> dict[str, Any]:
         """All that is known of one greenlet. `with_locals` adds the variables of each call, cut and without secrets.
@@ -107,23 +217,23 @@ class Greenlets:
             NotPossible: there is no such greenlet.
         """
         found = self.find(number)
-        frame, state = _frame_and_state(found)
+        frame, state = frame_and_state(found)
         stack = calls(frame)
         run = started_by(stack)
-        row: dict[str, Any] = {'id': int(number), 'run': run.name if run else _target(found), 'state': state,
-                               'age_s': round(time.monotonic() - self._known[found][1], 1)}
-        task = getattr(found, TASK, None)
+        row: dict[str, Any] = {'id': int(number), 'run': run.name if run else target(found), 'state': state,
+                               'owner': _owner(found, stack), 'age_s': self._age(int(number))}
+        task = living.field(found, TASK)
         if task is not None:
             row['statement'] = task.described()
         row['stack'] = [f'{call.where} {call.name}' for call in stack]
         if with_locals:
             row['locals'] = _locals(frame)
         del frame
-        spawner = getattr(found, 'spawning_greenlet', None)
+        spawner = living.field(found, 'spawning_greenlet')
         spawner = spawner() if callable(spawner) else None
         if spawner is not None:
-            row['spawned_by'] = self._identity(spawner)[0]
-        row['spawned_at'] = [f'{call.where} {call.name}' for call in calls(getattr(found, 'spawning_stack', None))]
+            row['spawned_by'] = self._number(spawner)
+        row['spawned_at'] = [f'{call.where} {call.name}' for call in calls(living.field(found, 'spawning_stack'))]
         row['greenlet_locals'] = [f'{kind.__name__}: {", ".join(sorted(map(str, names)))}'
                                   for (kind, _), names in all_local_dicts_for_greenlet(found) if names]
         return row
@@ -143,62 +253,20 @@ class Greenlets:
         return bool(found.dead)
 
 
-def _kinds() -> set[type]:
-    found, to_do = {greenlet}, [greenlet]
-    while to_do:
-        more = [kind for kind in type.__subclasses__(to_do.pop()) if kind not in found]
-        found.update(more)
-        to_do += more
-    return found
+def _fits(row: dict[str, Any], words: list[str]) -> bool:
+    text = f'{row["run"]} {row["at"]} {row["where"]} {row["state"]} owner={row["owner"]}'
+    return all(word[1:] not in text if word[0] == '-' and len(word) > 1 else word in text for word in words)
 
 
-def _living(pause: Callable[[], None]) -> Iterator[greenlet]:
-    """The greenlets that have not ended."""
-    kinds = _kinds()
-    objects = gc.get_objects()
-    # From behind, and by the type: isinstance() may run a property of the program.
-    found: list[greenlet] = []
-    while objects:
-        piece = objects[-_OBJECTS:]
-        del objects[-_OBJECTS:]
-        found += [item for item in piece if type(item) in kinds]
-        del piece
-        pause()
-    while found:
-        piece = found[-_GREENLETS:]
-        del found[-_GREENLETS:]
-        for item in piece:
-            if not item.dead:
-                yield item
-        del piece
-        pause()
-
-
-def _frame_and_state(found: greenlet) -> tuple[Any, str]:
-    """The innermost frame of a greenlet, and its state. The frame is None if it has not begun or runs elsewhere."""
-    kind = 'hub' if isinstance(found, Hub) else ''
-    if found is getcurrent():
-        return sys._getframe(1), kind or 'running'
-    frame = found.gr_frame
-    if frame is not None:
-        return frame, kind or 'waiting'
-    return None, kind or ('running in another thread' if greenlet.__bool__(found) else 'not started')
-
-
-def _target(found: greenlet) -> str:
-    """The function that a greenlet will run, or has begun to run."""
-    run = getattr(found, '_run', None) if isinstance(found, gevent.Greenlet) else None
-    if run is None:
-        return type(found).__name__
-    run = getattr(run, 'func', run)         # functools.partial
-    return f'{getattr(run, "__module__", "")}:{getattr(run, "__qualname__", type(run).__name__)}'
-
-
-def _row(group: _Group, now: float) -> dict[str, Any]:
-    at, run = own_call(group.stack), started_by(group.stack)
-    return {'count': group.count, 'run': run.name if run else '', 'at': at.name if at else '',
-            'where': at.where if at else '', 'state': group.state, 'age_s': round(max(0.0, now - group.since), 1),
-            'ids': sorted(group.ids)}
+def _owner(found: greenlet, stack: list[Call]) -> str:
+    """Whose greenlet it is: 'program', 'console' or 'gevent'."""
+    if issubclass(type(found), UserGreenlet):
+        return 'console'
+    if living.is_hub(found):
+        return 'gevent'
+    run = started_by(stack)
+    of_console = run.is_of_console if run is not None else target(found).startswith('boxsession.')
+    return 'console' if of_console else 'program'
 
 
 def _locals(frame: Any) -> list[dict[str, Any]]:
@@ -222,15 +290,13 @@ def _outwards(frame: Any) -> Iterator[Any]:
 
 def _check_may_end(found: greenlet) -> None:
     hub, at = gevent.get_hub(), found
-    if isinstance(found, Hub):
+    if living.is_hub(found):
         raise NotPossible('a hub runs the event loop: it cannot be ended')
     if found is getcurrent():
         raise NotPossible('this greenlet runs your statement: \\quit ends the session')
-    stack = calls(_frame_and_state(found)[0])
-    started = started_by(stack)
     if found.parent is None:
         raise NotPossible('this is the main greenlet of its thread: it cannot be ended')
-    if isinstance(found, UserGreenlet) or started is not None and started.is_of_console:
+    if _owner(found, calls(frame_and_state(found)[0])) == 'console':
         raise NotPossible("this greenlet is the console's own: \\kill ends a session, \\cancel its statement")
     while at is not None and at is not hub:
         at = at.parent

@@ -9,8 +9,10 @@ __all__ = ['assignment', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
-_SCALARS = (bool, int, float, complex, type(None))
-_BRACKETS: dict[type, tuple[str, str]] = {list: ('[', ']'), tuple: ('(', ')'), set: ('{', '}'), frozenset: ('{', '}')}
+# Types by their addresses: a comparison with a class may call code of its metaclass.
+_SCALARS = {id(kind) for kind in (bool, int, float, complex, type(None))}
+_TEXTS = {id(kind) for kind in (str, bytes, bytearray)}
+_BRACKETS = {id(list): '[]', id(tuple): '()', id(set): '{}', id(frozenset): '{}', id(dict): '{}'}
 # An int of more bits is not written out: that takes quadratic time.
 _BITS = 256
 
@@ -18,18 +20,19 @@ _BITS = 256
 def shown(value: Any, level: int = 0) -> str:
     """The value as text, cut. Objects of the program's classes are shown by their class."""
     kind = type(value)
-    if kind in _SCALARS:
+    if id(kind) in _SCALARS:
         return f'<int of {value.bit_length()} bits>' if kind is int and value.bit_length() > _BITS else repr(value)
-    if kind in (str, bytes, bytearray):
+    if id(kind) in _TEXTS:
         cut = value[:_CHARACTERS]
         return repr(cut) + (f'... ({len(value)})' if len(value) > _CHARACTERS else '')
-    if kind in _BRACKETS or kind is dict:
+    if id(kind) in _BRACKETS:
         return _collection(value, kind, level)
     return f'<{_name(kind)}>' if kind is not type else f'<class {_name(value)}>'
 
 
 def _collection(value, kind, level):
-    opening, closing = _BRACKETS.get(kind, ('{', '}'))
+    brackets = _BRACKETS[id(kind)]
+    opening, closing = brackets[0], brackets[1]
     if level == _LEVELS:
         return f'{opening}... ({len(value)}){closing}'
     try:

@@ -69,10 +69,11 @@ BUILT_IN = (
             access='read',
             details='Shows the exception with its traceback, without secrets. Another session needs execute on universe.'),
     Command('greenlets', (('[FILTER]', 'list the greenlets of the process, grouped by equal stack'),), access='read',
-            details='The most numerous group comes first. Each word of FILTER must be part of what a group shows. A row '
-                    "has the number of greenlets, the function that they run, the innermost place of the program's own "
-                    'code, the age of the oldest in seconds since it was first seen, and up to five ids for \\where and '
-                    '\\gkill.'),
+            details='The most numerous group comes first. Each word of FILTER must be part of what a group shows; a word '
+                    'that begins with - must not: -owner=console leaves out those of the console. A row has the number of '
+                    "greenlets, the function that they run, the innermost place of the program's own code, whose they are, "
+                    'the age of the oldest in seconds since it was first seen, and the ids of the up to five that were '
+                    'seen first, for \\where and \\gkill.'),
     Command('where', (('ID [locals]', 'show the stack of a greenlet, who spawned it, and its statement'),), access='read',
             details='With the word locals: also the variables of each call, cut and without secrets. Objects of the '
                     "program's classes are shown by their class: none of their code runs."),

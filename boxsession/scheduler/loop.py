@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from gevent import get_hub
+from gevent.hub import Waiter
 
-__all__ = ['PRIORITY', 'EventLoop']
+__all__ = ['PRIORITY', 'EventLoop', 'rest']
 
 # libev's lowest priority, and the one above it.
 PRIORITY, _BEHIND_OTHERS = -2, -1
@@ -119,3 +120,18 @@ class EventLoop:
         for watcher in (self._before, self._behind, *self._timers):
             watcher.close()
         self._timers.clear()
+
+
+def rest(seconds: float) -> None:
+    """Waits behind the program's events, outside of the scheduler: what follows is no turn, and limits its own use.
+
+    Only for Python that a statement has called. If the statement is cancelled, its exception is raised here.
+    """
+    waiter: Any = Waiter()
+    timer = get_hub().loop.timer(seconds, priority=PRIORITY)
+    timer.start(waiter.switch, None, update=True)
+    try:
+        waiter.get()
+    finally:
+        timer.stop()
+        timer.close()

@@ -10,6 +10,8 @@ from boxsession.base.errors import StatementError
 from boxsession.base.session import current_session, described_caller
 from boxsession.inspection import threads
 from boxsession.inspection.greenlets import Greenlets, NotPossible
+from boxsession.inspection.pace import Pace
+from boxsession.scheduler.loop import rest
 from boxsession.sessions.caller import Console
 
 __all__ = ['InspectionServices']
@@ -22,7 +24,7 @@ class InspectionServices:
 
     def __init__(self, running: Console):
         self._running = running
-        self._greenlets = Greenlets()
+        self._greenlets = Greenlets(Pace(rest))
 
     def table(self) -> dict[str, Callable]:
         """The services, by name."""
@@ -31,7 +33,7 @@ class InspectionServices:
     def greenlets(self, words: str | bytes = '') -> list[dict[str, Any]]:
         """See Greenlets.groups()."""
         text = words if isinstance(words, str) else words.decode(errors='replace')
-        return self._greenlets.groups(self._running.dispatcher.pause_call, text)
+        return self._greenlets.groups(text)
 
     def where(self, number: float, with_locals: bool = False) -> dict[str, Any]:
         """See Greenlets.whole()."""

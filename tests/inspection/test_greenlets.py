@@ -13,6 +13,8 @@ from greenlet import greenlet
 from waiting import wait_for
 
 from boxsession.inspection.frames import calls, own_call, signature
+from boxsession.inspection.greenlets import Greenlets
+from boxsession.inspection.pace import Pace
 from boxsession.inspection.shown import assignment, shown
 
 
@@ -84,6 +86,129 @@ def test_ids_stay_and_are_not_reused(served, connect, waiting):
         assert max(rows(client)[0]['ids']) > max(before)
     finally:
         late.kill()
+
+
+def test_the_ids_of_a_large_group_are_those_seen_first(served, connect):
+    event = Event()
+    spawned = [gevent.spawn(wait_for_order, event, None) for _ in range(20)]
+    gevent.sleep(0)
+    try:
+        client = connect(served)
+        before = rows(client)[0]['ids']
+        spawned += [gevent.spawn(wait_for_order, event, None) for _ in range(2000)]
+        gevent.sleep(0)
+        gc.collect()
+        row, = rows(client)
+        assert (2020, before) == (row['count'], row['ids'])
+        client.values(f'\\gkill {before[2]}')
+        row, = rows(client)
+        assert (2019, [before[0], before[1], *before[3:]]) == (row['count'], row['ids'][:4]) and 5 == len(row['ids'])
+    finally:
+        gevent.killall(spawned)
+
+
+def test_whose_greenlets_they_are(served, connect, waiting):
+    client, other = connect(served), connect(served)
+    other.values('1 + 1')
+    owners = {row['owner'] for row in client.values('\\greenlets')[0]}
+    assert {'program', 'console', 'gevent'} == owners
+    row, = rows(client)
+    assert 'program' == row['owner']
+    for row in client.values('\\greenlets owner=console')[0]:
+        assert 'console' == row['owner'] == client.values(f'\\where {row["ids"][0]}')[0]['owner']
+
+
+def test_words_with_a_minus_must_not_be_there(served, connect, waiting):
+    client = connect(served)
+    assert 10 == rows(client, 'wait_for_order -owner=console')[0]['count']
+    assert [] == rows(client, 'wait_for_order -waiting')
+    assert not any('console' == row['owner'] for row in client.values('\\greenlets -owner=console')[0])
+
+
+def test_of_very_many_groups_the_rest_is_counted():
+    def deep(bits, left):
+        if left == 0:
+            event.wait()
+        elif bits & 1:
+            deep(bits >> 1, left - 1)
+        else:
+            deep(bits >> 1, left - 1)
+    event = Event()
+    spawned = [gevent.spawn(deep, bits, 11) for bits in range(2048)]
+    gevent.sleep(0)
+    try:
+        found = Greenlets(Pace(gevent.sleep)).groups('deep')
+        *shown_rows, rest = found
+        assert 1000 == len(shown_rows) and rest['state'].startswith('in ') and not rest['ids']
+        assert 2048 == sum(row['count'] for row in found)
+    finally:
+        gevent.killall(spawned)
+
+
+class Odd(type):
+    def __hash__(cls):
+        Hostile.ran.append('__hash__')
+        return type.__hash__(cls)
+
+
+class Hostile(gevent.Greenlet, metaclass=Odd):
+    """Notes what of its code runs. gevent calls some of it, too."""
+
+    ran: list = []
+
+    def __init__(self, event):
+        super().__init__()
+        self.event = event
+
+    @property
+    def gr_frame(self):
+        self.ran.append('gr_frame')
+
+    def __bool__(self):
+        self.ran.append('__bool__')
+        return True
+
+    def __getattr__(self, name):
+        self.ran.append(name)
+        raise AttributeError(name)
+
+    def _run(self):
+        self.event.wait()
+
+
+def test_no_code_of_a_greenlets_class_runs():
+    event = Event()
+    begun, later = Hostile(event), Hostile(event)
+    begun.start()
+    gevent.sleep(0)
+    Hostile.ran.clear()
+    greenlets = Greenlets(Pace(gevent.sleep))
+    row, = greenlets.groups('Hostile waiting')
+    assert 1 == row['count'] and 'Hostile' in str(greenlets.whole(row['ids'][0], True))
+    row, = greenlets.groups('Hostile not started')
+    assert 1 == row['count'] and row['state'].endswith('Hostile._run')
+    assert [] == Hostile.ran
+    event.set()
+    begun.join()
+    del later
+
+
+def test_a_look_that_is_cancelled_leaves_nothing_behind(waiting):
+    class Cancelled(Exception):
+        pass
+
+    def wait(seconds):
+        if has_to_raise:
+            raise Cancelled
+    greenlets, has_to_raise = Greenlets(Pace(wait)), False
+    before = greenlets.groups('wait_for_order')
+    has_to_raise = True
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            greenlets.groups('wait_for_order')
+    has_to_raise = False
+    after = greenlets.groups('wait_for_order')
+    assert before[0]['ids'] == after[0]['ids']
 
 
 def test_greenlets_that_have_not_begun_raw_ones_and_the_hub(served, connect):

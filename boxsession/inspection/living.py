@@ -1,0 +1,105 @@
+"""Finds the greenlets of the process, and reads their fields. No code of the program's classes runs."""
+from __future__ import annotations
+
+import functools
+import gc
+import sys
+import types
+from collections.abc import Callable
+from itertools import compress
+from typing import Any
+
+import gevent
+from gevent.hub import Hub
+from greenlet import getcurrent, greenlet
+
+from boxsession.inspection.pace import Pace
+
+__all__ = ['all_greenlets', 'field', 'frame_and_state', 'frame_of', 'has_ended', 'is_hub', 'target']
+
+# Objects that are looked at between two looks at the clock: about half a millisecond.
+_OBJECTS = 8000
+
+# The fields of a greenlet, even if a class of the program has its own of the same name.
+frame_of: Callable[[greenlet], Any] = greenlet.__dict__['gr_frame'].__get__
+_is_dead: Callable[[greenlet], bool] = greenlet.__dict__['dead'].__get__
+
+
+def _kinds() -> dict[int, type]:
+    """The classes of greenlets, by their addresses: a set would call the __hash__ of a metaclass."""
+    found: dict[int, type] = {}
+    to_do: list[type] = [greenlet]
+    while to_do:
+        kind = to_do.pop()
+        if id(kind) not in found:
+            found[id(kind)] = kind
+            to_do += type.__subclasses__(kind)
+    return found
+
+
+def all_greenlets(pace: Pace) -> list[greenlet]:
+    """The greenlets of the process, those that have ended, too; about in the order of their creation.
+
+    To read the objects is one step of C: 5 to 30 ms for a million of them, an eighth of what a full garbage collection
+    takes. Objects that gc.freeze() has hidden are not among them.
+    """
+    # By the types' addresses: isinstance() may call a property of the program.
+    kinds = _kinds()
+    pace.rest()
+    objects = gc.get_objects()
+    pace.rest()
+    found: list[greenlet] = []
+    while objects:
+        piece = objects[-_OBJECTS:]
+        del objects[-_OBJECTS:]
+        piece.reverse()
+        found += compress(piece, map(kinds.__contains__, map(id, map(type, piece))))
+        del piece
+        pace()
+    found.reverse()
+    return found
+
+
+def is_hub(found: greenlet) -> bool:
+    return issubclass(type(found), Hub)
+
+
+def field(found: greenlet, name: str) -> Any:
+    """An attribute of a greenlet; None without it."""
+    try:
+        return object.__getattribute__(found, name)
+    except AttributeError:
+        return None
+
+
+def has_ended(found: greenlet) -> bool:
+    # gevent's own field also says so of a greenlet that was killed before it began.
+    return bool(_is_dead(found) or issubclass(type(found), gevent.Greenlet) and gevent.Greenlet.dead.__get__(found))
+
+
+def frame_and_state(found: greenlet) -> tuple[Any, str]:
+    """The innermost frame of a greenlet, and its state. The frame is None if it has not begun or runs elsewhere."""
+    kind = 'hub' if is_hub(found) else ''
+    if found is getcurrent():
+        return sys._getframe(1), kind or 'running'
+    frame = frame_of(found)
+    if frame is not None:
+        return frame, kind or 'waiting'
+    return None, kind or ('running in another thread' if greenlet.__bool__(found) else 'not started')
+
+
+def target(found: greenlet) -> str:
+    """The function that a greenlet will run, or has begun to run."""
+    run: Any = field(found, '_run') if issubclass(type(found), gevent.Greenlet) else None
+    while True:
+        kind = type(run)
+        if kind is functools.partial:
+            run = run.func
+        elif kind is types.MethodType:
+            run = run.__func__
+        else:
+            break
+    if kind is types.FunctionType or kind is types.BuiltinFunctionType:
+        module = run.__module__
+        return f'{module if type(module) is str else ""}:{run.__qualname__}'
+    return type.__dict__['__qualname__'].__get__(type(found) if run is None else kind)

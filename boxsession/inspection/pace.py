@@ -1,0 +1,50 @@
+"""How a long look into the program shares the event loop with it. Pure.
+
+A look is no turn of the scheduler: with the share of a session it would take ten times as long, and what it shows would no
+longer be true. It works for some milliseconds, then rests for two fifths of that, and so on. So it ends soon, and the
+program's events wait for a few milliseconds. Looks that follow each other get a quarter of the loop's time, after some.
+"""
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+__all__ = ['Pace']
+
+# Work between two rests, in seconds; the rest for each second of work.
+_WORK, _REST = 0.004, 0.4
+# The least time for each second of work, over all looks, and how far they may be ahead of it, in seconds.
+_PRICE, _CREDIT = 4.0, 4.0
+
+
+class Pace:
+    """The pace of the looks of one console. One look at a time.
+
+    Args:
+        wait: lets the loop go on for this number of seconds at least.
+        clock: a monotonic clock.
+    """
+
+    def __init__(self, wait: Callable[[float], None], clock: Callable[[], float] = time.monotonic):
+        self._wait = wait
+        self._clock = clock
+        self._began = 0.0       # the work since the last rest
+        self._paid_at = 0.0     # when all looks are paid for
+
+    def begin(self) -> None:
+        """Begins a look: what follows runs outside of the scheduler."""
+        self._wait(max(0.0, self._paid_at - self._clock() - _CREDIT))
+        self._began = self._clock()
+
+    def __call__(self) -> None:
+        """Rests if it is time to. To be called at least every millisecond."""
+        if self._clock() - self._began >= _WORK:
+            self.rest()
+
+    def rest(self) -> None:
+        """Rests in any case, as before and after a step that takes long."""
+        now = self._clock()
+        used = now - self._began
+        self._paid_at = max(now, self._paid_at) + used * _PRICE
+        self._wait(used * _REST)
+        self._began = self._clock()
