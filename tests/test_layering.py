@@ -26,7 +26,7 @@ ROOMS = {
     'users': ['passwords', 'tables', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
     'net': ['hangup', 'tls', 'acceptor', 'socket_file', 'listener', 'listeners'],
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
-    'inspection': ['frames', 'shown', 'pace', 'living', 'greenlets', 'threads'],
+    'inspection': ['frames', 'shown', 'pace', 'living', 'reprs', 'variables', 'register', 'greenlets', 'threads'],
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'evaluators',
                  'refusals', 'text_output', 'text', 'binary_output', 'answers', 'workers', 'binary', 'netbox', 'registry',
                  'admission', 'caller', 'failures', 'user_services', 'session_services', 'netbox_services',
@@ -61,7 +61,7 @@ DOORS = {
                 'sessions.failures', 'sessions.user_services', 'sessions.session_services', 'sessions.netbox_services',
                 'sessions.inspection_services', 'sessions.services', 'threads', 'running', 'reload', 'forks', 'daemon'},
 }
-PURE = {'inspection.frames', 'inspection.shown',
+PURE = {'inspection.frames', 'inspection.shown', 'inspection.variables',
         'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
         'values.lua_text', 'values.collation', 'values.hashes',

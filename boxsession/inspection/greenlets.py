@@ -4,11 +4,7 @@ Nothing here keeps a greenlet or a frame alive.
 """
 from __future__ import annotations
 
-import inspect
-import sys
 import time
-from bisect import bisect_right
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import ref
@@ -23,7 +19,8 @@ from boxsession.inspection import living
 from boxsession.inspection.frames import Call, calls, own_call, signature, started_by
 from boxsession.inspection.living import frame_and_state, target
 from boxsession.inspection.pace import Pace
-from boxsession.inspection.shown import assignment
+from boxsession.inspection.register import Register
+from boxsession.inspection.variables import variables
 
 __all__ = ['Greenlets', 'NotPossible']
 
@@ -31,8 +28,6 @@ __all__ = ['Greenlets', 'NotPossible']
 _PIECE = 64
 # Ids that are shown of a group, ids from which these are chosen, and groups that are shown.
 _IDS, _SPARE_IDS, _GROUPS = 5, 500, 1000
-# Looks whose times are kept.
-_LOOKS = 2000
 # How long an end is waited for, in seconds.
 _KILL_SECONDS = 1.0
 
@@ -72,35 +67,7 @@ class Greenlets:
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
         self._lock = BoundedSemaphore()         # one look at a time
-        # Plain maps with numbers: what is kept of 100,000 greenlets has to be cheap for the garbage collector.
-        self._numbers: dict[int, int] = {}              # ids by address; another greenlet may have got the address since
-        self._seen: dict[int, ref[greenlet]] = {}       # by id
-        self._last = 0
-        # When greenlets were seen first: the first id of each look, and its time.
-        self._firsts: list[int] = []
-        self._times: list[float] = []
-
-    def _number(self, found: greenlet) -> int:
-        """The id of a greenlet."""
-        number = self._numbers.get(id(found), 0)
-        if not number or self._seen[number]() is not found:
-            self._last += 1
-            number = self._numbers[id(found)] = self._last
-            self._seen[number] = ref(found)
-        return number
-
-    def _begin(self) -> None:
-        """Begins a look: greenlets that are new in it are seen now."""
-        if len(self._firsts) == _LOOKS:         # from now on ages are less exact
-            del self._firsts[1::2], self._times[1::2]
-        if self._firsts and self._firsts[-1] == self._last + 1:
-            self._times[-1] = time.monotonic()
-        else:
-            self._firsts.append(self._last + 1)
-            self._times.append(time.monotonic())
-
-    def _age(self, number: int) -> float:
-        return round(time.monotonic() - self._times[bisect_right(self._firsts, number) - 1], 1)
+        self._register = Register()
 
     def groups(self, words: str = '') -> list[dict[str, Any]]:
         """The living greenlets, grouped by equal stacks and states; the most numerous group first.
@@ -110,13 +77,14 @@ class Greenlets:
         """
         with self._lock:
             self._pace.begin()
-            self._begin()
+            self._register.begin()
             return self._chosen(self._grouped(), words.split())
 
     def _grouped(self) -> dict[Any, _Group]:
         pace, frame_of = self._pace, living.frame_of
         made: dict[Any, _Group] = {}
-        known, seen = self._numbers, self._seen
+        register = self._register
+        known, seen = register.numbers, register.seen
         numbers: dict[int, int] = {}
         still: dict[int, ref[greenlet]] = {}
         found = living.all_greenlets(pace)
@@ -137,7 +105,7 @@ class Greenlets:
                 number = known.get(id(one), 0)
                 reference = seen.get(number)
                 if reference is None or reference() is not one:
-                    number = self._number(one)
+                    number = register.number(one)
                     reference = seen[number]
                 numbers[id(one)] = number
                 still[number] = reference
@@ -148,7 +116,7 @@ class Greenlets:
             del one, piece, frame
             pace()
         # Those that have ended are forgotten.
-        self._numbers, self._seen = numbers, still
+        register.numbers, register.seen = numbers, still
         return made
 
     def _group(self, found: greenlet, made: dict[Any, _Group]) -> _Group | None:
@@ -195,7 +163,7 @@ class Greenlets:
         group.trim()
         return {'count': group.count, 'run': run.name if run else '', 'at': at.name if at else '',
                 'where': at.where if at else '', 'state': group.state, 'owner': group.owner,
-                'age_s': self._age(group.ids[0]), 'ids': group.ids}
+                'age_s': self._register.age(group.ids[0]), 'ids': group.ids}
 
     def find(self, number: float) -> greenlet:
         """The living greenlet of an id.
@@ -203,36 +171,46 @@ class Greenlets:
         Raises:
             NotPossible: there is none.
         """
-        seen = self._seen.get(number)                   # type: ignore[call-overload]
-        found = seen() if seen else None
+        found = self._register.get(number)
         if found is None or living.has_ended(found):
             raise NotPossible(f'there is no greenlet {number:g}, or it has ended: \\greenlets lists the living ones with '
                               'their ids')
         return found
 
-    def whole(self, number: float, with_locals: bool = False) -> dict[str, Any]:
-        """All that is known of one greenlet. `with_locals` adds the variables of each call, cut and without secrets.
+    def whole(self, number: float, with_locals: bool = False, with_repr: bool = False) -> dict[str, Any]:
+        """All that is known of one greenlet.
+
+        Args:
+            number: its id.
+            with_locals: adds the variables of each call, cut and without secrets.
+            with_repr: shows objects in them by their repr(), which runs code of the program.
 
         Raises:
             NotPossible: there is no such greenlet.
         """
+        with self._lock:
+            if with_locals:
+                self._pace.begin()
+            return self._whole(number, with_locals, with_repr)
+
+    def _whole(self, number: float, with_locals: bool, with_repr: bool) -> dict[str, Any]:
         found = self.find(number)
         frame, state = frame_and_state(found)
         stack = calls(frame)
         run = started_by(stack)
         row: dict[str, Any] = {'id': int(number), 'run': run.name if run else target(found), 'state': state,
-                               'owner': _owner(found, stack), 'age_s': self._age(int(number))}
+                               'owner': _owner(found, stack), 'age_s': self._register.age(int(number))}
         task = living.field(found, TASK)
         if task is not None:
             row['statement'] = task.described()
         row['stack'] = [f'{call.where} {call.name}' for call in stack]
         if with_locals:
-            row['locals'] = _locals(frame)
+            row['locals'] = variables(frame, self._pace, with_repr)
         del frame
         spawner = living.field(found, 'spawning_greenlet')
         spawner = spawner() if callable(spawner) else None
         if spawner is not None:
-            row['spawned_by'] = self._number(spawner)
+            row['spawned_by'] = self._register.number(spawner)
         row['spawned_at'] = [f'{call.where} {call.name}' for call in calls(living.field(found, 'spawning_stack'))]
         row['greenlet_locals'] = [f'{kind.__name__}: {", ".join(sorted(map(str, names)))}'
                                   for (kind, _), names in all_local_dicts_for_greenlet(found) if names]
@@ -267,25 +245,6 @@ def _owner(found: greenlet, stack: list[Call]) -> str:
     run = started_by(stack)
     of_console = run.is_of_console if run is not None else target(found).startswith('boxsession.')
     return 'console' if of_console else 'program'
-
-
-def _locals(frame: Any) -> list[dict[str, Any]]:
-    found = []
-    for at, call in zip(_outwards(frame), calls(frame), strict=False):
-        values = at.f_locals
-        found.append({'call': call.name, **{name: assignment(name, value) for name, value in list(values.items())
-                                            if type(name) is str}})
-        # Before Python 3.13 the frame keeps this copy, and so the values in it, until it is asked again.
-        if at.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13):
-            values.clear()
-        del values, at
-    return found
-
-
-def _outwards(frame: Any) -> Iterator[Any]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _check_may_end(found: greenlet) -> None:

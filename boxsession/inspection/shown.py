@@ -1,11 +1,15 @@
-"""Values of the program as short text. Calls no code of the program: no repr, no property, no iterator."""
+"""Values of the program as short text. Calls no code of the program: no repr, no property, no iterator.
+
+Only a caller that passes `describe` lets code run: this function makes the text of objects of the program's classes.
+"""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from boxsession.base.redaction import redacted
 
-__all__ = ['assignment', 'shown']
+__all__ = ['Describe', 'assignment', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
@@ -17,8 +21,12 @@ _BRACKETS = {id(list): '[]', id(tuple): '()', id(set): '{}', id(frozenset): '{}'
 _BITS = 256
 
 
-def shown(value: Any, level: int = 0) -> str:
-    """The value as text, cut. Objects of the program's classes are shown by their class."""
+# Takes an object and the name of its class.
+Describe = Callable[[Any, str], str]
+
+
+def shown(value: Any, describe: Describe | None = None, level: int = 0) -> str:
+    """The value as text, cut. Without `describe`, objects of the program's classes are shown by their class."""
     kind = type(value)
     if id(kind) in _SCALARS:
         return f'<int of {value.bit_length()} bits>' if kind is int and value.bit_length() > _BITS else repr(value)
@@ -26,21 +34,23 @@ def shown(value: Any, level: int = 0) -> str:
         cut = value[:_CHARACTERS]
         return repr(cut) + (f'... ({len(value)})' if len(value) > _CHARACTERS else '')
     if id(kind) in _BRACKETS:
-        return _collection(value, kind, level)
-    return f'<{_name(kind)}>' if kind is not type else f'<class {_name(value)}>'
+        return _collection(value, kind, describe, level)
+    if kind is type:
+        return f'<class {_name(value)}>'
+    return describe(value, _name(kind)) if describe is not None else f'<{_name(kind)}>'
 
 
-def _collection(value, kind, level):
+def _collection(value, kind, describe, level):
     brackets = _BRACKETS[id(kind)]
     opening, closing = brackets[0], brackets[1]
     if level == _LEVELS:
         return f'{opening}... ({len(value)}){closing}'
     try:
         if kind is dict:
-            items = [f'{shown(key, level + 1)}: {_named(key, shown(item, level + 1))}'
+            items = [f'{shown(key, describe, level + 1)}: {_named(key, shown(item, describe, level + 1))}'
                      for key, item in _first(value.items())]
         else:
-            items = [shown(item, level + 1) for item in _first(value)]
+            items = [shown(item, describe, level + 1) for item in _first(value)]
     except RuntimeError:        # another thread has changed it meanwhile
         return f'<{kind.__name__} that changes>'
     return opening + ', '.join(items) + (f', ... ({len(value)})' if len(value) > len(items) else '') + closing
@@ -55,9 +65,9 @@ def _name(kind):
     return f'{module}.{name}' if type(module) is str else str(name)
 
 
-def assignment(name: str, value: Any) -> str:
+def assignment(name: str, value: Any, describe: Describe | None = None) -> str:
     """The text of a variable's value. A secret, by the name of the variable or by the value, is cut out."""
-    return _named(name, shown(value))
+    return _named(name, shown(value, describe))
 
 
 def _named(name, text):

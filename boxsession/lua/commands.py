@@ -74,9 +74,12 @@ BUILT_IN = (
                     "greenlets, the function that they run, the innermost place of the program's own code, whose they are, "
                     'the age of the oldest in seconds since it was first seen, and the ids of the up to five that were '
                     'seen first, for \\where and \\gkill.'),
-    Command('where', (('ID [locals]', 'show the stack of a greenlet, who spawned it, and its statement'),), access='read',
-            details='With the word locals: also the variables of each call, cut and without secrets. Objects of the '
-                    "program's classes are shown by their class: none of their code runs."),
+    Command('where', (('ID [locals [repr]]', 'show the stack of a greenlet, who spawned it, and its statement'),),
+            access='read',
+            details="With the word locals: also the variables of each call, cut and without secrets. Objects of the "
+                    "program's classes are shown by their class: none of their code runs. With repr they are shown by "
+                    'their repr(), for 5 ms a variable at most. That runs code of the program, and needs execute on '
+                    'universe.'),
     Command('gkill', (('ID', "end a greenlet of the program"),), access='execute',
             details="The hub and the console's own greenlets are refused. The value is whether it has ended within a "
                     'second.'),

@@ -35,10 +35,10 @@ class InspectionServices:
         text = words if isinstance(words, str) else words.decode(errors='replace')
         return self._greenlets.groups(text)
 
-    def where(self, number: float, with_locals: bool = False) -> dict[str, Any]:
+    def where(self, number: float, with_locals: bool = False, with_repr: bool = False) -> dict[str, Any]:
         """See Greenlets.whole()."""
         try:
-            return self._greenlets.whole(number, with_locals)
+            return self._greenlets.whole(number, with_locals, with_repr)
         except NotPossible as error:
             raise StatementError(str(error)) from None
 

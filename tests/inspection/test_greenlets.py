@@ -246,6 +246,31 @@ class TestWhere:
         assert '.Order>' in call['order'] and 'geheim' not in str(found)
         assert len(call['text']) < 150 and call['text'].endswith('(1000)')
 
+    def test_reprs_on_demand(self, served, connect):
+        class Shown:
+            def __repr__(self):
+                return '<order 7, password=geheim>'
+
+        def hold(order, orders):
+            event.wait()
+        event = Event()
+        spawned = gevent.spawn(hold, Shown(), [Shown(), 1])
+        gevent.sleep(0)
+        try:
+            client = connect(served)
+            number = rows(client, 'hold')[0]['ids'][0]
+            for line in (f'\\where {number} locals repr', f'box.inspect.where({number}, {{["repr"] = true}})'):
+                call = client.values(line)[0]['locals'][0]
+                assert call['order'].startswith('<order 7') and 'order 7' in call['orders'], line
+                assert 'geheim' not in str(call), line
+        finally:
+            spawned.kill()
+
+    def test_variables_of_the_console_are_not_shown(self, served, connect):
+        client = connect(served)
+        row = next(row for row in client.values('\\greenlets owner=console')[0] if 'running' == row['state'])
+        assert [] == client.values(f'\\where {row["ids"][0]} locals')[0]['locals']
+
     def test_names_of_greenlet_locals(self, served, connect):
         mine, event = local(), Event()
 
@@ -269,12 +294,14 @@ class TestWhere:
         assert any('sleep(1000)' in row.get('statement', '') for row in found)
 
     @pytest.mark.parametrize(('line', 'error'), [
-        ('\\where', 'Usage: \\where ID [locals]'), ('\\where x', 'Usage: \\where ID [locals]'),
-        ('\\where 1 all', 'Usage: \\where ID [locals]'), ('\\where 99999', 'there is no greenlet 99999'),
+        ('\\where', 'Usage: \\where ID [locals [repr]]'), ('\\where x', 'Usage: \\where ID [locals [repr]]'),
+        ('\\where 1 repr', 'Usage: \\where ID [locals [repr]]'),
+        ('\\where 1 locals repr x', 'Usage: \\where ID [locals [repr]]'),
+        ('\\where 1 all', 'Usage: \\where ID [locals [repr]]'), ('\\where 99999', 'there is no greenlet 99999'),
         ('\\where -1', 'there is no greenlet -1'), ('\\where 1.5', 'there is no greenlet 1.5'),
         ('\\where nan', 'there is no greenlet nan'), ('\\where 1e400', 'there is no greenlet inf'),
         ('\\gkill', 'Usage: \\gkill ID'), ('box.inspect.where()', 'Usage: box.inspect.where(id)'),
-        ('box.inspect.where(1, 2)', 'Usage: box.inspect.where(id, {locals = true})'),
+        ('box.inspect.where(1, 2)', 'Usage: box.inspect.where(id, {locals = true, repr = true})'),
         ('box.inspect.gkill({})', 'Usage: box.inspect.gkill(id)'),
         ('box.inspect.greenlets(1)', 'Usage: box.inspect.greenlets("words")')])
     def test_wrong_use(self, served, connect, line, error):
@@ -355,6 +382,13 @@ class TestRights:
             assert 'access' not in str(client.values(line)), line
         assert 'access' in client.values('\\gkill 1')[0]['error']
         assert 'access' in client.values('box.inspect.gkill(1)')[0]['error']
+
+    def test_reprs_need_execute_on_universe(self, ann):
+        client, admin = ann
+        admin.values("box.schema.user.grant('ann', 'read', 'universe')")
+        admin.values("box.schema.user.grant('ann', 'execute', 'command', 'where')")
+        assert 'Execute access' in client.values('\\where 1 locals repr')[0]['error']
+        assert 'Execute access' in client.values('box.inspect.where(1, {["repr"] = true})')[0]['error']
 
     def test_one_command_is_granted_by_name(self, ann):
         client, admin = ann

@@ -38,11 +38,20 @@ offer('greenlets', 'read', function(filter)
     return services.greenlets(filter or '')
 end)
 
+-- repr() runs code of the program: `read` is not enough.
+local function where(id, with_locals, with_repr)
+    if with_repr then
+        access.need_full('box.inspect.where with repr')
+    end
+    return services.where(id, with_locals or with_repr, with_repr)
+end
+
 offer('where', 'read', function(id, options)
     if options ~= nil and type(options) ~= 'table' then
-        return error('Usage: box.inspect.where(id, {locals = true})', 0)
+        return error('Usage: box.inspect.where(id, {locals = true, repr = true})', 0)
     end
-    return services.where(id_of(id, 'box.inspect.where(id)'), options ~= nil and options.locals == true)
+    options = options or {}
+    return where(id_of(id, 'box.inspect.where(id)'), options.locals == true, options['repr'] == true)
 end)
 
 offer('gkill', 'execute', function(id)
@@ -58,11 +67,14 @@ function commands.greenlets(_, _, _, rest)
     return services.greenlets(rest or '')
 end
 
-function commands.where(_, id, option)
-    if option ~= nil and option ~= 'locals' then
-        return error('Usage: \\where ID [locals]', 0)
+function commands.where(_, id, option, rest)
+    local usage = '\\where ID [locals [repr]]'
+    id = id_of(id, usage)
+    local words = raw.match(rest, '^%s*%S+%s*(.-)%s*$')
+    if words ~= '' and words ~= 'locals' and not raw.find(words, '^locals%s+repr$') then
+        return error('Usage: ' .. usage, 0)
     end
-    return services.where(id_of(id, '\\where ID [locals]'), option == 'locals')
+    return where(id, words ~= '', option == 'locals' and words ~= 'locals')
 end
 
 function commands.gkill(_, id)

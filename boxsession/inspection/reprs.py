@@ -1,0 +1,101 @@
+"""repr() of an object of the program, within limits. It runs code of the program.
+
+It runs in a greenlet of its own, which gevent does not let wait, with a trace function that counts the lines that run and
+raises an exception when they are too many or take too long. What cannot be ended: an operation of C that takes long, and
+code that goes on after every exception.
+"""
+from __future__ import annotations
+
+import re
+import sys
+import time
+from collections import deque
+from types import FrameType
+from typing import Any
+
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from boxsession.base.secret_words import is_sensitive
+
+__all__ = ['Reprs']
+
+# Lines, calls and returns of all calls of one Reprs; their time in seconds; characters of each that are shown.
+_EVENTS, _SECONDS, _CHARACTERS = 10_000, 0.005, 100
+# Collections of more items have no repr: that of the built-in classes is one operation of C.
+_ITEMS = 1000
+_COLLECTIONS: tuple[type, ...] = (dict, list, tuple, set, frozenset, str, bytes, bytearray, deque)
+# A value behind a name, in quotes or not, also if it was cut.
+_ASSIGNMENT = re.compile(r"""(\w+)(['"]?\s*[=:]\s*)('[^']*'?|"[^"]*"?|[^,;<>()\[\]{}'"]+)""")
+
+
+def _without_secret(found: re.Match[str]) -> str:
+    return f'{found[1]}{found[2]}***' if is_sensitive(found[1].encode(errors='replace')) else found[0]
+
+
+class _Ended(BaseException):
+    """Ends a repr(). The text says why."""
+
+
+class _Reader(greenlet):
+    """The greenlet in which repr() runs."""
+
+    def switch_out(self) -> None:
+        """gevent calls this before a wait."""
+        raise _Ended('waits')
+
+
+class Reprs:
+    """repr(value), cut. If it is too large, raises an exception, waits or takes too long: a text that says so.
+
+    All calls of one object share its time, which begins with the first. A call takes the name of the value's class, too.
+    """
+
+    def __init__(self) -> None:
+        self._left = _EVENTS
+        self._end = 0.0
+        self._reader: greenlet | None = None
+
+    def __call__(self, value: Any, name: str) -> str:
+        for base in _COLLECTIONS:
+            if issubclass(type(value), base):
+                size = base.__len__(value)              # type: ignore[attr-defined]
+                if size > _ITEMS:
+                    return f'<{name} of {size} items>'
+        self._end = self._end or time.perf_counter() + _SECONDS
+        results: list[str] = []
+        self._reader = reader = _Reader(lambda: results.append(self._text_or_reason(value, name)))
+        before = sys.gettrace()
+        try:
+            reader.switch()
+        finally:
+            sys.settrace(before)
+        if not reader.dead:         # it has switched by other means than gevent's
+            reader.throw(GreenletExit)
+        return results[0] if results else f'<{name}: repr waits>'
+
+    def _text_or_reason(self, value: Any, name: str) -> str:
+        before = sys.gettrace()
+        try:
+            sys.settrace(self._trace)
+            try:
+                text = repr(value)
+            finally:
+                sys.settrace(before)
+        except _Ended as ended:
+            return f'<{name}: repr {ended}>'
+        except GreenletExit:
+            return f'<{name}: repr waits>'
+        except BaseException as error:
+            return f'<{name}: repr raised {type.__dict__["__name__"].__get__(type(error))}>'
+        size = str.__len__(text)
+        cut = _ASSIGNMENT.sub(_without_secret, str.__getitem__(text, slice(0, _CHARACTERS)))
+        return cut + (f'... ({size})' if size > _CHARACTERS else '')
+
+    def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
+        if getcurrent() is not self._reader:        # the code has switched: others are not to be traced
+            sys.settrace(None)
+            return None
+        self._left -= 1
+        if self._left < 0 or time.perf_counter() > self._end:
+            raise _Ended('took too long')
+        return self._trace

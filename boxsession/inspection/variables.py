@@ -1,0 +1,64 @@
+"""The variables of a stack of frames as text."""
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from boxsession.inspection.frames import calls
+from boxsession.inspection.reprs import Reprs
+from boxsession.inspection.shown import assignment
+
+__all__ = ['variables']
+
+# Calls, the innermost first, and variables of each that are shown.
+_CALLS, _VARIABLES = 30, 50
+
+
+def variables(frame: Any, pause: Callable[[], None], with_repr: bool = False) -> list[dict[str, str]]:
+    """The variables of each call, cut and without secrets, the innermost call first. Those of the console's own calls are
+    left out: they hold what other sessions send.
+
+    Args:
+        frame: the innermost frame.
+        pause: lets others run. Called from time to time. All values are read before.
+        with_repr: shows objects of the program's classes by their repr(), within limits. It runs code of the program.
+    """
+    stack = calls(frame)
+    found = [(call.name, *_values(at)) for at, call in zip(_outwards(frame), stack[:_CALLS], strict=False)
+             if not call.is_of_console]
+    del frame
+    rows = []
+    while found:
+        name, values, more = found.pop(0)
+        row = {'call': name}
+        while values:
+            variable, value = values.pop(0)
+            row[variable] = assignment(variable, value, Reprs() if with_repr else None)
+            del value
+            pause()
+        if more:
+            row['...'] = f'{more} more variables'
+        rows.append(row)
+    if len(stack) > _CALLS:
+        rows.append({'call': f'... {len(stack) - _CALLS} more calls'})
+    return rows
+
+
+def _values(frame: Any) -> tuple[list[tuple[str, Any]], int]:
+    """The first variables of a frame, and the number of the others."""
+    values = frame.f_locals
+    names = [name for name in list(values) if type(name) is str]
+    found = [(name, values[name]) for name in names[:_VARIABLES] if name in values]
+    # Before Python 3.13 the frame keeps this copy, and so the values in it, until it is asked again. If the program has
+    # called locals() in this frame and keeps the result, that is the same dict: three references are ours.
+    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13) and sys.getrefcount(values) <= 3:
+        values.clear()
+    return found, max(0, len(names) - _VARIABLES)
+
+
+def _outwards(frame: Any) -> Iterator[Any]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
