@@ -116,14 +116,13 @@ class Running:
         for listener in self.listeners:
             listener.start()
 
-
     def _facts(self, triggers) -> dict[str, Any]:
         """The values that box.info shows. Lua calls the functions at each access."""
         hits = self.counters.hits
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
                 'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
                 'triggers': triggers,
-                'memory': lambda: self.runtime.memory.used(),
+                'memory': self.memory_used,
                 'limits': lambda: {name.partition('.')[2]: {'hits': hits[name], 'limit': self.settings[name]}
                                    for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
@@ -201,6 +200,10 @@ class Running:
     def unlisten(self, listener: Listener) -> None:
         """Closes one address. Its sessions stay."""
         self.listeners.remove(listener)
+
+    def memory_used(self) -> int:
+        """The bytes that Lua holds, garbage included."""
+        return self.runtime.memory.used()
 
     # Settings
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ['Call', 'calls', 'own_call', 'signature', 'started_by']
+__all__ = ['Call', 'calls', 'frames_of_program', 'own_call', 'signature', 'started_by']
 
 _CONSOLE = str(Path(__file__).parent.parent) + '/'
 _GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
@@ -54,9 +54,9 @@ class Call:
         return self.file.startswith(_CONSOLE)
 
 
-def _frames(frame: Any) -> Iterator[Any]:
+def _frames(frame: Any, most: int = _DEPTH) -> Iterator[Any]:
     count = 0
-    while frame is not None and count < _DEPTH:
+    while frame is not None and count < most:
         yield frame
         frame = frame.f_back
         count += 1
@@ -76,13 +76,13 @@ def signature(frame: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def calls(frame: Any) -> list[Call]:
+def calls(frame: Any, most: int = _DEPTH) -> list[Call]:
     """The stack of a frame, the innermost call first: at most 200 calls.
 
     Args:
         frame: a frame, or anything with f_code, f_lineno and f_back, as gevent keeps of the spawning stack.
     """
-    return [_call(at) for at in _frames(frame)]
+    return [_call(at) for at in _frames(frame, most)]
 
 
 def _call(frame: Any) -> Call:
@@ -91,6 +91,11 @@ def _call(frame: Any) -> Call:
     module = (getattr(frame, 'f_globals', None) or {}).get('__name__')
     return Call(module if type(module) is str else '', getattr(code, 'co_qualname', code.co_name), code.co_filename,
                 frame.f_lineno or 0)
+
+
+def frames_of_program(frame: Any) -> Iterator[Any]:
+    """The frames of a stack, the innermost first, without those of this package."""
+    return (at for at in _frames(frame) if not at.f_code.co_filename.startswith(_CONSOLE))
 
 
 def own_call(stack: list[Call]) -> Call | None:

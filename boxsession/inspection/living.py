@@ -5,7 +5,7 @@ import functools
 import gc
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import compress
 from typing import Any
 
@@ -13,9 +13,11 @@ import gevent
 from gevent.hub import Hub
 from greenlet import getcurrent, greenlet
 
+from boxsession.inspection.frames import frames_of_program
 from boxsession.inspection.pace import Pace
 
-__all__ = ['all_greenlets', 'field', 'frame_and_state', 'frame_of', 'has_ended', 'is_hub', 'target']
+__all__ = ['all_greenlets', 'field', 'frame_and_state', 'frame_of', 'frames_among',
+           'has_ended', 'is_hub', 'target']
 
 # Objects that are looked at between two looks at the clock: about half a millisecond.
 _OBJECTS = 8000
@@ -58,6 +60,26 @@ def all_greenlets(pace: Pace) -> list[greenlet]:
         pace()
     found.reverse()
     return found
+
+
+def frames_among(objects: list[Any], pause: Callable[[], None]) -> Iterator[Any]:
+    """The frames of all threads, and of the greenlets among `objects`, without those of this package.
+
+    Args:
+        pause: lets others run. Called from time to time.
+    """
+    kinds = _kinds()
+    running = list(sys._current_frames().values())
+    try:
+        while running:
+            yield from frames_of_program(running.pop())
+    finally:
+        running.clear()         # one is this frame: that would be a cycle
+    for start in range(0, len(objects), _OBJECTS):
+        pause()
+        for found in [item for item in objects[start:start + _OBJECTS] if id(type(item)) in kinds]:
+            if not _is_dead(found):
+                yield from frames_of_program(frame_of(found))
 
 
 def is_hub(found: greenlet) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from boxsession.base.redaction import redacted
 
-__all__ = ['Describe', 'assignment', 'shown']
+__all__ = ['Describe', 'assignment', 'class_name', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
@@ -36,8 +36,8 @@ def shown(value: Any, describe: Describe | None = None, level: int = 0) -> str:
     if id(kind) in _BRACKETS:
         return _collection(value, kind, describe, level)
     if kind is type:
-        return f'<class {_name(value)}>'
-    return describe(value, _name(kind)) if describe is not None else f'<{_name(kind)}>'
+        return f'<class {class_name(value)}>'
+    return describe(value, class_name(kind)) if describe is not None else f'<{class_name(kind)}>'
 
 
 def _collection(value, kind, describe, level):
@@ -60,7 +60,8 @@ def _first(iterable):
     return [item for item, _ in zip(iterable, range(_ITEMS), strict=False)]
 
 
-def _name(kind):
+def class_name(kind: type) -> str:
+    """The module and name of a class. No code of its metaclass runs."""
     module, name = type.__dict__['__module__'].__get__(kind), type.__dict__['__qualname__'].__get__(kind)
     return f'{module}.{name}' if type(module) is str else str(name)
 

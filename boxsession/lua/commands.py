@@ -84,6 +84,19 @@ BUILT_IN = (
             details="The hub and the console's own greenlets are refused. The value is whether it has ended within a "
                     'second.'),
     Command('threads', (('', 'list the threads of the process with their stacks'),), access='read'),
+    Command('memory', (
+        ('', "show the memory of the process, the garbage collector's generations, and Lua's memory"),
+        ('types [N]', 'count the objects of each type, and their bytes: the N largest sums (20)'),
+        ('who TYPE', 'show what refers to some objects of a type'),
+        ('trace start [keep]', 'remember where memory is allocated from now on'),
+        ('trace diff [N]', 'show the N lines (20) whose memory has grown most since the start'),
+        ('trace stop', 'end this'),
+    ), access='read', details=(
+        'types and who look through all objects in pieces, so that others run in between. The size of an object is '
+        'its own, without what it refers to. Numbers of strings, of numbers and of collections that hold only these '
+        'are estimates. TYPE is a module and a name, a name, or a part of one. trace needs execute. It uses '
+        'tracemalloc, which slows the whole program down, and ends with the session unless keep is said. The '
+        "program's own tracing is never stopped. The word force reads very many blocks, which holds the loop.")),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),
         ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),

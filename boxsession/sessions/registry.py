@@ -4,7 +4,7 @@ from __future__ import annotations
 import logging
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -59,26 +59,25 @@ class Registry:
         loop_lag: the histogram of the event loop's lag.
 
     Attributes:
-        connections: the connections of the live sessions, by session id.
-        is_accepting: whether new sessions may begin.
+        connections, is_accepting: the connections of live sessions, by session id; whether new sessions may begin.
         unsent, unread: the backlogs of output and input of all sessions.
         statistics, remotes: sums of the counters of live and ended sessions; the connections of net.box.
+        at_end: called with the id of each session that ends.
     """
 
     def __init__(self, runtime: Runtime, languages: Languages, audit: Audit, settings: Mapping[str, Any],
                  limits: tuple[str, ...], loop_lag: Histogram):
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
-        self.unsent = Backlog(partial(
-            self._end_for, 'limits.total_output_bytes', 'output that its client has not read', 'read'))
-        self.unread = Backlog(partial(
-            self._end_for, 'limits.total_input_bytes', 'input that cannot be run yet', 'finish its input'))
+        end = self._end_for
+        self.unsent = Backlog(partial(end, 'limits.total_output_bytes', 'output that its client has not read', 'read'))
+        self.unread = Backlog(partial(end, 'limits.total_input_bytes', 'input that cannot be run yet', 'finish its input'))
         self._common = Common(runtime, languages, audit, self.unsent, self.unread, settings)
         self.remotes = Remotes()
+        self.at_end: list[Callable[[int], None]] = [self.remotes.close_those_of]
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters, self._settings = runtime.counters, settings
-        self._last_id = 0
-        self._instance = str(uuid.uuid4())
+        self._last_id, self._instance = 0, str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
         self._sleepers = Sleepers(self._greenlet)
         self._ends: dict[int, Event] = {}       # events for wait_for_ends(), by session id; set when the session ends
@@ -185,7 +184,8 @@ class Registry:
                 number = connection.session.id
                 del self.connections[number]
                 self.statistics.end(connection)
-                self.remotes.close_those_of(number)
+                for tell in tuple(self.at_end):
+                    tell(number)
                 if number in self._ends:
                     self._ends.pop(number).set()
 

@@ -16,6 +16,7 @@ from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
 from boxsession.sessions.inspection_services import InspectionServices
+from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.user_services import UserServices
@@ -48,7 +49,7 @@ class Services:
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect, **NetBoxServices(self._running).table(),
-            **InspectionServices(self._running).table()}
+            **InspectionServices(self._running).table(), **MemoryServices(self._running).table()}
 
     # Settings and log
 

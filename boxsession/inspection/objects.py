@@ -1,0 +1,107 @@
+"""The objects that the garbage collector tracks, looked through in pieces: others run in between.
+
+Calls no code of the program. Nothing keeps an object alive after a scan.
+"""
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any
+
+__all__ = ['Pause', 'Refused', 'in_time', 'parts', 'pieces', 'scan', 'taken_pieces']
+
+# Objects between two looks at the clock, and seconds between two pauses.
+_PIECE, _HELD = 200, 0.003
+# A list, tuple, dict or set with more items is read in parts of this number.
+_LARGE = 2000
+
+# By their ids: to compare or to hash a class may run code of its metaclass.
+_COLLECTIONS = {id(kind) for kind in (list, tuple, dict, set, frozenset)}
+
+Pause = Callable[[], None]
+_is_scanning = False
+
+
+class Refused(Exception):
+    """The command cannot be run. The text says why."""
+
+
+@contextmanager
+def scan(let_others_run: Pause) -> Iterator[tuple[list[Any], Pause]]:
+    """All objects that the collector tracks, as a list, and a function to call often: it pauses when that is due.
+
+    Making the list is one call of Python, which holds the loop: about 10 ms for a million objects. The list is emptied at
+    the end.
+
+    Raises:
+        Refused: another scan runs. Each would find the other's list as a referrer of everything.
+    """
+    global _is_scanning
+    if _is_scanning:
+        raise Refused('another statement looks through the memory: wait until it has ended')
+    _is_scanning = True
+    found: list[Any] = []
+    try:
+        found = gc.get_objects()
+        yield found, in_time(let_others_run)
+    finally:
+        try:
+            while found:
+                del found[-100 * _PIECE:]
+        finally:
+            _is_scanning = False
+
+
+def in_time(let_others_run: Pause) -> Pause:
+    """A function that lets others run if the last time is some milliseconds ago. The first call does so at once."""
+    last = 0.0
+
+    def pause() -> None:
+        nonlocal last
+        if time.perf_counter() - last > _HELD:
+            let_others_run()
+            last = time.perf_counter()
+
+    return pause
+
+
+def pieces(found: list[Any], pause: Pause) -> Iterator[list[Any]]:
+    """The objects in pieces."""
+    for start in range(0, len(found), _PIECE):
+        pause()
+        yield found[start:start + _PIECE]
+
+
+def taken_pieces(found: list[Any], pause: Pause) -> Iterator[list[Any]]:
+    """The objects in pieces, from the end. Each piece is taken out of the list."""
+    while found:
+        pause()
+        piece = found[-_PIECE:]
+        del found[-_PIECE:]
+        yield piece
+
+
+def parts(item: Any, pause: Pause) -> Iterator[list[Any]]:
+    """The objects that `item` refers to. Of large built-in collections in several parts."""
+    kind = type(item)
+    if id(kind) not in _COLLECTIONS or len(item) <= _LARGE:
+        yield gc.get_referents(item)
+    elif kind is list or kind is tuple:
+        for start in range(0, len(item), _LARGE):
+            yield list(item[start:start + _LARGE])
+            pause()
+    else:
+        for values in (item.keys(), item.values()) if kind is dict else (item,):
+            rest = iter(values)
+            while True:
+                try:
+                    part = list(islice(rest, _LARGE))
+                except RuntimeError:        # it was changed meanwhile: its other items are not seen
+                    break
+                if not part:
+                    break
+                yield part
+                pause()

@@ -1,0 +1,107 @@
+"""Services that look into the memory of the process (lua/library/inspect_memory.lua)."""
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from boxsession.base.errors import StatementCancelled, StatementError
+from boxsession.base.session import current_session, described_caller
+from boxsession.inspection import memory, referrers
+from boxsession.inspection.objects import Refused, in_time
+from boxsession.inspection.tracing import Tracing
+from boxsession.scheduler.task import current_task
+from boxsession.sessions.caller import Console
+
+__all__ = ['MemoryServices']
+
+log = logging.getLogger('boxsession')
+
+# Rows of an answer without a number, and at most.
+_ROWS, _MOST_ROWS = 20, 1000
+
+
+class MemoryServices:
+    """The services."""
+
+    def __init__(self, running: Console):
+        self._running = running
+        self._tracing = Tracing()
+
+    def table(self) -> dict[str, Callable]:
+        """The services, by name."""
+        return {'memory': self.memory, 'memory_types': self.types, 'memory_who': self.who,
+                'trace_start': self.trace_start, 'trace_diff': self.trace_diff, 'trace_stop': self.trace_stop}
+
+    def memory(self) -> dict[str, Any]:
+        """See memory.overview(), and the memory that Lua uses."""
+        row = memory.overview()
+        row['lua'] = {'used_bytes': self._running.memory_used(),
+                      'limit_bytes': self._running.settings['limits.lua_memory_bytes']}
+        return row
+
+    def types(self, most: float | None = None) -> dict[str, Any]:
+        """See memory.types()."""
+        return self._answer(lambda: memory.types(self._pause, _number_of_rows(most)))
+
+    def who(self, name: str | bytes) -> dict[str, Any]:
+        """See referrers.who()."""
+        text = name if isinstance(name, str) else name.decode(errors='replace')
+        return self._answer(lambda: referrers.who(self._pause, text))
+
+    def trace_start(self, keeps: bool = False, force: bool = False) -> dict[str, Any]:
+        """See Tracing.start(). Unless `keeps`, the tracing ends with the calling session."""
+        session, tracing = current_session(), self._tracing
+        row = self._answer(lambda: tracing.start(in_time(self._pause), described_caller(), force))
+        log.info('memory is traced by %s', described_caller())
+        self._running.audit.event('trace', session, operation='start')
+        if session is not None and not keeps:
+            self._end_with(session.id)
+            row['ends'] = 'with this session, or by \\memory trace stop'
+        else:
+            row['ends'] = 'by \\memory trace stop'
+        return row
+
+    def trace_diff(self, most: float | None = None, force: bool = False) -> dict[str, Any]:
+        """See Tracing.diff()."""
+        return self._answer(lambda: self._tracing.diff(in_time(self._pause), _number_of_rows(most), force))
+
+    def trace_stop(self) -> bool:
+        """See Tracing.stop()."""
+        was_on = self._tracing.stop()
+        if was_on:
+            log.info('memory is not traced any more, by %s', described_caller())
+            self._running.audit.event('trace', current_session(), operation='stop')
+        return was_on
+
+    def _end_with(self, number: int) -> None:
+        end, at_end = self._tracing.ender(), self._running.registry.at_end
+
+        def tell(ended: int) -> None:
+            if ended == number:
+                at_end.remove(tell)
+                end()
+
+        at_end.append(tell)
+
+    def _answer(self, ask):
+        try:
+            return ask()
+        except Refused as problem:
+            raise StatementError(str(problem)) from None
+
+    def _pause(self) -> None:
+        """Lets others run, whatever the time slice is."""
+        dispatcher = self._running.dispatcher
+        dispatcher.rejoin()
+        task = current_task()
+        if task is not None and not dispatcher.park(task, 0):
+            raise StatementCancelled
+
+
+def _number_of_rows(most: float | None) -> int:
+    if most is None:
+        return _ROWS
+    if most != int(most) or not 1 <= most <= _MOST_ROWS:
+        raise StatementError(f'{most:g} is no number of rows: expected 1 to {_MOST_ROWS}')
+    return int(most)
