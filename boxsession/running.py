@@ -96,7 +96,7 @@ class Running:
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
         self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets)
         self.statistics = self.registry.statistics
-        self._monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
+        self.monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.configure({})
         try:
             # The addresses are bound before the init script runs: if another server has them, the script must not change
@@ -112,7 +112,7 @@ class Running:
             self._release()
             raise
         self.registry.start()
-        self._monitor.start()
+        self.monitor.start()
         for listener in self.listeners:
             listener.start()
 
@@ -149,7 +149,7 @@ class Running:
         """In a forked child: takes no part in what its parent goes on with. Sends nothing, and runs nothing any more."""
         self.registry.is_accepting = False
         self.registry.close(block=False)
-        self._monitor.stop()
+        self.monitor.stop()
         self.dispatcher.close()
         self.accounts.give_up()
         self.audit.close()
@@ -157,7 +157,7 @@ class Running:
     def _release(self):
         self.listeners.close()
         self.registry.close()
-        self._monitor.stop()
+        self.monitor.stop()
         if self.metrics is not None:
             self.metrics.stop()
             self.metrics = None

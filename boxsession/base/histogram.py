@@ -43,6 +43,15 @@ class Histogram:
         self.counts[bisect_left(BOUNDS, seconds)] += 1
         self.seconds += seconds
 
+    def at_most(self, share: float) -> float:
+        """The upper bound of the bucket up to which this share of the durations is. Infinite for the last bucket."""
+        left = sum(self.counts) * share
+        for bound, count in zip(BOUNDS, self.counts, strict=False):
+            left -= count
+            if left <= 0:
+                return bound
+        return float('inf')
+
     def snapshot(self) -> dict[str, Any]:
         """Number of durations, their sum in seconds, and for each bound [bound, number of durations up to it]."""
         buckets, so_far = [], 0

@@ -11,7 +11,6 @@ from weakref import ref
 
 import gevent
 from gevent.local import all_local_dicts_for_greenlet
-from gevent.lock import BoundedSemaphore
 from greenlet import getcurrent, greenlet
 
 from boxsession.base.greenlets import TASK, UserGreenlet
@@ -66,7 +65,6 @@ class Greenlets:
 
     def __init__(self, pace: Pace) -> None:
         self._pace = pace
-        self._lock = BoundedSemaphore()         # one look at a time
         self._register = Register()
 
     def groups(self, words: str = '') -> list[dict[str, Any]]:
@@ -75,8 +73,7 @@ class Greenlets:
         Args:
             words: each must be part of what a group shows; those that begin with `-` must not.
         """
-        with self._lock:
-            self._pace.begin()
+        with self._pace:
             self._register.begin()
             return self._chosen(self._grouped(), words.split())
 
@@ -87,7 +84,7 @@ class Greenlets:
         known, seen = register.numbers, register.seen
         numbers: dict[int, int] = {}
         still: dict[int, ref[greenlet]] = {}
-        found = living.all_greenlets(pace)
+        found = living.instances(greenlet, pace)
         found.reverse()         # to take pieces from its end
         while found:
             piece = found[-_PIECE:]
@@ -188,9 +185,7 @@ class Greenlets:
         Raises:
             NotPossible: there is no such greenlet.
         """
-        with self._lock:
-            if with_locals:
-                self._pace.begin()
+        with self._pace:
             return self._whole(number, with_locals, with_repr)
 
     def _whole(self, number: float, with_locals: bool, with_repr: bool) -> dict[str, Any]:

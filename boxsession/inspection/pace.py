@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 __all__ = ['Pace']
 
@@ -18,23 +20,34 @@ _PRICE, _CREDIT = 4.0, 4.0
 
 
 class Pace:
-    """The pace of the looks of one console. One look at a time.
+    """The pace of the looks of one console: `with pace:` is one look.
 
     Args:
         wait: lets the loop go on for this number of seconds at least.
+        lock: lets one look run at a time.
         clock: a monotonic clock.
     """
 
-    def __init__(self, wait: Callable[[float], None], clock: Callable[[], float] = time.monotonic):
+    def __init__(self, wait: Callable[[float], None], lock: AbstractContextManager[Any] | None = None,
+                 clock: Callable[[], float] = time.monotonic):
         self._wait = wait
+        self._lock = lock or nullcontext()
         self._clock = clock
         self._began = 0.0       # the work since the last rest
         self._paid_at = 0.0     # when all looks are paid for
 
-    def begin(self) -> None:
+    def __enter__(self) -> None:
         """Begins a look: what follows runs outside of the scheduler."""
-        self._wait(max(0.0, self._paid_at - self._clock() - _CREDIT))
+        self._lock.__enter__()
+        try:
+            self._wait(max(0.0, self._paid_at - self._clock() - _CREDIT))
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
         self._began = self._clock()
+
+    def __exit__(self, *raised: object) -> None:
+        self._lock.__exit__(None, None, None)
 
     def __call__(self) -> None:
         """Rests if it is time to. To be called at least every millisecond."""

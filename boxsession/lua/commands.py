@@ -83,6 +83,11 @@ BUILT_IN = (
     Command('gkill', (('ID', "end a greenlet of the program"),), access='execute',
             details="The hub and the console's own greenlets are refused. The value is whether it has ended within a "
                     'second.'),
+    Command('loop', (('', 'show the lag of the event loop, its watchers, and who held it lately'),), access='read',
+            details='The lag is how late the loop is at a beat, ten times a second: of the last minute, and since the '
+                    'start as upper bounds. Watchers are counted by kind. The last 20 holds of more than 0.25 s are '
+                    'listed, the latest first: when, how long, the session and its statement or the program, and the '
+                    'stack.'),
     Command('threads', (('', 'list the threads of the process with their stacks'),), access='read'),
     Command('memory', (
         ('', "show the memory of the process, the garbage collector's generations, and Lua's memory"),

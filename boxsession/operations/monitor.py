@@ -4,7 +4,9 @@ from __future__ import annotations
 import logging
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -16,7 +18,7 @@ from boxsession.base.histogram import Histogram
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Turns
 
-__all__ = ['Monitor']
+__all__ = ['Hold', 'Monitor']
 
 log = logging.getLogger('boxsession')
 
@@ -31,14 +33,36 @@ _START_SECONDS = 5.0
 _NEVER_RAN = ('the console answers nobody: the gevent loop of the thread that started it has not run for %.0f s, since '
               'Console.start()%s. If no gevent loop runs there, pass thread=True to Console. If workers are forked, start '
               'the console in each worker. docs/embedding.rst has examples')
-# The program's stack in the log: at most this number of calls.
+# The program's stack: at most this number of calls.
 _CALLS_SHOWN = 10
+# Holds that are kept, and beats whose lags are kept: a minute.
+_HOLDS, _LAGS = 20, 600
+_PROGRAM = 'the program around the console'
 _PACKAGE = str(Path(__file__).parent.parent) + '/'
 
 # The original functions, even in a program that gevent has monkey-patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
 _thread_id = monkey.get_original('_thread', 'get_ident')
 _sleep = monkey.get_original('time', 'sleep')
+
+
+@dataclass(slots=True)
+class Hold:
+    """A time in which the event loop was blocked.
+
+    Attributes:
+        at: when it began, by time.time().
+        beat_at: the last beat before it, by time.monotonic().
+        seconds: how long, as far as it is known.
+        by: the session and its statement, or the program, in words.
+        stack: the calls of the program's code when it was found out, the innermost first.
+    """
+
+    at: float
+    beat_at: float
+    seconds: float
+    by: str
+    stack: list[str]
 
 
 class Monitor:
@@ -50,11 +74,18 @@ class Monitor:
         turns: the scheduler. The monitor only reads it, but for `certain`.
         interrupt: ends the current turn as soon as possible. Called in the monitor's thread, with the processor time of the
             loop's thread in seconds (0 if unknown).
+
+    Attributes:
+        lag: the same histogram.
+        worst: the longest lag.
     """
 
     def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[float], None]):
         self._who = who
-        self._lag = lag
+        self.lag = lag
+        self.worst = 0.0
+        self._lags: deque[float] = deque(maxlen=_LAGS)
+        self._holds: deque[Hold] = deque(maxlen=_HOLDS)
         self._turns = turns
         self._interrupt = interrupt
         self._beat_at = time.monotonic()
@@ -83,13 +114,26 @@ class Monitor:
             self._timer.close()
             self._timer = None
 
+    def lags(self) -> list[float]:
+        """The lags of the last minute, in seconds."""
+        return list(self._lags)
+
+    def holds(self) -> list[Hold]:
+        """The last times in which the loop was blocked, the latest first."""
+        return list(self._holds)[::-1]
+
     def _processor_seconds(self):
         return time.clock_gettime(self._clock) if self._clock is not None else 0.0
 
     def _beat(self):
         self._has_run = True
         now = time.monotonic()
-        self._lag.observe(max(0.0, now - self._beat_at - _BEAT_SECONDS))
+        lag = max(0.0, now - self._beat_at - _BEAT_SECONDS)
+        self.lag.observe(lag)
+        self._lags.append(lag)
+        self.worst = max(self.worst, lag)
+        if lag > _HELD_SECONDS and self._holds and self._holds[-1].beat_at == self._beat_at:
+            self._holds[-1].seconds = lag
         self._beat_at = now
 
     def _watch(self):
@@ -110,23 +154,40 @@ class Monitor:
             held = time.monotonic() - beat_at
             if not self._has_run and held > _START_SECONDS and not self._stopped:
                 self._has_run = True            # told once
-                log.error(_NEVER_RAN, held, self._stack())
+                calls = _calls_of_program(sys._current_frames().get(self._thread))
+                log.error(_NEVER_RAN, held, _as_text(calls))
             if told is not None and beat_at != told:
                 log.warning('the event loop runs again: it was held for about %.1f s', beat_at - told)
                 told = None
             if held > _BEAT_SECONDS + _HELD_SECONDS and told is None and not self._stopped:
                 told = beat_at
-                log.warning('the event loop is held, for %.1f s so far, by %s%s', held, self._who(), self._stack())
+                self._note(beat_at, held)
 
-    def _stack(self) -> str:
-        """Where the program's code is now, as text for the log; empty if our own code or Lua runs."""
-        calls = _calls_of_program(sys._current_frames().get(self._thread))
-        return f': {", called from ".join(calls)}' if calls else ''
+    def _note(self, beat_at, held):
+        """Logs and keeps who blocks the loop."""
+        frame = sys._current_frames().get(self._thread)
+        calls = _calls_of_program(frame)
+        # A function that a session has called may wait. Then its task is still the current one, and others run.
+        by = self._who() if _is_of_console(frame) else _PROGRAM
+        self._holds.append(Hold(time.time() - held, beat_at, held - _BEAT_SECONDS, by, calls))
+        log.warning('the event loop is held, for %.1f s so far, by %s%s', held, by, _as_text(calls))
+
+
+def _as_text(calls: list[str]) -> str:
+    return f': {", called from ".join(calls)}' if calls else ''
+
+
+def _is_of_console(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _calls_of_program(frame: FrameType | None) -> list[str]:
-    """The calls of the program's code from this frame outwards, the innermost first. No arguments and no locals: they may
-    be secrets."""
+    """Where the program's code is now: its calls, the innermost first; none if our own code or Lua runs. No arguments and
+    no locals: they may be secrets."""
     calls: list[str] = []
     if frame is not None and frame.f_code is Hub.run.__code__:      # no code of Python: the system lets the thread wait
         return calls

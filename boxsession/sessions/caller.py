@@ -9,6 +9,7 @@ from boxsession.base.session import Session, current_session
 from boxsession.net.listener import Listener
 from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
+from boxsession.operations.monitor import Monitor
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.registry import Registry
 from boxsession.settings.table import ListenerConfig
@@ -30,6 +31,7 @@ class Console(Protocol):
     dispatcher: Dispatcher
     registry: Registry
     listeners: Listeners
+    monitor: Monitor
 
     def check(self, changes: Mapping[str, Any]) -> None: ...
     def configure(self, changes: Mapping[str, Any]) -> None: ...

@@ -11,7 +11,6 @@ from boxsession.base.session import current_session, described_caller
 from boxsession.inspection import threads
 from boxsession.inspection.greenlets import Greenlets, NotPossible
 from boxsession.inspection.pace import Pace
-from boxsession.scheduler.loop import rest
 from boxsession.sessions.caller import Console
 
 __all__ = ['InspectionServices']
@@ -22,9 +21,9 @@ log = logging.getLogger('boxsession')
 class InspectionServices:
     """The services, as in inspection/. Their ids are numbers from Lua."""
 
-    def __init__(self, running: Console):
+    def __init__(self, running: Console, pace: Pace):
         self._running = running
-        self._greenlets = Greenlets(Pace(rest))
+        self._greenlets = Greenlets(pace)
 
     def table(self) -> dict[str, Callable]:
         """The services, by name."""

@@ -12,10 +12,12 @@ from typing import Any
 from boxsession.base.address import Address
 from boxsession.base.errors import ConfigError, ListenError, StatementError
 from boxsession.base.session import current_session, described_caller
+from boxsession.inspection.living import new_pace
 from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
 from boxsession.sessions.inspection_services import InspectionServices
+from boxsession.sessions.loop_services import LoopServices
 from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.session_services import SessionServices
@@ -39,7 +41,7 @@ class Services:
 
     def table(self) -> dict[str, Callable]:
         """All services, by name."""
-        users, sessions = UserServices(self._running), SessionServices(self._running)
+        users, sessions, pace = UserServices(self._running), SessionServices(self._running), new_pace()
         return {
             'settings': self.settings, 'configure': self.configure, 'reopen_log': self.reopen_log,
             'reset_statistics': self.reset_statistics,
@@ -49,7 +51,8 @@ class Services:
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect, **NetBoxServices(self._running).table(),
-            **InspectionServices(self._running).table(), **MemoryServices(self._running).table()}
+            **InspectionServices(self._running, pace).table(), **MemoryServices(self._running).table(),
+            **LoopServices(self._running, pace).table()}
 
     # Settings and log
 

@@ -25,16 +25,16 @@ def clock():
 
 @pytest.fixture
 def pace(clock):
-    return Pace(clock.wait, lambda: clock.now)
+    return Pace(clock.wait, clock=lambda: clock.now)
 
 
 def look(pace, clock, seconds):
     """A look of this much work. Returns how long it took."""
     began = clock.now
-    pace.begin()
-    for _ in range(round(seconds * 1000)):
-        clock.now += 0.001
-        pace()
+    with pace:
+        for _ in range(round(seconds * 1000)):
+            clock.now += 0.001
+            pace()
     return clock.now - began
 
 
@@ -49,9 +49,9 @@ def test_a_look_rests_for_less_than_it_works(pace, clock):
 
 
 def test_a_long_step_is_followed_by_a_longer_rest(pace, clock):
-    pace.begin()
-    clock.now += 0.05
-    pace.rest()
+    with pace:
+        clock.now += 0.05
+        pace.rest()
     assert pytest.approx(0.015) == clock.rested
 
 
@@ -66,3 +66,26 @@ def test_looks_now_and_then_do_not_wait(pace, clock):
     for _ in range(20):
         assert look(pace, clock, 0.3) < 0.45
         clock.now += 2.0
+
+
+def test_one_look_at_a_time(clock):
+    class Lock:
+        held = 0
+
+        def __enter__(self):
+            self.held += 1
+
+        def __exit__(self, *raised):
+            self.held -= 1
+
+    def wait(seconds):
+        waits.append(lock.held)
+        if len(waits) > 1:
+            raise KeyError
+    lock, waits = Lock(), []
+    pace = Pace(wait, lock, lambda: clock.now)
+    with pace:
+        assert 1 == lock.held
+    with pytest.raises(KeyError), pace:         # cancelled while it waits to begin
+        raise AssertionError('it began')
+    assert ([1, 1], 0) == (waits, lock.held)
