@@ -27,6 +27,7 @@ from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.admission import Admission
 from boxsession.sessions.failures import Failures
 from boxsession.sessions.registry import Registry
+from boxsession.sessions.rescue import Rescue
 from boxsession.sessions.services import Services
 from boxsession.settings import live, reader, table
 from boxsession.users.accounts import Accounts
@@ -92,11 +93,12 @@ class Running:
             raise
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
-        self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
-        self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
-        self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets)
-        self.statistics = self.registry.statistics
         self.monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
+        self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
+        self.rescue = Rescue(self)
+        self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
+        self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets, self.rescue.acceptor)
+        self.statistics = self.registry.statistics
         self.configure({})
         try:
             # The addresses are bound before the init script runs: if another server has them, the script must not change
@@ -121,8 +123,7 @@ class Running:
         hits = self.counters.hits
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
                 'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
-                'triggers': triggers,
-                'memory': self.memory_used,
+                'triggers': triggers, 'memory': lambda: self.runtime.memory.used(),
                 'limits': lambda: {name.partition('.')[2]: {'hits': hits[name], 'limit': self.settings[name]}
                                    for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
@@ -149,6 +150,7 @@ class Running:
         """In a forked child: takes no part in what its parent goes on with. Sends nothing, and runs nothing any more."""
         self.registry.is_accepting = False
         self.registry.close(block=False)
+        self.monitor.forget_posted()
         self.monitor.stop()
         self.dispatcher.close()
         self.accounts.give_up()
@@ -200,10 +202,6 @@ class Running:
     def unlisten(self, listener: Listener) -> None:
         """Closes one address. Its sessions stay."""
         self.listeners.remove(listener)
-
-    def memory_used(self) -> int:
-        """The bytes that Lua holds, garbage included."""
-        return self.runtime.memory.used()
 
     # Settings
 

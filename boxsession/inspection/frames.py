@@ -1,17 +1,21 @@
 """Stacks of Python frames as plain data.
 
-Reads frames only: it calls no code of the program, and may run in any thread. A result holds no frame.
+Reads frames only: it calls no code of the program, and may run in any thread. Only frames_from() gives frames away.
 """
 from __future__ import annotations
 
 import sys
 import sysconfig
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, chain, islice, repeat
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-__all__ = ['Call', 'calls', 'frames_of_program', 'own_call', 'signature', 'started_by']
+__all__ = ['Call', 'calls', 'frames_of_program', 'calls_of', 'calls_of_thread', 'file_is_of_console', 'file_is_of_gevent',
+           'file_is_of_program', 'frames_from', 'own_call', 'signature', 'started_by']
 
 _CONSOLE = str(Path(__file__).parent.parent) + '/'
 _GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
@@ -19,6 +23,20 @@ _LIBRARY = tuple(path.rstrip('/') + '/' for path in (sysconfig.get_path('stdlib'
 _INSTALLED = ('/site-packages/', '/dist-packages/')
 # Calls of one stack that are read: a recursion without an end has some thousand.
 _DEPTH = 200
+
+
+def file_is_of_program(file: str) -> bool:
+    """Whether a file of code is the program's own: not gevent's, this package's or Python's library."""
+    return not (file.startswith((_GEVENT, _CONSOLE, '<frozen ', 'src/gevent/'))
+                or file.startswith(_LIBRARY) and not any(part in file for part in _INSTALLED))
+
+
+def file_is_of_gevent(file: str) -> bool:
+    return file.startswith((_GEVENT, 'src/gevent/'))
+
+
+def file_is_of_console(file: str) -> bool:
+    return file.startswith(_CONSOLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,17 +59,15 @@ class Call:
     @property
     def is_of_program(self) -> bool:
         """Whether the program's own code runs: no code of gevent, of this package or of Python's library."""
-        file = self.file
-        return not (file.startswith((_GEVENT, _CONSOLE, '<frozen ', 'src/gevent/'))
-                    or file.startswith(_LIBRARY) and not any(part in file for part in _INSTALLED))
+        return file_is_of_program(self.file)
 
     @property
     def is_of_gevent(self) -> bool:
-        return self.file.startswith((_GEVENT, 'src/gevent/'))
+        return file_is_of_gevent(self.file)
 
     @property
     def is_of_console(self) -> bool:
-        return self.file.startswith(_CONSOLE)
+        return file_is_of_console(self.file)
 
 
 def _frames(frame: Any, most: int = _DEPTH) -> Iterator[Any]:
@@ -83,6 +99,33 @@ def calls(frame: Any, most: int = _DEPTH) -> list[Call]:
         frame: a frame, or anything with f_code, f_lineno and f_back, as gevent keeps of the spawning stack.
     """
     return [_call(at) for at in _frames(frame, most)]
+
+
+def frames_from(first: Iterator[Any]) -> list[Any]:
+    """The stack of a frame that may run, or begin to run, in another thread: as calls(), but frames.
+
+    The whole stack is read by one call of C, so the GIL stays here: from Python 3.12 on, f_back of a frame may not be read
+    if its greenlet has been switched since the frame was taken. The interpreter can crash then.
+
+    Args:
+        first: gives the innermost frame. An iterator of C (as of itertools), for the same reason.
+    """
+    found: deque[Any] = deque()
+    try:
+        found.extend(accumulate(chain(first, repeat('f_back', _DEPTH - 1)), getattr))
+    except (AttributeError, KeyError):          # None has no f_back; the thread has ended
+        pass
+    return [frame for frame in found if frame is not None]
+
+
+def calls_of(frames: list[Any]) -> list[Call]:
+    """The calls of frames that frames_from() has returned."""
+    return [_call(frame) for frame in frames]
+
+
+def calls_of_thread(identifier: int) -> list[Call]:
+    """The stack of a thread, the innermost call first; empty if the thread does not exist."""
+    return calls_of(frames_from(map(itemgetter(identifier), islice(iter(sys._current_frames, None), 1))))
 
 
 def _call(frame: Any) -> Call:

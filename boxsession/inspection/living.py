@@ -18,8 +18,8 @@ from boxsession.inspection.frames import frames_of_program
 from boxsession.inspection.pace import Pace
 from boxsession.scheduler.loop import rest
 
-__all__ = ['field', 'frame_and_state', 'frame_of', 'frames_among', 'has_ended', 'instances', 'is_hub', 'new_pace',
-           'target']
+__all__ = ['field', 'frame_and_state', 'frame_of', 'frames_among', 'has_ended', 'instances', 'is_hub',
+           'kinds_of_greenlets', 'new_pace', 'target']
 
 # Objects that are looked at between two looks at the clock: about half a millisecond.
 _OBJECTS = 8000
@@ -55,6 +55,11 @@ def instances(base: type, pace: Pace) -> list[Any]:
         pace()
     found.reverse()
     return found
+
+
+def kinds_of_greenlets() -> dict[int, type]:
+    """The classes of greenlets, by their addresses."""
+    return _kinds(greenlet)
 
 
 def _kinds(base: type) -> dict[int, type]:

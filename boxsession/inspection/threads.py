@@ -5,7 +5,7 @@ import sys
 import threading
 from typing import Any
 
-from boxsession.inspection.frames import calls
+from boxsession.inspection.frames import calls_of_thread
 
 __all__ = ['listed']
 
@@ -19,10 +19,10 @@ def listed(loop_thread: int) -> list[dict[str, Any]]:
     # Not threading.enumerate(): its lock may be held, and it is gevent's in a patched program.
     names = dict(threading._active)                                                     # type: ignore[attr-defined]
     rows = []
-    for identifier, frame in sys._current_frames().items():
+    for identifier in list(sys._current_frames()):
         thread = names.get(identifier)
         rows.append({'name': str(thread.name) if thread else '', 'id': identifier,
                      'native_id': thread.native_id if thread else None, 'is_daemon': bool(thread and thread.daemon),
                      'is_loop': identifier == loop_thread,
-                     'stack': [f'{call.where} {call.name}' for call in calls(frame)]})
+                     'stack': [f'{call.where} {call.name}' for call in calls_of_thread(identifier)]})
     return sorted(rows, key=lambda row: (not row['is_loop'], row['name'], row['id']))

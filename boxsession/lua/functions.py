@@ -12,7 +12,7 @@ from boxsession.lua.live import LiveData, Whole
 from boxsession.lua.signatures import secret_arguments
 from boxsession.values.packed import Unpackable, pack, unpack
 
-__all__ = ['Calls', 'Failed', 'ignore']
+__all__ = ['Calls', 'Failed', 'call_program', 'ignore']
 
 
 # Called with the name of a function, its exception, and its arguments that are secrets.
@@ -21,6 +21,12 @@ Failed = Callable[[str, BaseException, Collection[str]], None]
 
 def ignore(_name: str, _error: BaseException, _secrets: Collection[str]) -> None:
     """Does nothing."""
+
+
+def call_program(function: Callable, arguments: list[Any], pause: Callable[[], None]) -> Any:
+    """Calls a function of the program. All of them are called here: inspection/stopper.py looks for this frame."""
+    # In another thread (`call_in`) there is nothing to pause for.
+    return function(*arguments, pause=pause) if type(function) is LiveData else function(*arguments)
 
 
 class Calls:
@@ -34,6 +40,7 @@ class Calls:
     def __init__(self, failed: Failed = ignore, call_in: Callable[[Callable], Callable] = lambda function: function):
         self._functions: list[Callable] = []
         self._names: list[str] = []
+        self._of_program: set[int] = set()
         self._failed = failed
         self._call_in = call_in
 
@@ -43,7 +50,9 @@ class Calls:
 
     def number_of_program(self, function: Callable, name: str) -> int:
         """Adds a function of the program. Returns its number."""
-        return self.number(self._call_in(function), name)
+        number = self.number(self._call_in(function), name)
+        self._of_program.add(number)
+        return number
 
     def number(self, function: Callable, name: str) -> int:
         """Adds a function. Returns its number."""
@@ -68,8 +77,7 @@ class Calls:
         try:
             arguments = unpack(request, colon + 1, pause)
             function = self._functions[number]
-            # In another thread (`call_in`) there is nothing to pause for.
-            result = function(*arguments, pause=pause) if type(function) is LiveData else function(*arguments)
+            result = call_program(function, arguments, pause) if number in self._of_program else function(*arguments)
             if isinstance(result, Whole):
                 return b'=' + pack(result.value, pause, Whole.other)
             return b'=' + pack(result, pause)

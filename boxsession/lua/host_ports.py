@@ -58,6 +58,9 @@ class HostPorts:
                 timer.close()
             task.calling = False
             dispatcher.rejoin()
+        asked = dispatcher.asked
+        if asked is not None:
+            asked.meet(task)
         return False if task.killed else answer
 
     def _push(self, tagged):

@@ -40,6 +40,9 @@ class TurnPorts:
         now = time.monotonic()
         if dispatcher.overruns.is_too_long(now, used):
             self._stop_holding(task, now)
+        asked = dispatcher.asked
+        if asked is not None:
+            asked.meet(task)
         if task.killed:
             if where:
                 task.is_interrupted = False

@@ -35,6 +35,7 @@ class Listener:
         serve: called as serve(socket, peer address, listener) in the client's greenlet. The socket is plain and
             non-blocking; `serve` closes it.
         turns: the scheduler for accepting clients; None accepts them at once.
+        acceptor: makes the acceptor of a socket, for this listener.
 
     Attributes:
         address: the address; once bound, with the real port.
@@ -46,11 +47,13 @@ class Listener:
         ListenError: a file of `tls` cannot be used.
     """
 
-    def __init__(self, config: ListenerConfig, serve: Callable, turns: Turns | None = None):
+    def __init__(self, config: ListenerConfig, serve: Callable, turns: Turns | None = None,
+                 acceptor: Callable[[Any, Any], Any] = Acceptor):
         self.config = config
+        self._acceptor = acceptor
         self._serve = serve
         self.turns = turns
-        self._server: Acceptor | None = None
+        self._server: Any = None                        # an Acceptor, or what `acceptor` makes
         self._file: SocketFile | None = None            # None for TCP and for inherited sockets
         self.address = config.address
         self.is_inherited = False
@@ -75,7 +78,7 @@ class Listener:
             sock = self._file.sock if self._file is not None else self._bind_tcp(address, shares_port)
         except OSError as error:
             raise ListenError(address, error.strerror or str(error)) from None
-        self._server = Acceptor(sock, self)
+        self._server = self._acceptor(sock, self)
 
     def inherit(self, sock: Any) -> None:
         """Uses a copy of a socket that already listens on the address. Never changes or removes its socket file."""
@@ -85,7 +88,7 @@ class Listener:
             self._look_at_rights()
         else:
             self.address = Address(host=self.config.address.host, port=mine.getsockname()[1])
-        self._server = Acceptor(mine, self)
+        self._server = self._acceptor(mine, self)
 
     def _look_at_rights(self):
         """Warns if the mode of an inherited socket file allows more than the setting. The file is systemd's to change."""
@@ -112,7 +115,7 @@ class Listener:
         return sock
 
     @property
-    def _bound(self) -> Acceptor:
+    def _bound(self) -> Any:
         assert self._server is not None, 'bind() or inherit() must be called first'
         return self._server
 
@@ -189,7 +192,13 @@ class Listener:
 
     def take_over(self, old: Listener) -> None:
         """Takes over the socket of `old`, which has the same address. Clients accepted before keep the old settings."""
-        self._server, old._server = old._bound, None
+        if old._acceptor == self._acceptor:
+            self._server, old._server = old._bound, None
+        else:
+            self._server = self._acceptor(socket.socket(fileno=os.dup(old.sock.fileno())), self)
+            old._bound.close()
+            old._bound.begin_all()
+            old._server = None
         self._file, self.address, self.is_inherited = old._file, old.address, old.is_inherited
         self._server.listener = self
         if self._file is not None and self._file.is_there():

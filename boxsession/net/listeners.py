@@ -20,12 +20,14 @@ class Listeners:
         serve: called with each client, as in `Listener`.
         turns: the scheduler for accepting clients.
         sockets: listening sockets that were passed to the program. A listener with the same address uses one of them.
+        rescue: makes the acceptor of a rescue listener.
     """
 
-    def __init__(self, serve: Callable, turns: Turns, sockets: Iterable[Any]):
+    def __init__(self, serve: Callable, turns: Turns, sockets: Iterable[Any], rescue: Callable[[Any, Any], Any]):
         self._serve = serve
         self._turns = turns
         self._sockets = list(sockets)
+        self._rescue = rescue
         self._all: list[Listener] = []
 
     def __iter__(self) -> Iterator[Listener]:
@@ -33,8 +35,8 @@ class Listeners:
 
     @property
     def has_unix(self) -> bool:
-        """Whether one of the addresses is a unix socket."""
-        return any(listener.address.path for listener in self._all)
+        """Whether one of the addresses is a unix socket that sessions of statements come from."""
+        return any(listener.address.path and listener.config.protocol != 'rescue' for listener in self._all)
 
     def check_sockets(self, configs: Iterable[ListenerConfig]) -> None:
         """Checks that each passed socket has a listener.
@@ -56,7 +58,8 @@ class Listeners:
         Raises:
             ListenError: a file of `tls` cannot be used.
         """
-        return Listener(config, self._serve, self._turns)
+        acceptor = {'acceptor': self._rescue} if config.protocol == 'rescue' else {}
+        return Listener(config, self._serve, self._turns, **acceptor)
 
     def bound(self, config: ListenerConfig, shares_port: bool = False) -> Listener:
         """Makes a bound listener that does not accept yet. It is not added to these.

@@ -101,15 +101,36 @@ class Audit:
         Returns:
             False if it cannot be recorded although `required` is set, else True.
         """
-        if not self.is_on:
-            return True
+        return self._write(self._entry(event, session, fields)) if self.is_on else True
+
+    def _entry(self, event, session, fields):
         who = {'session': 0, 'user': 'admin', 'effective_user': 'admin', 'peer': '', 'listener': ''}
         if session is not None:
             who = {'session': session.id, 'user': session.login, 'effective_user': session.user, 'peer': session.peer,
                    'listener': session.listener}
             if session.peer_uid is not None:
                 who |= {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
-        return self._write({'time': _now(), 'boot': self._boot, 'event': event, **who, **fields})
+        return {'time': _now(), 'boot': self._boot, 'event': event, **who, **fields}
+
+    def aside(self, event: str, session: Session, **fields) -> bool:
+        """Like event(), for another thread than the loop's, while the loop may be held. It logs nothing: a log handler's
+        lock may be held. It opens the file by its path, since the loop's thread may close the descriptor meanwhile."""
+        path = self._path
+        if not self.is_on or path is None:
+            return True
+        try:
+            fd = self.open(path)
+            try:
+                written = os.write(fd, line := _line(self._entry(event, session, fields)))
+                if written < len(line):
+                    os.write(fd, b'\n')
+                    raise OSError(0, 'the disk is full')
+            finally:
+                os.close(fd)
+        except OSError:
+            self.failures += 1
+            return not self._required
+        return True
 
     def statement(self, session: Session, user: str, statement: bytes, error: bytes, seconds: float,
                   pause: Callable[[], None] = lambda: None, **fields) -> bool:
@@ -133,7 +154,7 @@ class Audit:
             'milliseconds': round(seconds * 1000, 3), **fields})
 
     def _write(self, entry):
-        line = json.dumps(entry, separators=(',', ':')).encode() + b'\n'
+        line = _line(entry)
         try:
             written = os.write(self._fd, line)
             if written < len(line):
@@ -150,6 +171,10 @@ class Audit:
             log.warning('the audit file %s can be written again', self._path)
         self._failing = False
         return True
+
+
+def _line(entry) -> bytes:
+    return json.dumps(entry, separators=(',', ':')).encode() + b'\n'
 
 
 def _now() -> str:

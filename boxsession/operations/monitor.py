@@ -28,6 +28,8 @@ _BEAT_SECONDS, _HELD_SECONDS = 0.1, 0.25
 # looking that often after a long operation.
 _TURN_SECONDS, _ALERT_SECONDS = 0.004, 5.0
 
+# Functions that may wait for the loop.
+_POSTED = 10_000
 # How long after the start the loop may not have run at all before the log says what to do, in seconds.
 _START_SECONDS = 5.0
 _NEVER_RAN = ('the console answers nobody: the gevent loop of the thread that started it has not run for %.0f s, since '
@@ -78,6 +80,8 @@ class Monitor:
     Attributes:
         lag: the same histogram.
         worst: the longest lag.
+        beat_at: the last time when the loop ran (time.monotonic()).
+        thread: the identifier of the loop's thread.
     """
 
     def __init__(self, who: Callable[[], str], lag: Histogram, turns: Turns, interrupt: Callable[[float], None]):
@@ -88,20 +92,21 @@ class Monitor:
         self._holds: deque[Hold] = deque(maxlen=_HOLDS)
         self._turns = turns
         self._interrupt = interrupt
-        self._beat_at = time.monotonic()
+        self.beat_at = time.monotonic()
         self._has_run = False               # the loop, since start()
         self._stopped = False
         self._timer: Any = None
+        self._posted: deque[Callable[[], None]] = deque()      # what other threads want to be called in the loop
         self._clock: int | None = None      # clock of the processor time of the loop's thread
-        self._thread = 0                    # the loop's thread
+        self.thread = 0                     # the loop's thread
 
     def start(self) -> None:
-        self._thread = _thread_id()
+        self.thread = _thread_id()
         try:
-            self._clock = time.pthread_getcpuclockid(self._thread)
+            self._clock = time.pthread_getcpuclockid(self.thread)
         except (AttributeError, OSError):       # this system has no such clock
             self._clock = None
-        self._beat_at = time.monotonic()
+        self.beat_at = time.monotonic()
         self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False, priority=PRIORITY)
         self._timer.start(self._beat)
         _start_thread(self._watch, ())
@@ -113,6 +118,21 @@ class Monitor:
             self._timer.stop()
             self._timer.close()
             self._timer = None
+        self._call_posted()
+
+    def post(self, function: Callable[[], None]) -> None:
+        """Lets the loop call a function at its next beat, or in stop(). Callable from any thread: takes no lock.
+        If the loop is held and too many wait already, it is dropped."""
+        if len(self._posted) < _POSTED:
+            self._posted.append(function)
+
+    def forget_posted(self) -> None:
+        """In a forked child: calls none of the posted functions."""
+        self._posted.clear()
+
+    def _call_posted(self):
+        while self._posted:
+            self._posted.popleft()()
 
     def lags(self) -> list[float]:
         """The lags of the last minute, in seconds."""
@@ -128,13 +148,15 @@ class Monitor:
     def _beat(self):
         self._has_run = True
         now = time.monotonic()
-        lag = max(0.0, now - self._beat_at - _BEAT_SECONDS)
+        lag = max(0.0, now - self.beat_at - _BEAT_SECONDS)
         self.lag.observe(lag)
         self._lags.append(lag)
         self.worst = max(self.worst, lag)
-        if lag > _HELD_SECONDS and self._holds and self._holds[-1].beat_at == self._beat_at:
+        if lag > _HELD_SECONDS and self._holds and self._holds[-1].beat_at == self.beat_at:
             self._holds[-1].seconds = lag
-        self._beat_at = now
+        self.beat_at = now
+        if self._posted:
+            self._call_posted()
 
     def _watch(self):
         turns = self._turns
@@ -150,11 +172,11 @@ class Monitor:
             is_idle, seen, was_busy = began == seen and not turns.is_running, began, busy
             is_alert = not is_idle or time.monotonic() < turns.long_due + _ALERT_SECONDS
             _sleep(_TURN_SECONDS if is_alert else _BEAT_SECONDS)
-            beat_at = self._beat_at
+            beat_at = self.beat_at
             held = time.monotonic() - beat_at
             if not self._has_run and held > _START_SECONDS and not self._stopped:
                 self._has_run = True            # told once
-                calls = _calls_of_program(sys._current_frames().get(self._thread))
+                calls = _calls_of_program(sys._current_frames().get(self.thread))
                 log.error(_NEVER_RAN, held, _as_text(calls))
             if told is not None and beat_at != told:
                 log.warning('the event loop runs again: it was held for about %.1f s', beat_at - told)
@@ -165,7 +187,7 @@ class Monitor:
 
     def _note(self, beat_at, held):
         """Logs and keeps who blocks the loop."""
-        frame = sys._current_frames().get(self._thread)
+        frame = sys._current_frames().get(self.thread)
         calls = _calls_of_program(frame)
         # A function that a session has called may wait. Then its task is still the current one, and others run.
         by = self._who() if _is_of_console(frame) else _PROGRAM

@@ -12,7 +12,7 @@ from boxsession.base.greenlets import TASK
 from boxsession.scheduler.deadlines import Deadlines
 from boxsession.scheduler.loop import PRIORITY, EventLoop
 from boxsession.scheduler.overruns import Overruns
-from boxsession.scheduler.task import Task, current_task, switch
+from boxsession.scheduler.task import StopRequest, Task, current_task, switch
 from boxsession.scheduler.turns import Lane, Turns
 
 __all__ = ['Dispatcher']
@@ -32,9 +32,11 @@ class Dispatcher:
         has_ticked: whether the current statement may have used measurable time: a clock check was made, or it waited.
         began: start of the current turn.
         looked: time of the last clock check, or of the resume.
+        asked: another thread asks to cancel a statement. That thread may set it to None at any time.
     """
 
-    __slots__ = ('turns', 'overruns', 'running', 'deadlines', 'has_ticked', 'began', 'looked', '_event_loop', '_loop')
+    __slots__ = ('turns', 'overruns', 'running', 'deadlines', 'has_ticked', 'began', 'looked', 'asked', '_event_loop',
+                 '_loop')
 
     def __init__(self, hits: Counter[str]):
         self._event_loop = EventLoop()
@@ -45,6 +47,7 @@ class Dispatcher:
         self.deadlines = Deadlines(hits, self.cancel)
         self.has_ticked = False
         self.began = self.looked = 0.0
+        self.asked: StopRequest | None = None
 
     def close(self) -> None:
         """Begins no more turns."""
@@ -189,9 +192,7 @@ class Dispatcher:
 
         `reason` is the text of its error ('' for the default one), `ending` the kind: 'cancelled' or 'timeout'.
         """
-        if not task.killed:
-            task.reason, task.ending = reason, ending
-        task.killed, task.is_clean = True, False
+        task.mark_killed(reason, ending)
         if task.waiter is not None:
             self.wake(task)
         elif task.calling:

@@ -1,6 +1,7 @@
 """Tasks: greenlets that run user code, in any language."""
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from gevent import Greenlet, getcurrent
@@ -9,7 +10,7 @@ from gevent.hub import Waiter
 from boxsession.base.greenlets import TASK
 from boxsession.scheduler.turns import Account
 
-__all__ = ['STATEMENTS', 'TRIGGERS', 'Host', 'Task', 'current_task', 'switch']
+__all__ = ['STATEMENTS', 'TRIGGERS', 'Host', 'StopRequest', 'Task', 'current_task', 'switch']
 
 # The settings with the time limits of tasks.
 STATEMENTS, TRIGGERS = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -23,6 +24,8 @@ class Host(Protocol):
     def control(self, command: str) -> None: ...            # runs a backslash command that changes the connection
     def switching_out(self) -> None: ...                    # called before the task waits or is preempted
     def running(self) -> str: ...                           # text for the log: the session and its statement
+    @property
+    def mark(self) -> Any: ...                              # differs from that of any other statement of the session
     @property
     def is_over(self) -> bool: ...                          # the session has ended: it must run nothing more
     def kill(self, reason: str) -> None: ...                # ends the session
@@ -71,6 +74,12 @@ class Task:
     def resumed(self) -> None:
         """Called when the task resumes: restores the state that it runs under."""
 
+    def mark_killed(self, reason: str, ending: str = 'cancelled') -> None:
+        """Notes that the running statement is cancelled. See Dispatcher.cancel()."""
+        if not self.killed:
+            self.reason, self.ending = reason, ending
+        self.killed, self.is_clean = True, False
+
     def interrupt(self) -> None:
         """Ends the task's turn as soon as possible. Callable from any thread."""
 
@@ -79,6 +88,37 @@ class Task:
         raised, self.raised = self.raised, None
         assert raised is not None
         raise raised
+
+
+class StopRequest:
+    """Another thread asks to cancel the statement that a task runs now. It has no effect on the task's next statement.
+
+    Args:
+        then: called in the loop's thread when the statement is cancelled; it only sets attributes.
+    """
+
+    __slots__ = ('task', 'reason', '_then', '_mark')
+
+    def __init__(self, task: Task, reason: str, then: Callable[[], None] = lambda: None):
+        self.task = task
+        self.reason = reason
+        self._then = then
+        self._mark = _mark_of(task)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the task still runs that statement."""
+        return bool(_mark_of(self.task) == self._mark)
+
+    def meet(self, task: Task) -> None:
+        """In the loop's thread: cancels the running statement of the calling task, if it is this one."""
+        if task is self.task and self.is_current:
+            task.mark_killed(self.reason)
+            self._then()
+
+
+def _mark_of(task: Task) -> Any:
+    return None if task.host is None else task.host.mark
 
 
 def current_task() -> Any:

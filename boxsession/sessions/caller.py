@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from boxsession.base.counters import Counters
 from boxsession.base.session import Session, current_session
+from boxsession.lua.bridge import Runtime
 from boxsession.net.listener import Listener
 from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
@@ -32,12 +33,12 @@ class Console(Protocol):
     registry: Registry
     listeners: Listeners
     monitor: Monitor
+    runtime: Runtime
 
     def check(self, changes: Mapping[str, Any]) -> None: ...
     def configure(self, changes: Mapping[str, Any]) -> None: ...
     def listen(self, config: ListenerConfig) -> Listener: ...
     def unlisten(self, listener: Listener) -> None: ...
-    def memory_used(self) -> int: ...
 
 
 def caller() -> Session:

@@ -15,7 +15,7 @@ from boxsession.operations.audit import Audit
 from boxsession.protocol.greeting import SERVICE_NAME, console_greeting
 from boxsession.sessions.backlog import Backlog
 
-__all__ = ['Common', 'Languages']
+__all__ = ['Common', 'Languages', 'program_name']
 
 # The languages of statements by name. Each value makes an evaluator from the session's own evaluator and the session.
 Languages = Mapping[str, Callable[[Any, Session], Any]]
@@ -61,7 +61,7 @@ class Common:
 
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Applies the settings in force, given by dotted name."""
-        self.greeting = console_greeting(__version__, os.getpid(), settings['name'] or _program())
+        self.greeting = console_greeting(__version__, os.getpid(), settings['name'] or program_name())
         self.audit = self.recorder if self.recorder.is_on else None
         self.send_seconds: float = settings['limits.send_seconds']
         self.cancels = settings['limits.on_disconnect'] == 'cancel'
@@ -72,7 +72,7 @@ class Common:
         self.unread.limit = settings['limits.total_input_bytes']
 
 
-def _program() -> str:
+def program_name() -> str:
     """The name of the program around the console; '' if it has none, or is `boxsession serve`."""
     path = Path(sys.argv[0] if sys.argv else '')
     name = path.parent.name if path.name == '__main__.py' else path.stem

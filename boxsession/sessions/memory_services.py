@@ -36,7 +36,7 @@ class MemoryServices:
     def memory(self) -> dict[str, Any]:
         """See memory.overview(), and the memory that Lua uses."""
         row = memory.overview()
-        row['lua'] = {'used_bytes': self._running.memory_used(),
+        row['lua'] = {'used_bytes': self._running.runtime.memory.used(),
                       'limit_bytes': self._running.settings['limits.lua_memory_bytes']}
         return row
 

@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import count
 from typing import Any
 
 import gevent
@@ -60,6 +61,7 @@ class Registry:
 
     Attributes:
         connections, is_accepting: the connections of live sessions, by session id; whether new sessions may begin.
+        ids: gives the ids of new sessions. Usable in any thread.
         unsent, unread: the backlogs of output and input of all sessions.
         statistics, remotes: sums of the counters of live and ended sessions; the connections of net.box.
         at_end: called with the id of each session that ends.
@@ -77,7 +79,7 @@ class Registry:
         self.at_end: list[Callable[[int], None]] = [self.remotes.close_those_of]
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
         self._counters, self._settings = runtime.counters, settings
-        self._last_id, self._instance = 0, str(uuid.uuid4())
+        self.ids, self._instance = count(1), str(uuid.uuid4())
         self._idle_watch: gevent.Greenlet | None = None
         self._sleepers = Sleepers(self._greenlet)
         self._ends: dict[int, Event] = {}       # events for wait_for_ends(), by session id; set when the session ends
@@ -155,8 +157,7 @@ class Registry:
             is_private: whether the connection is encrypted or local.
             may_sleep: whether the session may sleep, which ends its greenlet.
         """
-        self._last_id += 1
-        session = Session(self._last_id, peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
+        session = Session(next(self.ids), peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
                           type=listener.config.protocol, listener=str(listener.address), login=user.name)
         if not isinstance(peer, tuple):
             session.peer_uid, session.peer_pid = peer_process(sock)

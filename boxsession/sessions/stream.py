@@ -233,6 +233,11 @@ class Connection:
         """Sends the output before the statement waits or is preempted."""
         self._output.send_early()
 
+    @property
+    def mark(self) -> Any:
+        """See boxsession.scheduler.task.Host."""
+        return self.statements, self._running
+
     def running(self) -> str:
         """The session and its running statement, as text for the log."""
         statement = self._running
@@ -276,13 +281,17 @@ class Connection:
         Args:
             reason: text for the client and the audit file.
         """
-        self.ends = ENDS_NOW
-        self._farewell = self._farewell or reason
+        self.end_now(reason)
         self._cancel_running(reason)
         loop = get_hub().loop
         loop.run_callback(self._wake)
         if self._output.is_sending:
             loop.run_callback(self._output.abort, self._farewell)
+
+    def end_now(self, reason: str) -> None:
+        """Ends the session after the running statement. Only sets attributes: kill() has to follow, to wake the session."""
+        self.ends = ENDS_NOW
+        self._farewell = self._farewell or reason
 
     def idle_seconds(self, now: float) -> float:
         """Seconds since the last input; 0 while a statement runs."""

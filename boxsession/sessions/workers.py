@@ -142,10 +142,13 @@ class Workers:
 
 
 class Worker:
-    """A greenlet that runs requests, and the host of its task."""
+    """A greenlet that runs requests, and the host of its task.
 
-    __slots__ = ('greenlet', 'requests', 'sync', 'name', 'request', 'is_pausing', '_workers', '_client', '_common',
-                 '_protocol', '_output', '_answers')
+    Longer than usual: it serves requests of a batch and single ones, and tells the scheduler and Lua about both.
+    """
+
+    __slots__ = ('greenlet', 'requests', 'session', 'sync', 'name', 'request', 'is_pausing', '_workers', '_client',
+                 '_common', '_protocol', '_output', '_answers')
 
     def __init__(self, workers: Workers):
         self.greenlet: Any = UserGreenlet(self._run)
@@ -156,6 +159,7 @@ class Worker:
         self.is_pausing = False                 # it yields between two requests: no other worker need take over
         self._workers = workers
         self._client = workers.client
+        self.session = self._client.session
         self._common = workers.common
         self._protocol = workers.protocol
         self._output = workers.output
@@ -197,6 +201,10 @@ class Worker:
 
     def switching_out(self) -> None:
         self._workers.waits(self)
+
+    @property
+    def mark(self) -> Any:
+        return self._client.statements, self.sync, self.name
 
     @property
     def is_over(self) -> bool:

@@ -232,6 +232,9 @@ class _Reader:
             for key in FOR_UNIX_SOCKETS:
                 if key in node.value:
                     self.complain(node.value[key], f'`{key}` is for unix sockets: {address} is not one')
+        if found.get('protocol') == 'rescue' and not address.path:
+            self.complain(node.value['protocol'], f'`protocol: rescue` is for unix sockets: {address} is not one. Use '
+                                                  'unix:PATH')
         if found.get('protocol') == 'binary':
             found.setdefault('user', 'guest')
         if found.get('peers') and address.path:

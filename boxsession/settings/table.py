@@ -151,8 +151,9 @@ LISTENER_SETTINGS = (
             'Address to listen on: host:port, [v6]:port or unix:PATH. Port 0 takes a free port. In a path, %p is '
             'replaced by the process id.',
             '127.0.0.1:3313'),
-    Setting('protocol', 'console', _one_of('console', 'binary'),
-            'Protocol: console for text, binary for the protocol of Tarantool\'s connectors (IPROTO).'),
+    Setting('protocol', 'console', _one_of('console', 'binary', 'rescue'),
+            'Protocol: console for text, binary for the protocol of Tarantool\'s connectors (IPROTO), rescue for a '
+            'listener on a unix socket that answers a few commands while the event loop is held.'),
     Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
             'Behaviour in which Tarantool versions differ: classic follows the manual of 1.6, tarantool follows 2.x.'),
     Setting('user', 'admin', _text, 'User of a session until it logs in. The default of the binary protocol is guest.'),
