@@ -144,6 +144,29 @@ def test_the_error_says_what_to_do(client):
         "copied.list[1] cannot be changed: `copied` is a copy of the program's data")
 
 
+CHANGES = ['table.insert({}, 5)', 'table.insert({}, 1, 5)', 'table.remove({})', 'table.remove({}, 1)', 'table.sort({})',
+           'table.sort({}, function(a, b) return a > b end)', 'table.clear({})', 'require("table.clear")({})',
+           'table.move({}, 1, 2, 2)', 'table.move({{1}}, 1, 1, 1, {})', 'rawset({}, "x", 5)', 'setmetatable({}, {{}})']
+
+
+@pytest.mark.parametrize('change', CHANGES)
+def test_functions_that_change_tables_say_what_a_copy_is(client, connect, served, change):
+    assert client.error(change.format('copied.list')).startswith(
+        "copied.list cannot be changed: `copied` is a copy of the program's data, which would stay as it is.")
+    assert 'Live()' in client.error(change.format('names'))
+    assert client.error(change.format('flags')).startswith('flags is live data of the program and not a table')
+    assert client.error(change.format('svc')).startswith('svc belongs to the program and cannot be changed')
+    assert [[1, 2], ['a', 'b']] == client.values('copied.list, names')
+    bob = connect(served)
+    bob.reply("box.session.su('all')")
+    assert bob.error(change.format('tools')).startswith('tools belongs to the program and cannot be changed')
+    assert 'expected' in client.error(change.format('newproxy or 5'))
+
+
+def test_a_list_of_a_copy_is_moved_into_another_table(client):
+    assert [[1, 2]] == client.values('table.move(copied.list, 1, 2, 1, {})')
+
+
 def test_other_globals_and_metatables_of_g_work_as_ever(client):
     client.reply('made = 5')
     assert [5, 5, None] == client.values("made, rawget(_G, 'made'), nosuch")

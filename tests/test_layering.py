@@ -29,7 +29,7 @@ ROOMS = {
     'inspection': ['frames', 'shown', 'pace', 'living', 'reprs', 'variables', 'register', 'greenlets', 'threads',
                    'objects', 'memory', 'links', 'referrers', 'tracing', 'loop',
                    'outside', 'stopper', 'rescue'],
-    'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'evaluators',
+    'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'beginning', 'evaluators',
                  'refusals', 'text_output', 'text', 'binary_output', 'answers', 'workers', 'binary', 'netbox', 'registry',
                  'admission', 'caller', 'rescue_commands', 'rescue', 'failures', 'user_services', 'session_services',
                  'netbox_services',

@@ -159,8 +159,9 @@ def test_a_set_stays_a_set(client, flags):
     ('d.n.b.x = 1', 'its item x'), ('d.n.b[1] = nil', 'd.n.b[1] cannot be removed'),
     ('flags.point.x = 5', 'flags.point.x cannot be changed: `flags` is a copy'), ('#flags', 'flags has no length'),
     ('d.f = print', 'cannot pass a function to Python'), ('d[{}] = 1', 'a table cannot be a key'),
-    ('flags()', 'attempt to call'), ('rawset(flags, "new_checkout", 1)', 'table expected'),
-    ('setmetatable(flags, {})', 'table expected'), ('flags.slots.unset', 'AttributeError'),
+    ('flags()', 'attempt to call'), ('setmetatable(flags, {})', 'not a table'),
+    ('rawset(flags, "new_checkout", 1)', 'flags is live data of the program and not a table'),
+    ('flags.slots.unset', 'AttributeError'),
 ])
 def test_what_is_refused(client, flags, statement, message):
     assert message in client.error(statement)

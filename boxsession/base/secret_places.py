@@ -4,9 +4,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from boxsession.base.lua_tokens import KEYWORD, NAME, NUMBER, OP, STEP, STRING, Token, tokens_of, unescaped
+from boxsession.base.lua_tokens import KEYWORD, NAME, NUMBER, OP, OTHER, STEP, STRING, Token, tokens_of, unescaped
 from boxsession.base.secret_position import Position
-from boxsession.base.secret_words import HINT, LOGIN_WORD, NAME_LENGTH, Span, behind_user, line_end
+from boxsession.base.secret_words import AUTH_WORD, HINT, LOGIN_WORD, NAME_LENGTH, Span, behind_user, line_end
 
 __all__ = ['joined', 'secret_places']
 
@@ -138,10 +138,12 @@ class _Reader:
         """
         tokens = self._tokens
         index = 1 if tokens and tokens[0].text == b'/' else 0           # some users type /login, as in other programs
-        words = tokens[index:index + 2]
+        words = tokens[index:index + 3]
+        if len(words) == 3 and words[0].text.lower() == b'hello' and words[1].kind == NUMBER and not words[2].is_first:
+            index, words = index + 2, tokens[index + 2:index + 4]       # HELLO 3 AUTH USER PASSWORD of Redis
         if len(words) < 2 or words[0].kind != NAME or not LOGIN_WORD.fullmatch(words[0].text):
             return 0
-        if words[1].kind not in (NAME, NUMBER) or words[1].is_first:
+        if not _is_argument(*words[:2]):
             return 0
         stop = self._cut_line(words[0])
         while index < len(tokens) and tokens[index].start < stop:
@@ -157,10 +159,10 @@ class _Reader:
     def _name(self, token: Token, previous: Token | None, index: int) -> None:
         tokens = self._tokens
         if token.is_first and index and LOGIN_WORD.fullmatch(token.text):
-            # Three words in a row are not Lua at the start of any line.
-            behind = tokens[index + 1:index + 3]
-            if len(behind) == 2 and behind[0].kind == NAME and behind[1].kind in (NAME, NUMBER) \
-                    and not behind[0].is_first and not behind[1].is_first:
+            # Three words in a row are not Lua at the start of any line; two on a line of their own rarely are.
+            behind = [word for word in tokens[index + 1:index + 3] if not word.is_first]
+            if AUTH_WORD.fullmatch(token.text) and len(behind) == 1 and _is_argument(token, behind[0]) \
+                    or len(behind) == 2 and behind[0].kind == NAME and behind[1].kind in (NAME, NUMBER):
                 self._cut_line(token)
         tells_secret = self._position.name(token, previous, index)
         if tells_secret and previous is not None and previous.text in _EQUAL and index > 1:
@@ -245,3 +247,12 @@ class _Reader:
 def _value(pieces: list[bytes]) -> bytes:
     """The joined value of literals; empty if it is too long for a name."""
     return b'' if sum(map(len, pieces)) > NAME_LENGTH else b''.join(unescaped(piece)[0] for piece in pieces)
+
+
+def _is_argument(word: Token, behind: Token) -> bool:
+    """Whether two tokens on one line are a command and its argument, and not Lua."""
+    if behind.is_first:
+        return False
+    if behind.kind in (NAME, NUMBER) or behind.kind == OTHER or behind.text == b'#':
+        return True
+    return behind.kind == STRING and AUTH_WORD.fullmatch(word.text) is not None

@@ -4,8 +4,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-__all__ = ['HINT', 'LOGIN_WORD', 'NAME_LENGTH', 'SENSITIVE', 'TAKES_SECRET', 'Span', 'behind_user', 'command_line',
-           'is_sensitive', 'know_command', 'line_end', 'login_password']
+__all__ = ['AUTH_WORD', 'HINT', 'LOGIN_WORD', 'NAME_LENGTH', 'SENSITIVE', 'TAKES_SECRET', 'Span', 'behind_user',
+           'command_line', 'is_sensitive', 'know_command', 'line_end', 'login_password']
 
 # Start and stop offsets in a text.
 Span = tuple[int, int]
@@ -20,8 +20,10 @@ SENSITIVE = re.compile(rb'passw|passphrase|passcode|pwd|secret|token|credential|
 _SENSITIVE_CAMEL = re.compile(rb'[a-z](?:Key|Auth|Creds?|Otp|Pin)(?![a-z])')
 # Maximum length of a name that is examined.
 NAME_LENGTH = 128
-# Words that, with other words after them on a line, are probably a mistyped \login.
-LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|\w*(?:login|passw)\w*', re.IGNORECASE)
+# Commands of other systems (Redis, FTP, POP3, IMAP) whose arguments are secrets, in quotes or not.
+AUTH_WORD = re.compile(rb'auth(?:enticate)?|pass', re.IGNORECASE)
+# Words that, with other words after them on a line, are probably a mistyped \login or such a command.
+LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|%s|\w*(?:login|passw)\w*' % AUTH_WORD.pattern, re.IGNORECASE)
 # Functions with such names take a secret, also if they are passed to another function (pcall).
 TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are not secret.

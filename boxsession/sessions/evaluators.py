@@ -16,8 +16,8 @@ from boxsession.base.errors import StatementError
 from boxsession.base.redaction import redacted
 from boxsession.base.session import Session
 from boxsession.operations.audit import Audit
-from boxsession.protocol.client import OPENING
 from boxsession.protocol.text import ConsoleProtocol
+from boxsession.sessions.beginning import Beginning, is_opening
 from boxsession.sessions.common import Common
 from boxsession.sessions.remote import RemoteClosed, RemoteConsole
 from boxsession.values.packed import Tagged
@@ -36,7 +36,6 @@ class _Sent(Enum):
 
 SENT = _Sent.SENT
 
-_LONGEST_OPENING = max(map(len, OPENING))
 _UNRECORDED = 'the audit file cannot be written: no statement is run until it can (audit.required)'
 # Beginning of another console's error reply, and maximum bytes of it that are recorded.
 _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
@@ -136,7 +135,7 @@ class Recorder:
         audit, inner, user = self._audit, self._inner, self._session.user
         if audit.refuses:
             return inner.error(_UNRECORDED)
-        if len(text) <= _LONGEST_OPENING and text in OPENING:
+        if is_opening(text):
             return inner.statement(text, may_continue)
         began = time.monotonic()
         try:
@@ -309,6 +308,7 @@ class Route:
         own: the session's own evaluator.
         read: reads input while a statement runs.
         send: sends a piece of another console's reply at once.
+        leave_out: called for each setting with which our client begins; None after the first statement.
 
     Attributes:
         evaluate: the `statement` method of the chosen evaluator. choose() replaces it.
@@ -316,16 +316,17 @@ class Route:
         relay: sends statements to another console; None while they run here.
     """
 
-    __slots__ = ('evaluate', 'judge', 'relay', '_own', '_language', '_session', '_common', '_send')
+    __slots__ = ('evaluate', 'judge', 'relay', '_own', '_language', '_session', '_common', '_send', '_leave_out')
 
     def __init__(self, own: Language, session: Session, common: Common, protocol: ConsoleProtocol,
-                 read: Callable[[], None], send: Callable[[bytes], None]):
+                 read: Callable[[], None], send: Callable[[bytes], None], leave_out: Callable[[], None] | None):
         self.judge = Judge(own, own, session, common, protocol, read) if protocol.is_judging else None
         self.relay: Relay | None = None
         self._own = self._language = own
         self._session = session
         self._common = common
         self._send = send
+        self._leave_out = leave_out
         self.choose()
 
     @property
@@ -350,7 +351,14 @@ class Route:
         if self.judge is not None:
             self.judge.inner = chosen
             chosen = self.judge
+        if self._leave_out is not None:
+            chosen = Beginning(chosen, self._leave_out, self.has_begun)
         self.evaluate: Any = chosen.statement
+
+    def has_begun(self) -> None:
+        """The client's own statements begin: all of them count."""
+        self._leave_out = None
+        self.choose()
 
     def end_judging(self) -> None:
         """Removes the judge once judging is over."""

@@ -86,8 +86,11 @@ class ConsoleConnection(Connection):
 
     def _new_route(self) -> Route:
         self._route = Route(self._evaluator, self.session, self._common, self._protocol, self.read,
-                            self._output.put_at_once)
+                            self._output.put_at_once, None if self.statements else self._leave_out)
         return self._route
+
+    def _leave_out(self) -> None:
+        self.statements -= 1            # once it has run, it is counted like any other
 
     def _serve(self, hub: Any) -> bool:
         """The read-eval-print loop.

@@ -43,6 +43,9 @@ SECRET, KEPT = 'geheim', 'visible'
     "pw = 'geheim'", "f = box.schema.user.passwd f('x', 'geheim')", "local c = box.schema.user['passwd'] c('geheim')",
     "pcall(box.schema.user.passwd, 'x', 'geheim') print('visible')", "fiber.create(box.schema.user.passwd, 'geheim')",
     "print('visible') \\login a geheim", "\xff\\login a geheim", '/login web geheim', 'su web geheim',
+    'AUTH geheim', 'auth web geheim', 'Auth web 4geheim', "auth 'web' 'geheim'", 'auth "geheim"', '/auth geheim',
+    '\\auth web geheim', 'HELLO 3 AUTH web geheim', 'authenticate web geheim', 'PASS geheim', 'x = 1\nAUTH geheim',
+    'auth $geheim', 'auth #geheim', 'for i = 1, 2 do\nauth "geheim"',
     "t = {set = function(pw) end} t.set('geheim')", "password = string.format('%s', 'geheim')"])
 def test_a_secret_is_cut_out_and_the_rest_stays(statement):
     data = statement.encode('latin-1')
@@ -74,7 +77,7 @@ def test_names_of_other_values(name):
     "--[[ passwd( ]] box.schema.user.grant('eve', 'super')", "x = passwd box.schema.user.grant('eve', 'super')",
     "login() box.schema.user.grant('eve', 'super')", "box.schema.user.grant('login', 'execute', 'function', 'f')",
     "box.schema.role.grant('token', 'super')", '\\set output lua', '\\sessions', '\\kill 5', "print('it is 12:30, bob@x')",
-    "log.info('a', 1) return {1, 2}"])
+    "log.info('a', 1) return {1, 2}", 'hello world', 'hello 3'])
 def test_what_hides_nothing_stays_whole(statement):
     assert statement == redacted(statement.encode())
     assert not may_hold_secret(statement.encode())

@@ -4,6 +4,9 @@ from __future__ import annotations
 import pytest
 from waiting import wait_for
 
+from boxsession.protocol.client import TextConversation
+from boxsession.protocol.greeting import console_greeting
+
 FIELDS = ['id', 'user', 'peer', 'type', 'listener', 'name', 'connected_s', 'idle_s', 'state', 'statement', 'statements',
           'bytes_in', 'bytes_out']
 
@@ -34,6 +37,19 @@ def test_list(served, admin, connect):
     assert 128 + len('---\n- 2\n...\n') == theirs['bytes_out']
     assert 0 <= theirs['idle_s'] <= theirs['connected_s'] < 60
     assert admin.value('box.session.list()')[0]['statements'] == 1
+
+
+def test_the_settings_with_which_our_client_begins_are_no_statements(served, admin, connect, caplog):
+    caplog.set_level('INFO', 'boxsession')
+    other = connect(served)
+    other.send(TextConversation(console_greeting('1')).opening().decode() + '1 + 1--~boxsession~\n')
+    other.read_until(b'- 2\n...\n')
+    assert 1 == admin.value('box.session.list({id = 2})')[0]['statements']
+    other.send('\\set output yaml--~boxsession~\n')
+    other.read_until(b'- true\n...\n')
+    assert 2 == admin.value('box.session.list({id = 2})')[0]['statements']
+    other.close()
+    wait_for(lambda: any(' ended: ' in line and line.endswith(' s, 2 statements') for line in caplog.messages))
 
 
 def test_list_with_a_filter(served, admin, connect):

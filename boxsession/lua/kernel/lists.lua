@@ -68,6 +68,7 @@ table.insert = function(...)
             return error("bad argument #2 to 'insert' (position out of bounds)", 2)
         end
     end
+    internal.exposed.refuse_change(list)
     return blame(insert, ...)
 end
 
@@ -86,6 +87,8 @@ table.remove = function(...)
             return value
         end
         return looked(blame(remove, ...))
+    elseif type(list) == 'userdata' then
+        internal.exposed.refuse_change(list)
     end
     return blame(remove, ...)
 end
@@ -153,6 +156,9 @@ local function is_less(a, b)
 end
 function table.sort(...)
     local list, compare = ...
+    if type(list) == 'userdata' then
+        internal.exposed.refuse_change(list)
+    end
     if type(list) == 'table' and compare == nil then
         -- With a comparison function in Lua the hook is called.
         return blame(sort, list, not is_quick(list) and is_less or nil)

@@ -254,6 +254,7 @@ end
 function table.clear(...)
     local list = ...
     if type(list) ~= 'table' then
+        internal.exposed.refuse_change(list)
         return error("bad argument #1 to '?' (table expected, got "
                      .. (select('#', ...) == 0 and 'no value' or type(list)) .. ')', 2)
     end
@@ -266,11 +267,16 @@ end
 local MOVE_MAX, INDEX_MAX = 1e7, 2^53
 function table.move(list, first, last, at, target)
     if type(list) ~= 'table' then
+        list = target ~= nil and internal.exposed.is_object(list) and internal.exposed.list(list) or list
+    end
+    if type(list) ~= 'table' then
+        internal.exposed.refuse_change(list)
         return error("bad argument #1 to '?' (table expected, got " .. type(list) .. ')', 2)
     end
     first, last, at = check_number(2, first), check_number(3, last), check_number(4, at)
     target = target == nil and list or target
     if type(target) ~= 'table' then
+        internal.exposed.refuse_change(target)
         return error("bad argument #5 to '?' (table expected, got " .. type(target) .. ')', 2)
     end
     if last < first then

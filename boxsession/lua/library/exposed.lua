@@ -117,17 +117,31 @@ function meta.__index(object, key)
     return value
 end
 
+local function refuse(state, name)
+    if state.number then
+        return error(name .. ' is live data of the program and not a table: change its items with ' .. name .. '[key] = value', 0)
+    elseif state.has_functions then
+        return error(name .. ' belongs to the program and cannot be changed: use a name of your own', 0)
+    end
+    return error(name .. ' cannot be changed: `' .. match(name, '^[%w_]+') .. "` is a copy of the program's data, which would "
+                 .. 'stay as it is. Change a copy of your own, table.deepcopy(' .. state.name .. '); the program can expose '
+                 .. 'live data with Live()', 0)
+end
+
 function meta.__newindex(object, key, value)
     local state = state_to_use(object)
     local name = inner_name(state, key)
     if state.number then
-        ask(state, 'set', key, value, value == nil)
-    elseif state.has_functions then
-        return error(name .. ' belongs to the program and cannot be changed: use a name of your own', 0)
-    else
-        return error(name .. ' cannot be changed: `' .. match(name, '^[%w_]+') .. "` is a copy of the program's data, which would "
-                     .. 'stay as it is. Change a copy of your own, table.deepcopy(' .. state.name .. '); the program can expose '
-                     .. 'live data with Live()', 0)
+        return ask(state, 'set', key, value, value == nil)
+    end
+    return refuse(state, name)
+end
+
+-- Raises for an object that a function which changes tables was given. Returns for other values.
+function exposed.refuse_change(value)
+    if is_object(value) then
+        local state = state_to_use(value)
+        return refuse(state, state.name)
     end
 end
 

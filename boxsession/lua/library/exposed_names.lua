@@ -94,6 +94,7 @@ function internal.expose(described)
             return refuse(key)
         end
         if type(list) ~= 'table' then
+            exposed.refuse_change(list)
             return error("bad argument #1 to 'rawset' (table expected, got " .. type(list) .. ')', 2)
         elseif key == nil or key ~= key or select('#', ...) < 3 then
             return blame(rawset, ...)
@@ -103,6 +104,7 @@ function internal.expose(described)
     function globals.setmetatable(...)
         local list, given = ...
         if type(list) ~= 'table' then
+            exposed.refuse_change(list)
             return error("bad argument #1 to 'setmetatable' (table expected, got " .. type(list) .. ')', 2)
         elseif given ~= nil and type(given) ~= 'table' or select('#', ...) < 2 then
             return error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)

@@ -139,6 +139,7 @@ function basic.rawset(list, key, value)
     if is_view(list) then
         return no_write()
     elseif type(list) ~= 'table' then
+        internal.exposed.refuse_change(list)
         return error("bad argument #1 to 'rawset' (table expected, got " .. type(list) .. ')', 2)
     elseif key == nil or key ~= key then
         return error('table index is nil', 2)

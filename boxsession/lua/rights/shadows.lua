@@ -95,6 +95,7 @@ function shadowing.setmetatable(value, meta)
     if is_view(value) then
         return no_write()
     elseif type(value) ~= 'table' then
+        internal.exposed.refuse_change(value)
         return error("bad argument #1 to 'setmetatable' (table expected, got " .. type(value) .. ')', 2)
     elseif meta ~= nil and type(meta) ~= 'table' then
         return error("bad argument #2 to 'setmetatable' (nil or table expected)", 2)
