@@ -3,6 +3,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+from pathlib import Path
 
 import gevent
 import pytest
@@ -77,7 +79,10 @@ def read(file):
 
 @need('nc')
 def test_the_shell_example(port):
-    done = subprocess.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', port], stdout=subprocess.PIPE, timeout=20)
+    # Its python3 needs PyYAML: that of these tests has it.
+    path = f'{Path(sys.executable).parent}{os.pathsep}{os.environ["PATH"]}'
+    done = subprocess.run([str(PROJECT / 'examples' / 'health.sh'), '127.0.0.1', port], stdout=subprocess.PIPE, timeout=20,
+                          env={**os.environ, 'PATH': path})
     assert 0 == done.returncode
     lines = done.stdout.decode().splitlines()
     assert ['status: running', 'session: 1'] == lines[:2]
