@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 __all__ = ['Call', 'calls', 'frames_of_program', 'calls_of', 'calls_of_thread', 'file_is_of_console', 'file_is_of_gevent',
-           'file_is_of_program', 'frames_from', 'own_call', 'signature', 'started_by']
+           'file_is_of_program', 'frames_from', 'own_call', 'signature', 'started_by', 'utf8']
 
 _CONSOLE = str(Path(__file__).parent.parent) + '/'
 _GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
@@ -128,12 +128,17 @@ def calls_of_thread(identifier: int) -> list[Call]:
     return calls_of(frames_from(map(itemgetter(identifier), islice(iter(sys._current_frames, None), 1))))
 
 
+def utf8(text: str) -> str:
+    """The text with escapes for what UTF-8 cannot encode, such as bytes of a file's name."""
+    return text if text.isascii() else text.encode(errors='backslashreplace').decode()
+
+
 def _call(frame: Any) -> Call:
     code = frame.f_code
     # Of a spawning stack gevent keeps no globals.
     module = (getattr(frame, 'f_globals', None) or {}).get('__name__')
-    return Call(module if type(module) is str else '', getattr(code, 'co_qualname', code.co_name), code.co_filename,
-                frame.f_lineno or 0)
+    return Call(utf8(module) if type(module) is str else '', utf8(getattr(code, 'co_qualname', code.co_name)),
+                utf8(code.co_filename), frame.f_lineno or 0)
 
 
 def frames_of_program(frame: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from greenlet import getcurrent, greenlet
 
 from boxsession.base.greenlets import TASK, UserGreenlet
 from boxsession.inspection import living
-from boxsession.inspection.frames import Call, calls, own_call, signature, started_by
+from boxsession.inspection.frames import Call, calls, own_call, signature, started_by, utf8
 from boxsession.inspection.living import frame_and_state, target
 from boxsession.inspection.pace import Pace
 from boxsession.inspection.register import Register
@@ -207,7 +207,7 @@ class Greenlets:
         if spawner is not None:
             row['spawned_by'] = self._register.number(spawner)
         row['spawned_at'] = [f'{call.where} {call.name}' for call in calls(living.field(found, 'spawning_stack'))]
-        row['greenlet_locals'] = [f'{kind.__name__}: {", ".join(sorted(map(str, names)))}'
+        row['greenlet_locals'] = [utf8(f'{kind.__name__}: {", ".join(sorted(map(str, names)))}')
                                   for (kind, _), names in all_local_dicts_for_greenlet(found) if names]
         return row
 

@@ -14,7 +14,7 @@ from gevent.hub import Hub
 from gevent.lock import BoundedSemaphore
 from greenlet import getcurrent, greenlet
 
-from boxsession.inspection.frames import frames_of_program
+from boxsession.inspection.frames import frames_of_program, utf8
 from boxsession.inspection.pace import Pace
 from boxsession.scheduler.loop import rest
 
@@ -135,5 +135,5 @@ def target(found: greenlet) -> str:
             break
     if kind is types.FunctionType or kind is types.BuiltinFunctionType:
         module = run.__module__
-        return f'{module if type(module) is str else ""}:{run.__qualname__}'
-    return type.__dict__['__qualname__'].__get__(type(found) if run is None else kind)
+        return utf8(f'{module if type(module) is str else ""}:{run.__qualname__}')
+    return utf8(type.__dict__['__qualname__'].__get__(type(found) if run is None else kind))

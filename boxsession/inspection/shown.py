@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from boxsession.base.redaction import redacted
+from boxsession.inspection.frames import utf8
 
 __all__ = ['Describe', 'assignment', 'class_name', 'shown']
 
@@ -72,6 +73,8 @@ def assignment(name: str, value: Any, describe: Describe | None = None) -> str:
 
 
 def _named(name, text):
+    text = utf8(text)
     if type(name) is not str or len(name) > _CHARACTERS:
         return text
-    return redacted(f'{name} = {text}'.encode(errors='replace'), _BYTES).removeprefix(f'{name} = ')
+    name = utf8(name)
+    return redacted(f'{name} = {text}'.encode(), _BYTES).removeprefix(f'{name} = ')

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from boxsession.inspection.frames import calls
+from boxsession.inspection.frames import calls, utf8
 from boxsession.inspection.reprs import Reprs
 from boxsession.inspection.shown import assignment
 
@@ -35,7 +35,7 @@ def variables(frame: Any, pause: Callable[[], None], with_repr: bool = False) ->
         row = {'call': name}
         while values:
             variable, value = values.pop(0)
-            row[variable] = assignment(variable, value, Reprs() if with_repr else None)
+            row[utf8(variable)] = assignment(variable, value, Reprs() if with_repr else None)
             del value
             pause()
         if more:

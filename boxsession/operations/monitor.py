@@ -45,6 +45,7 @@ _PACKAGE = str(Path(__file__).parent.parent) + '/'
 # The original functions, even in a program that gevent has monkey-patched.
 _start_thread = monkey.get_original('_thread', 'start_new_thread')
 _thread_id = monkey.get_original('_thread', 'get_ident')
+_native_id = monkey.get_original('_thread', 'get_native_id')
 _sleep = monkey.get_original('time', 'sleep')
 
 
@@ -98,10 +99,10 @@ class Monitor:
         self._timer: Any = None
         self._posted: deque[Callable[[], None]] = deque()      # what other threads want to be called in the loop
         self._clock: int | None = None      # clock of the processor time of the loop's thread
-        self.thread = 0                     # the loop's thread
+        self.thread = self.native_thread = 0    # the loop's thread, and its native id
 
     def start(self) -> None:
-        self.thread = _thread_id()
+        self.thread, self.native_thread = _thread_id(), _native_id()
         try:
             self._clock = time.pthread_getcpuclockid(self.thread)
         except (AttributeError, OSError):       # this system has no such clock

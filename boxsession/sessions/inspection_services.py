@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-from _thread import get_ident
 from collections.abc import Callable
 from typing import Any
 
@@ -53,4 +52,4 @@ class InspectionServices:
 
     def threads(self) -> list[dict[str, Any]]:
         """See threads.listed()."""
-        return threads.listed(get_ident())
+        return threads.listed(self._running.monitor.thread, self._running.monitor.native_thread)

@@ -105,7 +105,7 @@ class Seeing:
         return rows
 
     def threads(self, rest: str) -> list[dict[str, Any]]:
-        return threads.listed(self._running.monitor.thread)
+        return threads.listed(self._running.monitor.thread, self._running.monitor.native_thread)
 
     def memory(self, rest: str) -> dict[str, Any]:
         return {**outside.memory(), 'lua_bytes': self._running.runtime.memory.used()}

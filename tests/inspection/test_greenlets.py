@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 
 import gevent
@@ -193,6 +192,23 @@ def test_no_code_of_a_greenlets_class_runs():
     del later
 
 
+def test_names_that_are_no_utf8(served, connect):
+    """Of a file whose name has other bytes, and of global variables that no statement can make."""
+    event = Event()
+    namespace = {'event': event, 'odd\ud800': 'value', 'Odd': type('Odd', (), {'__repr__': lambda self: '\udcff'})}
+    code = compile('odd = Odd()\nevent.wait()', '/srv/caf\udce9.py', 'exec')
+    spawned = gevent.spawn(exec, code, namespace)
+    gevent.sleep(0)
+    try:
+        client = connect(served)
+        row, = rows(client, 'caf')
+        assert row['where'] == '/srv/caf\\udce9.py:2'
+        found = client.values(f'\\where {row["ids"][0]} locals repr')[0]['locals'][0]
+        assert "'value'" == found['odd\\ud800'] and '\\udcff' == found['odd']
+    finally:
+        spawned.kill()
+
+
 def test_a_look_that_is_cancelled_leaves_nothing_behind(waiting):
     class Cancelled(Exception):
         pass
@@ -342,21 +358,6 @@ class TestKill:
                     refused += 1
         assert refused >= 3
         assert [2] == other.values('1 + 1')
-
-
-def test_threads(served, connect):
-    event = threading.Event()
-    thread = threading.Thread(target=event.wait, name='a worker', daemon=True)
-    thread.start()
-    try:
-        found = connect(served).values('\\threads')[0]
-        assert found[0]['is_loop'] and any('inspection' in call for call in found[0]['stack'])
-        worker, = (row for row in found if row['name'] == 'a worker')
-        assert worker['is_daemon'] and worker['native_id'] == thread.native_id
-        assert any('wait' in call for call in worker['stack'])
-    finally:
-        event.set()
-        thread.join()
 
 
 class TestRights:
