@@ -213,7 +213,8 @@ class TestWhatAnAttackerFound:
         while True:
             client.send(statement + '\n')
             reader = gevent.spawn(client.document)
-            wait_for(lambda: reader.ready() or running(served) and ('format' in statement or served.memory_used > 14 << 20))
+            wait_for(lambda reader=reader: reader.ready() or running(served) and (
+                'format' in statement or served.memory_used > 14 << 20))
             if not reader.ready():
                 break
             # pcall itself may be what finds no memory: then the statement ends, and another one is to fill it.

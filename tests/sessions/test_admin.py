@@ -52,6 +52,22 @@ def test_the_settings_with_which_our_client_begins_are_no_statements(served, adm
     wait_for(lambda: any(' ended: ' in line and line.endswith(' s, 2 statements') for line in caplog.messages))
 
 
+def test_answers_of_the_server_keep_the_order_of_their_keys(admin):
+    first = b'id: ', b'user: ', b'peer: '
+    for statement in ('\\sessions', 'box.session.list()'):
+        assert all(part in line for part, line in zip(first, admin.reply(statement).splitlines()[1:], strict=False))
+    assert admin.value("require('json').encode(box.session.list()[1])").startswith('{"id":1,"user":"admin","peer":')
+    admin.reply("row = box.session.list()[1] row.more = 1 row.user = nil")
+    assert ['id', 'peer', 'more'] == [*admin.value('row')][:2] + [*admin.value('row')][-1:]
+    assert [False] == admin.values('getmetatable(row)')
+    # A user's own metatable is no order.
+    assert {'a': 1} == admin.value("setmetatable({a = 1}, {keys = {'b'}, order = {'b'}, __metatable = false})")
+    admin.send('\\set output lua\n')
+    admin.read_until(b';')
+    admin.send('box.session.list()[1]\n')
+    assert admin.read_until(b';').startswith(b'{id = 1, user = "admin", peer = ')
+
+
 def test_list_with_a_filter(served, admin, connect):
     other = connect(served)
     assert ['backup'] == other.values("box.session.name('backup')")

@@ -35,6 +35,6 @@ function internal.service(name)
         if not number then
             return error('this needs a running server: ' .. name, 0)
         end
-        return call_and_read(packed.value, number, ...)
+        return call_and_read(packed.value_of_service, number, ...)
     end
 end

@@ -79,7 +79,7 @@ local function encode_table(out, value, forced, depth, settings)
             encode_value(out, rawget(value, index), depth + 1, settings)
         end
     else
-        for key, item in next, value do
+        for key, item in shape.items(value) do
             if not first then
                 out[#out + 1] = ','
             end

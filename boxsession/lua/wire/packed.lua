@@ -10,7 +10,8 @@ local raw = internal.raw
 local NULL = internal.NULL
 local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
 local LONG = internal.yaml.LONG
-local resolve, highest_index, list_length_by = internal.shape.resolve, internal.shape.highest_index, internal.shape.list_length
+local shape = internal.shape
+local resolve, highest_index, list_length_by, items = shape.resolve, shape.highest_index, shape.list_length, shape.items
 local byte, char, concat, error, find, format, ipairs, next, rawget, select = raw.byte, raw.char, raw.concat, raw.error,
     raw.find, raw.format, raw.ipairs, raw.next, raw.rawget, raw.select
 local setmetatable, sub, tonumber, tostring, type = raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
@@ -194,7 +195,7 @@ local function write_table(out, value, kind, flow)
         end
     else
         out[#out + 1] = flow and 'm' or 'M'
-        for key, item in next, value do
+        for key, item in items(value) do
             if out.left < 0 then
                 break
             end
@@ -441,6 +442,7 @@ end
 
 function readers.M(text, at, context, name)
     local map, has_names = {}, false
+    local order = context and context.in_order and {}
     if name then
         context.anchors[name] = map
     end
@@ -456,10 +458,16 @@ function readers.M(text, at, context, name)
             if not has_names then
                 has_names = type(key) == 'string'
             end
+            if order and type(key) == 'string' then
+                order[#order + 1] = key
+            end
         end
         mark = sub(text, at, at)
     end
     local meta = context and (not has_names and context.nameless_meta or context.map_meta)
+    if order and #order > 1 then
+        meta = shape.in_order(order)
+    end
     return meta and setmetatable(map, meta) or map, at + 1
 end
 readers.l, readers.m = readers.L, readers.M
@@ -482,6 +490,12 @@ end
 function packed.value(text, at)
     at = at or 1
     return (readers[sub(text, at, at)](text, at + 1))
+end
+
+-- The same for the answer of a service: its maps are shown in the order that they have in Python.
+local IN_ORDER = {in_order = true}
+function packed.value_of_service(text, at)
+    return (readers[sub(text, at, at)](text, at + 1, IN_ORDER))
 end
 
 -- The same for a value of the program: a dict that could be taken for a list, such as {1: 'a', 5: 'b'}, stays a map.
