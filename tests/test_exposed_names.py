@@ -307,8 +307,22 @@ def test_help_shows_the_signature_and_the_docstring(client):
     assert 'A statement is Lua' in client.value('help()')[0] and '  answer, copied, flags, names' in client.value('help')[0]
     assert client.value('\\help') == client.value('help()')
     assert '\\quit' in client.value('help("quit")')[0]
-    assert 'There is no command \\nosuch' in client.error('help("nosuch")')
+    assert ('There is no command \\nosuch, and the program exposes no such name. Type \\help for the commands and names.'
+            == client.error('help("nosuch")'))
     assert 'expected a name' in client.error('help(print)')
+
+
+@pytest.mark.parametrize(('name', 'meant'), [
+    ('relaod', 'reload'), ('Reload1', 'reload'), ('SVC:wo', 'svc.who'), ('who', 'svc.who'), ('flag', 'flags'), ('quti', '\\quit'),
+    ('trace', '\\traceback')])
+def test_help_on_a_mistyped_name_tells_the_right_one(client, name, meant):
+    for error in (client.error(f'\\help {name}'), client.error(f'help("{name}")')):
+        assert f'There is no command \\{name}, ' in error and f' Perhaps you mean {meant}. Type ' in error
+
+
+def test_help_on_a_long_or_empty_name(client):
+    for name in ('', 'x', 'x' * 5000, '\\', '%', 'a.b:c'):
+        assert 'There is no command' in client.error(f'help([[{name}]])')
 
 
 def test_help_of_who_may_little(served, connect):
@@ -316,6 +330,9 @@ def test_help_of_who_may_little(served, connect):
     assert ['svc.who()\n\nThe user.\n'] == bob.value('help("svc.who")') == bob.value('\\help svc:who')
     for name in ('reload', 'svc.fixed', 'svc', 'flags', 'answer'):
         assert 'There is no command' in bob.error(f'help("{name}")')
+    for name in ('reloa', 'flag', 'killl', 'svc.fixd'):
+        assert 'Perhaps' not in bob.error(f'help("{name}")')
+    assert 'Perhaps you mean svc.who.' in bob.error('help("svc.wo")')
     assert 'exposes' not in bob.value('\\help')[0].split('Ctrl-C')[0].partition('\\quit')[2]
     assert '  svc, tools\n' in of('all', served, connect).value('\\help')[0]
 

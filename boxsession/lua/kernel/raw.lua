@@ -11,7 +11,7 @@ local raw = {
     setmetatable = setmetatable, tonumber = tonumber, tostring = tostring, type = type, unpack = unpack,
     xpcall = xpcall,
     byte = string.byte, char = string.char, dump = string.dump, find = string.find, format = string.format, gmatch = string.gmatch,
-    gsub = string.gsub, match = string.match, rep = string.rep, reverse = string.reverse,
+    gsub = string.gsub, lower = string.lower, match = string.match, rep = string.rep, reverse = string.reverse,
     sub = string.sub,
     concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,
     floor = math.floor, frexp = math.frexp, huge = math.huge, ldexp = math.ldexp, max = math.max,

@@ -1,6 +1,6 @@
 -- The backslash commands of the console: built-in ones, and those of the embedding program. Messages of \set: Tarantool
 -- 2.6.
--- Needs: library/console, library/calls, library/inspect, library/inspect_memory, library/inspect_loop, rights/access
+-- Needs: library/console, library/calls, library/inspect, library/inspect_memory, library/inspect_loop, library/alike, rights/access
 local internal, CONTROL, packed_commands, packed_facts = ...
 local raw = internal.raw
 local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw.co_yield, raw.concat, raw.error, raw.format,
@@ -298,6 +298,26 @@ local function list_exposed(out)
     end
 end
 
+-- The error for a name without help: it tells the names that may be meant, and where to look.
+local function unknown(name)
+    name = match(name, '^\\?(.*)$')
+    local known, has_names = {}, false
+    for _, list in raw.ipairs({built_in, of_program}) do
+        for at = 1, #list do
+            known[#known + 1] = may(list[at]) and '\\' .. list[at].name or nil
+        end
+    end
+    for exposed in raw.next, internal.exposed.lines() do
+        if help_on_exposed(exposed) then
+            known[#known + 1], has_names = exposed, true
+        end
+    end
+    local found = internal.alike(name, known)
+    return 'There is no command \\' .. name .. (has_names and ', and the program exposes no such name. ' or '. ')
+        .. (found ~= '' and 'Perhaps you mean ' .. found .. '. ' or '')
+        .. (has_names and 'Type \\help for the commands and names.' or 'Type \\help for help.')
+end
+
 -- Help on one command or exposed name, or on all commands that the caller may run.
 function run.help(_, name)
     local out = {}
@@ -309,7 +329,7 @@ function run.help(_, name)
     else
         local command, about = by_name[match(name, '^\\?(.*)$')], help_on_exposed(name)
         if not command and not about then
-            return error('There is no command \\' .. name .. '. Type \\help for help.', 0)
+            return error(unknown(name), 0)
         end
         if command and not (about and not may(command)) then
             need(command)
