@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # front of it there.
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
-             'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters'],
+             'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters', 'stacks'],
     'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'scalars', 'lua_text',
                'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],

@@ -1,28 +1,25 @@
 """Stacks of Python frames as plain data.
 
-Reads frames only: it calls no code of the program, and may run in any thread. Only frames_from() gives frames away.
+Reads frames only: it calls no code of the program, and may run in any thread.
 """
 from __future__ import annotations
 
 import sys
 import sysconfig
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, chain, islice, repeat
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from boxsession.base.stacks import DEPTH, frames_of_thread
+
 __all__ = ['Call', 'calls', 'frames_of_program', 'calls_of', 'calls_of_thread', 'file_is_of_console', 'file_is_of_gevent',
-           'file_is_of_program', 'frames_from', 'own_call', 'signature', 'started_by', 'utf8']
+           'file_is_of_program', 'own_call', 'signature', 'signature_of', 'started_by', 'utf8']
 
 _CONSOLE = str(Path(__file__).parent.parent) + '/'
 _GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
 _LIBRARY = tuple(path.rstrip('/') + '/' for path in (sysconfig.get_path('stdlib'), sysconfig.get_path('platstdlib')))
 _INSTALLED = ('/site-packages/', '/dist-packages/')
-# Calls of one stack that are read: a recursion without an end has some thousand.
-_DEPTH = 200
 
 
 def file_is_of_program(file: str) -> bool:
@@ -70,7 +67,7 @@ class Call:
         return file_is_of_console(self.file)
 
 
-def _frames(frame: Any, most: int = _DEPTH) -> Iterator[Any]:
+def _frames(frame: Any, most: int = DEPTH) -> Iterator[Any]:
     count = 0
     while frame is not None and count < most:
         yield frame
@@ -84,7 +81,7 @@ def signature(frame: Any) -> tuple[int, ...]:
     if at is None:
         return id(frame.f_code), frame.f_lasti
     found = [id(frame.f_code), frame.f_lasti]
-    left = _DEPTH - 1
+    left = DEPTH - 1
     while at is not None and left:
         found += id(at.f_code), at.f_lasti
         at = at.f_back
@@ -92,7 +89,12 @@ def signature(frame: Any) -> tuple[int, ...]:
     return tuple(found)
 
 
-def calls(frame: Any, most: int = _DEPTH) -> list[Call]:
+def signature_of(frames: list[Any]) -> tuple[int, ...]:
+    """The same of a stack that base.stacks has read."""
+    return tuple(number for frame in frames for number in (id(frame.f_code), frame.f_lasti))
+
+
+def calls(frame: Any, most: int = DEPTH) -> list[Call]:
     """The stack of a frame, the innermost call first: at most 200 calls.
 
     Args:
@@ -101,31 +103,14 @@ def calls(frame: Any, most: int = _DEPTH) -> list[Call]:
     return [_call(at) for at in _frames(frame, most)]
 
 
-def frames_from(first: Iterator[Any]) -> list[Any]:
-    """The stack of a frame that may run, or begin to run, in another thread: as calls(), but frames.
-
-    The whole stack is read by one call of C, so the GIL stays here: from Python 3.12 on, f_back of a frame may not be read
-    if its greenlet has been switched since the frame was taken. The interpreter can crash then.
-
-    Args:
-        first: gives the innermost frame. An iterator of C (as of itertools), for the same reason.
-    """
-    found: deque[Any] = deque()
-    try:
-        found.extend(accumulate(chain(first, repeat('f_back', _DEPTH - 1)), getattr))
-    except (AttributeError, KeyError):          # None has no f_back; the thread has ended
-        pass
-    return [frame for frame in found if frame is not None]
-
-
 def calls_of(frames: list[Any]) -> list[Call]:
-    """The calls of frames that frames_from() has returned."""
+    """The calls of a stack that base.stacks has read."""
     return [_call(frame) for frame in frames]
 
 
 def calls_of_thread(identifier: int) -> list[Call]:
     """The stack of a thread, the innermost call first; empty if the thread does not exist."""
-    return calls_of(frames_from(map(itemgetter(identifier), islice(iter(sys._current_frames, None), 1))))
+    return calls_of(frames_of_thread(identifier))
 
 
 def utf8(text: str) -> str:

@@ -15,8 +15,8 @@ from greenlet import getcurrent, greenlet
 
 from boxsession.base.greenlets import TASK, UserGreenlet
 from boxsession.inspection import living
-from boxsession.inspection.frames import Call, calls, own_call, signature, started_by, utf8
-from boxsession.inspection.living import frame_and_state, target
+from boxsession.inspection.frames import Call, calls, calls_of, own_call, signature, signature_of, started_by, utf8
+from boxsession.inspection.living import frames_and_state, target
 from boxsession.inspection.pace import Pace
 from boxsession.inspection.register import Register
 from boxsession.inspection.variables import variables
@@ -78,7 +78,7 @@ class Greenlets:
             return self._chosen(self._grouped(), words.split())
 
     def _grouped(self) -> dict[Any, _Group]:
-        pace, frame_of = self._pace, living.frame_of
+        pace, frame_of, parent_of, hub = self._pace, living.frame_of, living.parent_of, gevent.get_hub()
         made: dict[Any, _Group] = {}
         register = self._register
         known, seen = register.numbers, register.seen
@@ -92,7 +92,8 @@ class Greenlets:
             piece.reverse()
             # This loop takes most of the time.
             for one in piece:
-                frame = frame_of(one)
+                # Those of other threads may run meanwhile: they take the other way.
+                frame = frame_of(one) if parent_of(one) is hub else None
                 group = made.get(signature(frame)) if frame is not None else None
                 if group is None:
                     frame = None
@@ -120,15 +121,17 @@ class Greenlets:
         """The group of a greenlet. None if it has ended."""
         if living.has_ended(found):
             return None
-        frame, state = frame_and_state(found)
-        if frame is None:
+        frames, state = frames_and_state(found)
+        if not frames:
             state = f'{state}: {target(found)}'
-        key = signature(frame) if frame is not None else state
+        key = signature_of(frames) if frames else state
         group = made.get(key)
+        is_new = group is None
         if group is None:
-            stack = calls(frame)
-            del frame
+            stack = calls_of(frames)
             group = made[key] = _Group(stack, state, _owner(found, stack))
+        frames.clear()          # it may have the frame of this call
+        if is_new:
             self._pace()
         return group
 
@@ -185,13 +188,14 @@ class Greenlets:
         Raises:
             NotPossible: there is no such greenlet.
         """
-        with self._pace:
-            return self._whole(number, with_locals, with_repr)
+        pace = Pace(self._pace.wait)            # it does not have to wait for looks at all of them
+        with pace:
+            return self._whole(number, pace if with_locals else None, with_repr)
 
-    def _whole(self, number: float, with_locals: bool, with_repr: bool) -> dict[str, Any]:
+    def _whole(self, number: float, pace: Pace | None, with_repr: bool) -> dict[str, Any]:
         found = self.find(number)
-        frame, state = frame_and_state(found)
-        stack = calls(frame)
+        frames, state = frames_and_state(found)
+        stack = calls_of(frames)
         run = started_by(stack)
         row: dict[str, Any] = {'id': int(number), 'run': run.name if run else target(found), 'state': state,
                                'owner': _owner(found, stack), 'age_s': self._register.age(int(number))}
@@ -199,9 +203,9 @@ class Greenlets:
         if task is not None:
             row['statement'] = task.described()
         row['stack'] = [f'{call.where} {call.name}' for call in stack]
-        if with_locals:
-            row['locals'] = variables(frame, self._pace, with_repr)
-        del frame
+        if pace is not None:
+            row['locals'] = variables(frames, pace, with_repr)
+        frames.clear()
         spawner = living.field(found, 'spawning_greenlet')
         spawner = spawner() if callable(spawner) else None
         if spawner is not None:
@@ -250,7 +254,7 @@ def _check_may_end(found: greenlet) -> None:
         raise NotPossible('this greenlet runs your statement: \\quit ends the session')
     if found.parent is None:
         raise NotPossible('this is the main greenlet of its thread: it cannot be ended')
-    if _owner(found, calls(frame_and_state(found)[0])) == 'console':
+    if _owner(found, calls_of(frames_and_state(found)[0])) == 'console':
         raise NotPossible("this greenlet is the console's own: \\kill ends a session, \\cancel its statement")
     while at is not None and at is not hub:
         at = at.parent

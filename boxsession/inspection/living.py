@@ -14,18 +14,20 @@ from gevent.hub import Hub
 from gevent.lock import BoundedSemaphore
 from greenlet import getcurrent, greenlet
 
+from boxsession.base.stacks import frames_from
 from boxsession.inspection.frames import frames_of_program, utf8
 from boxsession.inspection.pace import Pace
 from boxsession.scheduler.loop import rest
 
-__all__ = ['field', 'frame_and_state', 'frame_of', 'frames_among', 'has_ended', 'instances', 'is_hub',
-           'kinds_of_greenlets', 'new_pace', 'target']
+__all__ = ['field', 'frame_of', 'frames_and_state', 'frames_among', 'has_ended', 'instances', 'is_hub',
+           'kinds_of_greenlets', 'new_pace', 'parent_of', 'target']
 
 # Objects that are looked at between two looks at the clock: about half a millisecond.
 _OBJECTS = 8000
 
 # The fields of a greenlet, even if a class of the program has its own of the same name.
 frame_of: Callable[[greenlet], Any] = greenlet.__dict__['gr_frame'].__get__
+parent_of: Callable[[greenlet], Any] = greenlet.__dict__['parent'].__get__
 _is_dead: Callable[[greenlet], bool] = greenlet.__dict__['dead'].__get__
 
 
@@ -111,15 +113,16 @@ def has_ended(found: greenlet) -> bool:
     return bool(_is_dead(found) or issubclass(type(found), gevent.Greenlet) and gevent.Greenlet.dead.__get__(found))
 
 
-def frame_and_state(found: greenlet) -> tuple[Any, str]:
-    """The innermost frame of a greenlet, and its state. The frame is None if it has not begun or runs elsewhere."""
+def frames_and_state(found: greenlet) -> tuple[list[Any], str]:
+    """The stack of a greenlet, the innermost frame first, and its state. There is none if it has not begun or runs in
+    another thread."""
     kind = 'hub' if is_hub(found) else ''
     if found is getcurrent():
-        return sys._getframe(1), kind or 'running'
-    frame = frame_of(found)
-    if frame is not None:
-        return frame, kind or 'waiting'
-    return None, kind or ('running in another thread' if greenlet.__bool__(found) else 'not started')
+        return frames_from(iter((sys._getframe(1),))), kind or 'running'
+    frames = frames_from(map(frame_of, (found,)))
+    if frames:
+        return frames, kind or 'waiting'
+    return frames, kind or ('running in another thread' if greenlet.__bool__(found) else 'not started')
 
 
 def target(found: greenlet) -> str:

@@ -10,7 +10,8 @@ from typing import Any
 
 from greenlet import greenlet
 
-from boxsession.inspection.frames import Call, calls_of, calls_of_thread, frames_from, own_call, started_by
+from boxsession.base.stacks import frames_from
+from boxsession.inspection.frames import Call, calls_of, calls_of_thread, own_call, started_by
 from boxsession.inspection.living import frame_of, has_ended, kinds_of_greenlets
 
 __all__ = ['calls_of_thread', 'greenlet_groups', 'is_running', 'memory', 'shown_calls', 'stack_of', 'waits_for_events']

@@ -30,7 +30,7 @@ class Pace:
 
     def __init__(self, wait: Callable[[float], None], lock: AbstractContextManager[Any] | None = None,
                  clock: Callable[[], float] = time.monotonic):
-        self._wait = wait
+        self.wait = wait
         self._lock = lock or nullcontext()
         self._clock = clock
         self._began = 0.0       # the work since the last rest
@@ -40,7 +40,7 @@ class Pace:
         """Begins a look: what follows runs outside of the scheduler."""
         self._lock.__enter__()
         try:
-            self._wait(max(0.0, self._paid_at - self._clock() - _CREDIT))
+            self.wait(max(0.0, self._paid_at - self._clock() - _CREDIT))
         except BaseException:
             self._lock.__exit__(None, None, None)
             raise
@@ -59,5 +59,5 @@ class Pace:
         now = self._clock()
         used = now - self._began
         self._paid_at = max(now, self._paid_at) + used * _PRICE
-        self._wait(used * _REST)
+        self.wait(used * _REST)
         self._began = self._clock()

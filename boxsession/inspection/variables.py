@@ -3,10 +3,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from boxsession.inspection.frames import calls, utf8
+from boxsession.inspection.frames import calls_of, utf8
 from boxsession.inspection.reprs import Reprs
 from boxsession.inspection.shown import assignment
 
@@ -16,19 +16,19 @@ __all__ = ['variables']
 _CALLS, _VARIABLES = 30, 50
 
 
-def variables(frame: Any, pause: Callable[[], None], with_repr: bool = False) -> list[dict[str, str]]:
+def variables(frames: list[Any], pause: Callable[[], None], with_repr: bool = False) -> list[dict[str, str]]:
     """The variables of each call, cut and without secrets, the innermost call first. Those of the console's own calls are
     left out: they hold what other sessions send.
 
     Args:
-        frame: the innermost frame.
+        frames: the stack, the innermost frame first. It is empty afterwards.
         pause: lets others run. Called from time to time. All values are read before.
         with_repr: shows objects of the program's classes by their repr(), within limits. It runs code of the program.
     """
-    stack = calls(frame)
-    found = [(call.name, *_values(at)) for at, call in zip(_outwards(frame), stack[:_CALLS], strict=False)
+    stack = calls_of(frames)
+    found = [(call.name, *_values(frame)) for frame, call in zip(frames[:_CALLS], stack, strict=False)
              if not call.is_of_console]
-    del frame
+    frames.clear()
     rows = []
     while found:
         name, values, more = found.pop(0)
@@ -56,9 +56,3 @@ def _values(frame: Any) -> tuple[list[tuple[str, Any]], int]:
     if frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13) and sys.getrefcount(values) <= 3:
         values.clear()
     return found, max(0, len(names) - _VARIABLES)
-
-
-def _outwards(frame: Any) -> Iterator[Any]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

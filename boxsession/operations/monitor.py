@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from gevent import get_hub, monkey
 from gevent.hub import Hub
 
 from boxsession.base.histogram import Histogram
+from boxsession.base.stacks import frames_of_thread
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Turns
 
@@ -177,7 +177,7 @@ class Monitor:
             held = time.monotonic() - beat_at
             if not self._has_run and held > _START_SECONDS and not self._stopped:
                 self._has_run = True            # told once
-                calls = _calls_of_program(sys._current_frames().get(self.thread))
+                calls = _calls_of_program(frames_of_thread(self.thread))
                 log.error(_NEVER_RAN, held, _as_text(calls))
             if told is not None and beat_at != told:
                 log.warning('the event loop runs again: it was held for about %.1f s', beat_at - told)
@@ -188,10 +188,10 @@ class Monitor:
 
     def _note(self, beat_at, held):
         """Logs and keeps who blocks the loop."""
-        frame = sys._current_frames().get(self.thread)
-        calls = _calls_of_program(frame)
+        frames = frames_of_thread(self.thread)
+        calls = _calls_of_program(frames)
         # A function that a session has called may wait. Then its task is still the current one, and others run.
-        by = self._who() if _is_of_console(frame) else _PROGRAM
+        by = self._who() if any(map(_is_of_console, frames)) else _PROGRAM
         self._holds.append(Hold(time.time() - held, beat_at, held - _BEAT_SECONDS, by, calls))
         log.warning('the event loop is held, for %.1f s so far, by %s%s', held, by, _as_text(calls))
 
@@ -200,24 +200,21 @@ def _as_text(calls: list[str]) -> str:
     return f': {", called from ".join(calls)}' if calls else ''
 
 
-def _is_of_console(frame: FrameType | None) -> bool:
-    while frame is not None:
-        if frame.f_code.co_filename.startswith(_PACKAGE):
-            return True
-        frame = frame.f_back
-    return False
+def _is_of_console(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
-def _calls_of_program(frame: FrameType | None) -> list[str]:
+def _calls_of_program(frames: list[FrameType]) -> list[str]:
     """Where the program's code is now: its calls, the innermost first; none if our own code or Lua runs. No arguments and
     no locals: they may be secrets."""
     calls: list[str] = []
-    if frame is not None and frame.f_code is Hub.run.__code__:      # no code of Python: the system lets the thread wait
+    if frames and frames[0].f_code is Hub.run.__code__:     # no code of Python: the system lets the thread wait
         return calls
-    while frame is not None and not frame.f_code.co_filename.startswith(_PACKAGE):
+    for frame in frames:
+        if _is_of_console(frame):
+            break
         if len(calls) == _CALLS_SHOWN:
             calls.append('...')
             break
         calls.append(f'{frame.f_code.co_filename}:{frame.f_lineno} {frame.f_code.co_name}')
-        frame = frame.f_back
     return calls

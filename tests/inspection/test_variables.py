@@ -9,6 +9,7 @@ import gevent
 import pytest
 from greenlet import getcurrent, greenlet
 
+from boxsession.base.stacks import frames_from
 from boxsession.inspection.reprs import Reprs
 from boxsession.inspection.variables import variables
 
@@ -121,27 +122,27 @@ class TestReprs:
         assert 1 == len(done)
 
 
-def frame_of(function, *args):
-    """The frame of a greenlet that waits in a function."""
+def frames_of(function, *args):
+    """A greenlet that waits in a function, and its stack."""
     made = greenlet(function)
     made.switch(*args)
-    return made, made.gr_frame
+    return made, frames_from(iter((made.gr_frame,)))
 
 
 class TestVariables:
     def test_at_most_fifty_of_a_call(self):
         namespace = {'switch': getcurrent().switch}
         exec('def many():\n' + ''.join(f'    v{number} = {number}\n' for number in range(60)) + '    switch()', namespace)
-        kept, frame = frame_of(namespace['many'])
-        row, = variables(frame, lambda: None)
+        kept, frames = frames_of(namespace['many'])
+        row, = variables(frames, lambda: None)
         assert 52 == len(row) and '10 more variables' == row['...']
 
     def test_at_most_thirty_calls(self):
         def nest(level):
             return nest(level - 1) if level else main.switch()
         main = getcurrent()
-        kept, frame = frame_of(nest, 50)
-        rows = variables(frame, lambda: None)
+        kept, frames = frames_of(nest, 50)
+        rows = variables(frames, lambda: None)
         assert 31 == len(rows) and '... 21 more calls' == rows[-1]['call']
 
     def test_what_the_program_keeps_of_locals_stays(self):
@@ -150,8 +151,8 @@ class TestVariables:
             main.switch()
             return context
         main = getcurrent()
-        kept, frame = frame_of(run, 7)
-        assert 'order' in str(variables(frame, lambda: None))
+        kept, frames = frames_of(run, 7)
+        assert 'order' in str(variables(frames, lambda: None))
         assert 7 == kept.switch()['order']
 
     def test_the_values_are_read_before_others_run(self):
@@ -161,13 +162,13 @@ class TestVariables:
             value = 'second'
             main.switch(value)
         main = getcurrent()
-        kept, frame = frame_of(run)
+        kept, frames = frames_of(run)
         switched = []
 
         def pause():
             if not switched:
                 switched.append(kept.switch())
-        assert "'first'" == variables(frame, pause)[0]['value'] and ['second'] == switched
+        assert "'first'" == variables(frames, pause)[0]['value'] and ['second'] == switched
 
 
 def test_in_a_thread():
