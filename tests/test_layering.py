@@ -70,7 +70,7 @@ DOORS = {
 PURE = {'inspection.frames', 'inspection.shown', 'inspection.variables',
         'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
-        'values.lua_text', 'values.collation', 'values.hashes',
+        'values.lua_text', 'values.collation', 'values.hashes', 'values.whole',
         'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.frames', 'protocol.iproto',
         'protocol.answers',

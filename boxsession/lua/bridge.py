@@ -235,7 +235,7 @@ def compile_problem(text: bytes, name: str) -> str | None:
     """Compiles a script without running it. Returns the error message, or None if it compiles."""
     lua = lua51.LuaRuntime(encoding=None, unpack_returned_tuples=True, register_eval=False, register_builtins=False)
     internal = lua.table()
-    loader.load(lua, internal, {}, ['kernel/compiler'])
+    loader.load(lua, internal, {}, ['kernel/literals'])
     loaded = internal[b'load_text'](text, f'@{name}'.encode(), True)
     if not isinstance(loaded, tuple):
         return None

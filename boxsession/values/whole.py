@@ -14,11 +14,15 @@ def whole(request: bytes) -> bytes:
     """The result of `sign:type:digits:type:digits` as `type:digits`; of a comparison, `true` or `false`.
 
     `read:base:text` reads a text; base 0 is 10, or 16 after `0x`. The result is b'' if the text is no integer of 64 bits.
+    `literal:type:text` reads the digits of a literal, which wrap.
     """
     sign, _, rest = request.decode(errors='replace').partition(':')
     if sign == 'read':
         base, _, text = rest.partition(':')
         return _read(text, int(base))
+    if sign == 'literal':
+        kind, _, text = rest.partition(':')
+        return b'%s:%d' % (kind.encode(), _wrapped(int(text, 0), kind))
     left, one, right, other = rest.split(':')
     kind = 'LL' if left == right == 'LL' else 'ULL'
     a, b = _wrapped(_converted(one, left), kind), _wrapped(_converted(other, right), kind)
@@ -33,11 +37,16 @@ def _wrapped(value: int, kind: str) -> int:
 
 
 def _converted(digits: str, kind: str) -> int:
-    """An integer from its digits, or from a Lua number as C converts a double; out of range it is the lowest int64_t."""
+    """An integer from its digits, or from a Lua number as C converts a double.
+
+    Out of range it is the lowest int64_t; from 2^64 on, 0 as a uint64_t.
+    """
     if digits.lstrip('-').isdigit() and -_HALF <= int(digits) < _WRAP:
         value = int(digits)
     else:
         number = float(digits)
+        if kind == 'ULL' and number >= _WRAP:
+            return 0
         if not math.isfinite(number):
             return -_HALF
         value = int(number)

@@ -159,6 +159,7 @@ local function behind_literal(text, at, opener)
     end
     return at + 1
 end
+internal.behind_literal = behind_literal
 
 -- An upper bound of the comparisons, close to their number; stops counting above LOOKUPS_MAX.
 local function lookups(text)
@@ -235,7 +236,10 @@ function internal.load_text(text, name, is_script)
     end
     local chunk, message = loadstring(text, name)
     if not chunk then
-        return nil, message
+        chunk, message = internal.load_with_literals(text, name, message)
+        if not chunk then
+            return nil, message
+        end
     end
     -- A text without these three bytes has no vararg function.
     if find(text, '...', 1, true) then

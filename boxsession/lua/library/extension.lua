@@ -121,6 +121,15 @@ local function object_of_answer(answer)
     return object_of(INTEGER, packed_integer(sign, digits), sign .. digits, suffix)
 end
 
+-- The value of a literal: its type, and its digits (`101`, `0xff`).
+function extension.literal(suffix, digits)
+    local number = tonumber(digits)
+    if number < EXACT_MAX then
+        return object_of_answer(suffix .. ':' .. format('%.0f', number))
+    end
+    return object_of_answer(internal.task.text(WHOLE, 'literal:' .. suffix .. ':' .. digits))
+end
+
 for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/', __mod = '%', __pow = '^'}) do
     meta[event] = function(a, b)
         local one, other = whole_state(a), whole_state(b)
