@@ -25,6 +25,7 @@ from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.admission import Admission
+from boxsession.sessions.changes import Changes
 from boxsession.sessions.failures import Failures
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.rescue import Rescue
@@ -63,7 +64,7 @@ class Running:
         commands: the built-in backslash commands and those of the program.
 
     Attributes:
-        listeners: the listeners of all addresses.
+        listeners, changes: the listeners of all addresses; what sessions have changed in the program for a time.
         metrics: the server of the metrics; None if metrics are served nowhere.
 
     Raises:
@@ -95,7 +96,7 @@ class Running:
         loop_lag = Histogram()
         self.monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
         self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
-        self.rescue = Rescue(self)
+        self.changes, self.rescue = Changes(self.audit, self.registry.at_end), Rescue(self)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
         self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets, self.rescue.acceptor)
         self.statistics = self.registry.statistics
@@ -124,8 +125,7 @@ class Running:
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
                 'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
                 'triggers': triggers, 'memory': lambda: self.runtime.memory.used(),
-                'limits': lambda: {name.partition('.')[2]: {'hits': hits[name], 'limit': self.settings[name]}
-                                   for name in _COUNTED},
+                'limits': lambda: {name[7:]: {'hits': hits[name], 'limit': self.settings[name]} for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
                 'access': lambda: {'users': self.accounts.access.kinds['user'],
                                    'denied': hits['denied'], 'failed_logins': hits['failed_logins']}}
@@ -150,6 +150,7 @@ class Running:
         """In a forked child: takes no part in what its parent goes on with. Sends nothing, and runs nothing any more."""
         self.registry.is_accepting = False
         self.registry.close(block=False)
+        self.changes.give_up()
         self.monitor.forget_posted()
         self.monitor.stop()
         self.dispatcher.close()
@@ -159,6 +160,7 @@ class Running:
     def _release(self):
         self.listeners.close()
         self.registry.close()
+        self.changes.close()
         self.monitor.stop()
         if self.metrics is not None:
             self.metrics.stop()

@@ -68,6 +68,17 @@ BUILT_IN = (
     Command('traceback', (('[ID]', 'show the last exception of a function of the program, in this or another session'),),
             access='read',
             details='Shows the exception with its traceback, without secrets. Another session needs execute on universe.'),
+    Command('log', (('[FILTER]', "list the program's loggers with their levels and handlers"),
+                    ('LOGGER LEVEL [for TIME] [keep]', 'change the level of a logger until this session ends')),
+            access='read',
+            details='FILTER is the start of the names, or a pattern with * and ?. LEVEL is a name such as debug, a number, '
+                    'or unset. TIME is 30s, 10m or 2h: then the old level comes back, or when the session ends, '
+                    'whichever is first. With keep the end of the session changes nothing. A change needs execute on the '
+                    'command.'),
+    Command('changes', (('', 'list what sessions have changed in the program for a time'),
+                        ('undo N|all', 'undo a change by its id, or all changes of this session')), access='read',
+            details='What a session changes is undone when it ends. If the program itself has set another value meanwhile, '
+                    'that value stays. To undo needs execute on the command; the changes of others, execute on universe.'),
     Command('greenlets', (('[FILTER]', 'list the greenlets of the process, grouped by equal stack'),), access='read',
             details='The most numerous group comes first. Each word of FILTER must be part of what a group shows; a word '
                     'that begins with - must not: -owner=console leaves out those of the console. A row has the number of '

@@ -12,6 +12,7 @@ from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
 from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.sessions.changes import Changes
 from boxsession.sessions.registry import Registry
 from boxsession.settings.table import ListenerConfig
 from boxsession.users.accounts import Accounts
@@ -32,6 +33,7 @@ class Console(Protocol):
     dispatcher: Dispatcher
     registry: Registry
     listeners: Listeners
+    changes: Changes
     monitor: Monitor
     runtime: Runtime
 

@@ -17,6 +17,7 @@ from boxsession.net.listener import Listener
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
 from boxsession.sessions.inspection_services import InspectionServices
+from boxsession.sessions.log_services import LogServices
 from boxsession.sessions.loop_services import LoopServices
 from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
@@ -50,7 +51,7 @@ class Services:
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
-            'connect': sessions.connect, **NetBoxServices(self._running).table(),
+            'connect': sessions.connect, **NetBoxServices(self._running).table(), **LogServices(self._running).table(),
             **InspectionServices(self._running, pace).table(), **MemoryServices(self._running).table(),
             **LoopServices(self._running, pace).table()}
 
