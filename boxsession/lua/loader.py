@@ -1,7 +1,8 @@
 """Loads the trusted Lua files. Each file is loaded after the files that it needs.
 
-The head of a file names the files that it needs (`-- Needs: kernel/raw, wire/yaml`). Its first statement names the ports
-that it takes (`local internal, LOG, CLOCK = ...`): so a port has the same name in both languages.
+The head of a file names the files that it needs (`-- Needs: kernel/raw, wire/yaml`), in several such lines if one would be
+too long. Its first statement names the ports that it takes (`local internal, LOG, CLOCK = ...`): so a port has
+the same name in both languages.
 """
 from __future__ import annotations
 
@@ -41,9 +42,9 @@ def sources(wanted: Collection[str] | None = None) -> dict[str, bytes]:
             raise ValueError(f'Lua files need each other: {", ".join(under_way)}')
         under_way.append(name)
         text = found[name].read_bytes()
-        needs = _NEEDS.search(text)
-        for needed in sorted(needs[1].decode().split(', ')) if needs else ():
-            add(needed)
+        for needed in sorted(b', '.join(_NEEDS.findall(text)).decode().split(', ')):
+            if needed:
+                add(needed)
         under_way.remove(name)
         ordered[name] = text
 
