@@ -1,5 +1,5 @@
-"""A service with three faults, to look for with the console: memory that grows, greenlets that wait for each other, and a
-function that holds the event loop. docs/worst_night.rst goes through them.
+"""A service with faults, to look for with the console: memory that grows, greenlets that wait for each other, and a
+function that holds the event loop. docs/worst_night.rst finds each.
 
     python examples/troubled.py
     boxsession connect unix:shop.sock           # in another shell, in the same folder
@@ -33,7 +33,6 @@ class Shop:
     """Takes orders. The stock and the till each have a lock."""
 
     def __init__(self):
-        self.done = 0
         self.history = []                       # nobody ever removes anything
         self.stock_lock = BoundedSemaphore()
         self.till_lock = BoundedSemaphore()
@@ -45,7 +44,6 @@ class Shop:
             gevent.sleep(0.001)
             with self.till_lock:
                 gevent.sleep(0.001)
-                self.done += 1
         self.history.append(order)
         log.debug('order %d is done', order.number)
 
@@ -57,12 +55,12 @@ class Shop:
                 log.info('%s is refunded', article)
 
     def report(self):
-        """Adds up all pairs of orders: quick as long as there are few, and it never waits for anything."""
-        total = 0
-        for one in itertools.cycle(range(1000)):
-            total += one
-            if total < 0:
-                return total
+        """Adds up the sales, page by page. It never finds the last page, and never waits for anything."""
+        total = page = 0
+        while page is not None:
+            total += len(self.history[page * 50:page * 50 + 50])
+            page += 1
+        return total
 
 
 shop = Shop()
@@ -86,7 +84,7 @@ def complaints(after):
 def main():
     options = argparse.ArgumentParser(description=__doc__.partition(':')[0])
     options.add_argument('--each-second', type=float, default=100, help='requests in each second')
-    options.add_argument('--refunds-after', type=float, default=20, help='seconds until the first refund')
+    options.add_argument('--refunds-after', type=float, default=60, help='seconds until the first refund')
     arguments = options.parse_args()
     logging.basicConfig(level=logging.WARNING, format='%(asctime)s %(levelname)s %(name)s: %(message)s')
     console = Console(['unix:shop.sock', {'address': 'unix:rescue.sock', 'protocol': 'rescue'}], expose={'shop': shop})
