@@ -1,7 +1,7 @@
 """How a long look into the program shares the event loop with it. Pure.
 
 A look is no turn of the scheduler: with the share of a session it would take ten times as long, and what it shows would no
-longer be true. It works for some milliseconds, then rests for a third of that, and so on. So it ends soon, and the
+longer be true. It works for some milliseconds, then rests for a fifth of that, and so on. So it ends soon, and the
 program's events wait for a few milliseconds. Looks that follow each other get a quarter of the loop's time, after some.
 """
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 __all__ = ['Pace']
 
 # Work between two rests, in seconds; the rest for each second of work.
-_WORK, _REST = 0.004, 0.3
+_WORK, _REST = 0.004, 0.2
 # The least time for each second of work, over all looks, and how far they may be ahead of it, in seconds.
 _PRICE, _CREDIT = 4.0, 4.0
 
