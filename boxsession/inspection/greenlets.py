@@ -122,7 +122,7 @@ class Greenlets:
         if living.has_ended(found):
             return None
         frames, state = frames_and_state(found)
-        if not frames:
+        if not frames and not living.is_hub(found):
             state = f'{state}: {target(found)}'
         key = signature_of(frames) if frames else state
         group = made.get(key)
