@@ -2,11 +2,20 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
+from collections.abc import Callable
 
 __all__ = ['whole']
 
 _WRAP, _HALF = 2 ** 64, 2 ** 63
+# Operations on the bits of two unsigned integers.
+_BITS: dict[str, Callable[[int, int], int]] = {
+    '&': operator.and_, '|': operator.or_, '~': operator.xor, '<<': operator.lshift, '>>': operator.rshift,
+    '>>>': lambda a, by: _wrapped(a, 'LL') >> by,
+    'rol': lambda a, by: a << by | a >> (64 - by), 'ror': lambda a, by: a << (64 - by) | a >> by,
+    'not': lambda a, _: ~a, 'swap': lambda a, _: int.from_bytes(a.to_bytes(8, 'little'), 'big'),
+}
 _SUFFIX = re.compile('(?:ll|ull|llu)$', re.IGNORECASE)
 
 
@@ -14,6 +23,8 @@ def whole(request: bytes) -> bytes:
     """The result of `sign:type:digits:type:digits` as `type:digits`; of a comparison, `true` or `false`.
 
     `read:base:text` reads a text; base 0 is 10, or 16 after `0x`. The result is b'' if the text is no integer of 64 bits.
+    Operations on bits take the type of the left integer, which a number on the left takes from the right one; they shift by
+    0 to 63. `hex:type:digits` gives 16 hexadecimal digits.
     `literal:type:text` reads the digits of a literal, which wrap.
     """
     sign, _, rest = request.decode(errors='replace').partition(':')
@@ -23,12 +34,18 @@ def whole(request: bytes) -> bytes:
     if sign == 'literal':
         kind, _, text = rest.partition(':')
         return b'%s:%d' % (kind.encode(), _wrapped(int(text, 0), kind))
+    if sign == 'hex':
+        return b'%016x' % (int(rest.partition(':')[2]) % _WRAP)
     left, one, right, other = rest.split(':')
     kind = 'LL' if left == right == 'LL' else 'ULL'
     a, b = _wrapped(_converted(one, left), kind), _wrapped(_converted(other, right), kind)
     if sign in ('=', '<', '<='):
         return b'true' if (a == b if sign == '=' else a < b if sign == '<' else a <= b) else b'false'
-    return b'%s:%d' % (kind.encode(), _wrapped(_calculated(sign, a, b), kind))
+    if sign in _BITS:
+        result = _BITS[sign](a % _WRAP, b % _WRAP)
+    else:
+        result = _calculated(sign, a, b)
+    return b'%s:%d' % (kind.encode(), _wrapped(result, kind))
 
 
 def _wrapped(value: int, kind: str) -> int:

@@ -3,7 +3,7 @@
 -- Needs: kernel/raw
 local internal = ...
 local raw = internal.raw
-local error, gsub, pcall, type = raw.error, raw.gsub, raw.pcall, raw.type
+local error, gsub, match, pcall, type = raw.error, raw.gsub, raw.match, raw.pcall, raw.type
 
 -- blame(func, ...) calls a C function. If it raises, the message is raised again with the position of the user's call,
 -- not of this file. The call can succeed even if the caller expects an error (for example, C converts a string to a
@@ -18,18 +18,28 @@ local function strip_position(message)
 end
 internal.strip_position = strip_position
 
-local function blamed(ok, ...)
+-- The message with `cdata` for an object that users see as such; `one`, `two` and `three` are the first arguments.
+local function with_cdata(message, one, two, three)
+    local number = match(message, "^bad argument #([123]) to '[^']*' %(.* got userdata%)$")
+    local value = number == '1' and one or number == '2' and two or number == '3' and three
+    return value and internal.cdata[value] and (gsub(message, 'userdata%)$', 'cdata)')) or message
+end
+
+local function blamed(one, two, three, ok, ...)
     if ok then
         return ...
     end
     local message = ...
     if message == internal.OUT_OF_MEMORY then
         return error(message, 0)
+    elseif type(message) == 'string' then
+        message = with_cdata(strip_position(message), one, two, three)
     end
-    return error(type(message) == 'string' and strip_position(message) or message, BLAME_LEVEL)
+    return error(message, BLAME_LEVEL)
 end
 local function blame(func, ...)
-    return blamed(pcall(func, ...))
+    local one, two, three = ...
+    return blamed(one, two, three, pcall(func, ...))
 end
 internal.blame = blame
 
@@ -66,7 +76,8 @@ local function given_room(func, ok, result, ...)
 end
 local function with_room(func, ...)
     local ok, result = pcall(func, ...)
-    return blamed(given_room(func, ok, result, ...))
+    local one, two, three = ...
+    return blamed(one, two, three, given_room(func, ok, result, ...))
 end
 
 local function text_or_nil(value)

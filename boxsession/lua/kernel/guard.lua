@@ -148,7 +148,7 @@ local function bounded_date(...)
     if type(text) == 'string' and #text > DATE_FORMAT_MAX then
         return error("bad argument #1 to 'date' (format of " .. #text .. ' bytes, at most ' .. DATE_FORMAT_MAX .. ')', 2)
     end
-    return date(...)
+    return blame(date, ...)
 end
 
 -- LuaJIT has its own message for a missing argument of these.

@@ -12,7 +12,7 @@ local raw = {
     xpcall = xpcall,
     byte = string.byte, char = string.char, dump = string.dump, find = string.find, format = string.format, gmatch = string.gmatch,
     gsub = string.gsub, lower = string.lower, match = string.match, rep = string.rep, reverse = string.reverse,
-    sub = string.sub,
+    sub = string.sub, upper = string.upper,
     concat = table.concat, insert = table.insert, remove = table.remove, sort = table.sort,
     floor = math.floor, frexp = math.frexp, huge = math.huge, ldexp = math.ldexp, max = math.max,
     co_create = coroutine.create, co_resume = coroutine.resume, co_running = coroutine.running,

@@ -262,6 +262,7 @@ local function formatted_piece(piece, number, count, value)
     if not ok then
         text = gsub(gsub(text, '^builtin/[%w_]+%.lua:%d+: ', ''), "argument #%d+ to '[^']*'",
                     "argument #" .. number .. " to 'format'")
+        text = internal.cdata[value] and gsub(text, 'got userdata', 'got cdata') or text
         return error(text, 3)
     end
     return text

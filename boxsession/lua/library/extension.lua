@@ -110,10 +110,16 @@ local function operand(value, suffix)
     end
 end
 
+-- The same for an operand that is taken as the type `suffix`.
+local function as_type(value, suffix)
+    local state = whole_state(value)
+    return suffix .. ':' .. (state and state.text or format('%.17g', value))
+end
+
 local NAMES = {LL = 'int64_t', ULL = 'uint64_t'}
 local function name_of(value)
     local state = whole_state(value)
-    return state and NAMES[state.suffix] or internal.cdata[value] and 'cdata' or type(value)
+    return state and NAMES[state.suffix] or value == internal.NULL and 'void *' or cdata[value] and 'cdata' or type(value)
 end
 
 local function object_of_answer(answer)
@@ -128,6 +134,22 @@ function extension.literal(suffix, digits)
         return object_of_answer(suffix .. ':' .. format('%.0f', number))
     end
     return object_of_answer(internal.task.text(WHOLE, 'literal:' .. suffix .. ':' .. digits))
+end
+
+-- The type of an integer with 64 bits, `LL` or `ULL`; nil for other values.
+function extension.suffix(value)
+    local state = whole_state(value)
+    return state and state.suffix
+end
+
+-- Calculates with integers; Lua numbers are taken as integers of the type `suffix`. The result has this type.
+function extension.calculated(sign, a, b, suffix)
+    return object_of_answer(internal.task.text(WHOLE, sign .. ':' .. as_type(a, suffix) .. ':' .. as_type(b, suffix)))
+end
+
+-- The 16 hexadecimal digits of an integer.
+function extension.in_hex(value)
+    return internal.task.text(WHOLE, 'hex:' .. operand(value))
 end
 
 for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/', __mod = '%', __pow = '^'}) do
@@ -161,6 +183,23 @@ for event, sign in raw.pairs({__lt = '<', __le = '<='}) do
         end
         return internal.task.text(WHOLE, sign .. ':' .. operand(a) .. ':' .. operand(b)) == 'true'
     end
+end
+-- Integers have no fields, as in LuaJIT; other objects have none, either, but give nil.
+local function refuse_key(object, key)
+    local state = whole_state(object)
+    if not state then
+        return nil
+    elseif type(key) == 'string' then
+        return error(format("'%s' has no member named '%s'", NAMES[state.suffix], key), 2)
+    end
+    return error(format("'%s' cannot be indexed with '%s'", NAMES[state.suffix], name_of(key)), 2)
+end
+meta.__index, meta.__newindex, meta.__metatable = refuse_key, refuse_key, 'ffi'
+function meta.__len(object)
+    return error(format("attempt to get length of '%s'", name_of(object)), 2)
+end
+function meta.__call(object)
+    return error(format("'%s' is not callable", name_of(object)), 2)
 end
 function meta.__concat(a, b)
     return error(format("attempt to concatenate '%s' and '%s'", name_of(a), name_of(b)), 2)

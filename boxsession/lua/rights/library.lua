@@ -1,7 +1,7 @@
 -- The library for restricted code. Harmless functions are copied before any user code runs, into tables that refuse writes.
 --
 -- Invariant: sessions share no table that one of them could change for another.
--- Needs: kernel/stdlib, library/csv, library/digest, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/msgpack_module, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
+-- Needs: kernel/stdlib, library/bit64, library/csv, library/digest, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/msgpack_module, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
 local internal = ...
 local raw, access = internal.raw, internal.access
 local error, getmetatable, next, rawget, rawset, select, setmetatable, type = raw.error, raw.debug_getmetatable, raw.next,
