@@ -75,6 +75,14 @@ BUILT_IN = (
                     'or unset. TIME is 30s, 10m or 2h: then the old level comes back, or when the session ends, '
                     'whichever is first. With keep the end of the session changes nothing. A change needs execute on the '
                     'command.'),
+    Command('tail', (('[LOGGER] [level=LEVEL] [match=TEXT] [n=NUMBER] [seconds=NUMBER]',
+                      "show the program's log records as they come, until Ctrl-C"),), access='read',
+            details='Shows the records of a logger and of those below it; without LOGGER, of all. Each comes as a '
+                    'push. level=debug cannot show what the logger does not let through: the first push says so, and '
+                    'how to change that. match=TEXT, or match="SEVERAL WORDS": only messages with this text. If the '
+                    'client reads slowly, records are dropped and counted. Without n and seconds, the end of the '
+                    'input ends it, too. Secrets are cut out. Arguments of a message that are objects of the '
+                    'program\'s classes are shown by their class: none of their code runs.'),
     Command('changes', (('', 'list what sessions have changed in the program for a time'),
                         ('undo N|all', 'undo a change by its id, or all changes of this session')), access='read',
             details='What a session changes is undone when it ends. If the program itself has set another value meanwhile, '

@@ -22,6 +22,7 @@ from boxsession.sessions.loop_services import LoopServices
 from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.session_services import SessionServices
+from boxsession.sessions.tail_services import TailServices
 from boxsession.sessions.user_services import UserServices
 from boxsession.settings import live, reader
 
@@ -52,6 +53,7 @@ class Services:
             'sessions': sessions.sessions, 'rename': sessions.rename,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect, **NetBoxServices(self._running).table(), **LogServices(self._running).table(),
+            **TailServices(self._running).table(),
             **InspectionServices(self._running, pace).table(), **MemoryServices(self._running).table(),
             **LoopServices(self._running, pace).table()}
 
