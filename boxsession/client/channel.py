@@ -7,12 +7,14 @@ import re
 import select
 import socket
 import ssl
+import struct
 import time
 from typing import Any, Protocol
 
 from boxsession.base.address import is_local_peer
 from boxsession.base.errors import BoxsessionError
 from boxsession.base.sockets import reset
+from boxsession.client.streams import say
 from boxsession.client.target import Target
 from boxsession.client.values import visible
 
@@ -24,6 +26,11 @@ CLOSED = 'it closed the connection'
 # What OpenSSL reports if the certificate of the server has another name, or another IP address.
 _OTHER_NAME = (62, 64)
 _NAMES_SHOWN = 10
+# How long a process of this machine may be silent, in seconds.
+_SILENT_SECONDS = 3.0
+_SILENT = ('boxsession: process %(pid)d has not answered for %(seconds)g s. A listener with `protocol: rescue` answers '
+           "unless native code keeps the GIL, Python's lock, or the process is stopped; others need the event loop. "
+           '`py-spy dump --native --pid %(pid)d` shows where it is, `kill -9 %(pid)d` ends it')
 # The alerts of a server to a client with a wrong certificate.
 _REFUSES_CERTIFICATE = re.compile('ALERT_(UNKNOWN_CA|BAD_CERTIFICATE|UNSUPPORTED_CERTIFICATE|CERTIFICATE_|DECRYPT_ERROR|'
                                   'ACCESS_DENIED)')
@@ -134,6 +141,8 @@ class Channel:
     Attributes:
         interrupts: the interrupts of the user, which end a wait.
         conversation: the protocol's state; set after the greeting.
+        answers_at_once: the server has to answer soon: it has to greet, or is a rescue listener. If it does not, the user
+            is told, once for each wait, what may be the reason.
         is_private: whether nobody else can read the data: TLS, a unix socket, or a peer on this machine.
 
     Raises:
@@ -146,6 +155,7 @@ class Channel:
         except OSError as error:
             raise LinkError(f'cannot connect to {target.address}: {_reason(error)}') from None
         self.conversation: Stops | None = None
+        self.answers_at_once = True
         try:
             self._sock, self.is_private = _connected(target, deadline)
         except BaseException as error:
@@ -176,11 +186,19 @@ class Channel:
 
     def received(self, count: int, deadline: float | None) -> bytes:
         """Receives up to `count` bytes; waits until there are some. Raises as send()."""
+        soon = time.monotonic() + _SILENT_SECONDS if self.answers_at_once and self._sock.family == socket.AF_UNIX else None
         while True:
             try:
                 data = self._sock.recv(count)
             except (BlockingIOError, ssl.SSLWantReadError):
-                self._wait(deadline)
+                if soon is None or deadline is not None and deadline <= soon:
+                    self._wait(deadline)
+                    continue
+                try:
+                    self._wait(soon)
+                except TimedOut:
+                    soon = None
+                    say(_SILENT % {'pid': _server_pid(self._sock), 'seconds': _SILENT_SECONDS})
             except OSError as error:
                 raise Lost(_reason(error), was_sent=True) from None
             else:
@@ -238,6 +256,12 @@ class Channel:
             pass
         self._sock.close()
         self.interrupts.close()
+
+
+def _server_pid(sock: socket.socket) -> int:
+    """The pid of the process that listens on a unix socket."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize('3i'))
+    return int(struct.unpack('3i', credentials)[0])
 
 
 def _connected(target: Target, deadline: float) -> tuple[socket.socket, bool]:

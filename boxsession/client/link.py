@@ -11,7 +11,7 @@ from boxsession.client.channel import CLOSED, Channel, LinkError, Lost, Refused,
 from boxsession.client.target import Target
 from boxsession.client.values import error_document, error_text, is_error
 from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
-from boxsession.protocol.greeting import GREETING_BYTES, protocol_of
+from boxsession.protocol.greeting import GREETING_BYTES, is_of_rescue, protocol_of
 
 __all__ = ['Link']
 
@@ -73,6 +73,7 @@ class Link:
         self.interrupts = self._channel.interrupts
         try:
             protocol, self.greeting = _greeting(self._channel, target, deadline)
+            self._channel.answers_at_once = is_of_rescue(self.greeting)
             self._conversation: Conversation = _conversation(protocol, self.greeting, target.max_reply)
             self._channel.conversation = self._conversation
             self._begin(deadline)
@@ -83,7 +84,7 @@ class Link:
             raise LinkError(f'cannot connect to {target.address}: {error}') from None
         except TimedOut:
             self.close()
-            hint = '' if target.tls or self.greeting else '; if it is a TLS listener, use --tls'
+            hint = '' if target.tls or self.greeting or target.address.path else '; if it is a TLS listener, use --tls'
             raise LinkError(f'cannot connect to {target.address}: it does not answer in time{hint}') from None
         except BaseException:
             self.close()

@@ -3,7 +3,8 @@ from __future__ import annotations
 
 import re
 
-__all__ = ['GREETING_BYTES', 'SERVICE_NAME', 'console_greeting', 'is_ours', 'process_of', 'protocol_of']
+__all__ = ['GREETING_BYTES', 'SERVICE_NAME', 'console_greeting', 'is_of_rescue', 'is_ours', 'process_of', 'protocol_of',
+           'rescue_greeting']
 
 GREETING_BYTES = 128
 _LINE_WIDTH = 63
@@ -13,6 +14,7 @@ _GREETING = re.compile(rb'Tarantool \d+\.\d+\.\d+\S* \((?:Lua console|(Binary))\
 # The characters of a service's name.
 SERVICE_NAME = r'[A-Za-z0-9._-]+'
 _PROCESS = re.compile(rb'\\help for help; pid (\d{1,9})(?:, (%s))? *\n' % SERVICE_NAME.encode())
+_RESCUE = ' rescue'
 _CONSOLE_LINE = 'Tarantool 2.6.0 (Lua console)'
 
 
@@ -28,6 +30,16 @@ def console_greeting(version: str, pid: int = 0, name: str = '') -> bytes:
     if pid:
         second += f'; pid {pid}' + (f', {name}' if name else '')
     return f'{_CONSOLE_LINE:<{_LINE_WIDTH}}\n{second[:_LINE_WIDTH]:<{_LINE_WIDTH}}\n'.encode()
+
+
+def rescue_greeting(version: str, pid: int, name: str) -> bytes:
+    """The greeting of a rescue listener: like that of a text console, so that clients of one can use it."""
+    return console_greeting(version + _RESCUE, pid, name)
+
+
+def is_of_rescue(greeting: bytes) -> bool:
+    """Whether a greeting comes from a rescue listener."""
+    return is_ours(greeting) and f'{_RESCUE}, \\help'.encode() in greeting
 
 
 def process_of(greeting: bytes) -> tuple[int, str]:

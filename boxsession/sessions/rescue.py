@@ -20,7 +20,7 @@ from boxsession.inspection.rescue import RescueAcceptor
 from boxsession.inspection.stopper import Stopper
 from boxsession.net.listener import peer_process
 from boxsession.protocol.client import INTERRUPT, OPENING
-from boxsession.protocol.greeting import console_greeting
+from boxsession.protocol.greeting import rescue_greeting
 from boxsession.sessions.caller import NAME_LENGTH, Console
 from boxsession.sessions.common import program_name
 from boxsession.sessions.rescue_commands import COMMANDS, UNRECORDED, Acting, Refused, Seeing
@@ -92,7 +92,7 @@ class RescueSession:
         self._commands = {**Seeing(running).table(), **Acting(running, rescue.stopper, session, self._log).table(),
                           'login': self._login}
         self.not_before = 0.0
-        self.greeting = console_greeting(f'{__version__} rescue', os.getpid(), running.settings['name'] or program_name())
+        self.greeting = rescue_greeting(__version__, os.getpid(), running.settings['name'] or program_name())
         self._log('%s began: rescue %s', session.listener)
         running.audit.aside('start', session)
 

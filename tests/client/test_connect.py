@@ -335,6 +335,14 @@ class TestTimeout:
             err = connect(f'127.0.0.1:{listener.getsockname()[1]}', '--timeout', '0.3', '-e', '1', code=2)[1]
         assert 'does not answer in time; if it is a TLS listener, use --tls' in err
 
+    def test_a_process_of_this_machine_that_is_held(self, tmp_path):
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(str(tmp_path / 's'))
+            listener.listen()
+            err = connect(f'unix:{tmp_path}/s', '--timeout', '4', '-e', '1', code=2)[1]
+        assert f'process {os.getpid()} has not answered for 3 s' in err and 'py-spy dump' in err
+        assert err.endswith('it does not answer in time\n')
+
     @pytest.mark.parametrize('data', [b'x' * 9999 + b'\n', b'%TAG !push! tag:tarantool.io/push,2018\n--- x\n...\n' * 200],
                              ids=['a reply without an end', 'pushes'])
     def test_a_server_that_never_stops(self, data):
