@@ -79,11 +79,9 @@ def test_a_leak(start):
     assert 'attribute history of __main__.Shop' in row['by']
     assert client.value('\\memory trace start')['tracing']
 
-    def growth():
-        return [line_of(grown['where']) for grown in client.value('\\memory trace diff')['growth']
-                if 'troubled.py' in grown['where']]
-
-    assert "self.note = f'order {number} of {article} ' * 20" in wait_for(growth)
+    note = "self.note = f'order {number} of {article} ' * 20"
+    wait_for(lambda: note in [line_of(grown['where']) for grown in client.value('\\memory trace diff')['growth']
+                              if 'troubled.py' in grown['where']])
     client.reply('\\memory trace stop')
 
 
@@ -91,6 +89,10 @@ def test_what_the_log_says(start):
     client, _ = start('--refunds-after', '600')
     assert 'DEBUG' in client.reply('\\log shop.orders DEBUG for 10m').decode()
     assert 'shop.orders' in str(client.value('\\changes'))
+    client.send('\\tail shop.orders n=2\n')
+    seen = ''
+    while not re.search(r'order \d+ is done', seen):
+        seen = client.document().decode()
 
 
 def test_the_page_names_lines_of_the_program():
