@@ -172,7 +172,11 @@ class Hostile(gevent.Greenlet, metaclass=Odd):
         raise AttributeError(name)
 
     def _run(self):
-        self.event.wait()
+        wait_in_hostile(self)
+
+
+def wait_in_hostile(hostile):
+    hostile.event.wait()
 
 
 def test_no_code_of_a_greenlets_class_runs():
@@ -182,7 +186,7 @@ def test_no_code_of_a_greenlets_class_runs():
     gevent.sleep(0)
     Hostile.ran.clear()
     greenlets = Greenlets(Pace(gevent.sleep))
-    row, = greenlets.groups('Hostile waiting')
+    row, = greenlets.groups('wait_in_hostile waiting')
     assert 1 == row['count'] and 'Hostile' in str(greenlets.whole(row['ids'][0], True))
     row, = greenlets.groups('Hostile not started')
     assert 1 == row['count'] and row['state'].endswith('Hostile._run')
@@ -290,14 +294,14 @@ class TestWhere:
     def test_names_of_greenlet_locals(self, served, connect):
         mine, event = local(), Event()
 
-        def run():
+        def keep_request():
             mine.request = 'r'
             event.wait()
-        spawned = gevent.spawn(run)
+        spawned = gevent.spawn(keep_request)
         gevent.sleep(0)
         try:
             client = connect(served)
-            number = rows(client, 'test_names_of_greenlet_locals')[0]['ids'][0]
+            number = rows(client, 'keep_request')[0]['ids'][0]
             assert ['local: request'] == client.values(f'\\where {number}')[0]['greenlet_locals']
         finally:
             spawned.kill()
