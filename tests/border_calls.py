@@ -26,7 +26,7 @@ LEFT_OUT = {'print', 'coroutine.yield', 'fiber.sleep', 'fiber.kill', 'fiber.canc
             'setmetatable', 'collectgarbage', "require('digest').pbkdf2", "require('digest').pbkdf2_hex",
             "require('digest').urandom"}
 LIBRARIES = ('_G', 'string', 'table', 'math', 'os', 'bit', 'coroutine', 'debug')
-MODULES = ('json', 'yaml', 'uuid', 'clock', 'errno', 'uri', 'csv', 'utf8', 'digest', 'msgpack')
+MODULES = ('json', 'yaml', 'uuid', 'clock', 'errno', 'uri', 'csv', 'utf8', 'digest', 'decimal', 'msgpack')
 MORE = ('box.error.new', 'box.session.exists', 'box.session.peer', 'box.session.fd', 'box.session.name',
         "require('fiber').channel", "require('fiber').find", "require('fiber').info")
 

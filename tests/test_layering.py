@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
              'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters', 'stacks'],
-    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'scalars', 'lua_text',
+    'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'decimals', 'scalars', 'lua_text',
                'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],
     'scheduler': ['turns', 'loop', 'overruns', 'task', 'deadlines', 'dispatcher'],
@@ -70,7 +70,7 @@ DOORS = {
 PURE = {'inspection.frames', 'inspection.shown', 'inspection.journal', 'inspection.records', 'inspection.variables',
         'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
-        'values.lua_text', 'values.collation', 'values.hashes', 'values.whole',
+        'values.lua_text', 'values.collation', 'values.hashes', 'values.whole', 'values.decimals',
         'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.frames', 'protocol.iproto',
         'protocol.answers',

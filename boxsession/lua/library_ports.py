@@ -18,6 +18,7 @@ from boxsession.lua.task import LuaTask
 from boxsession.scheduler.task import current_task
 from boxsession.values import hashes
 from boxsession.values.collation import compare
+from boxsession.values.decimals import calculate
 from boxsession.values.whole import whole
 
 __all__ = ['LibraryPorts']
@@ -42,7 +43,7 @@ class LibraryPorts:
         return {'CASE': text(_in_case), 'CATEGORY': text(_category), 'COLLATE': Port(self._collated),
                 'HASH': text(self._hash), 'PBKDF2': Port(self._derived_key), 'CRC32': Port(_crc32),
                 'MURMUR': Port(_murmur), 'GUAVA': Port(_guava), 'TO_BASE64': text(_to_base64),
-                'OF_BASE64': text(base64.b64decode), 'WHOLE': text(whole)}
+                'OF_BASE64': text(base64.b64decode), 'WHOLE': text(whole), 'DECIMAL': text(calculate)}
 
     def _hash(self, request):
         """Hashes data in steps. Request: b'n' and the name of the algorithm, b'u' and data, or b'd'.

@@ -5,6 +5,8 @@ import logging
 
 import pytest
 
+from boxsession.lua.bridge import compile_problem
+
 
 @pytest.fixture
 def served(console):
@@ -397,3 +399,19 @@ def test_clock(client):
         "clock = require('clock') return clock.time() > 1e9, clock.monotonic64() > 0, clock.proc() > 0")
     seconds, value = client.value("clock.bench(function(x) return x end, 5)")
     assert 0 <= seconds < 60 and 5 == value
+
+
+def test_literals_and_decimals_of_a_restricted_user(console, connect):
+    admin = connect(server := console(dialect='tarantool'))
+    admin.reply("box.schema.user.create('mole', {password = 'pw'})")
+    client = connect(server)
+    client.reply("box.session.su('mole')")
+    assert ['2', '18446744073709551615ULL', 'cdata', '1.10', '64'] == client.values(
+        "decimal = require('decimal') x = decimal.new('1.1') "
+        "return tostring(1 + 1), tostring(-1ULL), type(5LL), tostring(x * 1 + decimal.new('0.00')), bit.tohex(100LL, 2)")
+
+
+def test_a_script_with_literals_compiles():
+    assert compile_problem(b'x = 5LL', 'init.lua') is None
+    assert "init.lua:2: '=' expected near '5LL'" == compile_problem(b'x = 1LL\nx 5LL', 'init.lua')
+    assert "init.lua:1: malformed number near '5L'" == compile_problem(b'x = 1LL y = 5L', 'init.lua')

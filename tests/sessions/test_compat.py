@@ -11,9 +11,9 @@ STATES = {'same', 'different', 'not yet', 'ours'}
 # Tables that hold our modules' names; every name in them has its row.
 MODULES = ('box.session', 'box.error', 'box.schema.user', 'box.schema.role', 'box.schema.func',
            'console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'bit', 'errno', 'uri', 'strict', 'fun', 'csv',
-           'utf8', 'digest', 'net.box', 'msgpack')
+           'utf8', 'digest', 'decimal', 'net.box', 'msgpack')
 REQUIRED = ('console', 'fiber', 'log', 'clock', 'uuid', 'yaml', 'json', 'errno', 'uri', 'strict', 'fun', 'csv', 'utf8',
-            'digest', 'msgpack')
+            'digest', 'decimal', 'msgpack')
 # Names that PUC Lua 5.1 itself has.
 LUA = {
     'string': 'byte char find format gmatch gsub len lower match rep reverse sub upper',

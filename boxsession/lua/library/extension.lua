@@ -20,8 +20,10 @@ local INTEGER, LONG = 'integer', 'long integer'     -- our own codes, not msgpac
 -- An extension with more bytes is shown as 'extension'.
 local SHOWN_MAX = 64
 
--- By extension code: a function that makes the text of the value's bytes.
+-- By extension code: a function that makes the text of the value's bytes, and for a decimal (library/decimal.lua) also the
+-- text with an exponent.
 local kinds = {}
+extension.kinds = kinds
 local _, meta, make, state_of = internal.class('extension')
 
 function meta.__tostring(object)
@@ -35,6 +37,20 @@ end
 local function object_of(code, data, text, suffix)
     local object = make({code = code, data = data, text = text, suffix = suffix})
     cdata[object] = true
+    return object
+end
+
+-- The state of a decimal; nil for other values, and for a decimal whose bytes are wrong.
+local function decimal_state(value)
+    local state = type(value) == 'userdata' and raw.debug_getmetatable(value) == meta and state_of(value)
+    return state and state.exact and state or nil
+end
+extension.decimal_state = decimal_state
+
+-- `exact`: the text with an exponent, from which Python calculates.
+function extension.new_decimal(data, text, exact)
+    local object = object_of(DECIMAL, data, text)
+    state_of(object).exact = exact
     return object
 end
 
@@ -116,9 +132,12 @@ local function as_type(value, suffix)
     return suffix .. ':' .. (state and state.text or format('%.17g', value))
 end
 
-local NAMES = {LL = 'int64_t', ULL = 'uint64_t'}
+local NAMES, STRUCT = {LL = 'int64_t', ULL = 'uint64_t'}, 'struct 114'        -- what LuaJIT calls a decimal
 local function name_of(value)
     local state = whole_state(value)
+    if decimal_state(value) then
+        return STRUCT
+    end
     return state and NAMES[state.suffix] or value == internal.NULL and 'void *' or cdata[value] and 'cdata' or type(value)
 end
 
@@ -154,6 +173,10 @@ end
 
 for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/', __mod = '%', __pow = '^'}) do
     meta[event] = function(a, b)
+        if decimal_state(a) or decimal_state(b) then
+            local made, problem = extension.decimal_operation(sign, a, b)
+            return made or error(problem, 2)
+        end
         local one, other = whole_state(a), whole_state(b)
         local left, right = operand(a, other and other.suffix), operand(b, one and one.suffix)
         if not (left and right and (one or other)) then
@@ -163,6 +186,9 @@ for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/'
     end
 end
 function meta.__unm(value)
+    if decimal_state(value) then
+        return (extension.decimal_minus(value))
+    end
     local state = whole_state(value)
     if not state then
         return error(format("attempt to perform arithmetic on '%s'", name_of(value)), 2)
@@ -173,26 +199,31 @@ function meta.__eq(a, b)
     local one, other = state_of(a), state_of(b)
     if one.code == INTEGER and other.code == INTEGER then
         return internal.task.text(WHOLE, '=:' .. operand(a) .. ':' .. operand(b)) == 'true'
+    elseif one.exact and (other.exact or other.code == INTEGER) or other.exact and one.code == INTEGER then
+        return extension.decimal_operation('=', a, b) == 'true'
     end
     return one.code == other.code and one.data == other.data
 end
 for event, sign in raw.pairs({__lt = '<', __le = '<='}) do
     meta[event] = function(a, b)
+        if decimal_state(a) or decimal_state(b) then
+            local made, problem = extension.decimal_operation(sign, a, b)
+            return made and made == 'true' or not made and error(problem, 2)
+        end
         if not (whole_state(a) and whole_state(b)) then
             return error(format("attempt to compare '%s' with '%s'", name_of(a), name_of(b)), 2)
         end
         return internal.task.text(WHOLE, sign .. ':' .. operand(a) .. ':' .. operand(b)) == 'true'
     end
 end
--- Integers have no fields, as in LuaJIT; other objects have none, either, but give nil.
+-- Integers and decimals have no fields, as in LuaJIT; other objects have none, either, but give nil.
 local function refuse_key(object, key)
-    local state = whole_state(object)
-    if not state then
+    if not whole_state(object) and not decimal_state(object) then
         return nil
     elseif type(key) == 'string' then
-        return error(format("'%s' has no member named '%s'", NAMES[state.suffix], key), 2)
+        return error(format("'%s' has no member named '%s'", name_of(object), key), 2)
     end
-    return error(format("'%s' cannot be indexed with '%s'", NAMES[state.suffix], name_of(key)), 2)
+    return error(format("'%s' cannot be indexed with '%s'", name_of(object), name_of(key)), 2)
 end
 meta.__index, meta.__newindex, meta.__metatable = refuse_key, refuse_key, 'ffi'
 function meta.__len(object)
@@ -237,45 +268,6 @@ function _G.tonumber64(...)
     return object_of_answer(answer)
 end
 
--- The scale of a decimal: a msgpack integer at the start of `data`. Returns it and its size in bytes.
-local function scale_of(data)
-    local first = byte(data)
-    if first == 0xd0 then
-        local value = byte(data, 2)
-        return value < 128 and value or value - 256, 2
-    elseif first >= 0xe0 then
-        return first - 256, 1
-    end
-    return first, 1
-end
-
--- Tarantool's decimals are packed BCD: two digits in a byte, and the sign in the last half byte.
-kinds[DECIMAL] = function(data)
-    local scale, taken = scale_of(data)
-    local digits = {}
-    for index = taken + 1, #data do
-        digits[#digits + 1] = format('%x', floor(byte(data, index) / 16))
-        digits[#digits + 1] = format('%x', byte(data, index) % 16)
-    end
-    local sign = digits[#digits]
-    digits[#digits] = nil
-    local text = concat(digits)
-    if find(text, '%D') then
-        return nil
-    end
-    text = gsub(text, '^0+', '')
-    if scale > 0 then
-        text = rep('0', scale + 1 - #text) .. text
-        text = sub(text, 1, -scale - 1) .. '.' .. sub(text, -scale)
-    elseif scale < 0 then
-        text = text .. rep('0', -scale)
-    end
-    if text == '' then
-        text = '0'
-    end
-    return (sign == 'b' or sign == 'd') and '-' .. text or text
-end
-
 local function little_endian(data, from, count, signed)
     local last = from + count - 1
     local value = byte(data, last) or 0
@@ -316,9 +308,12 @@ function extension.object(code, data)
         return internal.uuid_of(data)
     end
     local kind = #data <= SHOWN_MAX and kinds[code]
-    local ok, text = false, nil
+    local ok, text, exact = false, nil, nil
     if kind then
-        ok, text = internal.task.protected(kind, data)
+        ok, text, exact = internal.task.protected(kind, data)
+    end
+    if ok and exact then
+        return extension.new_decimal(data, text, exact)
     end
     return object_of(code, data, ok and text or 'extension')
 end

@@ -1,7 +1,7 @@
 -- The library for restricted code. Harmless functions are copied before any user code runs, into tables that refuse writes.
 --
 -- Invariant: sessions share no table that one of them could change for another.
--- Needs: kernel/stdlib, library/bit64, library/csv, library/digest, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/msgpack_module, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
+-- Needs: kernel/stdlib, library/bit64, library/csv, library/decimal, library/digest, library/errno, library/errors, library/fiber, library/fun_more, library/json, library/msgpack_module, library/uri, library/utf8, library/uuid, library/yaml_module, rights/granted, rights/shadows, rights/views
 local internal = ...
 local raw, access = internal.raw, internal.access
 local error, getmetatable, next, rawget, rawset, select, setmetatable, type = raw.error, raw.debug_getmetatable, raw.next,
@@ -224,7 +224,8 @@ local modules = {
     msgpack = module('msgpack', {'encode', 'decode'}, true),
     uuid = module('uuid', {'new', 'str', 'fromstr', 'bin', 'frombin', 'is_uuid'}),
     clock = module('clock', {'time', 'realtime', 'monotonic', 'time64', 'realtime64', 'monotonic64'}),
-    csv = whole_module('csv'), digest = whole_module('digest'), errno = whole_module('errno'), uri = whole_module('uri'), utf8 = whole_module('utf8'),
+    csv = whole_module('csv'), decimal = whole_module('decimal'), digest = whole_module('digest'),
+    errno = whole_module('errno'), uri = whole_module('uri'), utf8 = whole_module('utf8'),
     ['table.clear'] = library.table.clear, ['table.new'] = library.table.new,
 }
 
