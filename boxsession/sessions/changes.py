@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import gevent
 from gevent import get_hub
 
 from boxsession.base.session import Session, current_session, described, described_caller
@@ -115,7 +116,8 @@ class Changes:
         self._stop('expire')
         at = self.journal.next_expiry()
         if at is not None:
-            self._start('expire', max(0.001, at - time.monotonic()), self._expire)
+            # In a greenlet: the hub must not wait for handlers of the log.
+            self._start('expire', max(0.001, at - time.monotonic()), partial(gevent.spawn, self._expire))
 
     def _expire(self) -> None:
         self._tell(self.journal.expire(time.monotonic()), 'its time is over')

@@ -307,6 +307,7 @@ class TestRights:
         assert 'needs execute on universe' in client.error('\\changes undo 1')
         assert [2] == [row['id'] for row in client.value('\\changes undo all')]
         assert (logging.WARNING, logging.DEBUG) == (level('shoplog'), level())
+        assert 3 == len(client.value("box.inspect.log('shoplog')")) and 1 == len(client.value('box.inspect.changes()'))
         client.value('\\log shoplog info')
         assert admin.value('\\changes undo 3')[0]['now'] == 'WARNING'
 

@@ -5,6 +5,7 @@ import datetime
 import decimal
 import logging
 import logging.config
+import os
 import pathlib
 import threading
 import uuid
@@ -277,6 +278,16 @@ class TestEnd:
         log.info('one')
         assert 'one' == document(counted)['message'] and [{'shown': 1, 'dropped': 0}] == document(counted)
 
+    def test_a_forked_child_has_none(self, served, connect):
+        client = connect(served)
+        begin(client, '\\tail')
+        pid = os.fork()
+        if pid == 0:
+            os._exit(len(tails()))
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        log.info('in the parent')
+        assert 'in the parent' == document(client)['message']
+
     def test_a_taken_lock_of_logging(self, served, connect):
         client = connect(served)
         begin(client)
@@ -379,6 +390,16 @@ class TestRights:
         admin.values("box.schema.user.grant('ann', 'read', 'universe')")
         for line in ('\\tail taillog seconds=0.01', "box.inspect.tail({logger = 'taillog', seconds = 0.01})"):
             assert 'taillog' == begin(client, line)['tail'] and document(client)[0]['shown'] == 0
+
+    def test_a_grant_by_name(self, served, connect):
+        admin, client = connect(served), connect(served)
+        admin.values("box.schema.user.create('ann', {password = 'a'})")
+        client.values('\\login ann a')
+        admin.values("box.schema.user.grant('ann', 'execute', 'command', 'tail')")
+        for line in ('\\tail taillog n=1', "box.inspect.tail({logger = 'taillog', n = 1})"):
+            begin(client, line)
+            log.info('for ann')
+            assert 'for ann' == document(client)['message'] and [{'shown': 1, 'dropped': 0}] == document(client)
 
 
 @pytest.mark.parametrize(('line', 'error'), [
