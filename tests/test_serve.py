@@ -194,6 +194,7 @@ class TestUnixSockets:
         assert 'precious' == (tmp_path / 'a.sock').read_text()
 
 
+@pytest.mark.heavy
 class TestErrors:
     def test_a_port_in_use(self, serve, tmp_path):
         with socket.socket() as taken:
