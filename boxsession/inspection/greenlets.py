@@ -7,7 +7,6 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from typing import Any
-from weakref import ref
 
 import gevent
 from gevent.local import all_local_dicts_for_greenlet
@@ -18,7 +17,7 @@ from boxsession.inspection import living
 from boxsession.inspection.frames import Call, calls, calls_of, own_call, signature, signature_of, started_by, utf8
 from boxsession.inspection.living import frames_and_state, target
 from boxsession.inspection.pace import Pace
-from boxsession.inspection.register import Register
+from boxsession.inspection.register import Kept, Register
 from boxsession.inspection.variables import variables
 
 __all__ = ['Greenlets', 'NotPossible']
@@ -81,9 +80,9 @@ class Greenlets:
         pace, frame_of, parent_of, hub = self._pace, living.frame_of, living.parent_of, gevent.get_hub()
         made: dict[Any, _Group] = {}
         register = self._register
-        known, seen = register.numbers, register.seen
-        numbers: dict[int, int] = {}
-        still: dict[int, ref[greenlet]] = {}
+        known, seen, forgets = register.numbers, register.seen, register.has_to_forget()
+        kept = Kept({}, {})
+        count = 0
         found = living.instances(greenlet, pace)
         found.reverse()         # to take pieces from its end
         while found:
@@ -101,20 +100,20 @@ class Greenlets:
                     if group is None:
                         continue
                 number = known.get(id(one), 0)
-                reference = seen.get(number)
-                if reference is None or reference() is not one:
+                if not number or seen[number]() is not one:
                     number = register.number(one)
-                    reference = seen[number]
-                numbers[id(one)] = number
-                still[number] = reference
+                if forgets:
+                    kept.numbers[id(one)], kept.seen[number] = number, seen[number]
+                count += 1
                 ids = group.ids
                 ids.append(number)
                 if len(ids) > _SPARE_IDS:
                     group.trim()
             del one, piece, frame
             pace()
-        # Those that have ended are forgotten.
-        register.numbers, register.seen = numbers, still
+        register.living = count
+        if forgets:
+            register.keep(kept)
         return made
 
     def _group(self, found: greenlet, made: dict[Any, _Group]) -> _Group | None:

@@ -3,14 +3,22 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_right
+from typing import NamedTuple
 from weakref import ref
 
 from greenlet import greenlet
 
-__all__ = ['Register']
+__all__ = ['Kept', 'Register']
 
-# Looks whose times are kept.
-_LOOKS = 2000
+# Looks whose times are kept; greenlets that are kept in any case.
+_LOOKS, _SPARE = 2000, 1000
+
+
+class Kept(NamedTuple):
+    """The maps of a Register."""
+
+    numbers: dict[int, int]
+    seen: dict[int, ref[greenlet]]
 
 
 class Register:
@@ -20,12 +28,14 @@ class Register:
 
     Attributes:
         numbers: ids by address. Another greenlet may have got the address since.
-        seen: weak references by id. A look replaces both maps: so those that have ended are forgotten.
+        seen: weak references by id.
+        living: number of greenlets in the last look.
     """
 
     def __init__(self) -> None:
         self.numbers: dict[int, int] = {}
         self.seen: dict[int, ref[greenlet]] = {}
+        self.living = 0
         self._last = 0
         # The first new id of each look, and its time.
         self._firsts: list[int] = []
@@ -50,6 +60,14 @@ class Register:
             number = self.numbers[id(found)] = self._last
             self.seen[number] = ref(found)
         return number
+
+    def has_to_forget(self) -> bool:
+        """Whether more than half of what is kept is of greenlets that have ended."""
+        return len(self.seen) > 2 * self.living + _SPARE
+
+    def keep(self, kept: Kept) -> None:
+        """Forgets all other greenlets."""
+        self.numbers, self.seen = kept
 
     def get(self, number: float) -> greenlet | None:
         """The greenlet of an id, unless it has gone."""

@@ -213,6 +213,21 @@ def test_names_that_are_no_utf8(served, connect):
         spawned.kill()
 
 
+def test_those_that_have_ended_are_forgotten(waiting):
+    greenlets, event = Greenlets(Pace(gevent.sleep)), Event()
+    before = greenlets.groups('wait_for_order')[0]['ids']
+    for _ in range(3):
+        many = [gevent.spawn(wait_for_order, event, None) for _ in range(1500)]
+        gevent.sleep(0)
+        assert 1510 == greenlets.groups('wait_for_order')[0]['count']
+        gevent.killall(many)
+        del many
+        greenlets.groups()
+    assert len(greenlets._register.seen) < 4000
+    row, = greenlets.groups('wait_for_order')
+    assert (10, before) == (row['count'], row['ids'])
+
+
 def test_a_look_that_is_cancelled_leaves_nothing_behind(waiting):
     class Cancelled(Exception):
         pass

@@ -6,7 +6,7 @@ import time
 import pytest
 from greenlet import greenlet
 
-from boxsession.inspection.register import Register
+from boxsession.inspection.register import Kept, Register
 
 
 @pytest.fixture
@@ -46,3 +46,19 @@ def test_very_many_looks_keep_rough_ages(clock):
     for number in (1, 100, 5000, 10_000):
         true = 10_000 - number
         assert true <= register.age(number) <= true + 600
+
+
+def test_those_that_have_ended_are_forgotten():
+    register, kept = Register(), [greenlet() for _ in range(10)]
+    register.begin()
+    numbers = {id(one): register.number(one) for one in kept}
+    register.living = 10
+    assert not register.has_to_forget()
+    ended = [greenlet() for _ in range(2000)]
+    for one in ended:
+        register.number(one)
+    del ended, one
+    assert register.has_to_forget()
+    register.keep(Kept(numbers, {number: register.seen[number] for number in numbers.values()}))
+    assert [1, 2, 3, 4, 5, 6, 7, 8, 9, 10] == [register.number(one) for one in kept] and not register.has_to_forget()
+    assert 2011 == register.number(greenlet())
