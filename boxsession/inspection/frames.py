@@ -126,9 +126,17 @@ def _call(frame: Any) -> Call:
                 utf8(code.co_filename), frame.f_lineno or 0)
 
 
-def frames_of_program(frame: Any) -> Iterator[Any]:
-    """The frames of a stack, the innermost first, without those of this package."""
-    return (at for at in _frames(frame) if not at.f_code.co_filename.startswith(_CONSOLE))
+def frames_of_program(frames: list[Any]) -> Iterator[Any]:
+    """The frames of a stack that base.stacks has read, without those of this package. Takes them out of the list."""
+    frames.reverse()
+    try:
+        while frames:
+            frame = frames.pop()
+            if not file_is_of_console(frame.f_code.co_filename):
+                yield frame
+    finally:
+        frame = None
+        frames.clear()          # one of them may be of this call: that would be a cycle
 
 
 def own_call(stack: list[Call]) -> Call | None:

@@ -10,17 +10,20 @@ from itertools import compress
 from typing import Any
 
 import gevent
+from gevent import monkey
 from gevent.hub import Hub
 from gevent.lock import BoundedSemaphore
 from greenlet import getcurrent, greenlet
 
-from boxsession.base.stacks import frames_from
+from boxsession.base.stacks import frames_from, frames_of_thread
 from boxsession.inspection.frames import frames_of_program, utf8
 from boxsession.inspection.pace import Pace
 from boxsession.scheduler.loop import rest
 
 __all__ = ['field', 'frame_of', 'frames_and_state', 'frames_among', 'has_ended', 'instances', 'is_hub',
            'kinds_of_greenlets', 'new_pace', 'parent_of', 'target']
+
+_thread_id = monkey.get_original('_thread', 'get_ident')
 
 # Objects that are looked at between two looks at the clock: about half a millisecond.
 _OBJECTS = 8000
@@ -83,17 +86,15 @@ def frames_among(objects: list[Any], pause: Callable[[], None]) -> Iterator[Any]
         pause: lets others run. Called from time to time.
     """
     kinds = _kinds(greenlet)
-    running = list(sys._current_frames().values())
-    try:
-        while running:
-            yield from frames_of_program(running.pop())
-    finally:
-        running.clear()         # one is this frame: that would be a cycle
+    for thread in list(sys._current_frames()):
+        # Of this thread without the frame that reads: a list of its own frame is a cycle.
+        yield from frames_of_program(frames_from(iter((sys._getframe(1),))) if thread == _thread_id() else
+                                     frames_of_thread(thread))
     for start in range(0, len(objects), _OBJECTS):
         pause()
         for found in [item for item in objects[start:start + _OBJECTS] if id(type(item)) in kinds]:
             if not _is_dead(found):
-                yield from frames_of_program(frame_of(found))
+                yield from frames_of_program(frames_from(map(frame_of, (found,))))
 
 
 def is_hub(found: greenlet) -> bool:

@@ -121,6 +121,14 @@ BUILT_IN = (
         'are estimates. TYPE is a module and a name, a name, or a part of one. trace needs execute. It uses '
         'tracemalloc, which slows the whole program down, and ends with the session unless keep is said. The '
         "program's own tracing is never stopped. The word force reads very many blocks, which holds the loop.")),
+    Command('profile', (
+        ('SECONDS [HZ] [file=PATH]', "show which functions the event loop's thread runs, for up to 600 seconds"),
+    ), access='execute', details=(
+        "HZ samples are taken in a second: 100 if it is left out, up to 1000. The answer has each function's own "
+        'share of the time, and its share with all that it calls; the functions that the greenlets run; and the '
+        'shares of time in which the loop ran, was idle, and was held by code that waits. file= writes all samples to '
+        'a new file for https://www.speedscope.app. Each second the progress is pushed. One profile runs at a time. A '
+        'cancel ends it and removes the file.')),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),
         ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),

@@ -5,12 +5,12 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-from boxsession.base.errors import StatementCancelled, StatementError
+from boxsession.base.errors import StatementError
 from boxsession.base.session import current_session, described_caller
 from boxsession.inspection import memory, referrers
 from boxsession.inspection.objects import Refused, in_time
+from boxsession.inspection.pace import Pace
 from boxsession.inspection.tracing import Tracing
-from boxsession.scheduler.task import current_task
 from boxsession.sessions.caller import Console
 
 __all__ = ['MemoryServices']
@@ -24,8 +24,9 @@ _ROWS, _MOST_ROWS = 20, 1000
 class MemoryServices:
     """The services."""
 
-    def __init__(self, running: Console):
+    def __init__(self, running: Console, pace: Pace):
         self._running = running
+        self._pace = pace
         self._tracing = Tracing()
 
     def table(self) -> dict[str, Callable]:
@@ -42,17 +43,17 @@ class MemoryServices:
 
     def types(self, most: float | None = None) -> dict[str, Any]:
         """See memory.types()."""
-        return self._answer(lambda: memory.types(self._pause, _number_of_rows(most)))
+        return self._answer(lambda rest: memory.types(rest, _number_of_rows(most)))
 
     def who(self, name: str | bytes) -> dict[str, Any]:
         """See referrers.who()."""
         text = name if isinstance(name, str) else name.decode(errors='replace')
-        return self._answer(lambda: referrers.who(self._pause, text))
+        return self._answer(lambda rest: referrers.who(rest, text))
 
     def trace_start(self, keeps: bool = False, force: bool = False) -> dict[str, Any]:
         """See Tracing.start(). Unless `keeps`, the tracing ends with the calling session."""
         session, tracing = current_session(), self._tracing
-        row = self._answer(lambda: tracing.start(in_time(self._pause), described_caller(), force))
+        row = self._answer(lambda rest: tracing.start(in_time(rest), described_caller(), force))
         log.info('memory is traced by %s', described_caller())
         self._running.audit.event('trace', session, operation='start')
         if session is not None and not keeps:
@@ -64,7 +65,7 @@ class MemoryServices:
 
     def trace_diff(self, most: float | None = None, force: bool = False) -> dict[str, Any]:
         """See Tracing.diff()."""
-        return self._answer(lambda: self._tracing.diff(in_time(self._pause), _number_of_rows(most), force))
+        return self._answer(lambda rest: self._tracing.diff(in_time(rest), _number_of_rows(most), force))
 
     def trace_stop(self) -> bool:
         """See Tracing.stop()."""
@@ -85,18 +86,11 @@ class MemoryServices:
         at_end.append(tell)
 
     def _answer(self, ask):
-        try:
-            return ask()
-        except Refused as problem:
-            raise StatementError(str(problem)) from None
-
-    def _pause(self) -> None:
-        """Lets others run, whatever the time slice is."""
-        dispatcher = self._running.dispatcher
-        dispatcher.rejoin()
-        task = current_task()
-        if task is not None and not dispatcher.park(task, 0):
-            raise StatementCancelled
+        with self._pace:
+            try:
+                return ask(self._pace.rest)
+            except Refused as problem:
+                raise StatementError(str(problem)) from None
 
 
 def _number_of_rows(most: float | None) -> int:

@@ -21,6 +21,7 @@ from boxsession.sessions.log_services import LogServices
 from boxsession.sessions.loop_services import LoopServices
 from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
+from boxsession.sessions.profile_services import ProfileServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.tail_services import TailServices
 from boxsession.sessions.user_services import UserServices
@@ -54,8 +55,8 @@ class Services:
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect, **NetBoxServices(self._running).table(), **LogServices(self._running).table(),
             **TailServices(self._running).table(),
-            **InspectionServices(self._running, pace).table(), **MemoryServices(self._running).table(),
-            **LoopServices(self._running, pace).table()}
+            **InspectionServices(self._running, pace).table(), **MemoryServices(self._running, pace).table(),
+            **LoopServices(self._running, pace).table(), **ProfileServices(self._running).table()}
 
     # Settings and log
 

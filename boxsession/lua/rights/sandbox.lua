@@ -6,6 +6,7 @@
 -- find a restricted session's function in a storage. The rest of the protection is in library.lua, views.lua, granted.lua
 -- and shadows.lua.
 -- Needs: library/console, library/errors, library/inspect, library/inspect_log, library/inspect_memory, library/inspect_tail
+-- Needs: library/inspect_profile
 -- Needs: library/log, library/msgpack, library/schema, library/sessions, library/triggers, rights/library
 local internal = ...
 local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed
