@@ -102,6 +102,17 @@ class Journal:
         self._write(stack, place, value)
         return entry
 
+    def adopt(self, place: Place, value: Any, old: Any, owner: int, who: str) -> Entry:
+        """Records a change that a session has made already; `old` was there before."""
+        self._last_number += 1
+        entry = Entry(self._last_number, place, value, owner, who)
+        self._stacks[place.key] = _Stack(old, value, [entry])
+        return entry
+
+    def forget(self, key: tuple[str, str]) -> None:
+        """Forgets the changes of a place: somebody has undone them."""
+        self._stacks.pop(key, None)
+
     def keep(self, place: Place, value: Any) -> list[Entry]:
         """Sets a value for good. Returns the changes of the place that were in force or covered: they are forgotten."""
         stack = self._stacks.pop(place.key, None)

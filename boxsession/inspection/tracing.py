@@ -52,15 +52,26 @@ class Tracing:
             raise
         return {'tracing': True, 'remark': 'the program itself traces: it goes on after stop', 'held_ms': held}
 
-    def ender(self) -> Callable[[], None]:
-        """A function that ends this tracing, but not a later one."""
-        this = self._before
+    # As a place of the journal (inspection/journal.py)
 
-        def end() -> None:
-            if self._before is this:
-                self.stop()
+    key = 'tracing', 'memory'
+    what = 'tracing of the memory'
 
-        return end
+    def read(self) -> bool:
+        """Whether it is on."""
+        return self._before is not None
+
+    def write(self, value: bool) -> None:
+        """Ends it: start() begins it."""
+        if not value:
+            self.stop()
+
+    @staticmethod
+    def text(value: bool) -> str:
+        """A value of read() for people."""
+        return 'started' if value else 'stopped'
+
+    # Use
 
     def diff(self, pause: Callable[[], None], most: int, force: bool = False) -> dict[str, Any]:
         """The lines whose blocks have grown most since the start.

@@ -82,11 +82,12 @@ BUILT_IN = (
                     'how to change that. match=TEXT, or match="SEVERAL WORDS": only messages with this text. If the '
                     'client reads slowly, records are dropped and counted. Without n and seconds, the end of the '
                     'input ends it, too. Secrets are cut out. Arguments of a message that are objects of the '
-                    'program\'s classes are shown by their class: none of their code runs.'),
+                    "program's classes are shown by their class: none of their code runs."),
     Command('changes', (('', 'list what sessions have changed in the program for a time'),
                         ('undo N|all', 'undo a change by its id, or all changes of this session')), access='read',
-            details='What a session changes is undone when it ends. If the program itself has set another value meanwhile, '
-                    'that value stays. To undo needs execute on the command; the changes of others, execute on universe.'),
+            details='A change (\\log, \\memory trace) is undone when its session ends. If the program itself has set '
+                    'another value meanwhile, that value stays. To undo needs execute on the command; the changes of '
+                    'others, execute on universe.'),
     Command('greenlets', (('[FILTER]', 'list the greenlets of the process, grouped by equal stack'),), access='read',
             details='The most numerous group comes first. Each word of FILTER must be part of what a group shows; a word '
                     'that begins with - must not: -owner=console leaves out those of the console. A row has the number of '

@@ -57,7 +57,7 @@ class MemoryServices:
         log.info('memory is traced by %s', described_caller())
         self._running.audit.event('trace', session, operation='start')
         if session is not None and not keeps:
-            self._end_with(session.id)
+            self._running.changes.journal.adopt(tracing, True, False, session.id, session.described)
             row['ends'] = 'with this session, or by \\memory trace stop'
         else:
             row['ends'] = 'by \\memory trace stop'
@@ -71,19 +71,10 @@ class MemoryServices:
         """See Tracing.stop()."""
         was_on = self._tracing.stop()
         if was_on:
+            self._running.changes.journal.forget(self._tracing.key)
             log.info('memory is not traced any more, by %s', described_caller())
             self._running.audit.event('trace', current_session(), operation='stop')
         return was_on
-
-    def _end_with(self, number: int) -> None:
-        end, at_end = self._tracing.ender(), self._running.registry.at_end
-
-        def tell(ended: int) -> None:
-            if ended == number:
-                at_end.remove(tell)
-                end()
-
-        at_end.append(tell)
 
     def _answer(self, ask):
         with self._pace:

@@ -279,6 +279,23 @@ class TestTrace:
         assert [True] == client.values('\\memory trace stop') and not tracemalloc.is_tracing()
         assert [False] == client.values('\\memory trace stop')
 
+    def test_it_is_a_change_that_can_be_undone(self, served, connect):
+        client = connect(served)
+        client.values('\\memory trace start')
+        row, = client.values('\\changes')[0]
+        assert ('tracing of the memory', 'stopped', 'started', 'started', 'in force') == tuple(
+            row[name] for name in ('what', 'old', 'set', 'now', 'state'))
+        assert 'restored' == client.values(f"\\changes undo {row['id']}")[0][0]['result']
+        assert not tracemalloc.is_tracing()
+        client.values('\\memory trace start')
+        client.values('\\memory trace stop')
+        assert [[]] == client.values('\\changes')
+
+    def test_it_ends_with_the_console(self, served, connect):
+        connect(served).values('\\memory trace start')
+        served.stop()
+        assert not tracemalloc.is_tracing()
+
     def test_it_ends_with_the_session(self, served, connect):
         client = connect(served)
         client.values('\\memory trace start')
