@@ -74,9 +74,8 @@ def test_a_deadlock(start):
 
 def test_a_leak(start):
     client, _ = start('--refunds-after', '600', '--each-second', '500')
-    wait_for(lambda: client.value('\\memory who Order')['count'] > 50)
-    row, = client.value('\\memory who __main__.Order')['referrers'][:1]
-    assert 'attribute history of __main__.Shop' in row['by']
+    # Some may still be variables of requests under way.
+    wait_for(lambda: 'attribute history of __main__.Shop' in str(client.value('\\memory who Order')['referrers']))
     assert client.value('\\memory trace start')['tracing']
 
     note = "self.note = f'order {number} of {article} ' * 20"

@@ -5,9 +5,9 @@
 -- Invariant: a function that acts under its caller's identity refuses in other users' code (guarded()): such code can
 -- find a restricted session's function in a storage. The rest of the protection is in library.lua, views.lua, granted.lua
 -- and shadows.lua.
--- Needs: library/console, library/errors, library/inspect, library/inspect_log, library/inspect_memory, library/inspect_tail
--- Needs: library/inspect_profile
--- Needs: library/log, library/msgpack, library/schema, library/sessions, library/triggers, rights/library
+-- Needs: library/console, library/errors, library/inspect, library/inspect_log, library/inspect_memory
+-- Needs: library/inspect_profile, library/inspect_tail, library/log, library/msgpack, library/schema, library/sessions
+-- Needs: library/triggers, rights/library
 local internal = ...
 local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed
 local error, getmetatable, next, rawequal, rawget, rawset, select, setfenv, setmetatable, tostring, type =
