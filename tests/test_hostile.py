@@ -2,7 +2,6 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 
 import gevent
@@ -411,12 +410,15 @@ def test_a_call_of_c_lets_the_others_in(console, connect, preparation, call):
     client.reply(preparation)
     other = gevent.spawn(take_turns)
     wait_for(lambda: turns)
-    before, began = len(turns), time.process_time()
-    client.reply(call)
-    spent = time.process_time() - began
+    most = 0
+    for _ in range(20):                 # a fast machine needs few slices for one call
+        before = len(turns)
+        client.reply(call)
+        most = max(most, len(turns) - before)
+        if most > 2:                    # a call that lets nobody in sees a turn before it, and one after it
+            break
     other.kill()
-    # A fast machine needs few slices for the call.
-    assert len(turns) - before >= min(5, spent // 0.02)
+    assert most > 2
 
 
 @pytest.mark.parametrize(('statement', 'told'), [
