@@ -7,6 +7,8 @@ import logging
 import logging.config
 import os
 import pathlib
+import subprocess
+import sys
 import threading
 import uuid
 
@@ -14,7 +16,7 @@ import gevent
 import pytest
 import yaml
 from conftest import BINARY, TEXT
-from waiting import wait_for
+from waiting import connected, wait_for
 
 from boxsession.inspection.records import exception_text, message
 from boxsession.inspection.tail import QUEUE, Tail
@@ -419,6 +421,50 @@ def test_there_are_not_too_many(served, connect):
     for client in clients[:16]:
         begin(client)
     assert '16 tails are open' in clients[16].error('\\tail taillog')
+
+
+PROGRAM = """
+import logging, os, sys, time
+if 'patched' in sys.argv:
+    from gevent import monkey
+    monkey.patch_all()
+import threading
+from boxsession import Console
+logging.basicConfig(level=logging.WARNING)
+log = logging.getLogger('proglog')
+console = Console(['unix:' + sys.argv[1]], thread='thread' in sys.argv)
+console.start()
+print('started', flush=True)
+def work():
+    while log.level != logging.ERROR:
+        log.info('from a worker')
+        time.sleep(0.005)
+worker = threading.Thread(target=work)
+worker.start()
+worker.join()
+console.stop()
+print(log.level, len(logging.root.handlers), len(log.handlers), flush=True)
+os._exit(0)
+"""
+
+
+@pytest.mark.parametrize('kind', ['patched', 'thread'])
+def test_in_programs_of_both_kinds(tmp_path, kind):
+    """One whose threads are greenlets, and one whose console has a thread of its own."""
+    path = tmp_path / 's'
+    program = subprocess.Popen([sys.executable, '-c', PROGRAM, str(path), kind], stdout=subprocess.PIPE, text=True)
+    try:
+        client = connected(path, program)
+        assert client.value('\\log proglog info')['was'] == 'NOTSET'
+        begin(client, '\\tail proglog n=3')
+        assert 3 * ['from a worker'] == [document(client)['message'] for _ in range(3)]
+        assert [{'shown': 3, 'dropped': 0}] == document(client)
+        client.send('\\log proglog error\n')
+        assert ['started', '0 1 0'] == program.communicate(timeout=30)[0].splitlines()
+        client.close()
+    finally:
+        program.kill()
+        program.wait()
 
 
 class TestMessages:
