@@ -93,8 +93,10 @@ def listed(pattern: str, pause: Callable[[], None]) -> list[dict[str, Any]]:
         pause: called between pieces of the list.
 
     Raises:
-        NotPossible: no name is like that.
+        NotPossible: no name is like that, or the pattern is too long.
     """
+    if len(pattern) > _NAME_SHOWN:
+        raise NotPossible(f'the name has {len(pattern)} characters: expected up to {_NAME_SHOWN}')
     loggers = named()
     is_glob = any(sign in pattern for sign in '*?[')
     names = sorted(name for name in loggers

@@ -107,6 +107,7 @@ class TestLevels:
         ('\\changes undo x', 'Usage: \\changes'), ('\\changes undo 7', 'there is no change 7: no change is in force'),
         ('\\changes undo nan', 'there is no change nan'),
         ('box.inspect.changes{undo = {}}', 'Usage: box.inspect.changes()'),
+        ('\\log ' + '*a' * 101, 'the name has 202 characters: expected up to 200'),
         ('box.inspect.log(1)', 'Usage: box.inspect.log('),
         ("box.inspect.log('shoplog', 'info', 1)", 'Usage: box.inspect.log('),
         ("box.inspect.log('shoplog', 'info', {time = 0/0})", "'nans' is not a time")])
