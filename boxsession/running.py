@@ -29,6 +29,7 @@ from boxsession.sessions.changes import Changes
 from boxsession.sessions.failures import Failures
 from boxsession.sessions.registry import Registry
 from boxsession.sessions.rescue import Rescue
+from boxsession.sessions.rescue_commands import described, holder_of
 from boxsession.sessions.services import Services
 from boxsession.settings import live, reader, table
 from boxsession.users.accounts import Accounts
@@ -94,7 +95,8 @@ class Running:
             raise
         self.accounts.on_change = self.runtime.rights_changed
         loop_lag = Histogram()
-        self.monitor = Monitor(self.dispatcher.who_runs, loop_lag, self.dispatcher.turns, self.dispatcher.interrupt)
+        self.monitor = Monitor(lambda: described(holder_of(self)), loop_lag, self.dispatcher.turns,
+                               self.dispatcher.interrupt)
         self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
         self.changes, self.rescue = Changes(self.audit, self.registry.at_end), Rescue(self)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)

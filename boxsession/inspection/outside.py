@@ -13,6 +13,7 @@ from greenlet import greenlet
 from boxsession.base.stacks import frames_from
 from boxsession.inspection.frames import Call, calls_of, calls_of_thread, own_call, started_by
 from boxsession.inspection.living import frame_of, has_ended, kinds_of_greenlets
+from boxsession.inspection.reprs import reads_for
 
 __all__ = ['calls_of_thread', 'greenlet_groups', 'is_running', 'memory', 'shown_calls', 'stack_of', 'waits_for_events']
 
@@ -20,8 +21,8 @@ _PAGE_BYTES = 4096
 
 
 def is_running(found: Any) -> bool:
-    """Whether a greenlet runs now, in its thread."""
-    return frame_of(found) is None and greenlet.__bool__(found)
+    """Whether a greenlet runs now, in its thread, or waits for a repr() that runs."""
+    return frame_of(found) is None and greenlet.__bool__(found) or reads_for(found) is not None
 
 
 def stack_of(found: Any, thread: int) -> list[Call]:

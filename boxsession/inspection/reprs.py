@@ -1,8 +1,8 @@
 """repr() of an object of the program, within limits. It runs code of the program.
 
 It runs in a greenlet of its own, which gevent does not let wait, with a trace function that counts the lines that run and
-raises an exception when they are too many or take too long. What cannot be ended: an operation of C that takes long, and
-code that goes on after every exception.
+raises an exception when they are too many or take too long. This does not end an operation of C that takes long, or code
+that goes on after every exception: a rescue listener may end these (inspection/stopper.py).
 """
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from boxsession.base.secret_words import is_sensitive
 
-__all__ = ['Reprs']
+__all__ = ['READS', 'Reprs', 'reads_for']
 
 # Lines, calls and returns of all calls of one Reprs; their time in seconds; characters of each that are shown.
 _EVENTS, _SECONDS, _CHARACTERS = 10_000, 0.005, 100
@@ -44,6 +44,15 @@ class _Reader(greenlet):
         raise _Ended('waits')
 
 
+# The greenlets in which repr() runs now, by the addresses of those that wait for it.
+_readers: dict[int, greenlet] = {}
+
+
+def reads_for(caller: Any) -> greenlet | None:
+    """The greenlet in which repr() runs for this one; None without any. For any thread."""
+    return _readers.get(id(caller))
+
+
 class Reprs:
     """repr(value), cut. If it is too large, raises an exception, waits or takes too long: a text that says so.
 
@@ -64,11 +73,13 @@ class Reprs:
         self._end = self._end or time.perf_counter() + _SECONDS
         results: list[str] = []
         self._reader = reader = _Reader(lambda: results.append(self._text_or_reason(value, name)))
-        before = sys.gettrace()
+        before, caller = sys.gettrace(), getcurrent()
+        _readers[id(caller)] = reader
         try:
             reader.switch()
         finally:
             sys.settrace(before)
+            del _readers[id(caller)]
         if not reader.dead:         # it has switched by other means than gevent's
             reader.throw(GreenletExit)
         return results[0] if results else f'<{name}: repr waits>'
@@ -99,3 +110,7 @@ class Reprs:
         if self._left < 0 or time.perf_counter() > self._end:
             raise _Ended('took too long')
         return self._trace
+
+
+# The code in which it is called.
+READS = Reprs._text_or_reason.__code__

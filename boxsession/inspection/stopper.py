@@ -18,6 +18,7 @@ from gevent import getcurrent, monkey
 from boxsession.base.errors import StatementCancelled
 from boxsession.inspection.frames import file_is_of_console, file_is_of_gevent, file_is_of_program
 from boxsession.inspection.outside import is_running
+from boxsession.inspection.reprs import READS, reads_for
 from boxsession.lua import commands, signatures
 from boxsession.lua.functions import call_program
 from boxsession.scheduler.dispatcher import Dispatcher
@@ -127,7 +128,8 @@ class Stopper:
                 self._before(number, frame)
             return
         task = asked.task
-        if getcurrent() is not task.greenlet or not asked.is_current:
+        current = getcurrent()
+        if current is not task.greenlet and current is not reads_for(task.greenlet) or not asked.is_current:
             return
         asked.meet(task)
         now = time.monotonic()
@@ -145,7 +147,7 @@ def _may_raise(frame: Any) -> bool:
     """Whether an exception may be raised in this frame: see above."""
     is_decided = False
     while frame is not None:
-        if frame.f_code is call_program.__code__:
+        if frame.f_code is call_program.__code__ or frame.f_code is READS:
             return True
         file = frame.f_code.co_filename
         if not is_decided and file not in _STATELESS:

@@ -39,7 +39,6 @@ _NEVER_RAN = ('the console answers nobody: the gevent loop of the thread that st
 _CALLS_SHOWN = 10
 # Holds that are kept, and beats whose lags are kept: a minute.
 _HOLDS, _LAGS = 20, 600
-_PROGRAM = 'the program around the console'
 _PACKAGE = str(Path(__file__).parent.parent) + '/'
 
 # The original functions, even in a program that gevent has monkey-patched.
@@ -188,20 +187,13 @@ class Monitor:
 
     def _note(self, beat_at, held):
         """Logs and keeps who blocks the loop."""
-        frames = frames_of_thread(self.thread)
-        calls = _calls_of_program(frames)
-        # A function that a session has called may wait. Then its task is still the current one, and others run.
-        by = self._who() if any(map(_is_of_console, frames)) else _PROGRAM
+        by, calls = self._who(), _calls_of_program(frames_of_thread(self.thread))
         self._holds.append(Hold(time.time() - held, beat_at, held - _BEAT_SECONDS, by, calls))
         log.warning('the event loop is held, for %.1f s so far, by %s%s', held, by, _as_text(calls))
 
 
 def _as_text(calls: list[str]) -> str:
     return f': {", called from ".join(calls)}' if calls else ''
-
-
-def _is_of_console(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith(_PACKAGE)
 
 
 def _calls_of_program(frames: list[FrameType]) -> list[str]:
@@ -211,7 +203,7 @@ def _calls_of_program(frames: list[FrameType]) -> list[str]:
     if frames and frames[0].f_code is Hub.run.__code__:     # no code of Python: the system lets the thread wait
         return calls
     for frame in frames:
-        if _is_of_console(frame):
+        if frame.f_code.co_filename.startswith(_PACKAGE):
             break
         if len(calls) == _CALLS_SHOWN:
             calls.append('...')

@@ -55,11 +55,6 @@ class Dispatcher:
 
     # For the monitor's thread
 
-    def who_runs(self) -> str:
-        """The running task and its statement, as text for the log."""
-        task = self.running
-        return 'the program around the console' if task is None else task.described()
-
     def interrupt(self, busy: float) -> None:
         """Ends the current turn as soon as possible. Callable from any thread.
 

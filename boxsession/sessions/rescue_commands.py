@@ -14,7 +14,7 @@ from boxsession.scheduler.task import StopRequest, Task
 from boxsession.sessions.caller import Console
 from boxsession.sessions.stream import Connection
 
-__all__ = ['COMMANDS', 'UNRECORDED', 'Acting', 'Refused', 'Seeing']
+__all__ = ['COMMANDS', 'UNRECORDED', 'Acting', 'Refused', 'Seeing', 'described', 'holder_of']
 
 # How long an answer waits for the loop, in seconds.
 _LOOP_SECONDS = 1.0
@@ -53,7 +53,8 @@ def session_of(task: Task | None) -> Session | None:
     return getattr(task.host, 'session', None) if task is not None else None
 
 
-def _described(task: Task | None) -> str:
+def described(task: Task | None) -> str:
+    """Who holds the loop, in words."""
     return 'the program around the console' if task is None else task.described()
 
 
@@ -90,7 +91,7 @@ class Seeing:
         if outside.waits_for_events(stack):
             return {'held': False, 'by': 'nothing: the loop waits for events', 'stack': outside.shown_calls(stack)}
         held = now - (turns.began if task is not None and turns.is_running else monitor.beat_at)
-        row = {'held': now - monitor.beat_at > _HELD_SECONDS, 'held_s': round(held, 3), 'by': _described(task)}
+        row = {'held': now - monitor.beat_at > _HELD_SECONDS, 'held_s': round(held, 3), 'by': described(task)}
         session = session_of(task)
         if task is not None and session is not None:
             row |= {'session': session.id, 'user': session.user,
@@ -144,7 +145,7 @@ class Acting:
         outcome: list[bool] = []
         running.monitor.post(lambda: outcome.append(connection.cancel(reason)))
         if not wait_for(lambda: outcome, _LOOP_SECONDS):
-            return {'stopped': False, 'reason': f'the event loop is held by {_described(holder_of(running))}: the '
+            return {'stopped': False, 'reason': f'the event loop is held by {described(holder_of(running))}: the '
                                                 'statement is cancelled when the loop runs again'}
         if outcome[0]:
             return {'stopped': True}
@@ -164,7 +165,7 @@ class Acting:
             answer = self._stop(asked)
         if wait_for(lambda: running.registry.connections.get(connection.session.id) is not connection, _LOOP_SECONDS):
             return {'killed': True}
-        return {'killed': False, 'reason': f'the event loop is held by {_described(holder_of(running))}: the session ends '
+        return {'killed': False, 'reason': f'the event loop is held by {described(holder_of(running))}: the session ends '
                                            'when the loop runs again', **answer}
 
     def _stop(self, asked: StopRequest) -> dict[str, Any]:

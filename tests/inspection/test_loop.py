@@ -80,6 +80,15 @@ def test_who_held_it(console, connect, hold):
         assert re.match(r'\d{4}-\d\d-\d\d', str(row['at']))
 
 
+def test_a_function_of_a_session_holds_it_after_a_wait(console, connect, hold):
+    def wait_and_hold():
+        gevent.sleep(0.01)
+        hold()
+    client = connect(console(expose={'wait_and_hold': wait_and_hold}))
+    client.values('wait_and_hold()')
+    assert "session 1: 'wait_and_hold()'" == client.values('\\loop')[0]['holds'][0]['by']
+
+
 def test_the_program_holds_while_a_function_of_a_session_waits(console, connect, hold):
     served = console(expose={'sleep': gevent.sleep})
     busy, client = connect(served), connect(served)

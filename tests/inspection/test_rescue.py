@@ -45,6 +45,23 @@ def stubborn():
         except Exception:
             pass
 
+class Endless:
+    def __repr__(self):
+        try:
+            while True:
+                1 + 1
+        except BaseException:       # not twice
+            while True:
+                1 + 1
+
+def keep(endless):
+    import gevent
+    gevent.sleep(1000)
+
+def spawn_keep():
+    import gevent
+    gevent.spawn(keep, Endless())
+
 def note(text):
     with open('notes', 'a') as file:
         file.write(text + ' ')
@@ -63,7 +80,8 @@ def urgent():
 
 from boxsession import Console
 console = Console(['unix:c', {{'address': 'unix:r', 'protocol': 'rescue'}}], config={config!r}, thread=mode == 'thread',
-                  expose=dict(slow=slow, hold_until=hold_until, stubborn=stubborn, note=note, nap=sleep, fork=fork))
+                  expose=dict(slow=slow, hold_until=hold_until, stubborn=stubborn, note=note, nap=sleep, fork=fork,
+                              spawn_keep=spawn_keep))
 console.start()
 if mode == 'thread':
     hold_until('ends')
@@ -194,6 +212,16 @@ class TestCancel:
         (held.folder / 'go').touch()
         assert 'the statement was cancelled' in held.client.document().decode()
         assert held.client.values("'next'") == ['next'] and held.notes() == []
+
+    def test_a_repr_that_goes_on_after_an_exception_is_cancelled(self, service):
+        held = service()
+        held.client.values('spawn_keep()')
+        number = held.client.values('\\greenlets keep')[0][0]['ids'][0]
+        row = held.hold(f'\\where {number} locals repr')
+        assert f'session {held.id}: ' in row['by'] and any('__repr__' in call for call in row['stack'])
+        assert held.rescue.values('\\cancel')[0]['stopped']
+        assert 'the statement was cancelled by session ' in held.client.document().decode()
+        assert [2] == held.client.values('1 + 1')
 
     def test_another_session_waits_for_the_loop(self, service):
         held = service()
