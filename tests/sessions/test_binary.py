@@ -212,9 +212,28 @@ def test_what_is_missing_or_wrong(start, connect_binary):
             (AUTH, {0x23: 'ops', 0x21: ['chap-sha1', 5]}, 'Invalid MsgPack - authentication request body'),
             (CALL, {0x22: 'nosuch'}, "Procedure 'nosuch' is not defined"),
             (CALL, {0x22: 'string.nosuch'}, "Procedure 'string.nosuch' is not defined"),
-            (CALL, {0x22: 'tools'}, "Procedure 'tools' is not defined"), (CALL, {0x22: ''}, "Procedure '' is not defined")]:
+            (CALL, {0x22: 'tools'}, 'attempt to call a table value'), (CALL, {0x22: ''}, "Procedure '' is not defined")]:
         assert message == client.ask(kind, body)[MESSAGE]
     assert {} == client.ask(PING)
+
+
+@pytest.mark.parametrize(('name', 'answer'), [
+    ('list', 'attempt to call a table value'), ('deep.list', 'attempt to call a table value'),
+    ('deep:list', 'attempt to call a table value'), ('badly', 'attempt to call a table value'),
+    ('nested', 'attempt to call a table value'), ('able', [2, 'a']), ('deep.able', [2, 'a']),
+    ('number', "Procedure 'number' is not defined"), ('null', "Procedure 'null' is not defined"),
+    ('ch', "Procedure 'ch' is not defined"), ('ch:is_empty', [True]), ('ch:nosuch', "Procedure 'ch:nosuch' is not defined"),
+    ('id:str', "Procedure 'id:str' is not defined"),
+])
+def test_what_can_be_called(start, connect_binary, name, answer):
+    """As Tarantool 2.6.0 answers."""
+    client = connect_binary(start())
+    client.eval("""
+        list, number, null, ch, id = {1}, 5, box.NULL, require('fiber').channel(1), require('uuid').new()
+        able = setmetatable({}, {__call = function(_, ...) return select('#', ...) + 1, ... end})
+        badly, nested = setmetatable({}, {__call = 5}), setmetatable({}, {__call = able})
+        deep = {list = list, able = able}""")
+    assert answer == client.call(name, *(['a'] if 'able' in name else []))
 
 
 class TestSync:

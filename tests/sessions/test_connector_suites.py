@@ -438,7 +438,7 @@ class TestNetBox:
 
     def test_paths(self, net_box):
         """net.box: a function is found by its path through tables, and a method gets its table."""
-        assert ['u', 'u', 'u', "Procedure 'X.nosuch' is not defined", "Procedure 'X' is not defined"] == net_box("""
+        assert ['u', 'u', 'u', "Procedure 'X.nosuch' is not defined", 'attempt to call a table value'] == net_box("""
             return {c:call('X.fn', {'u'}), c:call('X.X.X.X.fn', {'u'}), c:call('X.X:fn', {'u'}),
                     told(c.call, c, 'X.nosuch'), told(c.call, c, 'X')}""")
 

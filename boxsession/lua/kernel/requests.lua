@@ -87,9 +87,21 @@ local function eval(me, text, arguments)
     return results(chunk(unpack_list(arguments)))
 end
 
-local function is_callable(value)
-    local meta = type(value) == 'table' and getmetatable(value)
-    return type(value) == 'function' or meta and rawget(meta, '__call') ~= nil
+-- A function, or a table that can be called; in Tarantool any table is one, and fails when it is called.
+local function need_callable(value)
+    if type(value) == 'table' then
+        local meta = getmetatable(value)
+        if type(meta and rawget(meta, '__call')) ~= 'function' then
+            return error('attempt to call a table value', 0)
+        end
+        return value
+    end
+    return type(value) == 'function' and value
+end
+
+local function has_methods(value)
+    local kind = type(value)
+    return kind == 'table' or kind == 'userdata' and (is_exposed(value) or not internal.cdata[value])
 end
 
 -- Finds a global function by its path, `a.b.c` or `a.b:c`. Returns it (false if it cannot be called) and, for a method, its
@@ -111,9 +123,9 @@ local function find_function(name)
     end
     if method then
         owner = found
-        found = (type(owner) == 'table' or is_exposed(owner)) and owner[method] or nil
+        found = has_methods(owner) and owner[method] or nil
     end
-    return is_callable(found) and found, owner
+    return need_callable(found), owner
 end
 internal.find_function = find_function
 
