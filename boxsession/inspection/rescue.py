@@ -35,7 +35,7 @@ _LOOK_SECONDS = 5.0
 # How long no client is accepted after descriptors ran out, in seconds.
 _PAUSE_SECONDS = 0.1
 # How long close() waits for the end of the thread, in seconds.
-_END_SECONDS = 0.5
+_END_SECONDS = 0.2
 _FULL = f'too many clients of the rescue listener: at most {CLIENTS} at a time'
 _TOO_LONG = f'the line is too long: at most {_LINE_BYTES} bytes'
 

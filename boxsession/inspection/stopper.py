@@ -90,9 +90,10 @@ class Stopper:
                 signal.signal(SIGNAL, self._before)
             self._thread, self._before = 0, None
 
-    def forget(self) -> None:
+    def forget(self, asked: StopRequest) -> None:
         """Ends a request that had no effect."""
-        self._dispatcher.asked = None
+        if self._dispatcher.asked is asked:
+            self._dispatcher.asked = None
 
     # In another thread
 

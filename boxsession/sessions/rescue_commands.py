@@ -173,7 +173,7 @@ class Acting:
         stopper, task, began = self._stopper, asked.task, time.monotonic()
         if stopper.stop(asked, lambda: not self._running.registry.is_accepting):
             return {'stopped': True, 'seconds': round(time.monotonic() - began, 6)}
-        self._running.monitor.post(stopper.forget)
+        self._running.monitor.post(partial(stopper.forget, asked))
         stack = outside.calls_of_thread(self._running.monitor.thread)
         at = f'{stack[0].where} {stack[0].name}' if stack else 'nowhere'
         if not task.calling:

@@ -12,12 +12,15 @@ import gevent
 import pytest
 from conftest import PROJECT
 from greenlet import greenlet
+from iproto_client import DATA, EVAL, MESSAGE, BinaryClient
 from text_client import Client as TextClient
 from waiting import connected as connected_to
 from waiting import wait_for
 
 from boxsession import Console
+from boxsession.base.address import Address
 from boxsession.base.errors import ConfigError, ListenError
+from boxsession.inspection import rescue
 from boxsession.inspection.outside import greenlet_groups, is_running
 from boxsession.settings import reader
 
@@ -41,7 +44,7 @@ def hold_until(path):
 def stubborn():
     while True:
         try:
-            1 + 1
+            len('')          # Python 3.10 looks for other threads at calls only, in such a loop
         except Exception:
             pass
 
@@ -79,9 +82,15 @@ def urgent():
     signal.signal(signal.SIGURG, lambda number, frame: note('urgent'))
 
 from boxsession import Console
-console = Console(['unix:c', {{'address': 'unix:r', 'protocol': 'rescue'}}], config={config!r}, thread=mode == 'thread',
-                  expose=dict(slow=slow, hold_until=hold_until, stubborn=stubborn, note=note, nap=sleep, fork=fork,
-                              spawn_keep=spawn_keep))
+import socket
+free = socket.create_server(('127.0.0.1', 0))
+port = free.getsockname()[1]
+free.close()
+console = Console(['unix:c', {{'address': 'unix:r', 'protocol': 'rescue'}},
+                   {{'address': f'127.0.0.1:{{port}}', 'protocol': 'binary', 'user': 'admin'}}],
+                  config={config!r}, thread=mode == 'thread',
+                  expose=dict(port=port, slow=slow, hold_until=hold_until, stubborn=stubborn, note=note, nap=sleep,
+                              fork=fork, spawn_keep=spawn_keep))
 console.start()
 if mode == 'thread':
     hold_until('ends')
@@ -196,6 +205,21 @@ class TestCancel:
         assert 'the statement was cancelled by session ' in held.client.document().decode()
         assert held.client.document().decode() == '---\n- next\n...\n'
 
+    @pytest.mark.parametrize('mode', SIGNALLED)
+    def test_a_request_of_the_binary_protocol(self, service, mode):
+        held = service(mode)
+        client = BinaryClient(Address(host='127.0.0.1', port=int(held.client.value('port'))))
+        try:
+            requests = [client.frame({0: EVAL, 1: sync}, {0x27: text, 0x21: []})
+                        for sync, text in ((1, 'slow(100)'), (2, 'slow(0.1) return 7'))]
+            client.sock.sendall(b''.join(requests))
+            assert 'slow(100)' in wait_for(lambda: (row := held.where())['held'] and row)['by']
+            assert held.rescue.values('\\cancel')[0]['stopped']
+            answers = {header[1]: body for header, body in (client.receive(), client.receive())}
+            assert 'the statement was cancelled by session' in answers[1][MESSAGE] and [7] == answers[2][DATA]
+        finally:
+            client.close()
+
     def test_lua_is_cancelled_by_id(self, service):
         held = service()
         held.client.send('while true do end\n')
@@ -298,6 +322,28 @@ class TestListener:
         assert 'too many clients' in Client(address, greeting=False).read_to_end().decode()
         clients[0].close()
         wait_for(lambda: Client(address, greeting=False).read(3) == b'Tar')
+
+    def test_silent_clients_and_slow_readers_are_left(self, console, listener, monkeypatch):
+        monkeypatch.setattr(rescue, '_LOOK_SECONDS', 0.02)
+        monkeypatch.setattr(rescue, '_SILENT_SECONDS', 0.1)
+        address = console(listen=[listener]).addresses[0]
+        assert Client(address).read_to_end().decode() == ''
+        monkeypatch.setattr(rescue, '_SILENT_SECONDS', 100)
+        monkeypatch.setattr(rescue, '_SEND_SECONDS', 0.1)
+        slow, quick = Client(address), Client(address)
+        with pytest.raises(OSError, match='Broken pipe|reset'):
+            while True:
+                slow.send('\\threads\n' * 100)
+        assert quick.values('\\memory')[0]['lua_bytes'] > 0
+
+    def test_a_long_line_in_pieces(self, console, listener):
+        client = Client(console(listen=[listener]).addresses[0])
+        for _ in range(3):
+            client.send(b'x' * 3000)
+            gevent.sleep(0)
+        client.send(b'\n\\memory\n')
+        assert 'the line is too long' in client.document().decode()
+        assert 'lua_bytes' in client.document().decode()
 
     def test_stop_closes_it(self, console, listener, path):
         served = console(listen=[listener])
