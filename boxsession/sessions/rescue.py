@@ -36,7 +36,7 @@ log = logging.getLogger('boxsession')
 _PEER = 'unix/:(socket)'
 _DELIMITER = OPENING[1].split()[-1]
 _IDENTITY = 'box.session.id(), box.session.user()'      # `boxsession connect` asks for it
-_LEAVING = (b'\\quit', b'\\q', b'quit', b'~.', b'\x04')
+_LEAVING, _WORDS = (b'\\quit', b'\\q', b'~.', b'\x04'), (b'quit', b'exit')
 
 
 class Rescue:
@@ -119,8 +119,10 @@ class RescueSession:
             line = b'\n'.join([*self._held, line.removesuffix(_DELIMITER)])
             self._held = []
         line = line.strip()
-        if line in _LEAVING:
+        if line in _LEAVING or line in _WORDS and not self._has_delimiter:
             return None
+        if line in _WORDS:                      # `boxsession connect` leaves if these are names of nothing
+            return _reply(None)
         if not line:
             return b'' if not self._has_delimiter else _reply(None)
         if line in OPENING or line.startswith(b'\\set '):

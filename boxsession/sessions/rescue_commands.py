@@ -20,6 +20,8 @@ __all__ = ['COMMANDS', 'UNRECORDED', 'Acting', 'Refused', 'Seeing', 'described',
 _LOOP_SECONDS = 1.0
 # The loop counts as held if it did not run for this time, in seconds. It runs each 0.1 s.
 _HELD_SECONDS = 0.2
+# \cancel without ID stops a statement that has run for this time without a pause, in seconds.
+_LONG_SECONDS = 0.05
 UNRECORDED = 'the audit file cannot be written: no command is run until it can (audit.required)'
 
 # Name: arguments, the right that it needs, purpose.
@@ -134,7 +136,8 @@ class Acting:
         task = holder_of(running)
         asked = StopRequest(task, reason) if task is not None else None
         holder = session_of(task)
-        if not rest and holder is None:
+        # Of two clients that send \cancel at once, the second must not stop a statement that has just begun.
+        if not rest and (holder is None or self._turn_seconds() < _LONG_SECONDS):
             raise Refused('no statement of a session holds the event loop: \\where shows what runs there. \\cancel ID '
                           'stops the statement of a session')
         connection = _connection(running, rest or str(holder.id if holder else ''), '\\cancel [ID]')
@@ -167,6 +170,11 @@ class Acting:
             return {'killed': True}
         return {'killed': False, 'reason': f'the event loop is held by {described(holder_of(running))}: the session ends '
                                            'when the loop runs again', **answer}
+
+    def _turn_seconds(self) -> float:
+        """For how long the loop has been doing what it does now."""
+        turns, monitor = self._running.dispatcher.turns, self._running.monitor
+        return time.monotonic() - (turns.began if turns.is_running else monitor.beat_at)
 
     def _stop(self, asked: StopRequest) -> dict[str, Any]:
         """Stops the statement that holds the loop."""

@@ -195,13 +195,32 @@ class TestHeldLoop:
 
 class TestCancel:
     @pytest.mark.parametrize('mode', SIGNALLED)
-    @pytest.mark.parametrize('statement', ['slow(100)', 'nap(100)', 'stubborn()', 'while true do pcall(slow, 0.01) end',
-                                           "pcall(slow, 100) slow(100)"])
+    @pytest.mark.parametrize('statement', ['slow(100)', 'nap(100)', 'stubborn()', "pcall(slow, 100) slow(100)"])
     def test_what_holds_the_loop_ends(self, service, mode, statement):
         held = service(mode)
         held.client.send(f"{statement}\nslow(0.2) return 'next'\n")
-        wait_for(lambda: held.where().get('session') == held.id)
+        wait_for(lambda: (row := held.where()).get('session') == held.id and row['held'])
         assert held.rescue.values('\\cancel')[0]['stopped']
+        assert 'the statement was cancelled by session ' in held.client.document().decode()
+        assert held.client.document().decode() == '---\n- next\n...\n'
+
+    def test_a_loop_of_short_calls(self, service):
+        held = service()
+        held.client.send("while true do pcall(slow, 0.01) end\nslow(0.2) return 'next'\n")
+        wait_for(lambda: held.where().get('session') == held.id)
+        assert 'no statement of a session holds the event loop' in error(held.rescue.values('\\cancel'))
+        assert held.rescue.values(f'\\cancel {held.id}')[0]['stopped']
+        assert 'the statement was cancelled by session ' in held.client.document().decode()
+        assert held.client.document().decode() == '---\n- next\n...\n'
+
+    def test_cancels_at_once_stop_one_statement(self, service):
+        held = service()
+        rescuers = [connected(held.folder / 'r', held.process) for _ in range(5)]
+        held.hold("slow(100)\nslow(0.005) return 'next'")
+        for rescuer in rescuers:
+            rescuer.send('\\cancel\n')
+        answers = [rescuer.document().decode() for rescuer in rescuers]
+        assert 1 == sum('stopped: true' in answer for answer in answers)
         assert 'the statement was cancelled by session ' in held.client.document().decode()
         assert held.client.document().decode() == '---\n- next\n...\n'
 
@@ -303,6 +322,15 @@ class TestListener:
         assert client.document().decode() == client.document().decode()
         client.send('\\quit\n\\help\n')
         assert client.read_to_end().decode() == ''
+
+    def test_lines_of_boxsession_connect(self, console, listener):
+        client = Client(console(listen=[listener]).addresses[0])
+        for line in (b'\\set output yaml\n', b'\\set delimiter --~boxsession~\n', b'\\set print on--~boxsession~\n'):
+            assert client.reply(line) == b'---\n- true\n...\n'
+        assert client.reply(b'quit--~boxsession~\n') == b'---\n- null\n...\n'
+        assert client.reply(b'\\complete \\th--~boxsession~\n') == b'---\n- - \\threads\n...\n'
+        assert b'is no command' in client.reply(b'for i = 1, 2 do\nend--~boxsession~\n')
+        assert b'lua_bytes' in client.reply(b'\\memory--~boxsession~\n')
 
     def test_a_free_loop_cancels_and_kills(self, console, connect, listener):
         served = console(listen=['127.0.0.1:0', listener])
