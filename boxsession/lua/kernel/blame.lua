@@ -18,14 +18,15 @@ local function strip_position(message)
 end
 internal.strip_position = strip_position
 
--- The message with `cdata` for an object that users see as such; `one`, `two` and `three` are the first arguments.
-local function with_cdata(message, one, two, three)
-    local number = match(message, "^bad argument #([123]) to '[^']*' %(.* got userdata%)$")
-    local value = number == '1' and one or number == '2' and two or number == '3' and three
+-- The message with `cdata` for an object that users see as such; `one` and `two` are the first arguments. (More
+-- than three parameters in front of `...` would be unsafe: see compiler.lua.)
+local function with_cdata(message, one, two)
+    local number = match(message, "^bad argument #([12]) to '[^']*' %(.* got userdata%)$")
+    local value = number == '1' and one or number == '2' and two
     return value and internal.cdata[value] and (gsub(message, 'userdata%)$', 'cdata)')) or message
 end
 
-local function blamed(one, two, three, ok, ...)
+local function blamed(one, two, ok, ...)
     if ok then
         return ...
     end
@@ -33,13 +34,13 @@ local function blamed(one, two, three, ok, ...)
     if message == internal.OUT_OF_MEMORY then
         return error(message, 0)
     elseif type(message) == 'string' then
-        message = with_cdata(strip_position(message), one, two, three)
+        message = with_cdata(strip_position(message), one, two)
     end
     return error(message, BLAME_LEVEL)
 end
 local function blame(func, ...)
-    local one, two, three = ...
-    return blamed(one, two, three, pcall(func, ...))
+    local one, two = ...
+    return blamed(one, two, pcall(func, ...))
 end
 internal.blame = blame
 
@@ -76,8 +77,8 @@ local function given_room(func, ok, result, ...)
 end
 local function with_room(func, ...)
     local ok, result = pcall(func, ...)
-    local one, two, three = ...
-    return blamed(one, two, three, given_room(func, ok, result, ...))
+    local one, two = ...
+    return blamed(one, two, given_room(func, ok, result, ...))
 end
 
 local function text_or_nil(value)
