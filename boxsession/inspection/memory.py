@@ -84,13 +84,15 @@ class _Rows(dict[int, _Row]):
             row = self[id(kind)] = _Row(kind, type(next(sizes, None)) is not MethodDescriptorType)
         return row
 
-    def add_untracked(self, part: list[Any], share: float, depth: int = 0) -> None:
+    def add_untracked(self, part: list[Any], pause: Pause, share: float = 1.0, depth: int = 0) -> None:
         """Counts objects that the collector does not track: each of its references counts for an equal share of it."""
         for item in filterfalse(gc.is_tracked, part):
             own = share / max(1, sys.getrefcount(item) - _OWN_REFERENCES)
             self.of(type(item)).add(item, own)
             if (type(item) is dict or type(item) is tuple) and depth < _DEPTH and own > 0.001:
-                self.add_untracked(gc.get_referents(item), own, depth + 1)
+                pause()
+                for inner in parts(item, pause):
+                    self.add_untracked(inner, pause, own, depth + 1)
 
 
 _class_vars = type.__dict__['__dict__'].__get__
@@ -116,7 +118,7 @@ def types(let_others_run: Pause, most: int) -> dict[str, Any]:
             for item in piece:
                 rows.of(type(item)).add(item, 1)
                 for part in parts(item, pause):
-                    rows.add_untracked(part, 1)
+                    rows.add_untracked(part, pause)
             del item, part, piece
     listed = sorted(rows.values(), key=lambda row: -row.size)
     return {'tracked_objects': count, 'frozen_objects': gc.get_freeze_count(),

@@ -46,7 +46,11 @@ def scan(let_others_run: Pause) -> Iterator[tuple[list[Any], Pause]]:
     found: list[Any] = []
     try:
         found = gc.get_objects()
-        yield found, in_time(let_others_run)
+        pause = in_time(let_others_run)
+        yield found, pause
+        while found:
+            del found[-_PIECE:]
+            pause()
     finally:
         try:
             while found:
