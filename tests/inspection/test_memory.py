@@ -74,9 +74,9 @@ def closure(order):
 
 
 def yields(order):
-    def run(order):
+    def run(held):
         yield
-        return order
+        return held
     made = run(order)
     next(made)
     return made
@@ -172,7 +172,8 @@ class TestWho:
         for make, text in ((lambda it: [it] * 3, 'list of 3'), (lambda it: (it, 1), 'tuple of 2'),
                            (lambda it: deque([it]), 'collections.deque of 1'),
                            (lambda it: {'key': it}, 'dict of 1, key key'), (lambda it: {5: it}, 'dict of 1'),
-                           (closure, 'variable of a closure <- tuple of 1 <- function '), (yields, 'generator ')):
+                           (closure, 'variable of a closure <- tuple of 1 <- function '),
+                           (yields, ('generator ', 'local variable held of '))):
             made = make(order)
             assert any(chain.startswith(text) for chain in self.chains(client, order)), text
             del made
