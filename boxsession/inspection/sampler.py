@@ -29,8 +29,8 @@ _sleep = monkey.get_original('time', 'sleep')
 
 # After so many seconds without a question for the progress the profile ends: its statement is gone.
 _ALONE = 10.0
-# The share of an interval up to which a wait is left for the next sample. Seconds between two looks while nothing waits.
-_SHORT, _REST = 0.2, 0.1
+# A thread that waits for a smaller share of the time is looked at less often: so many seconds apart at most.
+_SHORT, _REST = 0.4, 0.1
 # Pieces of the file that are written between two pauses, and the pause in seconds.
 _WRITTEN, _PAUSE = 4, 0.001
 _SIGNAL = 'signal: the processor time of the loop is sampled by a timer (SIGPROF), its waits by a thread'
@@ -146,7 +146,7 @@ class Sampler:
 
     def _sample(self) -> None:
         profile = self.profile
-        began = before = due = time.monotonic()
+        began = before = due = added = time.monotonic()
         ran_before = first = self._ran()
         queued = self._queued()
         waited, rests = 0.0, 1          # seconds of waits without a sample yet; intervals to the next look
@@ -155,12 +155,13 @@ class Sampler:
             _sleep(max(0.0, min(due, began + self._seconds) - time.monotonic()))
             now, ran = time.monotonic(), self._ran()
             waited += max(0.0, now - before - (ran - ran_before))
-            if self._ticks and waited < _SHORT * self._interval:
-                # It runs all the time, which the timer samples. Each look would take the GIL from it.
-                rests = min(2 * rests, max(1, int(_REST / self._interval)))
+            if self._ticks and waited < _SHORT * (now - added) and now - added < _REST:
+                # It runs most of the time, which the timer samples. Each look would take the GIL from it.
+                rests = max(1, min(2 * rests, int((added + _REST - now) / self._interval)))
             else:
                 self._add(ran - ran_before, waited)
-                waited, rests = 0.0, 1
+                rests = min(rests, 4) if waited < _SHORT * (now - added) else 1
+                added, waited = now, 0.0
             before, ran_before = now, ran
             profile.seconds, profile.ran = now - began, ran - first
             if now - self.asked > _ALONE:
