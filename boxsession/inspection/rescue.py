@@ -32,7 +32,7 @@ CLIENTS, _LINE_BYTES, _READ_BYTES = 8, 4096, 4096
 _SILENT_SECONDS, _SEND_SECONDS = 900.0, 30.0
 # How often the thread looks for such clients, in seconds; only while there are clients.
 _LOOK_SECONDS = 5.0
-# How long no client is accepted after descriptors ran out, in seconds.
+# The pause after descriptors or memory ran out, in seconds.
 _PAUSE_SECONDS = 0.1
 # How long close() waits for the end of the thread, in seconds.
 _END_SECONDS = 0.2
@@ -134,20 +134,10 @@ class RescueAcceptor:
         listening = _socket.socket(fileno=self.socket.fileno())
         try:
             while not self._is_stopping:
-                ready = self._ready(listening.fileno())
-                if self._is_stopping:
-                    break
-                if self._wake in ready:
-                    os.read(self._wake, 100)
-                if listening.fileno() in ready:
-                    self._accept(listening)
-                while self._handed:
-                    self._begin(*self._handed.popleft())
-                for client in list(self._clients.values()):
-                    if not self._serve(client, ready.get(client.fileno(), 0)):
-                        self._end(client)
-        except OSError:             # the socket was closed: the thread was too busy to end in time
-            pass
+                try:
+                    self._turn(listening)
+                except Exception:       # such as too little memory; or close() has not waited for long enough
+                    _sleep(_PAUSE_SECONDS)
         finally:
             for client in list(self._clients.values()):
                 self._end(client, 'the listener was closed')
@@ -155,6 +145,21 @@ class RescueAcceptor:
             for descriptor in (self._wake, self._waker):
                 os.close(descriptor)
             self._ended.release()
+
+    def _turn(self, listening: Any) -> None:
+        """Waits until something is to be done, and does it."""
+        ready = self._ready(listening.fileno())
+        if self._is_stopping:
+            return
+        if self._wake in ready:
+            os.read(self._wake, 100)
+        if listening.fileno() in ready:
+            self._accept(listening)
+        while self._handed:
+            self._begin(*self._handed.popleft())
+        for client in list(self._clients.values()):
+            if not self._serve(client, ready.get(client.fileno(), 0)):
+                self._end(client)
 
     def _ready(self, listening: int) -> dict[int, int]:
         """Waits until something is to be done. Returns the events by descriptor."""

@@ -213,7 +213,8 @@ class RescueSession:
     def _tell_login(self, name: str, problem: str | None) -> None:
         name = name[:NAME_LENGTH]
         if problem:
-            self._running.counters.hits['failed_logins'] += 1
+            hits = self._running.counters.hits
+            self._running.monitor.post(lambda: hits.update({'failed_logins': 1}))
         self._log('%s: login as %r: %s', name, problem or 'done')
         self._running.audit.aside('login', self._session, name=name, ok=problem is None, error=problem)
 

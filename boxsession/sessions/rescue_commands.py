@@ -9,6 +9,7 @@ from typing import Any
 
 from boxsession.base.session import Session
 from boxsession.inspection import outside, threads
+from boxsession.inspection.frames import Call
 from boxsession.inspection.stopper import Stopper, wait_for
 from boxsession.scheduler.task import StopRequest, Task
 from boxsession.sessions.caller import Console
@@ -69,6 +70,13 @@ def _connection(running: Console, text: str, usage: str) -> Connection:
     return connection
 
 
+def _kind(task: Task, stack: list[Call]) -> str:
+    """What runs for a statement. Lua has no frames: it is below the frame of a module of the room lua."""
+    if task.calling:
+        return 'a function of the program'
+    return 'Lua' if stack and stack[0].module.startswith('boxsession.lua.') else 'the console'
+
+
 class Seeing:
     """The commands that show something. Each takes the rest of the line."""
 
@@ -96,8 +104,7 @@ class Seeing:
         row = {'held': now - monitor.beat_at > _HELD_SECONDS, 'held_s': round(held, 3), 'by': described(task)}
         session = session_of(task)
         if task is not None and session is not None:
-            row |= {'session': session.id, 'user': session.user,
-                    'runs': 'a function of the program' if task.calling else 'Lua'}
+            row |= {'session': session.id, 'user': session.user, 'runs': _kind(task, stack)}
         return {**row, 'stack': outside.shown_calls(stack)}
 
     def sessions(self, rest: str) -> list[dict[str, Any]]:
@@ -185,7 +192,7 @@ class Acting:
         stack = outside.calls_of_thread(self._running.monitor.thread)
         at = f'{stack[0].where} {stack[0].name}' if stack else 'nowhere'
         if not task.calling:
-            why = 'Lua is inside one operation that cannot be interrupted'
+            why = f'{_kind(task, stack)} is inside one operation that cannot be interrupted'
         elif not stopper.can_signal:
             why = ('functions in Python cannot be interrupted here, because the event loop does not run in the main '
                    'thread, or the program has taken the signal SIGURG')

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -242,7 +243,7 @@ class TestCancel:
     def test_lua_is_cancelled_by_id(self, service):
         held = service()
         held.client.send('while true do end\n')
-        wait_for(lambda: held.rescue.values('\\sessions')[0][0]['state'] == 'running')
+        wait_for(lambda: held.where().get('runs') == 'Lua')
         assert held.rescue.values(f'\\cancel {held.id}')[0]['stopped']
         assert 'cancelled' in held.client.document().decode()
 
@@ -374,12 +375,12 @@ class TestListener:
         assert 'lua_bytes' in client.document().decode()
 
     def test_stop_closes_it(self, console, listener, path):
-        served = console(listen=[listener])
-        client = Client(served.addresses[0])
+        served = console(listen=[listener, {**listener, 'address': f'unix:{path}2'}])
+        client, other = map(Client, served.addresses)
         before = signal.getsignal(signal.SIGURG)
         assert callable(before)
         served.stop()
-        assert client.read_to_end().decode() == '' and not os.path.exists(path)
+        assert client.read_to_end() == other.read_to_end() == b'' and not os.path.exists(path)
         assert signal.getsignal(signal.SIGURG) != before
 
     def test_reload_adds_changes_and_removes_it(self, console, listener, path):
@@ -398,6 +399,18 @@ class TestListener:
         assert Client(f'unix:{path}').values('\\memory')[0]['lua_bytes'] > 0
         served.reload({'listen': ['127.0.0.1:0']})
         assert not os.path.exists(path)
+
+    def test_a_socket_that_was_passed(self, listener, path):
+        with socket.socket(socket.AF_UNIX) as passed:
+            passed.bind(path)
+            passed.listen()
+            served = Console(listener, sockets=[passed])
+            for _ in range(2):
+                served.start()
+                client = Client(f'unix:{path}')
+                assert client.values('\\memory')[0]['lua_bytes'] > 0
+                served.stop()
+                assert client.read_to_end() == b'' and os.path.exists(path)
 
     def test_it_needs_a_unix_socket(self):
         with pytest.raises(ConfigError, match='`protocol: rescue` is for unix sockets: 127.0.0.1:1 is not one'):
