@@ -7,8 +7,6 @@ from boxsession.base.errors import ClientError
 
 __all__ = ['checked_key', 'checked_name', 'checked_object', 'checked_options', 'text']
 
-_NAME_BYTES = 65000
-
 
 def text(value: Any) -> str:
     """A value as error texts show it."""
@@ -50,11 +48,11 @@ def checked_name(name: Any) -> str:
     """Checks the name of a new user, role or function.
 
     Raises:
-        ClientError: it is missing, no string, empty, too long or not printable.
+        ClientError: it is missing, no string, empty or not printable.
     """
     if name is None:
         raise ClientError('EXACT_MATCH', 1, 0)
-    if not isinstance(name, str) or not name or not name.replace(' ', 'x').isprintable() or len(name) > _NAME_BYTES:
+    if not isinstance(name, str) or not name or not name.replace(' ', 'x').isprintable():
         raise ClientError('IDENTIFIER', text(name).partition('\0')[0] if isinstance(name, (str, bytes)) else text(name))
     return name
 

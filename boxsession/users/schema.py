@@ -18,6 +18,8 @@ from boxsession.users.passwords import password_hash
 __all__ = ['OPERATIONS', 'Schema']
 
 _USER_NAME_LENGTH = 255
+# Of a user, role or function; and the part of a longer one that its error shows.
+_NAME_LENGTH, _SHOWN_LENGTH = 65000, 64
 _PASSWD_USAGE = 'Usage: box.schema.user.passwd([user,] password)'
 
 
@@ -152,6 +154,8 @@ class Schema:
         if 'body' in options:
             raise ClientError('CREATE_FUNCTION', name, 'the option `body` is not supported: define a global function with '
                               'this name in the init script')
+        if len(name) > _NAME_LENGTH:
+            raise ClientError('CREATE_FUNCTION', name[:_SHOWN_LENGTH], 'function name is too long')
         actor.need_to_write('_func')
         actor.need('create', 'function', EVERY, name)
         if access.level(actor.uid) < Level.FULL:
@@ -186,15 +190,23 @@ class Schema:
     def _create(self, kind: str, name: Any, options: dict[str, Any]) -> User | None:
         """Creates a user or role. Returns None if it exists and `if_not_exists` is set."""
         access, actor = self._access, self._actor
+        known: User | None
         if isinstance(checked_key(name), (int, float)):
+            # An id: of a user or role that exists; a new one needs a name.
+            known = access.users.get(int(name))
             name = f'{name:g}'
-        name = checked_name(name)
+            if known is None:
+                raise ClientError('FIELD_TYPE', 3, 'string')
+        else:
+            known = access.by_name(checked_name(name))
         actor.need_to_write('_user')
-        if access.by_name(name) is not None:
+        if known is not None:
             if options.get('if_not_exists'):
                 return None
             raise ClientError('USER_EXISTS' if kind == 'user' else 'ROLE_EXISTS', name)
         actor.need('create', kind, EVERY, name)
+        if len(name) > _NAME_LENGTH:
+            raise ClientError('CREATE_USER', name[:_SHOWN_LENGTH], 'user name is too long')
         if kind == 'user' and (len(name) > _USER_NAME_LENGTH or any(c.isspace() or c in ':@' for c in name)):
             raise ClientError('CREATE_USER', name[:_USER_NAME_LENGTH], 'the name of a user must have no blanks, no `:` and '
                               f'no `@`, and at most {_USER_NAME_LENGTH} characters')

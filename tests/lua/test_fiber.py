@@ -147,7 +147,7 @@ def test_ids_and_names(client, statement, values):
      'fiber.yield() return woken', [True]),
     ('f = fiber.create(function() end) return f:status(), pcall(f.join, f)', ['dead', False, 'the fiber is dead']),
     ('f = fiber.create(fiber.sleep, 0.01) return pcall(f.join, f)', [False, 'the fiber is not joinable']),
-    ('f = fiber.create(function() end) return tostring(f):match("^fiber: %d+$") ~= nil, type(f)', [True, 'userdata']),
+    ('f = fiber.self() return tostring(f):match("^fiber: %d+$") ~= nil, type(f)', [True, 'userdata']),
     ('fiber.create(function() end)', ['the fiber is dead']),
     ('fiber.find(fiber.id()) == fiber.self(), fiber.self() == fiber.self()', [True, True]),
     ('fiber.kill(99999)', [{'error': 'the fiber is dead'}]),

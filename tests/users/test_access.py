@@ -391,10 +391,15 @@ def test_who_is_there_already_keeps_the_password(operator, name):
     assert before == access.rows()
 
 
-def test_a_number_is_a_name_too():
+def test_a_number_is_an_id():
     access = Access()
-    Schema(access, ADMIN).user_create(5, {'password': 'x'})
-    assert access.user('5').hash == password_hash('x')
+    before = access.rows()
+    with pytest.raises(ClientError, match='FIELD_TYPE: 3, string'):
+        Schema(access, ADMIN).user_create(5, {'password': 'x'})
+    with pytest.raises(ClientError, match='USER_EXISTS: 1'):
+        Schema(access, ADMIN).user_create(1)
+    Schema(access, ADMIN).user_create(1, {'if_not_exists': True, 'password': 'x'})
+    assert before == access.rows()
 
 
 def test_who_may_alter_needs_to_write_and_no_more_than_a_level(operator):

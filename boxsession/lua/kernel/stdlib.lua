@@ -96,7 +96,7 @@ local function stripper(name, left, right)
         check_text(1, name, text)
         local first, last = 1, #text
         local members
-        if chars ~= nil then
+        if chars ~= nil and chars ~= internal.NULL then
             check_text(2, name, chars)
             members = {}
             for index = 1, #chars do

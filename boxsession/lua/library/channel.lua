@@ -13,7 +13,8 @@ local PUT_USAGE, GET_USAGE = 'usage: channel:put(var [, timeout])', 'usage: chan
 local channel, channel_meta, make_channel, channel_of = internal.class('fiber.channel')
 
 function channel_meta.__tostring(object)
-    return 'channel: ' .. #channel_of(object).items
+    local state = channel_of(object)
+    return 'channel: ' .. (state.closed and 'closed' or #state.items)
 end
 
 -- A channel that holds up to `size` messages. With size 0, each put waits for a get.

@@ -1,5 +1,5 @@
 -- box.error: error objects with a code, a type and a message. Behaviour: Tarantool 2.6.
--- Needs: library/box, library/error_codes, rights/access
+-- Needs: kernel/ctypes, library/box, library/error_codes, rights/access
 local internal = ...
 local raw, task, diagnostics, is_full = internal.raw, internal.task, internal.access.diagnostics, internal.access.is_full
 local error, find, floor, getinfo, gsub, match, newproxy, next, select, setmetatable, sub, tonumber, type = raw.error,
@@ -133,6 +133,7 @@ meta.__concat = function(left, right)
     end
     return left .. message_of(right)
 end
+internal.ctypes.define(meta, 'struct error', 'const struct error')
 
 -- The fields of an error object (see make()); nil for other values.
 function internal.error_fields(object)

@@ -4,7 +4,7 @@
 --
 -- Invariants: an object is shown as Tarantool shows the value, compares by value, and is sent back with the same bytes.
 -- Integers of 64 bits calculate as LuaJIT's int64_t and uint64_t do (boxsession/values/whole.py).
--- Needs: kernel/guard, kernel/objects, kernel/task
+-- Needs: kernel/ctypes, kernel/guard, kernel/objects, kernel/task
 local internal, WHOLE = ...
 local raw = internal.raw
 local byte, char, concat, date, find, floor, format, gsub, match, rep, sub, tonumber = raw.byte, raw.char, raw.concat, raw.date,
@@ -133,12 +133,9 @@ local function as_type(value, suffix)
 end
 
 local NAMES, STRUCT = {LL = 'int64_t', ULL = 'uint64_t'}, 'struct 114'        -- what LuaJIT calls a decimal
-local function name_of(value)
-    local state = whole_state(value)
-    if decimal_state(value) then
-        return STRUCT
-    end
-    return state and NAMES[state.suffix] or value == internal.NULL and 'void *' or cdata[value] and 'cdata' or type(value)
+local function type_name(object)
+    local state = whole_state(object)
+    return state and NAMES[state.suffix] or decimal_state(object) and STRUCT
 end
 
 local function object_of_answer(answer)
@@ -180,7 +177,7 @@ for event, sign in raw.pairs({__add = '+', __sub = '-', __mul = '*', __div = '/'
         local one, other = whole_state(a), whole_state(b)
         local left, right = operand(a, other and other.suffix), operand(b, one and one.suffix)
         if not (left and right and (one or other)) then
-            return error(format("attempt to perform arithmetic on '%s' and '%s'", name_of(a), name_of(b)), 2)
+            return error(internal.ctypes.no_arithmetic(a, b), 2)
         end
         return object_of_answer(internal.task.text(WHOLE, sign .. ':' .. left .. ':' .. right))
     end
@@ -191,7 +188,7 @@ function meta.__unm(value)
     end
     local state = whole_state(value)
     if not state then
-        return error(format("attempt to perform arithmetic on '%s'", name_of(value)), 2)
+        return error(internal.ctypes.no_arithmetic(value, value), 2)
     end
     return object_of_answer(internal.task.text(WHOLE, '-:' .. state.suffix .. ':0:' .. operand(value)))
 end
@@ -211,30 +208,17 @@ for event, sign in raw.pairs({__lt = '<', __le = '<='}) do
             return made and made == 'true' or not made and error(problem, 2)
         end
         if not (whole_state(a) and whole_state(b)) then
-            return error(format("attempt to compare '%s' with '%s'", name_of(a), name_of(b)), 2)
+            return error(internal.ctypes.no_comparison(a, b), 2)
         end
         return internal.task.text(WHOLE, sign .. ':' .. operand(a) .. ':' .. operand(b)) == 'true'
     end
 end
 -- Integers and decimals have no fields, as in LuaJIT; other objects have none, either, but give nil.
 local function refuse_key(object, key)
-    if not whole_state(object) and not decimal_state(object) then
-        return nil
-    elseif type(key) == 'string' then
-        return error(format("'%s' has no member named '%s'", name_of(object), key), 2)
-    end
-    return error(format("'%s' cannot be indexed with '%s'", name_of(object), name_of(key)), 2)
+    return type_name(object) and error(internal.ctypes.no_member(object, key), 2) or nil
 end
 meta.__index, meta.__newindex, meta.__metatable = refuse_key, refuse_key, 'ffi'
-function meta.__len(object)
-    return error(format("attempt to get length of '%s'", name_of(object)), 2)
-end
-function meta.__call(object)
-    return error(format("'%s' is not callable", name_of(object)), 2)
-end
-function meta.__concat(a, b)
-    return error(format("attempt to concatenate '%s' and '%s'", name_of(a), name_of(b)), 2)
-end
+internal.ctypes.define(meta, type_name)
 
 -- A number from a text; an object from 1e14 on, as in Tarantool.
 local TEXT_MAX, SHOWN_EXACT_MAX = 2^10, 1e14

@@ -77,7 +77,8 @@ local function status_of(record)
     if record == task.current() then
         return 'running'
     end
-    return record.finished and 'dead' or 'suspended'
+    -- A fiber that has ended and waits for its join() is not dead yet.
+    return record.finished and fibers[record.fid] ~= record and 'dead' or 'suspended'
 end
 
 -- Life ----------------------------------------------------------------------------------------------------------------
@@ -286,7 +287,7 @@ function fiber.set_joinable(...)
 end
 
 function fiber.join(...)
-    local record = live_record(false, ...)
+    local record = live_record(true, ...)
     if not record.joinable then
         return error(NOT_JOINABLE, 0)
     end
@@ -308,11 +309,9 @@ function fiber.join(...)
 end
 
 local function gather()
-    local shown = {}
+    local shown = raw.setmetatable({}, {__serialize = 'mapping'})
     for fid, record in next, fibers do
-        if not record.finished then
-            shown[fid] = {fid = fid, name = record.name, csw = 0}
-        end
+        shown[fid] = {fid = fid, name = record.name, csw = 0}
     end
     return shown
 end
@@ -371,6 +370,9 @@ handle_meta.__index = function(handle, key)
 end
 handle_meta.__tostring = function(handle)
     local record = records[handle]
+    if record and is_dead(record) then
+        return error(DEAD, 0)
+    end
     return record and 'fiber: ' .. record.fid or 'fiber'
 end
 handle_meta.__serialize = function(handle)

@@ -1,5 +1,5 @@
 -- The module uuid: universally unique identifiers as objects that compare by value. Behaviour and messages: Tarantool 2.6.
--- Needs: kernel/guard, kernel/objects, library/modules
+-- Needs: kernel/ctypes, kernel/guard, kernel/objects, library/modules
 local internal, RANDOM = ...
 local raw = internal.raw
 local byte, char, error, format, match, reverse, rep, setmetatable, sub, tonumber, type = raw.byte, raw.char, raw.error,
@@ -132,6 +132,9 @@ local function shown(object)
     return text_of(state_of(object))
 end
 meta.__tostring, meta.__serialize = shown, shown
+
+internal.ctypes.define(meta, 'struct tt_uuid')
+internal.ctypes.define(node_meta, 'unsigned char [6]')
 
 uuid.NULL = from_bytes(NIL)
 

@@ -69,6 +69,7 @@ local function timeout_of(value, usage)
     if value == nil then
         return LONGEST
     end
+    value = type(value) == 'string' and raw.tonumber(value) or value
     if type(value) ~= 'number' or value < 0 or value ~= value then
         return error(usage, 0)
     end
