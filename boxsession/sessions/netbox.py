@@ -208,8 +208,8 @@ class Remote:
         return self.events.popleft()
 
     def close(self) -> None:
-        """Ends the connection for good. Callable from any greenlet."""
-        if self.state != CLOSED:
+        """Ends the connection for good; one that failed for good keeps its error. Callable from any greenlet."""
+        if self.state not in _FINAL:
             self._fail('Connection closed', CLOSED)
             self._greenlet.kill(block=False)
 

@@ -107,13 +107,15 @@ function _G.loadstring(...)
 end
 
 -- load() calls the reader function here, in Lua: inside the C reader no switch to another session is possible.
-function _G.load(chunk, name)
+function _G.load(...)
+    local chunk, name = ...
     chunk = text_or_nil(chunk)
     if type(chunk) == 'string' then
         return load_code(chunk, name or chunk)
     end
     if type(chunk) ~= 'function' then
-        return error("bad argument #1 to 'load' (function expected, got " .. type(chunk) .. ')', 2)
+        return error("bad argument #1 to 'load' (function expected, got "
+                     .. (select('#', ...) == 0 and 'no value' or type(chunk)) .. ')', 2)
     end
     local pieces, count = {}, 0
     while true do

@@ -7,6 +7,7 @@ local error, format, setmetatable, tonumber, type, unpack = raw.error, raw.forma
 local decode, encode = internal.msgpack.decode, internal.msgpack.encode
 local raise_object, remote_error, MONOTONIC = internal.raise_object, internal.remote_error, internal.contract.MONOTONIC
 local load_string = loadstring          -- the users' one
+local USE_A_LIST = 'Use remote:%s(%s, {arg1, arg2, ...}, opts) instead of remote:%s(%s, arg1, arg2, ...)'
 local ask, wait, discard = internal.service('netbox_ask'), internal.service('netbox_wait'), internal.service('netbox_discard')
 local netbox, methods, record_of = internal.modules['net.box'], internal.netbox_methods, internal.netbox_record
 
@@ -200,8 +201,7 @@ local function requester(kind, usage)
     return function(connection, name, arguments, options)
         record_of(connection, kind)
         if arguments ~= nil and type(arguments) ~= 'table' then
-            return error(format('Use remote:%s(%s, {arg1, arg2, ...}, opts) instead of remote:%s(%s, arg1, arg2, ...)', kind,
-                                usage, kind, usage), 0)
+            return error(format(USE_A_LIST, kind, usage, kind, usage), 0)
         end
         local list, count = request(connection, kind, raw.tostring(name), encode(arguments or {}, 0), options)
         if futures[list] then
@@ -248,29 +248,38 @@ function own.close() end
 function own.reload_schema() end
 function own.timeout(self) return self end
 
-local function list_argument(arguments)
-    if arguments == nil then
+-- The arguments of a request to this server. `kind` and `usage` are for the message.
+local function list_argument(owner, arguments, kind, usage)
+    if owner ~= own then
+        return error(format('Use remote:%s(...) instead of remote.%s(...):', kind, kind), 0)
+    elseif arguments == nil then
         return {}
     elseif type(arguments) ~= 'table' then
-        return error('net.box: the arguments must be a table', 0)
+        return error(format(USE_A_LIST, kind, usage, kind, usage), 0)
     end
     return arguments
 end
 
-function own.eval(_, text, arguments)
+-- A text that is no chunk may be an expression, as in Tarantool.
+function own.eval(owner, text, arguments)
+    local list = list_argument(owner, arguments, 'eval', 'expression')
     local func, problem = load_string(text)
+    if not func and type(text) == 'string' then
+        func, problem = load_string('return ' .. text)
+    end
     if not func then
         return error(problem, 0)
     end
-    return func(unpack(list_argument(arguments)))
+    return func(unpack(list))
 end
 
-function own.call(_, name, arguments)
+function own.call(self, name, arguments)
+    local list = list_argument(self, arguments, 'call', 'func_name')
     local func, owner = internal.find_function(raw.tostring(name))
     if not func then
         return internal.raise('NO_SUCH_PROC', name)
     elseif owner then
-        return func(owner, unpack(list_argument(arguments)))
+        return func(owner, unpack(list))
     end
-    return func(unpack(list_argument(arguments)))
+    return func(unpack(list))
 end
