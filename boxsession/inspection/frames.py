@@ -4,17 +4,19 @@ Reads frames only: it calls no code of the program, and may run in any thread.
 """
 from __future__ import annotations
 
+import inspect
 import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from boxsession.base.stacks import DEPTH, frames_of_thread
 
 __all__ = ['Call', 'calls', 'frames_of_program', 'calls_of', 'calls_of_thread', 'file_is_of_console', 'file_is_of_gevent',
-           'file_is_of_program', 'own_call', 'signature', 'signature_of', 'started_by', 'utf8']
+           'file_is_of_program', 'local_items', 'own_call', 'signature', 'signature_of', 'started_by', 'utf8']
 
 _CONSOLE = str(Path(__file__).parent.parent) + '/'
 _GEVENT = str(Path(sys.modules['gevent'].__file__ or '').parent) + '/' if 'gevent' in sys.modules else '\0'
@@ -137,6 +139,18 @@ def frames_of_program(frames: list[Any]) -> Iterator[Any]:
     finally:
         frame = None
         frames.clear()          # one of them may be of this call: that would be a cycle
+
+
+def local_items(frame: Any, most: int = sys.maxsize) -> tuple[list[tuple[str, Any]], int]:
+    """The first variables of a frame with their values, and the number of all. The frame keeps no copy of them."""
+    values = frame.f_locals
+    found = list(islice(values.items(), most))
+    count = len(values)
+    # Before Python 3.13 the frame keeps this copy, and so the values in it, until it is asked again. If the program has
+    # called locals() in this frame and keeps the result, that is the same dict: three references are ours.
+    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13) and sys.getrefcount(values) <= 3:
+        values.clear()
+    return found, count
 
 
 def own_call(stack: list[Call]) -> Call | None:

@@ -21,7 +21,7 @@ from types import (
 )
 from typing import Any
 
-from boxsession.inspection.frames import calls
+from boxsession.inspection.frames import calls, local_items
 from boxsession.inspection.memory import mro, short_name
 
 __all__ = ['described', 'local_variable', 'module_names', 'variables']
@@ -140,9 +140,5 @@ def variables(frame: Any, wanted: Container[int]) -> list[tuple[str, int]]:
     """The local variables of a call whose values have one of these ids: the names and the ids."""
     if not frame.f_code.co_flags & inspect.CO_OPTIMIZED:
         return []                       # its variables are a module's or a class's dict
-    values = frame.f_locals
-    found = [(name, id(value)) for name, value in list(values.items()) if id(value) in wanted]
-    # Before Python 3.13 the frame keeps this copy, and so the values in it, until it is asked again.
-    if sys.version_info < (3, 13):
-        values.clear()
-    return found
+    found, _ = local_items(frame)
+    return [(name, id(value)) for name, value in found if id(value) in wanted]

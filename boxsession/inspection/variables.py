@@ -1,12 +1,10 @@
 """The variables of a stack of frames as text."""
 from __future__ import annotations
 
-import inspect
-import sys
 from collections.abc import Callable
 from typing import Any
 
-from boxsession.inspection.frames import calls_of, utf8
+from boxsession.inspection.frames import calls_of, local_items, utf8
 from boxsession.inspection.reprs import Reprs
 from boxsession.inspection.shown import assignment
 
@@ -48,11 +46,5 @@ def variables(frames: list[Any], pause: Callable[[], None], with_repr: bool = Fa
 
 def _values(frame: Any) -> tuple[list[tuple[str, Any]], int]:
     """The first variables of a frame, and the number of the others."""
-    values = frame.f_locals
-    names = [name for name in list(values) if type(name) is str]
-    found = [(name, values[name]) for name in names[:_VARIABLES] if name in values]
-    # Before Python 3.13 the frame keeps this copy, and so the values in it, until it is asked again. If the program has
-    # called locals() in this frame and keeps the result, that is the same dict: three references are ours.
-    if frame.f_code.co_flags & inspect.CO_OPTIMIZED and sys.version_info < (3, 13) and sys.getrefcount(values) <= 3:
-        values.clear()
-    return found, max(0, len(names) - _VARIABLES)
+    found, count = local_items(frame, _VARIABLES)
+    return [(name, value) for name, value in found if type(name) is str], count - len(found)

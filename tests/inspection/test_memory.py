@@ -216,6 +216,21 @@ class Box(list):
     pass
 
 
+def keeps_locals(order, event):
+    context = locals()
+    event.wait()
+    return context
+
+
+def test_what_the_program_keeps_of_locals_stays(served, connect):
+    order, event = Order(), Event()
+    waiting = gevent.spawn(keeps_locals, order, event)
+    gevent.sleep(0)
+    assert any(chain.startswith('local variable order of ') for chain in by(connect(served))[1])
+    event.set()
+    assert waiting.get()['order'] is order
+
+
 @pytest.mark.parametrize('command', ['types', 'who Plain'])
 def test_nothing_is_kept_alive(served, connect, command):
     client = connect(served)
