@@ -32,9 +32,12 @@ def start(tmp_path):
     yield run
     for client in started[1:]:
         client.close()
-    started[0].terminate()
-    assert 0 == started[0].wait(30)
-    started[0].stdout.close()
+    with started[0] as process:
+        process.terminate()
+        try:
+            assert 0 == process.wait(30)
+        finally:
+            process.kill()
 
 
 def line_of(where):
@@ -46,7 +49,8 @@ def test_a_held_loop(start):
     client.send('shop:report()\n')
     # Long enough for the list of holds.
     shown = wait_for(lambda: (found := rescue.value('\\where')).get('held_s', 0) > 0.5 and found)
-    assert "shop:report()" in shown['by'] and shown['stack'][0].endswith('__main__:Shop.report')
+    # Python 3.10 has no qualified names.
+    assert "shop:report()" in shown['by'] and shown['stack'][0].endswith('report')
     assert rescue.value('\\cancel')['stopped']
     assert 'cancelled' in client.document().decode()
     assert 'report' in str(wait_for(lambda: client.value('\\loop')['holds'])[0]['stack'])
@@ -55,14 +59,11 @@ def test_a_held_loop(start):
 def test_a_deadlock(start):
     client, _ = start('--refunds-after', '0.05', '--each-second', '200')
 
-    def those_with_a_lock():
-        found = {line_of(row['where']): row for row in client.value('\\greenlets owner=program')}
-        return [found[line] for line in ('with self.till_lock:', 'with self.stock_lock:') if line in found]
-
     def deadlocked():
         rows = client.value('\\greenlets owner=program')
-        return (sum('Shop.' in row['run'] for row in rows) >= 4 and sum(row['count'] for row in rows) > 50
-                and [row['ids'][0] for row in rows if row['run'].endswith('Shop.refund') and row['count'] == 1])
+        kinds = sum(row['run'].endswith(('order', 'refund')) for row in rows)
+        return (kinds >= 4 and sum(row['count'] for row in rows) > 50
+                and [row['ids'][0] for row in rows if row['run'].endswith('refund') and row['count'] == 1])
 
     number, = wait_for(deadlocked)
     shown = client.value(f'\\where {number} locals')
