@@ -22,7 +22,8 @@ _SUFFIX = re.compile('(?:ll|ull|llu)$', re.IGNORECASE)
 def whole(request: bytes) -> bytes:
     """The result of `sign:type:digits:type:digits` as `type:digits`; of a comparison, `true` or `false`.
 
-    `read:base:text` reads a text; base 0 is 10, or 16 after `0x`. The result is b'' if the text is no integer of 64 bits.
+    `read:base:text` reads a text; base 0 is 10, 16 after `0x`, or 2 after `0b`. The result is b'' if the text is no integer
+    of 64 bits.
     Operations on bits take the type of the left integer, which a number on the left takes from the right one; they shift by
     0 to 63. `hex:type:digits` gives 16 hexadecimal digits.
     `literal:type:text` reads the digits of a literal, which wrap.
@@ -97,7 +98,7 @@ def _read(text: str, base: int) -> bytes:
     text = text.strip(' \t\n\r\v\f')
     if base == 0:
         text = _SUFFIX.sub('', text)
-        base = 16 if re.match('[+-]?0[xX]', text) else 10
+        base = 16 if re.match('[+-]?0[xX]', text) else 2 if re.match('[+-]?0[bB]', text) else 10
     if not text.isascii() or '_' in text or ' ' in text:
         return b''
     try:

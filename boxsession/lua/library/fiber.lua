@@ -234,6 +234,7 @@ function fiber.name(...)
 end
 
 function fiber.sleep(delay)
+    delay = type(delay) == 'string' and raw.tonumber(delay) or delay
     if type(delay) ~= 'number' or delay ~= delay then
         return error('fiber.sleep(delay): bad arguments', 0)
     end
@@ -277,6 +278,8 @@ function fiber.set_joinable(...)
     local record
     if count == 1 and type(handle) == 'boolean' then
         record, joinable = task.current(), handle
+    elseif count < 2 then
+        return error('fiber.set_joinable(id, yesno): bad arguments', 0)
     else
         record = live_record(false, ...)
     end
