@@ -52,6 +52,10 @@ for name, sign in raw.pairs({band = '&', bor = '|', bxor = '~'}) do
         return made
     end
     bit[name] = function(...)
+        local one, other = ...
+        if type(one) == 'number' and type(other) == 'number' and select('#', ...) == 2 then
+            return plain(one, other)
+        end
         for index = 1, select('#', ...) do
             if suffix_of((select(index, ...))) then
                 return long(...)
@@ -71,6 +75,9 @@ for name, sign in raw.pairs({lshift = '<<', rshift = '>>', arshift = '>>>', rol 
     local plain = bit[name]
     bit[name] = function(...)
         local value, by = ...
+        if type(value) == 'number' and type(by) == 'number' then
+            return plain(value, by)
+        end
         local suffix = suffix_of(value)
         if not suffix and not suffix_of(by) then
             return plain(...)
