@@ -50,6 +50,8 @@ local function each_number(text, found)
         local first = at and byte(text, at)
         if not at then
             return
+        elseif first == MINUS and byte(text, at + 1) ~= MINUS then
+            at = at + 1
         elseif first == QUOTE or first == APOSTROPHE or first == BRACKET or first == MINUS then
             at = behind_literal(text, at, first)
         else
@@ -64,7 +66,9 @@ local function each_number(text, found)
                 while find(text, exponent, at - 1) do
                     at = match(text, '^[%w_.\128-\255]*()', at + 1)
                 end
-                found(from, at - 1, sub(text, from, at - 1))
+                if at > from + 1 then           -- longer than a digit
+                    found(from, at - 1, sub(text, from, at - 1))
+                end
             end
         end
     end
