@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -15,11 +16,12 @@ __all__ = ['Pause', 'Refused', 'in_time', 'parts', 'pieces', 'scan', 'taken_piec
 
 # Objects between two looks at the clock, and seconds between two pauses.
 _PIECE, _HELD = 200, 0.003
-# A list, tuple, dict or set with more items is read in parts of this number.
+# A collection with more items is read in parts of this number.
 _LARGE = 2000
 
 # By their ids: to compare or to hash a class may run code of its metaclass.
-_COLLECTIONS = {id(kind) for kind in (list, tuple, dict, set, frozenset)}
+_BASES = (list, tuple, dict, set, frozenset, deque)
+_COLLECTIONS: dict[int, Any] = {id(kind): kind for kind in _BASES}
 
 Pause = Callable[[], None]
 _is_scanning = False
@@ -89,16 +91,17 @@ def taken_pieces(found: list[Any], pause: Pause) -> Iterator[list[Any]]:
 
 
 def parts(item: Any, pause: Pause) -> Iterator[list[Any]]:
-    """The objects that `item` refers to. Of large built-in collections in several parts."""
-    kind = type(item)
-    if id(kind) not in _COLLECTIONS or len(item) <= _LARGE:
-        yield gc.get_referents(item)
-    elif kind is list or kind is tuple:
-        for start in range(0, len(item), _LARGE):
-            yield list(item[start:start + _LARGE])
+    """The objects that `item` refers to, those of a large collection in several parts. Of a large collection whose class is
+    derived from a built-in one only the items are seen."""
+    base = _collection(type(item))
+    if base is None or base.__len__(item) <= _LARGE:
+        yield from _taken(gc.get_referents(item), pause)
+    elif base is list or base is tuple:
+        for start in range(0, base.__len__(item), _LARGE):
+            yield list(base.__getitem__(item, slice(start, start + _LARGE)))
             pause()
     else:
-        for values in (item.keys(), item.values()) if kind is dict else (item,):
+        for values in (dict.keys(item), dict.values(item)) if base is dict else (base.__iter__(item),):
             rest = iter(values)
             while True:
                 try:
@@ -109,3 +112,22 @@ def parts(item: Any, pause: Pause) -> Iterator[list[Any]]:
                     break
                 yield part
                 pause()
+
+
+def _collection(kind: type) -> Any:
+    """The built-in class of collections that a class is or is derived from; None for other classes."""
+    base = _COLLECTIONS.get(id(kind))
+    if base is None and issubclass(kind, _BASES):
+        base = next(base for base in _BASES if issubclass(kind, base))
+    return base
+
+
+def _taken(found: list[Any], pause: Pause) -> Iterator[list[Any]]:
+    """A list in parts, which are taken out of it: those of objects as functools.lru_cache are as long as their contents."""
+    while len(found) > _LARGE:
+        part = found[-_LARGE:]
+        del found[-_LARGE:]
+        yield part
+        del part
+        pause()
+    yield found

@@ -1,10 +1,11 @@
 """`\\memory` and box.inspect.memory: totals, types, referrers and tracing, in a program with objects of all kinds."""
 from __future__ import annotations
 
+import functools
 import gc
 import tracemalloc
 import weakref
-from collections import deque
+from collections import defaultdict, deque
 
 import gevent
 import pytest
@@ -16,6 +17,22 @@ from boxsession.inspection.objects import Refused, in_time
 from boxsession.inspection.tracing import Tracing
 
 ran = []        # what ran of the code of Order
+
+
+class Items(list):
+    """A list of the program's own class."""
+
+    def __len__(self):
+        ran.append('len')
+
+    __getitem__ = __contains__ = __iter__ = __len__
+
+
+def cached(items):
+    function = functools.lru_cache(None)(lambda item: None)
+    for item in items:
+        function(item)
+    return function
 
 
 class Forbidden(type):
@@ -62,6 +79,8 @@ class Holder:
         self.order = order
 
 
+LARGE = [list, tuple, set, frozenset, deque, Items, cached, dict.fromkeys, lambda items: {item: 5 for item in items},
+         lambda items: defaultdict(int, dict.fromkeys(items))]
 of_module = None
 
 
@@ -131,11 +150,23 @@ class TestTypes:
         assert of('str') - texts == pytest.approx(len(kept), rel=0.05)
         assert of('float') - numbers == pytest.approx(len(kept), rel=0.05)
 
-    @pytest.mark.parametrize('made', [list, tuple, set, frozenset, deque, lambda items: dict.fromkeys(items)])
+    @pytest.mark.parametrize('made', LARGE)
     def test_large_collections(self, made):
         kept = made(f'text {number}' for number in range(20_000))
         row = next(row for row in memory.types(lambda: None, 10**6)['types'] if row['type'] == 'str')
-        assert row['count'] >= len(kept)
+        assert row['count'] >= 20_000 and kept is not None
+
+    @pytest.mark.parametrize('made', LARGE)
+    def test_large_collections_are_read_in_parts(self, made, monkeypatch):
+        monkeypatch.setattr(objects, '_HELD', 0.0)
+        pauses = []
+        memory.types(lambda: pauses.append(1), 5)
+        before = len(pauses)
+        kept = [made(f'text {number}' for number in range(200_000))]
+        gc.collect()
+        pauses.clear()
+        memory.types(lambda: pauses.append(1), 5)
+        assert len(pauses) >= before + 80 and kept
 
     def test_a_dict_that_changes_meanwhile(self):
         kept = dict.fromkeys(range(100_000))
@@ -347,7 +378,7 @@ class TestTrace:
             kept = [bytearray(1000) for _ in range(1000)]
             assert any(row['where'].startswith(__file__) for row in client.values('\\memory trace diff')[0]['growth'])
             client.values('\\memory trace stop')
-            assert tracemalloc.is_tracing() and kept
+            assert tracemalloc.is_tracing() and kept is not None
         finally:
             tracemalloc.stop()
 
@@ -359,7 +390,7 @@ class TestTrace:
             kept = [bytearray(1) for _ in range(10_000)]
             with pytest.raises(Refused, match='holds the loop for about .* add the word force'):
                 tracing.diff(in_time(lambda: None), 5)
-            assert tracing.diff(in_time(lambda: None), 5, force=True)['growth'] and kept
+            assert tracing.diff(in_time(lambda: None), 5, force=True)['growth'] and kept is not None
         finally:
             tracing.stop()
 
