@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import gevent
@@ -26,6 +27,8 @@ __all__ = ['Greenlets', 'NotPossible']
 _PIECE = 64
 # Ids that are shown of a group, ids from which these are chosen, and groups that are shown.
 _IDS, _SPARE_IDS, _GROUPS = 5, 500, 1000
+# Of gevent's locals of one greenlet: objects, names of each, and characters of a name.
+_LOCALS, _NAMES, _NAME = 50, 50, 100
 # How long an end is waited for, in seconds.
 _KILL_SECONDS = 1.0
 
@@ -172,8 +175,8 @@ class Greenlets:
         """
         found = self._register.get(number)
         if found is None or living.has_ended(found):
-            raise NotPossible(f'there is no greenlet {number:g}, or it has ended: \\greenlets lists the living ones with '
-                              'their ids')
+            raise NotPossible(f'there is no greenlet {number:.15g}, or it has ended: \\greenlets lists the living ones '
+                              'with their ids')
         return found
 
     def whole(self, number: float, with_locals: bool = False, with_repr: bool = False) -> dict[str, Any]:
@@ -210,8 +213,8 @@ class Greenlets:
         if spawner is not None:
             row['spawned_by'] = self._register.number(spawner)
         row['spawned_at'] = [f'{call.where} {call.name}' for call in calls(living.field(found, 'spawning_stack'))]
-        row['greenlet_locals'] = [utf8(f'{kind.__name__}: {", ".join(sorted(map(str, names)))}')
-                                  for (kind, _), names in all_local_dicts_for_greenlet(found) if names]
+        row['greenlet_locals'] = [_names_of(kind, names) for (kind, _), names in
+                                  all_local_dicts_for_greenlet(found)[:_LOCALS] if names]
         return row
 
     def kill(self, number: float) -> bool:
@@ -224,9 +227,16 @@ class Greenlets:
         _check_may_end(found)
         gevent.kill(found)
         end = time.monotonic() + _KILL_SECONDS
-        while not found.dead and time.monotonic() < end:
+        while not living.has_ended(found) and time.monotonic() < end:
             gevent.sleep(0.01)
-        return bool(found.dead)
+        return living.has_ended(found)
+
+
+def _names_of(kind: type, variables: dict[str, Any]) -> str:
+    """The class of a gevent.local, and the names of a greenlet's variables in it."""
+    names = sorted(name[:_NAME] for name in islice(variables, _NAMES) if type(name) is str)
+    more = f', ... ({len(variables)})' if len(variables) > _NAMES else ''
+    return utf8(f'{type.__dict__["__name__"].__get__(kind)}: {", ".join(names)}{more}')
 
 
 def _fits(row: dict[str, Any], words: list[str]) -> bool:
@@ -251,11 +261,11 @@ def _check_may_end(found: greenlet) -> None:
         raise NotPossible('a hub runs the event loop: it cannot be ended')
     if found is getcurrent():
         raise NotPossible('this greenlet runs your statement: \\quit ends the session')
-    if found.parent is None:
+    if living.parent_of(found) is None:
         raise NotPossible('this is the main greenlet of its thread: it cannot be ended')
     if _owner(found, calls_of(frames_and_state(found)[0])) == 'console':
         raise NotPossible("this greenlet is the console's own: \\kill ends a session, \\cancel its statement")
     while at is not None and at is not hub:
-        at = at.parent
+        at = living.parent_of(at)
     if at is None:
         raise NotPossible('this greenlet runs in another thread than the console: only its own thread can end it')

@@ -16,11 +16,11 @@ from typing import Any
 from boxsession.inspection.shown import shown
 
 __all__ = ['ROOT', 'Level', 'NotPossible', 'above', 'clear_caches', 'fields', 'find', 'hides', 'level_name', 'level_of',
-           'listed', 'logging_lock', 'named', 'read_duration', 'read_level']
+           'listed', 'logging_lock', 'named', 'plain_level', 'read_duration', 'read_level']
 
 ROOT = 'root'
-# Names that an error suggests, and names that are compared for that.
-_NEAR, _COMPARED = 5, 500
+# Names that an error suggests, names that are compared for that, and characters of each: the time is quadratic.
+_NEAR, _COMPARED, _COMPARED_CHARACTERS = 5, 100, 60
 # Between two pauses, so many loggers are looked at.
 _STEP = 200
 _NAME_SHOWN = 200
@@ -73,7 +73,8 @@ def _near(name: str) -> str:
     near = sorted(near, key=len)[:_NEAR]
     if not near:
         alike = [other for other in known if other[:1].lower() == folded[:1]] or known
-        near = difflib.get_close_matches(folded, alike[:_COMPARED], _NEAR)
+        short = [other for other in alike if len(other) <= _COMPARED_CHARACTERS][:_COMPARED]
+        near = difflib.get_close_matches(folded[:_COMPARED_CHARACTERS], short, _NEAR)
     return ': ' + (f'similar names are {", ".join(near)}' if near else '\\log lists them')
 
 
@@ -116,11 +117,11 @@ def listed(pattern: str, pause: Callable[[], None]) -> list[dict[str, Any]]:
 
 def _row(name, logger):
     found = fields(logger)
-    row = {'name': name[:_NAME_SHOWN], 'level': level_name(_plain(found.get('level'))),
+    row = {'name': name[:_NAME_SHOWN], 'level': level_name(plain_level(found.get('level'))),
            'effective': level_name(level_of(logger)),
            'handlers': [shown(handler)[1:-1] for handler in list(found.get('handlers') or ())[:10]],
            'disabled': _flag(found.get('disabled')), 'propagate': _flag(found.get('propagate'))}
-    below = _plain(logging.root.manager.__dict__.get('_disable', 0))
+    below = plain_level(logging.root.manager.__dict__.get('_disable', 0))
     if below:
         row['disabled_up_to'] = level_name(below)       # logging.disable()
     return row
@@ -128,7 +129,7 @@ def _row(name, logger):
 
 # Levels ----------------------------------------------------------------------------------------------------------------
 
-def _plain(level: Any) -> int:
+def plain_level(level: Any) -> int:
     """A level as an int: the program may have set a member of an enum."""
     return int.__add__(level, 0) if issubclass(type(level), int) else 0
 
@@ -139,7 +140,7 @@ def _flag(value: Any) -> bool:
 
 def level_of(logger: logging.Logger) -> int:
     """The level from which the logger lets records through: its own, or that of the next logger above with one."""
-    return next((level for one in above(logger) for level in (_plain(fields(one).get('level')),) if level), 0)
+    return next((level for one in above(logger) for level in (plain_level(fields(one).get('level')),) if level), 0)
 
 
 def hides(logger: logging.Logger, level: int) -> str:
@@ -147,7 +148,7 @@ def hides(logger: logging.Logger, level: int) -> str:
     name = str(fields(logger).get('name'))[:_NAME_SHOWN]
     if _flag(fields(logger).get('disabled')):
         return f'the logger {name} is disabled: it lets nothing through'
-    below = _plain(logging.root.manager.__dict__.get('_disable', 0))
+    below = plain_level(logging.root.manager.__dict__.get('_disable', 0))
     if level <= below:
         return f'the program has turned off all records up to {level_name(below)} (logging.disable)'
     passes = level_of(logger)
@@ -235,7 +236,7 @@ class Level:
 
     def read(self) -> int | None:
         try:
-            return _plain(fields(find(self._name)).get('level'))
+            return plain_level(fields(find(self._name)).get('level'))
         except NotPossible:
             return None
 

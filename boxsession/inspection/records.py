@@ -14,12 +14,14 @@ from collections import deque
 from types import TracebackType
 from typing import Any
 
-from boxsession.inspection.shown import class_name, shown
+from boxsession.inspection.frames import utf8
+from boxsession.inspection.shown import class_name, cut, shown
 
-__all__ = ['exception_text', 'message']
+__all__ = ['exception_text', 'message', 'name_text']
 
 # Characters of a message, of the text of an exception, and of one argument; calls of a traceback, the innermost ones.
 _MESSAGE, _EXCEPTION, _ARGUMENT, _CALLS = 2000, 2000, 2000, 8
+_NAME = 200
 _BITS = 256
 # Classes by their addresses: a comparison with a class may run code of its metaclass.
 _PLAIN = {id(kind) for kind in (bool, float, type(None), uuid.UUID, decimal.Decimal, datetime.date, datetime.timedelta,
@@ -58,15 +60,15 @@ def message(fields: dict[str, Any]) -> str:
             text = f'{text} {shown(arguments)}'
     except Exception:               # %d and an object that is shown by its class, for example
         text = f'{text} {shown(arguments)}'
-    return text[:_MESSAGE]
+    return cut(text, _MESSAGE)
 
 
 def _plain(value: Any) -> Any:
     """An argument that can be formatted without code of the program."""
     kind = type(value)
     address = id(kind)
-    if kind is str:
-        return value if len(value) <= _ARGUMENT else value[:_ARGUMENT]
+    if issubclass(kind, str):           # a text of another class is shown as what it holds
+        return cut(value if kind is str else str.__getitem__(value, slice(0, 2 * _ARGUMENT)), _ARGUMENT)
     if kind is int:
         return value if value.bit_length() <= _BITS else _As(shown(value))
     if address in _PLAIN or address in _TIMES and id(type(value.tzinfo)) in _ZONES:
@@ -74,6 +76,11 @@ def _plain(value: Any) -> Any:
     if issubclass(kind, BaseException):
         return _As(_error(value))
     return _As(shown(value))
+
+
+def name_text(name: Any) -> str:
+    """The name of a record's logger, cut."""
+    return utf8(str.__getitem__(name, slice(0, _NAME)) if issubclass(type(name), str) else shown(name))
 
 
 def exception_text(fields: dict[str, Any]) -> str:
@@ -88,8 +95,8 @@ def exception_text(fields: dict[str, Any]) -> str:
             code = found.tb_frame.f_code
             calls.append(f'  {code.co_filename}:{found.tb_lineno} {code.co_name}')
             found = found.tb_next
-        return '\n'.join([lines[0][:_EXCEPTION // 2], *reversed(calls)])[:_EXCEPTION]
-    return text[:_EXCEPTION] if type(text) is str else ''
+        return '\n'.join([cut(lines[0], _EXCEPTION // 2), *reversed(calls)])[:_EXCEPTION]
+    return cut(text, _EXCEPTION) if type(text) is str else ''
 
 
 def _kind(kind):
@@ -106,5 +113,5 @@ def _error(error: BaseException) -> str:
                 break
             if kind is OSError and id(type(OSError.__dict__['filename'].__get__(error))) not in _SIMPLE:
                 break
-            return str(own['__str__'](error))[:_ARGUMENT]
+            return cut(str(own['__str__'](error)), _ARGUMENT)
     return shown(arguments)

@@ -4,13 +4,14 @@ Only a caller that passes `describe` lets code run: this function makes the text
 """
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from boxsession.base.redaction import redacted
 from boxsession.inspection.frames import utf8
 
-__all__ = ['Describe', 'assignment', 'class_name', 'shown']
+__all__ = ['Describe', 'assignment', 'class_name', 'cut', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
@@ -20,6 +21,11 @@ _TEXTS = {id(kind) for kind in (str, bytes, bytearray)}
 _BRACKETS = {id(list): '[]', id(tuple): '()', id(set): '{}', id(frozenset): '{}', id(dict): '{}'}
 # An int of more bits is not written out: that takes quadratic time.
 _BITS = 256
+
+
+# A password of `user:password@host` whose end is cut off cannot be recognized: its beginning is removed at the cut.
+_END_OF_PASSWORD, _PASSWORD = re.compile(r'[^\s@]{0,1000}@'), re.compile(r':[^\s@]{0,1000}\Z')
+_END_OF_BYTES, _PASSWORD_BYTES = re.compile(rb'[^\s@]{0,1000}@'), re.compile(rb':[^\s@]{0,1000}\Z')
 
 
 # Takes an object and the name of its class.
@@ -32,13 +38,22 @@ def shown(value: Any, describe: Describe | None = None, level: int = 0) -> str:
     if id(kind) in _SCALARS:
         return f'<int of {value.bit_length()} bits>' if kind is int and value.bit_length() > _BITS else repr(value)
     if id(kind) in _TEXTS:
-        cut = value[:_CHARACTERS]
-        return repr(cut) + (f'... ({len(value)})' if len(value) > _CHARACTERS else '')
+        return repr(cut(value, _CHARACTERS)) + (f'... ({len(value)})' if len(value) > _CHARACTERS else '')
     if id(kind) in _BRACKETS:
         return _collection(value, kind, describe, level)
     if kind is type:
         return f'<class {class_name(value)}>'
     return describe(value, class_name(kind)) if describe is not None else f'<{class_name(kind)}>'
+
+
+def cut(value: Any, most: int) -> Any:
+    """The first characters of a str, or bytes of a bytes or bytearray, without the part of a password in a URL."""
+    if len(value) <= most:
+        return value
+    part = value[:most]
+    if type(value) is str:
+        return _PASSWORD.sub(':***', part) if _END_OF_PASSWORD.match(value, most) else part
+    return _PASSWORD_BYTES.sub(b':***', part) if _END_OF_BYTES.match(value, most) else part
 
 
 def _collection(value, kind, describe, level):
@@ -74,6 +89,8 @@ def assignment(name: str, value: Any, describe: Describe | None = None) -> str:
 
 def _named(name, text):
     text = utf8(text)
+    if type(name) is bytes:             # as headers of HTTP
+        name = name.decode(errors='replace')
     if type(name) is not str or len(name) > _CHARACTERS:
         return text
     name = utf8(name)

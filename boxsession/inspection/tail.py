@@ -12,20 +12,22 @@ from typing import Any, NamedTuple
 
 from gevent import getcurrent, monkey
 
-from boxsession.inspection.loggers import ROOT, above, fields, find, logging_lock, named
-from boxsession.inspection.records import exception_text, message
+from boxsession.inspection.loggers import ROOT, above, fields, find, logging_lock, named, plain_level
+from boxsession.inspection.records import exception_text, message, name_text
 
 __all__ = ['QUEUE', 'Record', 'Tail']
 
 # Records in the queue; each has at most some 4000 characters.
 QUEUE = 1000
+# The end of the year 9999, in seconds since the epoch.
+_LAST_SECOND = 253402300800.0
 _ident = monkey.get_original('_thread', 'get_ident')
 
 
 class Record(NamedTuple):
     """A log record as text."""
 
-    created: float          # seconds since the epoch
+    created: float          # seconds since the epoch; 0 if unknown
     level: int
     logger: str
     message: str
@@ -83,7 +85,10 @@ class Tail(logging.Handler):
             text = message(found)
             if self._text not in text:
                 return
-            self.queue.append(Record(found['created'], found['levelno'], found['name'], text, exception_text(found)))
+            # The program may have put anything into these fields.
+            created, name = found['created'], found['name']
+            self.queue.append(Record(created if type(created) is float and 0 <= created < _LAST_SECOND else 0.0,
+                                     plain_level(found['levelno']), name_text(name), text, exception_text(found)))
             if not self.is_woken:
                 self.is_woken = True
                 self._wake()

@@ -16,6 +16,9 @@ __all__ = ['InspectionServices']
 
 log = logging.getLogger('boxsession')
 
+# Characters of a filter.
+_FILTER = 500
+
 
 class InspectionServices:
     """The services, as in inspection/. Their ids are numbers from Lua."""
@@ -31,6 +34,8 @@ class InspectionServices:
     def greenlets(self, words: str | bytes = '') -> list[dict[str, Any]]:
         """See Greenlets.groups()."""
         text = words if isinstance(words, str) else words.decode(errors='replace')
+        if len(text) > _FILTER:
+            raise StatementError(f'the filter has {len(text)} characters: expected up to {_FILTER}')
         return self._greenlets.groups(text)
 
     def where(self, number: float, with_locals: bool = False, with_repr: bool = False) -> dict[str, Any]:

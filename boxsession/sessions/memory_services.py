@@ -19,6 +19,8 @@ log = logging.getLogger('boxsession')
 
 # Rows of an answer without a number, and at most.
 _ROWS, _MOST_ROWS = 20, 1000
+# Characters of a type's name.
+_NAME = 500
 
 
 class MemoryServices:
@@ -48,6 +50,8 @@ class MemoryServices:
     def who(self, name: str | bytes) -> dict[str, Any]:
         """See referrers.who()."""
         text = name if isinstance(name, str) else name.decode(errors='replace')
+        if len(text) > _NAME:
+            raise StatementError(f'the name of the type has {len(text)} characters: expected up to {_NAME}')
         return self._answer(lambda rest: referrers.who(rest, text))
 
     def trace_start(self, keeps: bool = False, force: bool = False) -> dict[str, Any]:
@@ -87,6 +91,6 @@ class MemoryServices:
 def _number_of_rows(most: float | None) -> int:
     if most is None:
         return _ROWS
-    if most != int(most) or not 1 <= most <= _MOST_ROWS:
+    if not 1 <= most <= _MOST_ROWS or most != int(most):
         raise StatementError(f'{most:g} is no number of rows: expected 1 to {_MOST_ROWS}')
     return int(most)

@@ -95,7 +95,7 @@ class _Reading:
 
 
 def _row(record, text):
-    seconds = record.created if type(record.created) is float else 0.0
+    seconds = record.created
     row = {'time': time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds)) + f'.{int(seconds * 1000) % 1000:03}Z',
            'level': loggers.level_name(record.level), 'logger': record.logger, 'message': text}
     if record.exception:

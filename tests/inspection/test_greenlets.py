@@ -312,12 +312,24 @@ class TestWhere:
         def keep_request():
             mine.request = 'r'
             event.wait()
+
+        def keep_many():
+            for number in range(2000):
+                setattr(mine, f'name{number}', number)
+            event.wait()
         spawned = gevent.spawn(keep_request)
         gevent.sleep(0)
         try:
             client = connect(served)
             number = rows(client, 'keep_request')[0]['ids'][0]
             assert ['local: request'] == client.values(f'\\where {number}')[0]['greenlet_locals']
+            spawned.kill()
+            spawned = gevent.spawn(keep_many)
+            gevent.sleep(0)
+            number = rows(client, 'keep_many')[0]['ids'][0]
+            shown_names, = client.values(f'\\where {number}')[0]['greenlet_locals']
+            assert shown_names.startswith('local: name0, ') and shown_names.endswith(', ... (2000)')
+            assert len(shown_names) < 1000
         finally:
             spawned.kill()
 
@@ -338,6 +350,8 @@ class TestWhere:
         ('\\gkill', 'Usage: \\gkill ID'), ('box.inspect.where()', 'Usage: box.inspect.where(id)'),
         ('box.inspect.where(1, 2)', 'Usage: box.inspect.where(id, {locals = true, repr = true})'),
         ('box.inspect.gkill({})', 'Usage: box.inspect.gkill(id)'),
+        ('\\where 1234567', 'there is no greenlet 1234567'),
+        ('box.inspect.greenlets(("e "):rep(1000))', 'the filter has 2000 characters: expected up to 500'),
         ('box.inspect.greenlets(1)', 'Usage: box.inspect.greenlets("words")')])
     def test_wrong_use(self, served, connect, line, error):
         assert connect(served).values(line)[0]['error'].startswith(error)
@@ -365,6 +379,16 @@ class TestKill:
         done.append(1)
         event.set()
         spawned.join()
+
+    def test_properties_of_its_class_are_not_asked(self, served, connect):
+        class Closed(gevent.Greenlet):
+            @property
+            def parent(self):
+                raise AssertionError('parent was asked')
+        spawned = Closed.spawn(wait_for_order, Event(), 1)
+        gevent.sleep(0)
+        client = connect(served)
+        assert [True] == client.values(f"\\gkill {rows(client)[0]['ids'][0]}") and spawned.ready()
 
     def test_the_hub_and_the_consoles_own_are_refused(self, served, connect):
         client, other = connect(served), connect(served)
@@ -467,6 +491,10 @@ class TestShown:
 
     @pytest.mark.parametrize(('name', 'value'), [
         ('password', 'geheim'), ('token', b'geheim'), ('config', {'password': 'geheim', 'a': 1}),
-        ('configs', [{'b': {'api_key': 'geheim'}}]), ('url', 'redis://ann:geheim@host/0')])
+        ('configs', [{'b': {'api_key': 'geheim'}}]), ('url', 'redis://ann:geheim@host/0'),
+        ('headers', {b'authorization': b'Bearer geheim'}), ('headers', {b'x-api-key': b'geheim'}),
+        ('headers', {'X-Api-Key': 'geheim'}), ('headers', [(b'cookie', b'sid=geheim')]),
+        ('url', 'x' * 80 + ' redis://ann:' + 'geheim' * 20 + '@host'),
+        ('url', b'x' * 80 + b' ann:' + b'geheim' * 20 + b'@host')])
     def test_secrets_are_cut_out(self, name, value):
         assert 'geheim' not in assignment(name, value)

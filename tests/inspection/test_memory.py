@@ -128,7 +128,9 @@ def test_wrong_words(served, connect):
     for line in ('', 'nosuch', 'start nosuch', 'diff nosuch', 'stop now'):
         assert client.values(f'\\memory trace {line}')[0]['error'].startswith('Usage: \\memory trace')
     assert 'expected 1 to 1000' in client.values('\\memory types 0')[0]['error']
-    assert 'expected 1 to 1000' in client.values('\\memory types 2.5')[0]['error']
+    for number in ('2.5', 'nan', 'inf', '-1', '1e300'):
+        assert 'expected 1 to 1000' in client.values(f'\\memory types {number}')[0]['error']
+    assert 'expected up to 500' in client.values("box.inspect.memory('who ' .. ('x'):rep(501))")[0]['error']
     assert 'words of' in client.values('box.inspect.memory(5)')[0]['error']
 
 

@@ -135,6 +135,35 @@ class TestRecords:
             assert [{'shown': 1, 'dropped': 0}] == binary.receive()[1][0x30]
             sender.join()
 
+    def test_odd_fields_of_records(self, served, connect):
+        class Text(str):
+            def encode(self, *arguments):
+                raise AssertionError('encode was called')
+
+            __str__ = __format__ = encode
+
+        class Number(int):
+            def __str__(self):
+                raise AssertionError('str was called')
+
+            __repr__ = __format__ = __str__
+
+        unknown = datetime.datetime(1970, 1, 1, tzinfo=datetime.timezone.utc)
+        client, expected = connect(served), {'level': 'INFO', 'logger': 'taillog', 'message': 'm'}
+        begin(client)
+        tail = next(handler for handler in log.handlers if type(handler) is Tail)
+        for fields, shown in (({'created': float('nan')}, {'time': unknown}),
+                              ({'created': 1e300}, {'time': unknown}),
+                              ({'created': None}, {'time': unknown}),
+                              ({'name': Text('other')}, {'logger': 'other'}),
+                              ({'name': 'x\udc80' + 'y' * 1000}, {'logger': 'x\\udc80' + 'y' * 198}),
+                              ({'name': Order()}, {'logger': f'<{__name__}.Order>'}),
+                              ({'levelno': Number(37)}, {'level': '37'}), ({'msg': Text('text')}, {'message': 'text'}),
+                              ({'msg': '%s', 'args': (Text('text'),)}, {'message': 'text'})):
+            tail.handle(logging.makeLogRecord({'name': 'taillog', 'levelno': 20, 'msg': 'm', **fields}))
+            found = document(client)
+            assert {**expected, **shown} == {name: found[name] for name in {**expected, **shown}}
+
     def test_an_exception_is_shown_with_its_calls(self, served, connect):
         client = connect(served)
         begin(client)
@@ -491,6 +520,7 @@ class TestMessages:
 
     def test_long_ones_are_cut(self):
         assert 2000 == len(message({'msg': '%s %s', 'args': ('x' * 10 ** 6, 'y' * 10 ** 6)}))
+        assert 'geheim' not in message({'msg': 'x' * 1950 + ' redis://ann:' + 'geheim' * 20 + '@host'})
 
     def test_a_deep_traceback_has_its_innermost_calls(self):
         def deep(level):
