@@ -102,10 +102,10 @@ class Journal:
         self._write(stack, place, value)
         return entry
 
-    def adopt(self, place: Place, value: Any, old: Any, owner: int, who: str) -> Entry:
+    def adopt(self, place: Place, value: Any, old: Any, owner: int, who: str, stays: bool = False) -> Entry:
         """Records a change that a session has made already; `old` was there before."""
         self._last_number += 1
-        entry = Entry(self._last_number, place, value, owner, who)
+        entry = Entry(self._last_number, place, value, owner, who, stays=stays)
         self._stacks[place.key] = _Stack(old, value, [entry])
         return entry
 

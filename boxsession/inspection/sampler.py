@@ -103,6 +103,8 @@ class Sampler:
         """Stops the timer and gives the signal back. Called in the loop's thread; further calls have no effect."""
         if self._ticks:
             self._ticks = False
+            if signal.getsignal(signal.SIGPROF) != self._tick:      # the program has taken it meanwhile, and the timer
+                return
             signal.setitimer(signal.ITIMER_PROF, 0)
             # A signal that is pending would end the process. To ignore it drops what is pending.
             signal.signal(signal.SIGPROF, signal.SIG_IGN)
@@ -127,7 +129,7 @@ class Sampler:
         global _current
         try:
             self._sample()
-            if self._ticks:
+            if self._ticks and signal.getsignal(signal.SIGPROF) == self._tick:
                 signal.setitimer(signal.ITIMER_PROF, 0)
             if self._file != -1:
                 self._write()

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from boxsession.base.counters import Counters
+from boxsession.base.errors import StatementError
 from boxsession.base.session import Session, current_session
 from boxsession.lua.bridge import Runtime
 from boxsession.net.listener import Listener
@@ -17,7 +18,7 @@ from boxsession.sessions.registry import Registry
 from boxsession.settings.table import ListenerConfig
 from boxsession.users.accounts import Accounts
 
-__all__ = ['NAME_LENGTH', 'Console', 'caller', 'caller_id']
+__all__ = ['NAME_LENGTH', 'Console', 'caller', 'caller_id', 'check_not_ended']
 
 # Names are truncated to this number of characters.
 NAME_LENGTH = 64
@@ -41,6 +42,17 @@ class Console(Protocol):
     def configure(self, changes: Mapping[str, Any]) -> None: ...
     def listen(self, config: ListenerConfig) -> Listener: ...
     def unlisten(self, listener: Listener) -> None: ...
+
+
+def check_not_ended(registry: Registry) -> None:
+    """For a change that is undone when its session ends.
+
+    Raises:
+        StatementError: the calling session has ended already: this is a fiber that has outlived it.
+    """
+    session = current_session()
+    if session is not None and registry.of_id(session.id) is None:
+        raise StatementError('the session has ended, so nothing would undo this change: keep it')
 
 
 def caller() -> Session:

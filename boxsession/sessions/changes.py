@@ -38,16 +38,21 @@ class Changes:
         self._timers: dict[str, Any] = {}       # the running timers of the event loop, by what they do
 
     def change(self, place: Place, value: Any, session: Session | None, seconds: float | None = None,
-               keep: bool = False) -> Entry | None:
-        """Sets a value until the session ends, or for some seconds; `keep`: also after the session's end.
+               keep: bool = False, check: Callable[[], None] | None = None) -> Entry | None:
+        """Sets a value until the session ends, or for some seconds; `keep`: also after the session's end. `check` is called
+        before, also after a line of the log, which may have waited: it may raise.
 
         Returns the change; None if it is for good: without a session, or if it is kept and has no time.
         """
         was = place.text(place.read())
         tell = partial(self._tell_changed, place, place.text(value), was, session, seconds, keep)
         could_log = log.isEnabledFor(logging.INFO)
+        if check is not None:
+            check()
         if could_log:
             tell()              # before the change, which may be that of this log
+        if check is not None:
+            check()
         entry = None
         if (session is None or keep) and seconds is None:
             self.journal.keep(place, value)
@@ -163,7 +168,7 @@ class Changes:
 def until(entry: Entry) -> str:
     """When a change ends, for people."""
     if entry.expires is None:
-        return 'the session ends'
+        return 'the console stops' if entry.stays else 'the session ends'
     return _when(entry.expires) + ('' if entry.stays else ', or the session ends')
 
 

@@ -2,19 +2,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from boxsession.base.errors import StatementError
 from boxsession.base.session import current_session
 from boxsession.inspection import loggers
 from boxsession.inspection.loggers import Level, NotPossible
-from boxsession.sessions.caller import Console, caller_id
+from boxsession.sessions.caller import Console, caller_id, check_not_ended
 from boxsession.sessions.changes import until
 
 __all__ = ['LogServices']
-
-_ENDED = 'the session has ended, so nothing would undo this change: keep it'
-
 
 class LogServices:
     """The services."""
@@ -51,11 +49,10 @@ class LogServices:
         except NotPossible as error:
             raise StatementError(str(error)) from None
         session = current_session()
-        if session is not None and not keep and self._running.registry.of_id(session.id) is None:
-            raise StatementError(_ENDED)        # a fiber that has outlived its session
+        check = partial(check_not_ended, self._running.registry) if not keep else None
         place = Level(name, self._running.changes.clear_later)
         was = place.text(place.read() or 0)
-        entry = self._running.changes.change(place, number, session, seconds, keep)
+        entry = self._running.changes.change(place, number, session, seconds, keep, check)
         told = {'name': name, 'level': place.text(number), 'was': was,
                 'effective': loggers.level_name(loggers.level_of(logger)),
                 'until': 'kept' if entry is None else until(entry)}

@@ -11,7 +11,7 @@ from boxsession.inspection import memory, referrers
 from boxsession.inspection.objects import Refused, in_time
 from boxsession.inspection.pace import Pace
 from boxsession.inspection.tracing import Tracing
-from boxsession.sessions.caller import Console
+from boxsession.sessions.caller import Console, check_not_ended
 
 __all__ = ['MemoryServices']
 
@@ -56,15 +56,20 @@ class MemoryServices:
 
     def trace_start(self, keeps: bool = False, force: bool = False) -> dict[str, Any]:
         """See Tracing.start(). Unless `keeps`, the tracing ends with the calling session."""
-        session, tracing = current_session(), self._tracing
+        session, tracing, registry = current_session(), self._tracing, self._running.registry
+        stays = keeps or session is None
+        if not stays:
+            check_not_ended(registry)
         row = self._answer(lambda rest: tracing.start(in_time(rest), described_caller(), force))
+        # At once: what follows may wait, and the session may end meanwhile. Also if it stays: it ends with the console.
+        owner, who = (session.id, session.described) if session is not None else (0, described_caller())
+        self._running.changes.journal.adopt(tracing, True, False, owner, who, stays)
+        if not stays and registry.of_id(owner) is None:
+            self.trace_stop()
+            check_not_ended(registry)
         log.info('memory is traced by %s', described_caller())
         self._running.audit.event('trace', session, operation='start')
-        if session is not None and not keeps:
-            self._running.changes.journal.adopt(tracing, True, False, session.id, session.described)
-            row['ends'] = 'with this session, or by \\memory trace stop'
-        else:
-            row['ends'] = 'by \\memory trace stop'
+        row['ends'] = 'by \\memory trace stop' if stays else 'with this session, or by \\memory trace stop'
         return row
 
     def trace_diff(self, most: float | None = None, force: bool = False) -> dict[str, Any]:

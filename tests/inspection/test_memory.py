@@ -341,9 +341,22 @@ class TestTrace:
         client.values('\\memory trace stop')
         assert [[]] == client.values('\\changes')
 
-    def test_it_ends_with_the_console(self, served, connect):
-        connect(served).values('\\memory trace start')
+    @pytest.mark.parametrize('word', ['', 'keep'])
+    def test_it_ends_with_the_console(self, served, connect, word):
+        connect(served).values(f'\\memory trace start {word}')
+        row, = connect(served).values('\\changes')[0]
+        assert ('the console stops' if word else 'the session ends') == row['until']
         served.stop()
+        assert not tracemalloc.is_tracing()
+
+    def test_a_fiber_that_outlives_its_session_must_keep(self, served, connect):
+        client, other = connect(served), connect(served)
+        client.reply("fiber = require('fiber') gate = fiber.cond() fiber.create(function() gate:wait() "
+                     "seen = {pcall(box.inspect.memory, 'trace start')} end)")
+        client.close()
+        wait_for(lambda: len(other.value('\\sessions')) == 1)
+        other.reply('gate:signal()')
+        assert 'the session has ended' in wait_for(lambda: other.value('seen'))[1]
         assert not tracemalloc.is_tracing()
 
     def test_it_ends_with_the_session(self, served, connect):

@@ -118,6 +118,22 @@ class TestShares:
         finally:
             signal.signal(signal.SIGPROF, signal.SIG_DFL)
 
+    def test_the_signal_that_the_program_takes_meanwhile_is_left_alone(self):
+        def of_program(*_):
+            pass
+
+        sampler = Sampler(0.1, 100)
+        signal.signal(signal.SIGPROF, of_program)
+        signal.setitimer(signal.ITIMER_PROF, 1000)
+        try:
+            wait_for(lambda: sampler.result is not None)
+            sampler.release()
+            assert signal.getsignal(signal.SIGPROF) is of_program
+            assert signal.getitimer(signal.ITIMER_PROF)[0] > 900
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            signal.signal(signal.SIGPROF, signal.SIG_DFL)
+
     def test_the_timer_of_the_program_is_left_alone(self):
         signal.setitimer(signal.ITIMER_PROF, 1000)
         try:
