@@ -36,8 +36,8 @@ ROOMS = {
                  'inspection_services', 'log_services', 'tail_services', 'memory_services', 'loop_services',
                  'profile_services',
                  'services'],
-    'client': ['completeness', 'values', 'completions', 'tables', 'history', 'streams', 'target', 'settings', 'screen',
-               'plain', 'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
+    'client': ['completeness', 'values', 'completions', 'tables', 'pushes', 'history', 'streams', 'target', 'settings',
+               'screen', 'plain', 'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
     '': ['check', 'surroundings', 'threads', 'call_in', 'running', 'reload', 'forks', 'embed', '', 'daemon',
          'cli', '__main__'],
 }

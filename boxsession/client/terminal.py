@@ -11,13 +11,14 @@ from boxsession.client.completions import completions
 from boxsession.client.history import History, default_path
 from boxsession.client.link import Link
 from boxsession.client.plain import PlainEditor
+from boxsession.client.pushes import shown_push
 from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, signals
-from boxsession.client.tables import sessions_table
+from boxsession.client.tables import table
 from boxsession.client.target import Target
-from boxsession.client.values import Unshowable, error_text, shown, text_of_push, values, visible
+from boxsession.client.values import Unshowable, error_text, shown, values, visible
 from boxsession.protocol.client import Notice, Reply
 from boxsession.protocol.greeting import is_ours, process_of
 
@@ -38,7 +39,6 @@ _IDENTITY = b'box.session.id(), box.session.user()'
 # Statements that may change the user of the session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
 _WORD_MAX = 64
-_SESSIONS = b'\\sessions'
 
 _HELP = r"""Keys and commands of this client:
 
@@ -143,10 +143,10 @@ class _Terminal:
             return f'(not connected) {where}'
         return f'{name}[{pid}] {self._user}@{where}' if pid else f'{self._user}@{where}'
 
-    def _show(self, document: bytes, table: bytes | None = None) -> None:
-        form = self._settings.output if table is None else 'table'
+    def _show(self, document: bytes, shown_as: bytes | None = None) -> None:
+        form = self._settings.output if shown_as is None else 'table'
         try:
-            self._screen.show(shown(document, form) if table is None else table, form)
+            self._screen.show(shown(document, form) if shown_as is None else shown_as, form)
         except Unshowable as error:
             self._screen.say(f'boxsession: {error}')
 
@@ -177,7 +177,7 @@ class _Terminal:
                     elif isinstance(event, Notice):
                         self._screen.say(f'the server says: {error_text(event.document)}')
                     else:
-                        self._screen.show(text_of_push(event.document), 'yaml')
+                        self._screen.show(*shown_push(event.document, statement, self._settings.output))
         except (LinkError, CannotWrite):
             if not ending:
                 raise
@@ -194,8 +194,8 @@ class _Terminal:
                 return self._ask(link, b'\\help')
             if document == link.query(b'\\help', _HELP_SECONDS):        # else a user's global has this name
                 self._screen.say(_HELP)
-        is_list = statement.strip() == _SESSIONS and self._settings.output == 'yaml'
-        self._show(document, sessions_table(document, self._session, self._screen.columns) if is_list else None)
+        self._show(document, table(statement, document, self._session, self._screen.columns)
+                   if self._settings.output == 'yaml' else None)
         if seconds > _SLOW_SECONDS:
             self._screen.say(f'({seconds:.1f} s)')
         if _CHANGES_USER.search(statement):

@@ -40,6 +40,23 @@ print('listening: console', console.addresses[0], file=sys.stderr, flush=True)
 console.serve_forever()
 """
 
+LOGS = """
+import logging
+import sys
+import gevent
+from boxsession import Console
+logging.basicConfig(filename='a.log')
+console = Console(listen=['127.0.0.1:0'])
+def work():
+    while True:
+        logging.getLogger('shop').warning('an order\\nof two lines')
+        gevent.sleep(0.01)
+console.start()
+gevent.spawn(work)
+print('listening: console', console.addresses[0], file=sys.stderr, flush=True)
+console.serve_forever()
+"""
+
 
 class Terminal:
     """The client in a pseudo-terminal. expect() searches from the end of its last match on."""
@@ -197,6 +214,30 @@ class TestTheService:
         terminal.type('\\sessions')
         terminal.expect('"connected_s"')
         other.reset()           # else the server waits for its statement when it stops
+
+    def test_the_program_is_shown_in_tables(self, open_terminal, serve, tmp_path, plain):
+        (tmp_path / 'program.py').write_text(LOGS)
+        address = serve(program=str(tmp_path / 'program.py')).addresses()[0]
+        terminal = open_terminal(address, *plain, columns=150)
+        terminal.prompted()
+        terminal.type('\\greenlets main__:work')
+        terminal.expect('count  state    owner    seen for  ids  at             where\n')
+        terminal.expect('program.py:11\n')
+        terminal.prompted()
+        terminal.type('\\profile 1.2')
+        terminal.expect('% busy')
+        terminal.expect('seconds 1.2, busy_percent ')
+        terminal.prompted()
+        terminal.type('\\tail shop n=1')
+        terminal.expect('Ctrl-C ends this.)\n')
+        terminal.expect(' WARNING shop: an order\n    of two lines\n')
+        terminal.expect('shown: 1')
+        terminal.prompted()
+        terminal.type('\\set output json')
+        terminal.prompted()
+        terminal.type('\\tail shop n=1')
+        terminal.expect('\nmessage: ')
+        terminal.expect('"shown":1')
 
 
 @pytest.mark.parametrize('plain', [(), ('--plain',)], ids=['fancy', 'plain'])

@@ -1,0 +1,73 @@
+r"""Shows the pushes of `\tail` and `\profile` as a line each. Pure."""
+from __future__ import annotations
+
+from typing import Any
+
+from boxsession.client.values import Unshowable, text_of_push, values, visible
+
+__all__ = ['line_of_push', 'shown_push']
+
+# A record's further lines begin with this: none of them looks like another record.
+_INDENT = '    '
+
+
+def shown_push(document: bytes, statement: bytes, form: str) -> tuple[bytes, str]:
+    """A push of a statement, and the format of its text for `Screen.show`.
+
+    Args:
+        form: the format of replies: only for 'yaml' it may be a line.
+    """
+    line = line_of_push(statement, document) if form == 'yaml' else None
+    return (text_of_push(document), 'yaml') if line is None else (line, 'table')
+
+
+def line_of_push(statement: bytes, document: bytes) -> bytes | None:
+    r"""A push as a line: `03:12:09.412 DEBUG shop.orders: order 6119 is done`.
+
+    Args:
+        statement: what the user typed.
+        document: the push.
+
+    Returns:
+        The line (more, if a record has more); None if it is no push of one of these commands.
+    """
+    show = _COMMANDS.get(statement.strip().partition(b' ')[0])
+    if show is None:
+        return None
+    try:
+        # A push is one value: here a mapping. Its keys are not trusted.
+        [push] = values(document)
+        text = show(push)
+    except (Unshowable, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return None if text is None else (visible(text) + '\n').encode(errors='backslashreplace')
+
+
+def _tail(push: dict[str, Any]) -> str | None:
+    if 'message' in push:
+        # 2026-11-27T03:12:09.412Z
+        clock = push['time'].partition('T')[2].removesuffix('Z')
+        text = '\n'.join([push['message'], *filter(None, [push.get('exception')])])
+        return f'{clock} {push["level"]} {_line(push["logger"])}: {_indented(text)}'
+    if 'dropped' in push:
+        return f'({push["dropped"]} records were dropped: they came faster than this connection took them)'
+    if 'tail' in push:
+        first = f'({_line(push["tail"])}: level {push["level"]}; the logger lets {push["logger_level"]} and above through. '
+        return first + 'Times are UTC. Ctrl-C ends this.)' + (f'\n({_indented(push["note"])})' if 'note' in push else '')
+    return f'({_indented(push["note"])})' if 'note' in push else None
+
+
+def _profile(push: dict[str, Any]) -> str:
+    row = push['profile']
+    return f'{row["seconds"]} s: {row["busy_percent"]} % busy, {row["samples"]} samples'
+
+
+_COMMANDS = {b'\\tail': _tail, b'\\profile': _profile}
+
+
+def _line(text: Any) -> str:
+    return ' '.join(str(text).split())
+
+
+def _indented(text: Any) -> str:
+    return str(text).rstrip('\n').replace('\n', '\n' + _INDENT)

@@ -1,0 +1,115 @@
+"""Answers and pushes of commands as people see them on a terminal."""
+import pytest
+
+from boxsession.client.pushes import line_of_push
+from boxsession.client.tables import table
+from boxsession.client.values import document_of, error_document
+
+GROUP = {'count': 60, 'run': 'shop.web:handle', 'at': 'shop.stock:wait', 'where': '/srv/shop/stock.py:6',
+         'state': 'waiting', 'owner': 'program', 'age_s': 61.2, 'ids': [4, 5, 6, 7, 8]}
+THREAD = {'name': 'MainThread', 'native_id': 7, 'is_daemon': False, 'id': 99, 'is_loop': True,
+          'stack': [f'/srv/a b/shop.py:{line} shop:call{line}' for line in range(10)]}
+RECORD = {'time': '2026-11-27T03:12:09.412Z', 'level': 'DEBUG', 'logger': 'shop.orders', 'message': 'order 6119 is done'}
+
+
+def lines(statement, answer, columns=120):
+    found = table(statement, document_of([answer], as_list=True), '1', columns)
+    return found if found is None else found.decode().splitlines()
+
+
+def line(push, statement=b'\\tail shop'):
+    found = line_of_push(statement, document_of(push))
+    return found if found is None else found.decode()
+
+
+class TestGreenlets:
+    def test_the_groups(self):
+        here = GROUP | {'count': 1, 'run': 'shop.stock:wait', 'age_s': 0, 'ids': [9]}
+        assert [
+            'count  state    owner    seen for  ids            run              at               where',
+            '   60  waiting  program  1 min     4 5 6 7 8 ...  shop.web:handle  shop.stock:wait  /srv/shop/stock.py:6',
+            '    1  waiting  program  0 s       9                               shop.stock:wait  /srv/shop/stock.py:6',
+        ] == lines(b'\\greenlets owner=program', [GROUP, here])
+
+    def test_names_and_places_keep_their_ends(self):
+        long = GROUP | {'run': 'r' * 80 + '.run', 'at': 'a' * 80 + '.at', 'where': '/w' * 80 + '.py:6'}
+        head, row = lines(b'\\greenlets', [long], 130)
+        assert row.endswith('.py:6') and '.run  ...' in row and 'a.at  ...' in row
+        assert len(head) < 130 and len(row) < 130
+
+    def test_one_that_has_not_started(self):
+        waits = GROUP | {'state': 'not started: shop.web:handle', 'at': '', 'run': '', 'where': ''}
+        assert 'not started  program' in lines(b'\\greenlets', [waits])[1]
+        assert lines(b'\\greenlets', [waits])[1].endswith('shop.web:handle')
+
+    def test_none(self):
+        assert lines(b'\\greenlets xyzzy', [])[0].startswith('no greenlet fits')
+
+    def test_nothing_commands_the_terminal(self):
+        [_, row] = lines(b'\\greenlets', [GROUP | {'at': 'a\x1b[2J\nb'}])
+        assert 'a\\x1b[2J b' in row
+
+
+class TestOthers:
+    def test_threads_with_their_innermost_calls(self):
+        raw = {'name': '', 'native_id': None, 'is_daemon': None, 'id': 5, 'is_loop': False, 'stack': []}
+        shown = lines(b'\\threads', [THREAD, raw])
+        assert 'MainThread  native id 7  event loop' == shown[0]
+        assert 8 == sum('shop:call' in line for line in shown)
+        assert ['  and 2 outer calls (box.inspect.threads() has them)', '(no name)'] == shown[-2:]
+
+    def test_a_profile(self):
+        row = {'function': 'shop:render', 'own_percent': 14.6, 'total_percent': 15, 'where': '/srv/shop.py:17'}
+        shown = lines(b'\\profile 3', {
+            'seconds': 3, 'busy_percent': 9.2, 'functions': [row, row | {'own_waiting_percent': 0.4}], 'greenlets': [],
+            'method': 'signal: by a timer'})
+        assert ['seconds 3, busy_percent 9.2', '',
+                'function     own_percent  total_percent  own_waiting_percent  where',
+                'shop:render         14.6             15                       /srv/shop.py:17',
+                'shop:render         14.6             15                  0.4  /srv/shop.py:17', '',
+                'method: signal: by a timer'] == shown
+
+    def test_memory_types(self):
+        assert ['tracked_objects 5', '', 'type  count  bytes', 'str      17   3342'] == lines(
+            b'\\memory  types 3', {'tracked_objects': 5, 'types': [{'type': 'str', 'count': 17, 'bytes': 3342}]})
+
+    @pytest.mark.parametrize('statement', [b'\\memory', b'\\greenlet', b'box.inspect.greenlets()', b'', b'\\log'])
+    def test_other_statements_have_no_table(self, statement):
+        assert lines(statement, [GROUP]) is None
+
+    @pytest.mark.parametrize('command', ['sessions', 'greenlets', 'threads', 'profile', 'memory types'])
+    @pytest.mark.parametrize('answer', [{}, [1], [[]], [{}], 'x', None, {'functions': [3]}, [GROUP | {'ids': 4}]])
+    def test_an_answer_that_is_none_of_ours(self, command, answer):
+        lines(f'\\{command}'.encode(), answer)          # a table or None, but no error
+        for document in (b'', b'---\n...\n', error_document('access denied'), b'--- &a [*a]\n...\n'):
+            assert table(f'\\{command}'.encode(), document, '1', 80) is None
+
+
+class TestPushes:
+    def test_a_record(self):
+        assert '03:12:09.412 DEBUG shop.orders: order 6119 is done\n' == line(RECORD)
+
+    def test_no_record_looks_like_another(self):
+        text = line(RECORD | {'message': 'a\n03:12:10.000 ERROR forged: b\r\x1b[2J', 'logger': 'c\n03:12',
+                              'exception': 'E: d\n  e'})
+        assert [
+            '03:12:09.412 DEBUG c 03:12: a', '    03:12:10.000 ERROR forged: b\\x0d\\x1b[2J', '    E: d', '      e',
+        ] == text.splitlines()
+
+    def test_what_else_a_tail_says(self):
+        assert '(3 records were dropped' in line({'dropped': 3})
+        assert '(it was removed)\n' == line({'note': 'it was removed'})
+        first = line({'tail': 'shop', 'level': 'DEBUG', 'logger_level': 'WARNING', 'note': 'nothing below WARNING comes'})
+        assert first.startswith('(shop: level DEBUG; the logger lets WARNING and above through.')
+        assert first.endswith('\n(nothing below WARNING comes)\n')
+
+    def test_the_progress_of_a_profile(self):
+        push = {'profile': {'seconds': 2, 'busy_percent': 9.2, 'samples': 210}}
+        assert '2 s: 9.2 % busy, 210 samples\n' == line(push, b'\\profile 3')
+        assert line(push, b'\\tail') is None
+
+    @pytest.mark.parametrize('push', [{}, [], 'message', None, 5, {'message': 'a'}, {'profile': 3}, RECORD | {'time': 7},
+                                      RECORD | {'message': 7}])
+    @pytest.mark.parametrize('statement', [b'\\tail', b'\\profile 1', b'box.session.push(1)'])
+    def test_other_pushes(self, push, statement):
+        assert line(push, statement) is None
