@@ -28,7 +28,10 @@ def frames_from(first: Iterator[Any]) -> list[Any]:
         found.extend(accumulate(chain(first, repeat('f_back', DEPTH - 1)), getattr))
     except (AttributeError, KeyError):          # None has no f_back; the thread has ended
         pass
-    return [frame for frame in found if frame is not None]
+    try:
+        return [frame for frame in found if frame is not None]
+    finally:
+        found.clear()               # one of the frames may be this one: a cycle would keep them all
 
 
 def frames_of_thread(identifier: int) -> list[Any]:
