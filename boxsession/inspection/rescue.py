@@ -131,9 +131,13 @@ class RescueAcceptor:
     # The thread
 
     def _run(self) -> None:
-        listening = _socket.socket(fileno=self.socket.fileno())
+        listening = None
         try:
-            while not self._is_stopping:
+            try:
+                listening = _socket.socket(fileno=self.socket.fileno())
+            except (OSError, ValueError):       # close() was called before this thread began
+                pass
+            while listening is not None and not self._is_stopping:
                 try:
                     self._turn(listening)
                 except Exception:       # such as too little memory; or close() has not waited for long enough
@@ -141,7 +145,8 @@ class RescueAcceptor:
         finally:
             for client in list(self._clients.values()):
                 self._end(client, 'the listener was closed')
-            listening.detach()
+            if listening is not None:
+                listening.detach()
             for descriptor in (self._wake, self._waker):
                 os.close(descriptor)
             self._ended.release()

@@ -545,3 +545,17 @@ class TestThread:
         gevent.killall(spawned)
         assert [] == greenlet_groups('test_rescue waiting wait')
         gc.collect()
+
+
+def test_a_thread_that_begins_after_the_end(monkeypatch):
+    begun = []
+    monkeypatch.setattr(rescue, '_start_thread', lambda run, arguments: begun.append(run))
+    monkeypatch.setattr(rescue, '_END_SECONDS', 0)
+    listening = socket.socket()
+    listening.listen()
+    acceptor = rescue.RescueAcceptor(listening, None, None, lambda: None, lambda: None)
+    acceptor.start()
+    acceptor.close()
+    assert -1 == listening.fileno()
+    begun[0]()                      # no error
+    assert acceptor._ended.acquire(False)
