@@ -16,7 +16,8 @@ _COMMAND = re.compile(r'\\[\w-]*', re.ASCII)
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
              'set continuation ', 'set scope ', 'set print ')
 _CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
-            'set scope ': ('session', 'global'), 'set print ': ('on', 'off')}
+            'set scope ': ('session', 'global'), 'set print ': ('on', 'off'), 'changes ': ('undo ',),
+            'memory ': ('types', 'who ', 'trace start', 'trace diff', 'trace stop')}
 
 # Returns the server's reply with the completions of a text, or None (`Link.completions`).
 Ask = Callable[[str], bytes | None]

@@ -108,7 +108,10 @@ BUILT_IN = (
                     'start as upper bounds. Watchers are counted by kind. The last 20 holds of more than 0.25 s are '
                     'listed, the latest first: when, how long, the session and its statement or the program, and the '
                     'stack.'),
-    Command('threads', (('', 'list the threads of the process with their stacks'),), access='read'),
+    Command('threads', (('', 'list the threads of the process with their stacks'),), access='read', details=(
+        "The thread of the event loop comes first. A thread that Python's module threading did not start has a stack, but "
+        'no name and no native id. The threads of the system follow that cannot be assigned, with native ids but no '
+        'stacks: such a thread is listed twice.')),
     Command('memory', (
         ('', "show the memory of the process, the garbage collector's generations, and Lua's memory"),
         ('types [N]', 'count the objects of each type, and their bytes: the N largest sums (20)'),
@@ -127,8 +130,9 @@ BUILT_IN = (
     ), access='execute', details=(
         "HZ samples are taken in a second: 100 if it is left out, up to 1000. The answer has each function's own "
         'share of the time, and its share with all that it calls; the functions that the greenlets run; and the '
-        'shares of time in which the loop ran, was idle, and was held by code that waits. file= writes all samples to '
-        'a new file for https://www.speedscope.app. Each second the progress is pushed. One profile runs at a time. A '
+        'shares of time in which the loop ran, was idle, and was held by code that waits. no_processor_percent is the '
+        'share in which the loop could run, but other processes had the processors. file= writes all samples to a new '
+        'file for https://www.speedscope.app. Each second the progress is pushed. One profile runs at a time. A '
         'cancel ends it and removes the file.')),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),

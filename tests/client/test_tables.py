@@ -1,6 +1,7 @@
 """Answers and pushes of commands as people see them on a terminal."""
 import pytest
 
+from boxsession.client.completions import completions
 from boxsession.client.pushes import line_of_push
 from boxsession.client.tables import table
 from boxsession.client.values import document_of, error_document
@@ -113,3 +114,11 @@ class TestPushes:
     @pytest.mark.parametrize('statement', [b'\\tail', b'\\profile 1', b'box.session.push(1)'])
     def test_other_pushes(self, push, statement):
         assert line(push, statement) is None
+
+
+@pytest.mark.parametrize('typed, found', [
+    ('\\memory tr', (2, ['trace start', 'trace diff', 'trace stop'])), ('\\memory w', (1, ['who '])),
+    ('\\changes ', (0, ['undo '])),
+])
+def test_completion_of_words_of_a_command(typed, found):
+    assert found == completions(typed, lambda text: None)
