@@ -65,18 +65,19 @@ def _session(session: dict[str, Any], own: str) -> dict[str, str]:
 def _greenlets(found, columns):
     [groups] = found
     if not groups:
-        return ['no greenlet fits. Each word is part of a value, such as orders, or it begins with a name, such as',
-                'owner=program']
+        return ['no greenlet fits. Each word is part of a function, a place or a state; or owner=program, but not on',
+                'rescue listeners']
     rows = []
     for group in groups:
         # not started: NAME
         state, _, target = _text(group['state']).partition(': ')
         run = target or (_text(group['run']) if group['run'] != group['at'] else '')
-        more = ' ' + _CUT if group['count'] > len(group['ids']) > 0 else ''
+        ids = group.get('ids', [])          # a rescue listener has none, and no owner and age
+        more = ' ' + _CUT if group['count'] > len(ids) > 0 else ''
         rows.append({
-            'count': _text(group['count']), 'state': state, 'owner': _text(group['owner']),
-            'seen for': _duration(group['age_s']) if group['ids'] else '',
-            'ids': ' '.join(map(_text, group['ids'])) + more, 'run': run, 'at': _text(group['at']),
+            'count': _text(group['count']), 'state': state, 'owner': _text(group.get('owner')),
+            'seen for': _duration(group['age_s']) if ids else '',
+            'ids': ' '.join(map(_text, ids)) + more, 'run': run, 'at': _text(group['at']),
             'where': _text(group['where'])})
     return _lines(rows, columns, 'where')
 
@@ -92,7 +93,7 @@ def _threads(found, columns):
         lines += [_GAP + line for line in _lines([{'call': call['call'], 'where': call['where']} for call in calls],
                                                  columns - len(_GAP), 'where')[1:]]
         if len(thread['stack']) > _CALLS:
-            lines.append(f'{_GAP}and {len(thread["stack"]) - _CALLS} outer calls (box.inspect.threads() has them)')
+            lines.append(f'{_GAP}and {len(thread["stack"]) - _CALLS} outer calls (\\set output lua,block shows all)')
     return lines
 
 

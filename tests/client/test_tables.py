@@ -43,6 +43,10 @@ class TestGreenlets:
         assert 'not started  program' in lines(b'\\greenlets', [waits])[1]
         assert lines(b'\\greenlets', [waits])[1].endswith('shop.web:handle')
 
+    def test_those_of_a_rescue_listener(self):
+        group = {name: GROUP[name] for name in ('count', 'run', 'at', 'where', 'state')}
+        assert ['count', 'state', 'run', 'at', 'where'] == lines(b'\\greenlets', [group])[0].split()
+
     def test_none(self):
         assert lines(b'\\greenlets xyzzy', [])[0].startswith('no greenlet fits')
 
@@ -57,7 +61,7 @@ class TestOthers:
         shown = lines(b'\\threads', [THREAD, raw])
         assert 'MainThread  native id 7  event loop' == shown[0]
         assert 8 == sum('shop:call' in line for line in shown)
-        assert ['  and 2 outer calls (box.inspect.threads() has them)', '(no name)'] == shown[-2:]
+        assert ['  and 2 outer calls (\\set output lua,block shows all)', '(no name)'] == shown[-2:]
 
     def test_a_profile(self):
         row = {'function': 'shop:render', 'own_percent': 14.6, 'total_percent': 15, 'where': '/srv/shop.py:17'}
