@@ -12,7 +12,7 @@ from boxsession.base.errors import StatementError
 from boxsession.base.session import current_session, described_caller
 from boxsession.inspection.objects import Refused
 from boxsession.inspection.sampler import Sampler
-from boxsession.sessions.caller import Console
+from boxsession.sessions.caller import Console, caller_id
 
 __all__ = ['ProfileServices']
 
@@ -29,6 +29,7 @@ class ProfileServices:
     def __init__(self, running: Console):
         self._running = running
         self._samplers: dict[int, Sampler] = {}
+        self._owners: dict[int, int] = {}       # ids of sessions, by the numbers of their profiles
         self._last_number = 0
 
     def table(self) -> dict[str, Callable]:
@@ -56,9 +57,20 @@ class ProfileServices:
         log.info('a profile of %g s is made by %s', seconds, described_caller())
         self._running.audit.event('profile', current_session(), seconds=seconds, **({'file': text} if text else {}))
         self._last_number += 1
+        if self._last_number == 1:
+            self._running.changes.at_end.append(self._session_ended)
         self._samplers = {number: other for number, other in self._samplers.items() if other.result is None}
         self._samplers[self._last_number] = sampler
+        self._owners = {number: owner for number, owner in self._owners.items() if number in self._samplers}
+        self._owners[self._last_number] = caller_id()
         return self._last_number
+
+    def _session_ended(self, session_id: int | None) -> None:
+        """Ends the profiles of a session, or all: its statement may have ended while it sent the progress."""
+        for number, owner in self._owners.items():
+            sampler = self._samplers.get(number)
+            if sampler is not None and (session_id is None or owner == session_id):
+                sampler.discard()
 
     def wait(self, number: float) -> dict[str, Any]:
         """Waits for the end, at most a second: {result = ...}, or the progress so far.

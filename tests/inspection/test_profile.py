@@ -4,6 +4,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -238,13 +240,26 @@ class TestCommand:
         wait_for(lambda: sampler_module._current is None)
         assert client.values('\\profile 0.1')[0]['seconds'] >= 0.1
 
-    def test_a_client_that_is_gone(self, served, connect, tmp_path):
+    @pytest.mark.parametrize('linger', [True, False])
+    def test_a_client_that_is_gone(self, served, connect, tmp_path, monkeypatch, linger):
+        monkeypatch.setattr(sampler_module, '_ALONE', 1000.0)
         path = tmp_path / 'x.json'
         client = connect(served)
         client.send(f'\\profile 500 file={path}\n')
         wait_for(lambda: path.exists())
+        if not linger:
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
         client.close()
         wait_for(lambda: not path.exists())
+        assert signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
+
+    def test_the_console_stops(self, served, connect, tmp_path):
+        path = tmp_path / 'x.json'
+        connect(served).send(f'\\profile 500 file={path}\n')
+        wait_for(lambda: path.exists())
+        served.stop()
+        wait_for(lambda: not path.exists())
+        assert signal.getsignal(signal.SIGPROF) == signal.SIG_DFL
 
     def test_it_needs_execute(self, served, connect):
         admin = connect(served)
