@@ -238,17 +238,16 @@ class RescueAcceptor:
 
     def _read(self, client: _Client) -> bool:
         data = client.sock.recv(_READ_BYTES)
+        is_open = bool(data)
         if client.is_skipping:
             _, line_feed, data = data.partition(b'\n')
-            if not line_feed:
-                return bool(data)
-            client.is_skipping = False
+            client.is_skipping = not line_feed
         client.input += data
         if len(client.input) > _LINE_BYTES and b'\n' not in client.input[:_LINE_BYTES + 1]:
             _, line_feed, rest = client.input.partition(b'\n')
             client.input, client.is_skipping = bytearray(rest), not line_feed
             client.output += client.dialogue.error(_TOO_LONG)
-        return bool(data)
+        return is_open
 
     def _answer(self, client: _Client) -> bool:
         line, _, rest = client.input.partition(b'\n')

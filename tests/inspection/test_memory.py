@@ -162,6 +162,7 @@ class TestTypes:
     def test_large_collections_are_read_in_parts(self, made, monkeypatch):
         monkeypatch.setattr(objects, '_HELD', 0.0)
         pauses = []
+        gc.collect()
         memory.types(lambda: pauses.append(1), 5)
         before = len(pauses)
         kept = [made(f'text {number}' for number in range(200_000))]

@@ -1,6 +1,7 @@
 """The rescue listener: a thread that answers while the event loop is held. Mostly in processes of their own."""
 from __future__ import annotations
 
+import fcntl
 import gc
 import json
 import os
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 
 import gevent
 import pytest
@@ -299,6 +301,13 @@ class TestCancel:
         wait_for(lambda: (tmp_path / 'notes').exists() and (tmp_path / 'notes').read_text() == 'urgent ')
 
 
+def unread(sock):
+    """Bytes that the other end of a unix socket has not read."""
+    found = bytearray(4)
+    fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, found)
+    return int.from_bytes(found, sys.byteorder)
+
+
 class TestListener:
     """In this process."""
 
@@ -367,11 +376,16 @@ class TestListener:
 
     def test_a_long_line_in_pieces(self, console, listener):
         client = Client(console(listen=[listener]).addresses[0])
-        for _ in range(3):
-            client.send(b'x' * 3000)
-            gevent.sleep(0)
-        client.send(b'\n\\memory\n')
+        client.send(b'x' * 30_000)
         assert 'the line is too long' in client.document().decode()
+        # The rest of the line, read piece by piece: more of it, its end alone, and a command behind its end.
+        for rest in (b'x' * 3000, b'\n'):
+            client.send(rest)
+            wait_for(lambda: not unread(client.sock))
+        assert 'lua_bytes' in client.reply('\\memory').decode()
+        client.send(b'x' * 30_000)
+        assert 'the line is too long' in client.document().decode()
+        client.send(b'\n\\memory\n')
         assert 'lua_bytes' in client.document().decode()
 
     def test_stop_closes_it(self, console, listener, path):

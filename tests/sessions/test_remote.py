@@ -348,7 +348,9 @@ def test_a_password_goes_on_to_this_machine(near, far):
 
 def test_a_trigger_at_the_sessions_end_leaves_no_connection(console, connect):
     near, far = console(), console()
+    looking = connect(far)
+    looking.reply('count = 0 box.session.on_connect(function() count = count + 1 end)')
     connect(near).reply("box.session.on_disconnect(function() require('console').connect('%s') end)" % far.addresses[0])
     for _ in range(3):
         connect(near).close()
-    wait_for(lambda: far._running.registry._last_id >= 3 and not far.sessions)
+    wait_for(lambda: looking.value('count') >= 3 and len(far.sessions) == 1)
