@@ -136,6 +136,8 @@ def _chosen(name: str, names: set[str]) -> str:
     found: list[str] = []
     for matches in (name.__eq__, lambda whole: whole.endswith(f'.{name}'), lambda whole: True):
         found = sorted(filter(matches, names))
+        # A type of the program comes before one of the console.
+        found = [whole for whole in found if not whole.startswith('boxsession.')] or found
         if found:
             break
     if not found:

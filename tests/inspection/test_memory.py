@@ -68,6 +68,10 @@ def no_code_of_the_program_runs():
     assert [] == ran
 
 
+class Listeners:
+    pass
+
+
 class Slotted:
     __slots__ = ('order', 'other')
 
@@ -184,6 +188,10 @@ class TestWho:
         for name in (whole, 'Slotted', 'lotte'):
             assert (whole, 1) == (by(client, name)[0]['type'], by(client, name)[0]['count'])
         assert 'several types match' in client.values('\\memory who e')[0]['error']
+        # The console has a class of this name, too.
+        kept = Listeners()
+        found, _ = by(client, 'Listeners')
+        assert (f'{__name__}.Listeners', 1) == (found['type'], found['count']) and kept
         assert 'tracks no object' in client.values('\\memory who nosuchtype')[0]['error']
         del kept
 
