@@ -153,6 +153,7 @@ class Running:
         self.registry.is_accepting = False
         self.registry.close(block=False)
         self.changes.give_up()
+        self.rescue.stopper.give_up()
         self.monitor.forget_posted()
         self.monitor.stop()
         self.dispatcher.close()

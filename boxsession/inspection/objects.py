@@ -5,6 +5,7 @@ Calls no code of the program. Nothing keeps an object alive after a scan.
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ _BASES = (list, tuple, dict, set, frozenset, deque)
 _COLLECTIONS: dict[int, Any] = {id(kind): kind for kind in _BASES}
 
 Pause = Callable[[], None]
-_is_scanning = False
+# The process in which a scan runs; 0 without one. A forked child does not go on with its parent's.
+_scanning = 0
 
 
 class Refused(Exception):
@@ -41,10 +43,10 @@ def scan(let_others_run: Pause) -> Iterator[tuple[list[Any], Pause]]:
     Raises:
         Refused: another scan runs. Each would find the other's list as a referrer of everything.
     """
-    global _is_scanning
-    if _is_scanning:
+    global _scanning
+    if _scanning == os.getpid():
         raise Refused('another statement looks through the memory: wait until it has ended')
-    _is_scanning = True
+    _scanning = os.getpid()
     found: list[Any] = []
     try:
         found = gc.get_objects()
@@ -58,7 +60,7 @@ def scan(let_others_run: Pause) -> Iterator[tuple[list[Any], Pause]]:
             while found:
                 del found[-100 * _PIECE:]
         finally:
-            _is_scanning = False
+            _scanning = 0
 
 
 def in_time(let_others_run: Pause) -> Pause:

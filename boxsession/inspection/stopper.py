@@ -90,6 +90,12 @@ class Stopper:
                 signal.signal(SIGNAL, self._before)
             self._thread, self._before = 0, None
 
+    def give_up(self) -> None:
+        """In a forked child: gives the signal back, and stops nothing any more."""
+        self._dispatcher.asked = None
+        self._count = 1
+        self.disarm()
+
     def forget(self, asked: StopRequest) -> None:
         """Ends a request that had no effect."""
         if self._dispatcher.asked is asked:

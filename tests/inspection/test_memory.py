@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import os
 import tracemalloc
 import weakref
 from collections import defaultdict, deque
@@ -310,6 +311,17 @@ def test_one_scan_at_a_time(served, connect):
     with objects.scan(lambda: None):
         assert 'another statement looks through the memory' in client.values('\\memory types')[0]['error']
     assert client.values('\\memory types')[0]['types']
+
+
+def test_a_child_that_is_forked_meanwhile_may_scan():
+    with objects.scan(lambda: None):
+        pid = os.fork()
+        if pid == 0:
+            try:
+                os._exit(0 if memory.types(lambda: None, 1)['types'] else 1)
+            finally:
+                os._exit(2)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
 def test_others_run_meanwhile(monkeypatch):

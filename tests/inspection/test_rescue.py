@@ -397,6 +397,15 @@ class TestListener:
         assert client.read_to_end() == other.read_to_end() == b'' and not os.path.exists(path)
         assert signal.getsignal(signal.SIGURG) != before
 
+    def test_a_forked_child_has_its_signal_back(self, console, listener):
+        before = signal.getsignal(signal.SIGURG)
+        console(listen=[listener])
+        assert signal.getsignal(signal.SIGURG) != before
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if signal.getsignal(signal.SIGURG) == before else 1)
+        assert 0 == os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
     def test_reload_adds_changes_and_removes_it(self, console, listener, path):
         served = console(listen=['127.0.0.1:0'], in_config=True)
         with pytest.raises(FileNotFoundError):
