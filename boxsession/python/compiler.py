@@ -1,0 +1,203 @@
+"""Compiles statements in Python, with checks that end or preempt them.
+
+A check is `if BUSY: TICK()`, compiled into the statement's own code: into loops, comprehensions, generators, functions,
+lambdas, handlers of exceptions and `finally`. So code of the program is never preempted. While nothing is to be done, a
+check costs the look-up of one name. Whoever runs the statement makes BUSY true when the slice is over or the statement is
+cancelled; TICK then switches or raises. While BUSY stays true, code that has caught the exception gets it again at its next
+check.
+
+Code that the statement makes from text at run time (exec, eval, compile, import) has no checks.
+"""
+from __future__ import annotations
+import __future__
+
+import ast
+import builtins
+import codeop
+from collections.abc import Callable, Mapping, Sized
+from traceback import walk_tb
+from types import CodeType, TracebackType
+from typing import Any
+
+__all__ = ['NAME', 'SOURCE_MAX', 'Compiler', 'Statement', 'described', 'surroundings']
+
+# The file name of a statement's code.
+NAME = 'statement'
+# Compiling is one operation that cannot be preempted: it takes about 1.3 ms for 1000 characters of usual code.
+SOURCE_MAX = 1 << 14
+
+# No identifiers: no code can use these names by mistake. They are built-in names, so globals() does not show them.
+_BUSY, _TICK = 'is busy', 'tick'
+_FEATURES = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
+_LOOPS = (ast.While, ast.For, ast.AsyncFor)
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_TRIES: tuple[type, ...] = (ast.Try, ast.TryStar) if hasattr(ast, 'TryStar') else (ast.Try,)
+_MESSAGE_MAX = 4096
+
+
+class Statement:
+    """A compiled statement.
+
+    Args:
+        body: the code in front of the last expression; None if there is nothing.
+        value: the last expression; None if the statement ends with something else.
+    """
+
+    __slots__ = ('_body', '_value')
+
+    def __init__(self, body: CodeType | None, value: CodeType | None):
+        self._body = body
+        self._value = value
+
+    def run(self, names: dict[str, Any]) -> Any:
+        """Runs the statement with these global names. Returns the value of its last expression, or None."""
+        if self._body is not None:
+            exec(self._body, names)
+        return None if self._value is None else eval(self._value, names)
+
+
+class Compiler:
+    """Compiles the statements of one session. `from __future__ import` holds for the later ones, too."""
+
+    __slots__ = ('_flags',)
+
+    def __init__(self) -> None:
+        self._flags = 0
+
+    def compile(self, text: str, name: str = NAME) -> Statement:
+        """Compiles a statement.
+
+        Raises:
+            SyntaxError: it is wrong, too long or nested too deeply.
+        """
+        if len(text) > SOURCE_MAX:
+            raise SyntaxError(f'the statement has {len(text)} characters, more than {SOURCE_MAX}: import longer code from '
+                              'a module')
+        try:
+            return self._compiled(text, name)
+        except (ValueError, OverflowError) as error:            # a null byte; a number that is too large
+            raise SyntaxError(str(error)) from None
+        except (RecursionError, MemoryError):
+            raise SyntaxError('the statement is nested too deeply') from None
+
+    def _compiled(self, text: str, name: str) -> Statement:
+        tree = compile(text, name, 'exec', ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
+        assert isinstance(tree, ast.Module)
+        _add_checks(tree)
+        last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+        flags, body = self._flags, None
+        if tree.body:
+            body = compile(tree, name, 'exec', flags, dont_inherit=True)
+            for feature in _FEATURES:
+                flags |= body.co_flags & feature
+        value = None
+        if isinstance(last, ast.Expr):
+            value = compile(ast.Expression(last.value), name, 'eval', flags, dont_inherit=True)
+        self._flags = flags
+        return Statement(body, value)
+
+    def is_incomplete(self, text: str) -> bool:
+        """Whether the statement needs more lines. A block ends with an empty line."""
+        if len(text) > SOURCE_MAX:
+            return False
+        try:
+            if codeop.compile_command(text, NAME, 'exec') is None:
+                return True
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
+            return False
+        is_block = bool(tree.body) and (hasattr(tree.body[-1], 'body') or isinstance(tree.body[-1], ast.Match))
+        return is_block and text.rpartition('\n')[2].strip() != ''
+
+
+def surroundings(busy: Sized, tick: Callable[[], Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The built-in names for statements, for `__builtins__` of their global names: `names` over a copy of Python's own.
+
+    Args:
+        busy: true while checks have to call `tick`. A list is the fastest.
+        tick: called by checks: it may switch to another greenlet, or raise. What it returns must be true.
+    """
+    return {**vars(builtins), **names, _BUSY: busy, _TICK: tick}
+
+
+def described(error: BaseException, name: str = NAME) -> str:
+    """The text of an error: `ZeroDivisionError: division by zero (statement:2)`.
+
+    If code of another file raised it, the text has both places. The message runs `__str__` of the exception.
+    """
+    if isinstance(error, SyntaxError):
+        message = error.msg or ''
+        place = '' if error.lineno is None else f'{error.filename}:{error.lineno}'
+    else:
+        try:
+            message = str(error)
+        except Exception as problem:
+            message = f'<its message raised {type(problem).__name__}>'
+        place = _place(error.__traceback__, name)
+    if len(message) > _MESSAGE_MAX:
+        message = f'{message[:_MESSAGE_MAX]}... ({len(message)})'
+    kind = type(error).__qualname__
+    return (f'{kind}: {message}' if message else kind) + (f' ({place})' if place else '')
+
+
+def _place(traceback: TracebackType | None, name: str) -> str:
+    own = last = ''
+    for frame, line in walk_tb(traceback):
+        last = f'{frame.f_code.co_filename}:{line}'
+        if frame.f_code.co_filename == name:
+            own = last
+        elif not own:
+            last = ''           # the code that runs statements
+    return own if last == own else f'{last}, from {own}'
+
+
+# Checks ---------------------------------------------------------------------------------------------------------------
+
+def _add_checks(tree: ast.Module) -> None:
+    # Not recursive: a long chain of operators is deeper than a stack of Python's frames may be.
+    for node in list(ast.walk(tree)):
+        if isinstance(node, _LOOPS):
+            node.body.insert(0, _check(node.body[0]))
+        elif isinstance(node, _FUNCTIONS):
+            node.body.insert(_has_text(node.body), _check(node.body[0]))
+        elif isinstance(node, ast.Lambda):
+            node.body = _at(ast.BoolOp(ast.And(), [_condition(node.body), node.body]), node.body)
+        elif isinstance(node, ast.comprehension):
+            node.ifs.insert(0, _condition(node.iter))
+        elif isinstance(node, ast.ExceptHandler):
+            node.body.insert(0, _check(node.body[0]))
+        elif isinstance(node, _TRIES):
+            if node.finalbody:                                              # type: ignore[attr-defined]
+                node.finalbody.insert(0, _check(node.finalbody[0]))         # type: ignore[attr-defined]
+        elif isinstance(node, ast.ClassDef):
+            # The checks of its body must not look into the mapping that its metaclass has prepared.
+            node.body.insert(_has_text(node.body), _at(ast.Global([_BUSY, _TICK]), node.body[0]))
+
+
+def _has_text(body: list[ast.stmt]) -> bool:
+    """Whether a body begins with a documentation string."""
+    first = body[0]
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)
+
+
+def _at(node: Any, place: ast.AST) -> Any:
+    return ast.copy_location(node, place)
+
+
+def _name(name: str, place: ast.AST) -> ast.expr:
+    found: ast.expr = _at(ast.Name(name, ast.Load()), place)
+    return found
+
+
+def _check(place: ast.AST) -> ast.stmt:
+    """`if BUSY: TICK()`"""
+    call = _at(ast.Call(_name(_TICK, place), [], []), place)
+    check: ast.stmt = _at(ast.If(_name(_BUSY, place), [_at(ast.Expr(call), place)], []), place)
+    return check
+
+
+def _condition(place: ast.AST) -> ast.expr:
+    """`not BUSY or TICK()`, which is always true."""
+    is_idle = _at(ast.UnaryOp(ast.Not(), _name(_BUSY, place)), place)
+    condition: ast.expr = _at(ast.BoolOp(ast.Or(), [is_idle, _at(ast.Call(_name(_TICK, place), [], []), place)]), place)
+    return condition
