@@ -22,7 +22,7 @@ ROOMS = {
     'lua': ['contract', 'loader', 'ports', 'signatures', 'reachable', 'live', 'exposed', 'functions', 'arguments',
             'commands', 'memory', 'interrupt', 'task', 'state', 'evaluator', 'requests', 'fibers', 'memory_ports',
             'turn_ports', 'host_ports', 'process_ports', 'library_ports', 'bridge'],
-    'python': ['compiler'],
+    'python': ['compiler', 'values'],
     'settings': ['table', 'live', 'reader', 'reference'],
     'users': ['passwords', 'tables', 'access', 'arguments', 'actor', 'grants', 'schema', 'store', 'passwd', 'accounts'],
     'net': ['hangup', 'tls', 'acceptor', 'socket_file', 'listener', 'listeners'],
@@ -81,7 +81,7 @@ PURE = {'inspection.frames', 'inspection.shown', 'inspection.profile', 'inspecti
         'protocol.client', 'protocol.telnet', 'protocol.foreign', 'protocol.text', 'protocol.frames', 'protocol.iproto',
         'protocol.answers',
         'protocol.peer',
-        'python.compiler',
+        'python.compiler', 'python.values',
         'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords',
         'users.tables', 'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',
         'sessions.refusals', 'client.values', 'client.settings'}

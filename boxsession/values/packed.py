@@ -9,7 +9,7 @@ This module is the writer and reader for Python, boxsession/lua/wire/packed.lua 
     M (key value)... }      a map           m (key value)... }  a map to write in flow style
     &<length>:<name>        an anchor: names the value that follows
     *<length>:<name>        an alias: the value of that name again
-    X                       the output was truncated here, after a value
+    X                       the output was truncated here, between values that are in no list or map
 
     I<length>:<digits>      a 64-bit integer that a Lua number cannot hold exactly
     E<length>:<code><bytes> an extension value of msgpack: the byte of its code, and its bytes
