@@ -101,7 +101,8 @@ def test_a_check_does_not_look_into_the_names_of_a_class():
     ('def f():\n  for x in [1]:\n\n    raise KeyError(5)\nf()', 'KeyError: 5 (statement:4)'),
     ('1 +', 'SyntaxError: invalid syntax (statement:1)'),
     ('x = 1\n  y = 2', 'IndentationError: unexpected indent (statement:2)'),
-    ('raise ValueError', 'ValueError (statement:1)'),
+    ('raise ValueError', 'ValueError (statement:1)'), ('raise SyntaxError("no")', 'SyntaxError: no'),
+    ('raise SyntaxError("no", (None, 3, 1, "x"))', 'SyntaxError: no (statement:3)'),
     ('x = 1\nreturn 1', "SyntaxError: 'return' outside function (statement:2)"),
     ('class E(Exception):\n  def __str__(self): 1 / 0\nraise E', 'E: <its message raised ZeroDivisionError> (statement:3)'),
 ])
