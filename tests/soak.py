@@ -245,7 +245,7 @@ class Soak:
 
     def left(self):
         gc.collect()
-        greenlets = sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+        greenlets = sum(issubclass(type(found), gevent.Greenlet) and not found.dead for found in gc.get_objects())
         return len(os.listdir('/proc/self/fd')), greenlets, self.console.memory_used
 
 

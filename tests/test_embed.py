@@ -283,13 +283,13 @@ def test_started_and_stopped_again_and_again_without_leftovers(tmp_path):
     once()
     gc.collect()
     files, threads = open_files(), threading.active_count()
-    greenlets = sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+    greenlets = sum(issubclass(type(found), gevent.Greenlet) and not found.dead for found in gc.get_objects())
     for _ in range(3):
         once()
     gc.collect()
     assert files == open_files()
     assert threads == threading.active_count()
-    assert greenlets == sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+    assert greenlets == sum(issubclass(type(found), gevent.Greenlet) and not found.dead for found in gc.get_objects())
 
 
 def test_one_console_can_be_started_again(connect):

@@ -27,7 +27,7 @@ def open_files():
 
 def greenlets():
     gc.collect()
-    return sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+    return sum(issubclass(type(found), gevent.Greenlet) and not found.dead for found in gc.get_objects())
 
 
 @pytest.fixture

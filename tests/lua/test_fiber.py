@@ -221,7 +221,7 @@ def test_none_is_leaked(client):
 def test_endless_fibers_end_with_the_console(console, connect):
     def greenlets():
         gc.collect()
-        return sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects())
+        return sum(issubclass(type(found), gevent.Greenlet) and not found.dead for found in gc.get_objects())
 
     before = greenlets()
     served = console()

@@ -91,17 +91,23 @@ def test_plain_data_is_read_back(value):
     (bytearray(b'12'), '12'), (memoryview(b'ab'), 'ab'), ({'a': 1}.keys(), ['a']), ({'a': 1}.values(), [1]),
     ({'a': 1}.items(), [['a', 1]]), (Counter('aab'), {'a': 2, 'b': 1}), (defaultdict(list, a=[1]), {'a': [1]}),
     (OrderedDict(a=1), {'a': 1}), (Color.RED, 'red'), (Level.HIGH, 3), ({Color.RED: Level.HIGH}, {'red': 3}),
-    (Order(7, [Point(1, 2)]), {'number': 7, 'rows': [{'x': 1, 'y': 2}]}), (Slotted(1, 2), {'a': 1, 'b': 2}),
     (datetime.datetime(2024, 1, 2, 3, 4, 5), '2024-01-02T03:04:05'), (datetime.date(2024, 1, 2), '2024-01-02'),
     (datetime.time(1, 30), '01:30:00'), (datetime.timedelta(minutes=1), 60.0), (Path('/tmp/a'), '/tmp/a'),
     (uuid.UUID(int=1), '00000000-0000-0000-0000-000000000001'), (Decimal('1.10'), 1.1), (Decimal('1E+3'), 1000),
     (Decimal('1E+900000'), '1E+900000'), (Decimal('-Infinity'), -math.inf), (Order, '<type>'), (object(), '<object>'),
-    (Trap(), '<Trap>'), (Trapped(a=1), {'a': 1}), ({(1, 'a'): 2}, {"(1, 'a')": 2}),
+    ({(1, 'a'): 2}, {"(1, 'a')": 2}),
     (1 << (1 << 21), '<int of 2097153 bits>'),
     ('\ud800', b'\xed\xa0\x80'), (range(3), '<range>'),
 ], ids=lambda value: '')
 def test_other_types(value, expected):
     assert read(value) == expected
+
+
+def test_objects_of_the_programs_classes():
+    # Made here: an object that lives as long as the module would be seen by whoever looks at all objects of the process.
+    assert read(Order(7, [Point(1, 2)])) == {'number': 7, 'rows': [{'x': 1, 'y': 2}]}
+    assert read(Slotted(1, 2)) == {'a': 1, 'b': 2}
+    assert read(Trap()) == '<Trap>' and read(Trapped(a=1)) == {'a': 1}
 
 
 def test_a_long_integer_is_hexadecimal():
