@@ -111,7 +111,7 @@ def served(console):
     return console()
 
 
-def by(client, name='Order'):
+def by(client, name=f'{__name__}.Order'):
     found = client.values(f'\\memory who {name}')[0]
     return found, [row['by'] for row in found['referrers']]
 
