@@ -1,5 +1,5 @@
 -- The module json. Behaviour and messages: Tarantool 2.6.
--- Needs: library/extension, library/modules, wire/serializer, wire/shape
+-- Needs: library/extension, library/modules, wire/order, wire/serializer, wire/shape
 local internal = ...
 local raw = internal.raw
 local NULL, shape, yaml_writer = internal.NULL, internal.shape, internal.yaml
@@ -79,7 +79,7 @@ local function encode_table(out, value, forced, depth, settings)
             encode_value(out, rawget(value, index), depth + 1, settings)
         end
     else
-        for key, item in shape.items(value) do
+        for key, item in internal.order.items(value) do
             if not first then
                 out[#out + 1] = ','
             end

@@ -4,14 +4,15 @@
 -- Values for Python code are written without aliases; a value that has no packed form is refused.
 --
 -- Longer than usual: the writer and the reader of one grammar stand side by side, so that they can be compared.
--- Needs: wire/shape, wire/yaml
+-- Needs: wire/order, wire/shape, wire/yaml
 local internal = ...
 local raw = internal.raw
 local NULL = internal.NULL
 local number_text, is_numeric, list_length = internal.yaml.number_text, internal.yaml.is_numeric, internal.yaml.list_length
 local LONG = internal.yaml.LONG
 local shape = internal.shape
-local resolve, highest_index, list_length_by, items = shape.resolve, shape.highest_index, shape.list_length, shape.items
+local resolve, highest_index, list_length_by, items = shape.resolve, shape.highest_index, shape.list_length,
+    internal.order.items
 local byte, char, concat, error, find, format, ipairs, next, rawget, select = raw.byte, raw.char, raw.concat, raw.error,
     raw.find, raw.format, raw.ipairs, raw.next, raw.rawget, raw.select
 local setmetatable, sub, tonumber, tostring, type = raw.setmetatable, raw.sub, raw.tonumber, raw.tostring, raw.type
@@ -466,7 +467,7 @@ function readers.M(text, at, context, name)
     end
     local meta = context and (not has_names and context.nameless_meta or context.map_meta)
     if order and #order > 1 then
-        meta = shape.in_order(order)
+        meta = internal.order.in_order(order)
     end
     return meta and setmetatable(map, meta) or map, at + 1
 end

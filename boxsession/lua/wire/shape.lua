@@ -48,55 +48,6 @@ end
 
 shape.resolve = resolve
 
--- Maps that the server itself answers with are shown in the order of their keys in Python. Such a map has a metatable that
--- it shares with the other maps of the same keys, and that users cannot reach.
-local with_order, order_of = raw.setmetatable({}, {__mode = 'v'}), raw.setmetatable({}, {__mode = 'k'})
-
--- The metatable for a list of keys.
-function shape.in_order(keys)
-    local name = raw.concat(keys, '\0')
-    local meta = with_order[name]
-    if meta == nil then
-        local known = {}
-        for index = 1, #keys do
-            known[keys[index]] = true
-        end
-        meta = {__metatable = false}
-        with_order[name], order_of[meta] = meta, {keys = keys, known = known}
-    end
-    return meta
-end
-
--- The items of a map in order, and then those that were added to it. For a generic `for`.
-local function iterator(map, keys, known)
-    local index, last = 0, nil
-    return function()
-        while index < #keys do
-            index = index + 1
-            local key = keys[index]
-            local value = rawget(map, key)
-            if value ~= nil then
-                return key, value
-            end
-        end
-        local value
-        repeat
-            last, value = next(map, last)
-        until last == nil or not known[last]
-        return last, value
-    end
-end
-
--- As pairs(), without __pairs.
-function shape.items(map)
-    local meta = getmetatable(map)
-    local order = meta and order_of[meta]
-    if order then
-        return iterator(map, order.keys, order.known)
-    end
-    return next, map
-end
-
 -- resolve() for tables and objects.
 function shape.resolve_object(value)
     if type(value) == 'userdata' then

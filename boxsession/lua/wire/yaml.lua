@@ -5,7 +5,7 @@
 -- Invariant: both ways write the same bytes; tests/values/test_output.py compares them.
 --
 -- Longer than usual: the writers of the styles call each other for each value, as locals.
--- Needs: kernel/guard
+-- Needs: kernel/guard, wire/order
 local internal = ...
 local raw = internal.raw
 local NULL = internal.NULL
@@ -13,6 +13,7 @@ local concat, find, format, gsub, huge, next, remove, rep, setmetatable, sub, to
     raw.gsub, raw.huge, raw.next, raw.remove, raw.rep, raw.setmetatable, raw.sub, raw.tonumber, raw.type
 local getmetatable = raw.debug_getmetatable     -- whatever __metatable says
 
+local items, is_only_order = internal.order.items, internal.order.is_only_order
 local yaml = {}
 internal.yaml = yaml
 
@@ -294,10 +295,14 @@ local function key_text(key, indent)
     return text
 end
 
-local function write_map(out, count, map, indent, seen)
+local function write_map(out, count, map, indent, seen, meta)
     local names = known_keys[indent]
     local start = count + 1
-    for key, value in next, map do
+    local step, state = next, map
+    if meta then
+        step, state = items(map)
+    end
+    for key, value in step, state do
         local name, text = names[key], nil
         if name then
             -- A cached name is short, so a cached text after it needs no folding.
@@ -345,7 +350,8 @@ end
 -- Writes a table in a list or on its own, or as the value of a key (`after_key`). After a key, a list is at the key's
 -- column, and a map is indented.
 function write_table(out, count, value, list_indent, map_indent, seen, after_key)
-    if getmetatable(value) ~= nil or map_indent > 2 * DEEPEST then
+    local meta = getmetatable(value)
+    if meta ~= nil and not is_only_order(meta) or map_indent > 2 * DEEPEST then
         return nil
     end
     if seen then
@@ -376,7 +382,7 @@ function write_table(out, count, value, list_indent, map_indent, seen, after_key
     if length then
         return write_list(out, count, value, length, list_indent, seen)
     end
-    return write_map(out, count, value, map_indent, seen)
+    return write_map(out, count, value, map_indent, seen, meta)
 end
 
 local function finish(out, last)
