@@ -23,6 +23,7 @@ from boxsession.net.listeners import Listeners
 from boxsession.operations import logs
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
+from boxsession.python.evaluators import Evaluators
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.admission import Admission
 from boxsession.sessions.changes import Changes
@@ -57,6 +58,8 @@ LANGUAGES: dict[str, Callable[[Any, Session], Any]] = {
 
 class Running:
     """A running console.
+
+    Longer than usual: it makes all parts of the console, in the order in which they need each other.
 
     Args:
         config: the settings as they were loaded.
@@ -97,7 +100,10 @@ class Running:
         loop_lag = Histogram()
         self.monitor = Monitor(lambda: described(holder_of(self)), loop_lag, self.dispatcher.turns,
                                self.dispatcher.interrupt)
-        self.registry: Registry = Registry(self.runtime, LANGUAGES, self.audit, settings, _COUNTED, loop_lag)
+        self.python = Evaluators(self.dispatcher, self.counters, {}, lambda: settings['limits.output_bytes'])
+        languages = {**LANGUAGES, 'python': self.python.evaluator}
+        self.registry: Registry = Registry(self.runtime, languages, self.audit, settings, _COUNTED, loop_lag)
+        self.registry.at_end.append(self.python.end)
         self.changes, self.rescue = Changes(self.audit, self.registry.at_end), Rescue(self)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
         self.listeners: Listeners = Listeners(self.admission.accept, self.dispatcher.turns, sockets, self.rescue.acceptor)
@@ -170,6 +176,7 @@ class Running:
             self.metrics = None
         self.runtime.stop(_END_SECONDS)
         self.dispatcher.close()
+        self.python.close()
         self.accounts.close()
         self.audit.close()
 
@@ -229,6 +236,7 @@ class Running:
         self.runtime.output_bytes = in_force['limits.output_bytes']
         self.runtime.fibers.most = in_force['limits.fibers']
         self.runtime.limit_memory(in_force['limits.lua_memory_bytes'])
+        self.python.configure(in_force)
         self.registry.configure()
         if 'log.level' in changes or 'log.format' in changes:
             logs.change(in_force['log.level'], in_force['log.format'])

@@ -7,7 +7,7 @@ call, even after switches of greenlets.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -38,7 +38,8 @@ class Session:
     listener: str = ''              # address of the listener that accepted the client
     name: str = ''                  # label that the user has set by box.session.name()
     login: str = ''                 # user who logged in; su() does not change it
-    traceback: str = ''             # of the last exception that an exposed function raised, without secrets
+    # Of the last exception that an exposed function, or a statement in Python, raised; without secrets.
+    traceback: str | Callable[[], str] = ''
     started: float = field(default_factory=time.time)       # seconds since the epoch
     peer_uid: int | None = None     # of the client's process; known on unix sockets only
     peer_pid: int | None = None

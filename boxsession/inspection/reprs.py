@@ -19,8 +19,8 @@ from boxsession.base.secret_words import is_sensitive
 
 __all__ = ['READS', 'Reprs', 'reads_for']
 
-# Lines, calls and returns of all calls of one Reprs; their time in seconds; characters of each that are shown.
-_EVENTS, _SECONDS, _CHARACTERS = 10_000, 0.005, 100
+# Lines, calls and returns of all calls of one Reprs.
+_EVENTS = 10_000
 # Collections of more items have no repr: that of the built-in classes is one operation of C.
 _ITEMS = 1000
 _COLLECTIONS: tuple[type, ...] = (dict, list, tuple, set, frozenset, str, bytes, bytearray, deque)
@@ -57,9 +57,15 @@ class Reprs:
     """repr(value), cut. If it is too large, raises an exception, waits or takes too long: a text that says so.
 
     All calls of one object share its time, which begins with the first. A call takes the name of the value's class, too.
+
+    Args:
+        characters: the maximum length of each text.
+        seconds: the maximum time of all calls.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, characters: int = 100, seconds: float = 0.005):
+        self._characters = characters
+        self._seconds = seconds
         self._left = _EVENTS
         self._end = 0.0
         self._reader: greenlet | None = None
@@ -70,7 +76,7 @@ class Reprs:
                 size = base.__len__(value)              # type: ignore[attr-defined]
                 if size > _ITEMS:
                     return f'<{name} of {size} items>'
-        self._end = self._end or time.perf_counter() + _SECONDS
+        self._end = self._end or time.perf_counter() + self._seconds
         results: list[str] = []
         self._reader = reader = _Reader(lambda: results.append(self._text_or_reason(value, name)))
         before, caller = sys.gettrace(), getcurrent()
@@ -99,8 +105,8 @@ class Reprs:
         except BaseException as error:
             return f'<{name}: repr raised {type.__dict__["__name__"].__get__(type(error))}>'
         size = str.__len__(text)
-        cut = _ASSIGNMENT.sub(_without_secret, str.__getitem__(text, slice(0, _CHARACTERS)))
-        return cut + (f'... ({size})' if size > _CHARACTERS else '')
+        cut = _ASSIGNMENT.sub(_without_secret, str.__getitem__(text, slice(0, self._characters)))
+        return cut + (f'... ({size})' if size > self._characters else '')
 
     def _trace(self, frame: FrameType, event: str, argument: Any) -> Any:
         if getcurrent() is not self._reader:        # the code has switched: others are not to be traced

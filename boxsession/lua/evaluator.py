@@ -10,12 +10,14 @@ from boxsession.lua.contract import (
     CHECK,
     CONNECT,
     DISCONNECT,
+    EXCHANGE,
     FAIL,
     LAST_ERROR,
     LEAVE,
     LEFT_REMOTE,
     STATEMENT,
     STATEMENT_OPEN,
+    STYLE,
 )
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
@@ -119,6 +121,23 @@ class Evaluator:
     def left_remote(self) -> None:
         """Runs the console's on_client_disconnect hook."""
         self._perform(LEFT_REMOTE, b'', TRIGGERS)
+
+    def style(self) -> bytes:
+        """The beginning of a tagged string in the session's output format. Packed values have to follow."""
+        style: bytes = self.task.cross(STYLE, 0, b'')
+        return style
+
+    def exchange(self, request: bytes) -> bytes:
+        """Runs a statement of Lua for one in another language, in the same greenlet, while the session runs no other.
+
+        Args:
+            request: a packed list: the statement, the number of its arguments, and the arguments.
+
+        Returns:
+            '=' and the packed list of the values, or '!' and the text of the error. '!' alone: it was cancelled.
+        """
+        answer: bytes = self.task.cross(EXCHANGE, len(request), request)
+        return answer
 
     def error(self, message: str) -> bytes:
         """Makes the reply with an error, in the session's output format."""

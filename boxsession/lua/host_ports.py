@@ -1,7 +1,7 @@
 """The ports for the calling task's host, its cancellation, and its calls of Python functions."""
 from __future__ import annotations
 
-from gevent import get_hub, getcurrent
+from gevent import getcurrent
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.greenlets import TASK
@@ -9,6 +9,7 @@ from boxsession.lua.functions import Calls
 from boxsession.lua.memory_ports import MemoryPorts
 from boxsession.lua.ports import Port
 from boxsession.lua.state import State
+from boxsession.scheduler.calls import begin_call, end_call
 from boxsession.scheduler.task import current_task
 
 __all__ = ['HostPorts']
@@ -39,25 +40,11 @@ class HostPorts:
         task, dispatcher = getattr(getcurrent(), TASK), self._dispatcher
         if task.killed:
             return False
-        task.calling = True
-        timer = None
-        loop = get_hub().loop
-        deadlines = dispatcher.deadlines
-        if deadlines.seconds.get(task.limit):
-            timer = loop.timer(max(0.0, deadlines.left(task)))
-            timer.start(deadlines.passed, task)
-        # If the function waits, flush the output first. One pending callback is enough for all calls: one for each would
-        # pile up in a loop of short calls.
-        if task.host is not None and (task.leaving is None or not task.leaving.pending):
-            task.leaving = loop.run_callback(_flush_if_waiting, task)
+        timer = begin_call(dispatcher, task)
         try:
             answer = self._calls.call(request, dispatcher.pause_call)
         finally:
-            if timer is not None:
-                timer.stop()
-                timer.close()
-            task.calling = False
-            dispatcher.rejoin()
+            end_call(dispatcher, task, timer)
         asked = dispatcher.asked
         if asked is not None:
             asked.meet(task)
@@ -94,8 +81,3 @@ class HostPorts:
         """Counts a statement that ended by a cancel or a timeout."""
         self._counters.count_error(current_task().ending)
         return True
-
-
-def _flush_if_waiting(task):
-    if task.calling:
-        task.host.switching_out()

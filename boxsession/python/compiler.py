@@ -6,7 +6,7 @@ check costs the look-up of one name. Whoever runs the statement makes BUSY true 
 cancelled; TICK then switches or raises. While BUSY stays true, code that has caught the exception gets it again at its next
 check.
 
-Code that the statement makes from text at run time (exec, eval, compile, import) has no checks.
+Code that the statement imports has no checks. That which it makes from a text has, by the functions of functions.py.
 """
 from __future__ import annotations
 import __future__
@@ -14,12 +14,14 @@ import __future__
 import ast
 import builtins
 import codeop
-from collections.abc import Callable, Mapping, Sized
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from traceback import walk_tb
 from types import CodeType, TracebackType
 from typing import Any
 
-__all__ = ['NAME', 'SOURCE_MAX', 'Compiler', 'Statement', 'described', 'surroundings']
+__all__ = ['NAME', 'SOURCE_MAX', 'Compiler', 'Statement', 'compile_checked', 'described', 'surroundings']
 
 # The file name of a statement's code.
 NAME = 'statement'
@@ -28,11 +30,18 @@ SOURCE_MAX = 1 << 14
 
 # No identifiers: no code can use these names by mistake. They are built-in names, so globals() does not show them.
 _BUSY, _TICK = 'is busy', 'tick'
+_BUILTINS = '__builtins__'
+# A statement without these words has no checks: it needs no syntax tree.
+_NEEDS_CHECKS = re.compile(r'for|while|lambda|def|class|except|finally|\A\s')
+# Statements up to this length, in characters, are kept, and up to this number.
+_KNOWN_LENGTH, _KNOWN_MOST = 512, 256
 _FEATURES = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
 _LOOPS = (ast.While, ast.For, ast.AsyncFor)
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 _TRIES: tuple[type, ...] = (ast.Try, ast.TryStar) if hasattr(ast, 'TryStar') else (ast.Try,)
 _MESSAGE_MAX = 4096
+# Frames of this package run statements, or are functions for them.
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + '/'
 
 
 class Statement:
@@ -41,28 +50,35 @@ class Statement:
     Args:
         body: the code in front of the last expression; None if there is nothing.
         value: the last expression; None if the statement ends with something else.
+        is_block: it ends with a block, such as a loop or a function, which more lines could go on.
     """
 
-    __slots__ = ('_body', '_value')
+    __slots__ = ('is_block', '_body', '_value')
 
-    def __init__(self, body: CodeType | None, value: CodeType | None):
+    def __init__(self, body: CodeType | None, value: CodeType | None, is_block: bool):
+        self.is_block = is_block
         self._body = body
         self._value = value
 
-    def run(self, names: dict[str, Any]) -> Any:
-        """Runs the statement with these global names. Returns the value of its last expression, or None."""
+    def run(self, names: dict[str, Any], builtins: dict[str, Any]) -> Any:
+        """Runs the statement with these global and built-in names. Returns the value of its last expression, or None."""
         if self._body is not None:
+            names[_BUILTINS] = builtins
             exec(self._body, names)
-        return None if self._value is None else eval(self._value, names)
+        if self._value is None:
+            return None
+        names[_BUILTINS] = builtins         # another session may share the global names
+        return eval(self._value, names)
 
 
 class Compiler:
     """Compiles the statements of one session. `from __future__ import` holds for the later ones, too."""
 
-    __slots__ = ('_flags',)
+    __slots__ = ('_flags', '_known')
 
     def __init__(self) -> None:
         self._flags = 0
+        self._known: dict[str, Statement] = {}      # compiled statements, by text: scripts repeat the same few
 
     def compile(self, text: str, name: str = NAME) -> Statement:
         """Compiles a statement.
@@ -70,19 +86,33 @@ class Compiler:
         Raises:
             SyntaxError: it is wrong, too long or nested too deeply.
         """
+        known = self._known.get(text)
+        if known is not None:
+            return known
         if len(text) > SOURCE_MAX:
             raise SyntaxError(f'the statement has {len(text)} characters, more than {SOURCE_MAX}: import longer code from '
                               'a module')
         try:
-            return self._compiled(text, name)
+            statement = self._compiled(text, name)
         except (ValueError, OverflowError) as error:            # a null byte; a number that is too large
             raise SyntaxError(str(error)) from None
         except (RecursionError, MemoryError):
             raise SyntaxError('the statement is nested too deeply') from None
+        if len(text) <= _KNOWN_LENGTH:
+            if len(self._known) >= _KNOWN_MOST:
+                self._known.clear()
+            self._known[text] = statement
+        return statement
 
     def _compiled(self, text: str, name: str) -> Statement:
+        if not _NEEDS_CHECKS.search(text):
+            try:
+                return Statement(None, compile(text, name, 'eval', self._flags, dont_inherit=True), False)
+            except SyntaxError:
+                pass
         tree = compile(text, name, 'exec', ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
         assert isinstance(tree, ast.Module)
+        is_block = _is_block(tree)
         _add_checks(tree)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         flags, body = self._flags, None
@@ -93,8 +123,10 @@ class Compiler:
         value = None
         if isinstance(last, ast.Expr):
             value = compile(ast.Expression(last.value), name, 'eval', flags, dont_inherit=True)
-        self._flags = flags
-        return Statement(body, value)
+        if flags != self._flags:
+            self._flags = flags
+            self._known.clear()
+        return Statement(body, value, is_block)
 
     def is_incomplete(self, text: str) -> bool:
         """Whether the statement needs more lines. A block ends with an empty line."""
@@ -106,15 +138,26 @@ class Compiler:
             tree = ast.parse(text)
         except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
             return False
-        is_block = bool(tree.body) and (hasattr(tree.body[-1], 'body') or isinstance(tree.body[-1], ast.Match))
-        return is_block and text.rpartition('\n')[2].strip() != ''
+        return _is_block(tree) and text.rpartition('\n')[2].strip() != ''
 
 
-def surroundings(busy: Sized, tick: Callable[[], Any], names: Mapping[str, Any]) -> dict[str, Any]:
-    """The built-in names for statements, for `__builtins__` of their global names: `names` over a copy of Python's own.
+def _is_block(tree: ast.Module) -> bool:
+    return bool(tree.body) and (hasattr(tree.body[-1], 'body') or isinstance(tree.body[-1], ast.Match))
+
+
+def compile_checked(source: Any, name: Any, mode: str, flags: int = 0, optimize: int = -1) -> CodeType:
+    """Like compile() of a text, but the code has checks."""
+    tree = compile(source, name, mode, flags | ast.PyCF_ONLY_AST, dont_inherit=True, optimize=optimize)
+    _add_checks(tree)
+    code: CodeType = compile(tree, name, mode, flags, dont_inherit=True, optimize=optimize)
+    return code
+
+
+def surroundings(busy: object, tick: Callable[[], Any], names: Mapping[str, Any]) -> dict[str, Any]:
+    """The built-in names for statements, for Statement.run(): `names` over a copy of Python's own.
 
     Args:
-        busy: true while checks have to call `tick`. A list is the fastest.
+        busy: true while checks have to call `tick`. Its truth must not run Python code.
         tick: called by checks: it may switch to another greenlet, or raise. What it returns must be true.
     """
     return {**vars(builtins), **names, _BUSY: busy, _TICK: tick}
@@ -143,6 +186,8 @@ def described(error: BaseException, name: str = NAME) -> str:
 def _place(traceback: TracebackType | None, name: str) -> str:
     own = last = ''
     for frame, line in walk_tb(traceback):
+        if frame.f_code.co_filename.startswith(_PACKAGE):
+            continue
         last = f'{frame.f_code.co_filename}:{line}'
         if frame.f_code.co_filename == name:
             own = last
@@ -153,7 +198,7 @@ def _place(traceback: TracebackType | None, name: str) -> str:
 
 # Checks ---------------------------------------------------------------------------------------------------------------
 
-def _add_checks(tree: ast.Module) -> None:
+def _add_checks(tree: ast.AST) -> None:
     # Not recursive: a long chain of operators is deeper than a stack of Python's frames may be.
     for node in list(ast.walk(tree)):
         if isinstance(node, _LOOPS):

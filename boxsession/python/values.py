@@ -189,6 +189,8 @@ class _Writer:
         self._begin(b'M', b'}')
         try:
             for key, item in items:
+                if type(key) is str and key == '__builtins__':      # exec() adds it to global names
+                    continue
                 self._key(key)
                 self.ends[-1] = b'Z}'
                 self.value(item, depth)

@@ -3,14 +3,12 @@ from __future__ import annotations
 
 import logging
 import time
-import traceback
 from collections.abc import Collection
-from pathlib import Path
-from types import TracebackType
 
-from boxsession.base.errors import Stopped, type_name
+from boxsession.base.errors import type_name
 from boxsession.base.redaction import redacted_error
 from boxsession.base.session import current_session
+from boxsession.inspection.tracebacks import traceback_text
 from boxsession.operations import logs
 from boxsession.sessions.caller import Console
 
@@ -18,9 +16,8 @@ __all__ = ['Failures']
 
 log = logging.getLogger('boxsession')
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
-# Of a deeper stack, only the last frames are shown. Of a longer text, only the start.
-_FRAMES, _BYTES = 30, 1 << 14
+# Of a longer text, only the start is shown.
+_BYTES = 1 << 14
 
 
 class Failures:
@@ -40,7 +37,7 @@ class Failures:
             secrets: texts to remove: arguments that are secrets.
         """
         session = current_session()
-        text = _text(error)
+        text = traceback_text(error)
         for secret in secrets:
             text = text.replace(secret, '***')
         connection = self._running.registry.of_id(session.id) if session is not None else None
@@ -54,16 +51,3 @@ class Failures:
         record.exc_text = '\n'.join('    ' + logs.one_line(line) for line in text.splitlines())
         if log.isEnabledFor(logging.WARNING):
             log.handle(record)
-
-
-def _text(error: BaseException) -> str:
-    """The traceback without the frames of this package around the function."""
-    found: TracebackType | None = error.__traceback__
-    while found is not None and found.tb_frame.f_code.co_filename.startswith(_PACKAGE):
-        found = found.tb_next
-    try:
-        return ''.join(traceback.TracebackException(type(error), error, found, limit=-_FRAMES, compact=True).format())
-    except Stopped:
-        raise
-    except BaseException:               # reading the exception runs code of the program
-        return f'{type_name(error)}: its traceback cannot be shown\n'

@@ -39,7 +39,8 @@ class SessionServices:
             if connection is None:
                 raise StatementError(f'session {session_id:g} does not exist')
             session = connection.session
-        return session.traceback if session is not None else ''
+        found = session.traceback if session is not None else ''
+        return found() if callable(found) else found
 
     def rename(self, name: str | bytes) -> str:
         """Sets the name of the calling session. Returns the name, which may be truncated."""

@@ -200,6 +200,13 @@ SETTINGS = (
     Setting('limits.lua_memory_bytes', 268435456, _whole('a whole number of bytes, 16777216 or more, or 0', 1 << 24),
             'Memory limit in bytes of the Lua state, which all sessions share: at least 16777216 (16 MiB); 0 for no limit.',
             is_live=True),
+    Setting('limits.python_memory_bytes', 1073741824, _whole('a whole number of bytes, 16777216 or more, or 0', 1 << 24),
+            'Maximum growth of the process, in bytes, while a statement in Python runs: at least 16777216 (16 MiB); 0 for '
+            'no limit. Above it, the statement ends with an error. It is looked at between steps of the statement only.',
+            is_live=True),
+    Setting('limits.kept_bytes', 1048576, _whole(),
+            'Maximum size of the last results that a session in Python keeps (_1 to _9), in bytes of their replies; 0 '
+            'for no limit.', is_live=True),
     Setting('limits.statement_bytes', 65536, _whole('a whole number of bytes, 256 or more, or 0', 256),
             'Maximum length of a statement in bytes, at least 256; 0 for no limit.', is_live=True),
     Setting('limits.output_bytes', 67108864, _whole('a whole number of bytes, 4096 or more, or 0', 4096),

@@ -11,7 +11,7 @@ from boxsession.values import yaml
 from boxsession.values.limits import UNLIMITED, Limits
 from boxsession.values.packed import Tagged, tokens
 
-__all__ = ['push_pieces', 'reply_document', 'reply_pieces']
+__all__ = ['as_push', 'push_pieces', 'reply_document', 'reply_pieces']
 
 # First bytes of tagged strings; boxsession/lua/wire/format.lua has the same numbers.
 _YAML_LIST, _YAML_ONE, _LUA_LINE, _LUA_BLOCK, _LUA_LINE_ONE, _LUA_BLOCK_ONE = range(1, 7)
@@ -21,6 +21,8 @@ _PIECE = 1 << 16
 # The tag distinguishes a push from a reply (Tarantool 1.10 and later).
 _PUSH_TAG = b'%TAG !push! tag:tarantool.io/push,2018\n'
 _PUSH_COMMENT = b'-- Push\n'
+# The end of a push in Lua output, as a packed string.
+_PUSH_END = b's1:;'
 
 
 def reply_document(data: Tagged, limits: Limits = UNLIMITED) -> bytes:
@@ -46,6 +48,15 @@ def reply_pieces(data: Tagged, limits: Limits = UNLIMITED) -> list[bytes]:
         tagged = text.encode(errors='replace')
         end = b'' if kind in (_YAML_LIST, _YAML_ONE) else b's1:;'
         return _format(kind, b'\0%sMs5:errors%d:%s}' % (end, len(tagged), tagged), UNLIMITED)
+
+
+def as_push(data: bytes) -> bytes:
+    """The tagged string of a push, made of that of a reply with one value."""
+    if data[0] == _YAML_LIST:
+        return bytes([_YAML_ONE]) + data[1:]
+    colon = data.index(b':')
+    kind = _LUA_LINE_ONE if data[0] == _LUA_LINE else _LUA_BLOCK_ONE
+    return bytes([kind]) + _PUSH_END + data[colon + 1 + int(data[2:colon]):]
 
 
 def push_pieces(data: bytes, limits: Limits = UNLIMITED) -> list[bytes]:

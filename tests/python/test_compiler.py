@@ -44,7 +44,7 @@ def run(text, alarm=None, names=None, compiler=None):
     alarm = Alarm() if alarm is None else alarm
     names = {} if names is None else names
     names['__builtins__'] = surroundings(alarm, alarm.tick, {})
-    return (compiler or Compiler()).compile(text).run(names)
+    return (compiler or Compiler()).compile(text).run(names, names['__builtins__'])
 
 
 def failure(text, names=None):
@@ -274,7 +274,7 @@ def test_the_tests_of_python_end_as_without_checks(name, monkeypatch):
 
     def as_statement(names):
         names['__builtins__'] = surroundings(alarm, alarm.tick, {})
-        Compiler().compile(source).run(names)
+        Compiler().compile(source).run(names, names['__builtins__'])
 
     expected = _outcomes(name, lambda names: exec(compile(source, NAME, 'exec', dont_inherit=True), names))
     assert _outcomes(name, as_statement) == expected

@@ -19,6 +19,7 @@ local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT = contract.STATEMENT, contr
     contract.DISCONNECT
 local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR, LEAVE = contract.FAIL, contract.CHECK, contract.LEFT_REMOTE,
     contract.LAST_ERROR, contract.LEAVE
+local STYLE, EXCHANGE = contract.STYLE, contract.EXCHANGE
 local TIGHT = contract.TIGHT
 local BACKSLASH = 92
 
@@ -68,6 +69,8 @@ local function load_statement(text)
     end
     return chunk
 end
+
+internal.load_statement = load_statement
 
 -- The same, for `me` to run, by way of the cache.
 local function compile(me, text)
@@ -311,6 +314,10 @@ local function perform(me, operation, text)
         out = ok and '' or out
     elseif operation == FAIL then
         return fail(me, text)
+    elseif operation == STYLE then
+        return output.style(me.session)
+    elseif operation == EXCHANGE then
+        return internal.exchange(me, text)
     end
     if not ok then
         out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)

@@ -82,6 +82,15 @@ function output.error_reply(style, message)
     return lua_output(mode == 'line' and LUA_LINE or LUA_BLOCK, style.eos, {{error = message}}, 1)
 end
 
+-- The beginning of the tagged string of a reply: packed values follow.
+function output.style(style)
+    local mode = style.output
+    if mode == 'yaml' then
+        return YAML_LIST
+    end
+    return (mode == 'line' and LUA_LINE or LUA_BLOCK) .. 's' .. #style.eos .. ':' .. style.eos
+end
+
 -- Joins a reply that is a list of strings.
 local function text(reply)
     return type(reply) == 'table' and raw.concat(reply) or reply

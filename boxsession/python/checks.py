@@ -1,0 +1,130 @@
+"""What the checks in a statement's code do when the clock rings: cancel the statement, or let others run."""
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+from gevent import get_hub, getcurrent, monkey
+
+from boxsession.base.errors import StatementCancelled
+from boxsession.base.greenlets import TASK
+from boxsession.python.clock import Clock
+from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.scheduler.task import Task
+
+__all__ = ['Checks', 'Growth']
+
+_get_ident = monkey.get_original('_thread', 'get_ident')
+
+# How often a check looks for a cancel if statements are not preempted, in seconds.
+_NO_SLICE = 0.1
+_SETTING = 'limits.python_memory_bytes'
+_PAGE = os.sysconf('SC_PAGE_SIZE')
+
+
+class Checks:
+    """The checks in one session's code.
+
+    Args:
+        own: the task of the session's statements.
+    """
+
+    __slots__ = ('is_closed', '_own', '_dispatcher', '_clock', '_growth')
+
+    def __init__(self, own: Task, dispatcher: Dispatcher, clock: Clock, growth: Growth):
+        self.is_closed = False          # the session has ended
+        self._own = own
+        self._dispatcher = dispatcher
+        self._clock = clock
+        self._growth = growth
+
+    def check(self) -> bool:
+        """Called by the session's code while the clock's `busy` is true.
+
+        Raises:
+            StatementCancelled: the statement was cancelled. It is raised again at each check, until the statement ends.
+        """
+        clock, dispatcher = self._clock, self._dispatcher
+        if _get_ident() != clock.thread:
+            return self._check_in_thread()
+        if getcurrent() is get_hub():           # a callback of the loop: it cannot wait
+            return True
+        task = self.adopt()
+        dispatcher.has_ticked = True
+        if dispatcher.deadlines.seconds.get(task.limit):
+            dispatcher.deadlines.check(task)
+        if dispatcher.asked is not None:
+            dispatcher.asked.meet(task)
+        seconds = dispatcher.turns.slice_seconds or _NO_SLICE
+        if not task.killed:
+            dispatcher.rejoin()
+            left = seconds - (time.monotonic() - max(dispatcher.began, task.began))
+            if left <= 0:
+                left = seconds
+                task.is_clean = False
+                problem = self._growth.problem()
+                if problem:
+                    dispatcher.cancel(task, problem, 'memory')
+                else:
+                    self._take_turn(task)
+        if task.killed:
+            clock.ring()
+            raise StatementCancelled
+        clock.set(left)
+        return True
+
+    def adopt(self) -> Task:
+        """The task of the calling greenlet. One that the session's code has started shares the session's turns."""
+        task: Task = getattr(getcurrent(), TASK, None) or Task(self._own.host, self._own.account)
+        return task
+
+    def _take_turn(self, task: Task) -> None:
+        if self._dispatcher.turns.slice_seconds:
+            self._dispatcher.take_turn(task)
+
+    def _check_in_thread(self) -> bool:
+        """In another thread than the loop's: it ends with the session, and with a statement that is cancelled."""
+        if self.is_closed or self._own.killed:
+            raise StatementCancelled
+        return True
+
+
+class Growth:
+    """How much memory the process has taken while a statement ran.
+
+    Args:
+        hits: counts exceeded limits, by the name of the setting.
+
+    Attributes:
+        most: the maximum growth in bytes (limits.python_memory_bytes); 0 for no limit.
+    """
+
+    def __init__(self, hits: Counter[str]) -> None:
+        self.most = 0
+        self._hits = hits
+        self._file: Any = None
+        self._before = 0
+
+    def begin(self) -> None:
+        """A statement begins."""
+        self._before = 0
+
+    def problem(self) -> str:
+        """Why the statement has to end; '' if it may go on. The first call after begin() only measures."""
+        if not self.most:
+            return ''
+        used = self._resident()
+        if not self._before:
+            self._before = used
+        elif used - self._before > self.most:
+            self._hits[_SETTING] += 1
+            return f'the process grew by more than {self.most} bytes while the statement ran ({_SETTING})'
+        return ''
+
+    def _resident(self) -> int:
+        if self._file is None:
+            self._file = open('/proc/self/statm', 'rb', buffering=0)        # noqa: SIM115 (kept open: it is read often)
+        self._file.seek(0)
+        return int(self._file.read(64).split()[1]) * _PAGE

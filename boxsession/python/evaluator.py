@@ -1,0 +1,210 @@
+"""Runs the statements of one session in Python, in the session's greenlet and in the task of its Lua evaluator."""
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from gevent import getcurrent
+
+from boxsession.base.errors import Internal, StatementCancelled
+from boxsession.base.session import Session
+from boxsession.inspection.reprs import Reprs
+from boxsession.lua.evaluator import Evaluator
+from boxsession.python.box import Box, Storage
+from boxsession.python.checks import Checks
+from boxsession.python.compiler import Compiler, Statement, described, surroundings
+from boxsession.python.functions import Quit, functions
+from boxsession.python.link import YAML, Link
+from boxsession.python.output import OWNER, Printed
+from boxsession.python.results import Results
+from boxsession.python.shared import Shared
+from boxsession.python.values import named, packed
+from boxsession.scheduler.calls import begin_call, end_call
+from boxsession.values.packed import Tagged, text
+from boxsession.values.quick import quick_document
+
+__all__ = ['PythonEvaluator']
+
+# The document without values: final text.
+_NOTHING = b'---\n...\n'
+_CANCELLED = 'the statement was cancelled'
+# Of the repr() of an object, the maximum number of characters; of those of all objects in a reply, the maximum time.
+_REPR_MAX, _REPR_SECONDS = 4096, 0.02
+
+
+class PythonEvaluator:
+    """Runs the statements of one session. Only the greenlet of that session may use it.
+
+    Args:
+        own: the session's Lua evaluator.
+        shared: what all sessions share.
+
+    Attributes:
+        printed: takes what the greenlets of statements print.
+        is_closed: the session has ended.
+        has_own_scope: whether statements have the names of their session; False: those of all sessions (`shared`).
+    """
+
+    def __init__(self, own: Evaluator, session: Session, shared: Shared):
+        self.own = own
+        self.session = session
+        self.is_closed = False
+        self.has_own_scope = True
+        self.printed = Printed(self._push_text)
+        self._shared = shared
+        self._dispatcher = shared.dispatcher
+        self._compiler = Compiler()
+        self._checks = Checks(own.task, shared.dispatcher, shared.clock, shared.growth)
+        self._link = Link(own, self._checks, shared.dispatcher)
+        self._builtins = surroundings(shared.clock.busy, self._checks.check, {
+            **functions(self._show), **shared.namespace, 'shared': shared.names, 'box': Box(session, self._link)})
+        self._results = Results(self._builtins)
+        self._names: dict[str, Any] = {'__name__': '__console__'}
+        self._tree = {OWNER: self}          # for the greenlets that statements start
+        self._has_begun = False             # a statement has run
+        self._failed = b''
+        self._text = b''                    # the running statement, or the last one
+
+    # The methods of sessions.evaluators.Language
+
+    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
+        """Runs a statement. Returns a tagged string, or b'' if more lines are needed (see `Evaluator.statement`)."""
+        self._failed, self._text = b'', text
+        source = text.decode(errors='surrogateescape')
+        try:
+            statement = self._compiler.compile(source)
+        except SyntaxError as error:
+            if may_continue and self._compiler.is_incomplete(source):
+                return b''
+            return self._fail(error, 'syntax')
+        if may_continue and statement.is_block and source.rpartition('\n')[2].strip():
+            return b''
+        task, dispatcher = self.own.task, self._dispatcher
+        if not self._has_begun:
+            self._shared.begin()
+            self._has_begun = True
+        self._link.begin()
+        if not task.is_clean:
+            dispatcher.begin(task)
+            if task.killed:                     # cancelled before it began
+                return self._cancelled()
+        dispatcher.running = task
+        dispatcher.overruns.last = 0.0
+        self._shared.growth.begin()
+        try:
+            reply = self._run(statement)
+        finally:
+            dispatcher.has_ticked = True
+        return reply
+
+    def _run(self, statement: Statement) -> Tagged:
+        task, greenlet = self.own.task, getcurrent()
+        names = self._names if self.has_own_scope else self._shared.names
+        tree, greenlet.spawn_tree_locals = greenlet.spawn_tree_locals, self._tree
+        timer = begin_call(self._dispatcher, task)
+        try:
+            task.began = time.monotonic()
+            value = statement.run(names, self._builtins)
+            if type(value) is Storage:
+                value = value.copy()
+            content = b'' if value is None else self._packed(value)
+            self.printed.flush()
+            failed = None
+        except Internal:
+            raise
+        except Quit:
+            failed, content = None, b''
+            assert task.host is not None
+            task.host.control('quit')
+        except StatementCancelled:
+            failed, content = None, b''
+            task.mark_killed('')
+        except BaseException as error:      # of any kind: those that end a program do not end the session
+            failed = error
+            problem = described(error)
+        finally:
+            end_call(self._dispatcher, task, timer)
+            greenlet.spawn_tree_locals = tree
+        if task.killed:
+            return self._cancelled()
+        if failed is not None:
+            return self._failed_with(failed, problem)
+        if content:
+            self._results.add(value, len(content), self._shared.kept_bytes)
+        style = self._link.style
+        if style != YAML:
+            return style + content
+        return (quick_document(content) or YAML + content) if content else _NOTHING
+
+    def _packed(self, value: Any) -> bytes:
+        dispatcher = self._dispatcher
+        reprs = Reprs(_REPR_MAX, _REPR_SECONDS)
+        return packed(value, self._shared.output_bytes() or 1 << 62, lambda other: reprs(other, named(other)[1:-1]),
+                      dispatcher.pause_call)
+
+    def is_incomplete(self, text: bytes) -> bool:
+        """Whether a statement is incomplete and waits for more lines. Does not run it."""
+        return self._compiler.is_incomplete(text.decode(errors='surrogateescape'))
+
+    def is_wrong(self, text: bytes) -> bool:
+        """Whether a statement does not compile. Does not run it."""
+        source = text.decode(errors='surrogateescape')
+        try:
+            Compiler().compile(source)
+        except SyntaxError:
+            return not self._compiler.is_incomplete(source)
+        return False
+
+    def last_error(self) -> bytes:
+        """The text of the last statement's error; b'' if it had none."""
+        return self._failed
+
+    def error(self, message: str) -> bytes:
+        """Makes the reply with an error, in the session's output format."""
+        return self.own.error(message)
+
+    def left_remote(self) -> None:
+        """Runs the console's on_client_disconnect hook."""
+        self.own.left_remote()
+
+    # Errors
+
+    def _fail(self, error: BaseException, kind: str) -> Tagged:
+        return self._failed_with(error, described(error), kind)
+
+    def _failed_with(self, error: BaseException, problem: str, kind: str = 'runtime') -> Tagged:
+        self._results.add_error(error)
+        self.session.traceback = self._shared.traceback(error, self._text)
+        self._shared.counters.count_error('memory' if isinstance(error, MemoryError) else kind)
+        return self._error_reply(problem)
+
+    def _cancelled(self) -> Tagged:
+        task = self.own.task
+        self._shared.counters.count_error(task.ending)
+        return self._error_reply(task.reason or _CANCELLED)
+
+    def _error_reply(self, problem: str) -> Tagged:
+        self._failed = problem.encode(errors='backslashreplace')
+        return self.own.error(self._failed.decode())
+
+    # Names
+
+    def scopes(self) -> list[Mapping[str, Any]]:
+        """The names that a statement finds, the innermost scope first."""
+        return [self._names if self.has_own_scope else self._shared.names, self._builtins]
+
+    def end(self) -> None:
+        """The session has ended."""
+        self.is_closed = self._checks.is_closed = True
+        if self._has_begun:
+            self._shared.end()
+
+    # Output
+
+    def _push_text(self, line: str) -> None:
+        self._link.push(text(b's', line.encode(errors='surrogateescape')))
+
+    def _show(self, shown: str) -> None:
+        self.printed.write(f'{shown}\n')
+

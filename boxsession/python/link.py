@@ -1,0 +1,70 @@
+"""What a statement in Python reaches through its session: Lua, and the client."""
+from __future__ import annotations
+
+from gevent import getcurrent
+
+from boxsession.base.errors import StatementCancelled
+from boxsession.lua.evaluator import Evaluator
+from boxsession.python.checks import Checks
+from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.values.documents import as_push
+
+__all__ = ['YAML', 'Link']
+
+# The style of YAML.
+YAML = b'\1'
+_ELSEWHERE = ('Lua runs in the greenlet of the statement itself: another greenlet, or a statement that is over, cannot use '
+              'this function of `box`')
+
+
+class Link:
+    """The link of one session.
+
+    Args:
+        own: the session's Lua evaluator.
+
+    Attributes:
+        style: the beginning of a tagged string in the session's output format, when the running statement, or the last one,
+            began. Packed values have to follow.
+    """
+
+    __slots__ = ('style', '_own', '_checks', '_dispatcher', '_is_in_lua')
+
+    def __init__(self, own: Evaluator, checks: Checks, dispatcher: Dispatcher):
+        self.style = YAML
+        self._own = own
+        self._checks = checks
+        self._dispatcher = dispatcher
+        self._is_in_lua = False
+
+    def begin(self) -> None:
+        """A statement begins."""
+        self.style = self._own.style()
+
+    def exchange(self, request: bytes) -> bytes:
+        """Runs a statement of Lua. See boxsession.lua.evaluator.Evaluator.exchange().
+
+        Raises:
+            RuntimeError: another greenlet than that of the session's statement calls it.
+            StatementCancelled: the statement was cancelled.
+        """
+        task = self._own.task
+        if task.greenlet is not getcurrent() or not task.calling or self._is_in_lua:
+            raise RuntimeError(_ELSEWHERE)
+        self._dispatcher.rejoin()
+        self._is_in_lua, task.calling = True, False
+        try:
+            answer = self._own.exchange(request)
+        finally:
+            self._is_in_lua, task.calling = False, True
+        if task.killed:
+            raise StatementCancelled
+        return answer
+
+    def push(self, content: bytes) -> None:
+        """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it."""
+        host = self._own.task.host
+        assert host is not None
+        self._checks.adopt()
+        host.push(as_push(self.style + content))
+        self._dispatcher.rejoin()

@@ -1,0 +1,69 @@
+"""Statements in Python, from outside."""
+from __future__ import annotations
+
+import pytest
+
+from boxsession import running
+
+
+@pytest.fixture
+def python(console, connect, monkeypatch):
+    """Gives a new client whose session uses Python."""
+    monkeypatch.setitem(running.LANGUAGES, 'python', None)
+    served = console()
+
+    def client():
+        found = connect(served)
+        assert found.value('\\set language python') is True
+        return found
+    return client
+
+
+def test_values_and_names(python):
+    client = python()
+    assert client.reply('x = 41') == b'---\n...\n'
+    assert client.value('x + 1') == 42
+    assert client.value('_ * 2') == 84
+    assert client.value('[_1, _2]') == [84, 42]
+    assert client.reply('None') == b'---\n...\n'
+    assert client.value('{"a": (1, 2.5), "b": {3}, "c": b"x"}') == {'a': [1, 2.5], 'b': [3], 'c': 'x'}
+    assert python().reply('x') == b"---\n- error: 'NameError: name ''x'' is not defined (statement:1)'\n...\n"
+
+
+def test_errors(python):
+    client = python()
+    assert client.reply('1/0') == b"---\n- error: 'ZeroDivisionError: division by zero (statement:1)'\n...\n"
+    assert client.value('type(_e).__name__') == 'ZeroDivisionError'
+    assert 'ZeroDivisionError: division by zero' in client.value('\\traceback')[0]
+    assert 'statement' in client.value('\\traceback')[0]
+    assert b'SystemExit: 3' in client.reply('raise SystemExit(3)')
+    assert b'SyntaxError' in client.reply('1 +* 2')
+
+
+def test_several_lines(python):
+    client = python()
+    client.send(b'def double(n):\n  return 2 * n\n\n')
+    assert client.document() == b'---\n...\n'
+    assert client.value('double(21)') == 42
+
+
+def test_what_it_prints_is_pushed(python):
+    client = python()
+    client.send(b'print("one\\ntwo", end="."); 5\n')
+    assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- one\n...\n'
+    assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- two.\n...\n'
+    assert client.document() == b'---\n- 5\n...\n'
+
+
+def test_lua_and_the_session(python):
+    client = python()
+    assert client.value('box.session.id()') == 1
+    assert client.value('box.lua("return ... + 1", 41)') == 42
+    assert client.value('box.lua("return 1, nil, \'x\'")') == [1, None, 'x']
+    assert b'LuaError: x' in client.reply('box.lua("error(\'x\')")')
+    client.reply('box.session.storage.a = {"b": [1]}')
+    assert client.value('box.session.storage.a["b"][0]') == 1
+    assert client.value('\\set language lua') is True
+    assert client.value('box.session.storage.a.b[1]') == 1
+    assert client.value('\\set language python') is True
+    assert client.value('box.session.storage') == {'a': {'b': [1]}}
