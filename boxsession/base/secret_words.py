@@ -27,7 +27,7 @@ LOGIN_WORD = re.compile(rb'l[ogin]{2,6}|su|%s|\w*(?:login|passw)\w*' % AUTH_WORD
 # Functions with such names take a secret, also if they are passed to another function (pcall).
 TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are not secret.
-_COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'cancel', b'kill', b'complete',
+_COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'show', b'cancel', b'kill', b'complete',
              b'traceback', b'log', b'tail', b'changes', b'greenlets', b'where', b'gkill', b'threads', b'memory', b'loop',
              b'profile'}
 # Commands of the program with a parameter that is a secret: all their arguments are removed.

@@ -68,6 +68,9 @@ BUILT_IN = (
     Command('traceback', (('[ID]', 'show the last exception of a function of the program, in this or another session'),),
             access='read',
             details='Shows the exception with its traceback, without secrets. Another session needs execute on universe.'),
+    Command('show', (('[DEPTH]', 'show the last value of a statement in Python: its type, identity and fields'),),
+            details='With DEPTH, from 1 to 10, the fields of objects in it, too, on so many levels. No code of the object '
+                    'runs.'),
     Command('log', (('[FILTER]', "list the program's loggers with their levels and handlers"),
                     ('LOGGER LEVEL [for TIME] [keep]', 'change the level of a logger until this session ends')),
             access='read',

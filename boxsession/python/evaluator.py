@@ -19,9 +19,10 @@ from boxsession.python.link import YAML, Link
 from boxsession.python.output import OWNER, Printed
 from boxsession.python.results import Results
 from boxsession.python.shared import Shared
+from boxsession.python.showing import shown
 from boxsession.python.values import named, packed
 from boxsession.scheduler.calls import begin_call, end_call
-from boxsession.values.packed import Tagged, text
+from boxsession.values.packed import Tagged, text, unpack
 from boxsession.values.quick import quick_document
 
 __all__ = ['PythonEvaluator']
@@ -187,6 +188,10 @@ class PythonEvaluator:
     def _error_reply(self, problem: str) -> Tagged:
         self._failed = problem.encode(errors='backslashreplace')
         return self.own.error(self._failed.decode())
+
+    def show(self, depth: int) -> Any:
+        """The last value as its type, identity and fields, in plain data: see showing.py."""
+        return unpack(self._packed(shown(self._results.last, depth)))
 
     # Names
 

@@ -33,6 +33,10 @@ class Evaluators:
             found = self._of_sessions[session.id] = PythonEvaluator(own, session, self._shared)
         return found
 
+    def of(self, session_id: int) -> PythonEvaluator | None:
+        """The evaluator of a session; None if it has not used Python."""
+        return self._of_sessions.get(session_id)
+
     def end(self, session_id: int) -> None:
         """A session has ended."""
         found = self._of_sessions.pop(session_id, None)

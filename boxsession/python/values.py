@@ -21,7 +21,7 @@ from uuid import UUID
 
 from boxsession.values.packed import text
 
-__all__ = ['named', 'packed']
+__all__ = ['content_of', 'is_plain', 'named', 'of_class', 'packed']
 
 _DEEPEST = 100
 # Number of values between two pauses.
@@ -35,11 +35,17 @@ _TYPED = re.compile(
     r'[-+.]?\d[\d_a-fA-FxXoO.:+\-TtZz ]*|[-+]?\.(inf|nan)|y|n|yes|no|on|off|true|false|null|nan|~|=|<<|', re.IGNORECASE)
 _TYPED_MAX = 128
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+_PLAIN = (str, bytes, bytearray, memoryview, enum.Enum, int, float, Decimal, datetime.timedelta)
 _ITERATED: tuple[type, ...] = (list, tuple, set, frozenset, deque)
 
 
 class _Full(Exception):
     pass
+
+
+def is_plain(value: Any) -> bool:
+    """Whether a value is plain data, and no collection."""
+    return value is None or issubclass(type(value), _PLAIN) or _short_text(value) is not None
 
 
 def named(value: Any) -> str:
@@ -93,7 +99,7 @@ class _Writer:
             self.value(value._value_, depth)
         elif issubclass(type(value), (int, float, Decimal, datetime.timedelta)):
             self._number(value)
-        elif (content := _content(value)) is not None:
+        elif (content := content_of(value)) is not None:
             self._collection(value, content, depth)
         else:
             self._string(_short_text(value) or self._other(value))
@@ -156,7 +162,7 @@ class _Writer:
             digits = digits.replace('e', '.0e')         # YAML 1.1 needs the point
         self._put(text(b'n', digits.encode()))
 
-    def _collection(self, value: Any, content: _Content, depth: int) -> None:
+    def _collection(self, value: Any, content: Content, depth: int) -> None:
         if id(value) in self._open:
             self._string(f'{named(value)[:-1]} that contains itself>')
         elif depth >= _DEEPEST:
@@ -205,7 +211,7 @@ class _Writer:
             key = key._value_
         if issubclass(type(key), tuple) and len(key) <= _KEY_ITEMS and all(type(item) in _KEY_PARTS for item in key):
             self._string(tuple.__repr__(key))
-        elif _content(key) is not None:
+        elif content_of(key) is not None:
             self._string(self._other(key))
         else:
             self.value(key, 0)
@@ -227,7 +233,7 @@ def _while_unchanged(items: Iterable[Any]) -> Iterator[Any]:
         raise _Changed from None
 
 
-class _Content:
+class Content:
     """What a collection contains: items, or pairs of keys and values."""
 
     __slots__ = ('is_map', 'items')
@@ -237,24 +243,24 @@ class _Content:
         self.items = _while_unchanged(items)
 
 
-def _content(value: Any) -> _Content | None:
+def content_of(value: Any) -> Content | None:
     """What a value contains; None if it is no collection."""
     if issubclass(type(value), dict):
-        return _Content(True, value.items() if type(value) is OrderedDict else dict.items(value))
+        return Content(True, value.items() if type(value) is OrderedDict else dict.items(value))
     if issubclass(type(value), tuple):
-        names = _of_class(value, '_fields')
+        names = of_class(value, '_fields')
         if type(names) is tuple and len(names) == tuple.__len__(value):
-            return _Content(True, zip(names, tuple.__iter__(value), strict=True))
+            return Content(True, zip(names, tuple.__iter__(value), strict=True))
     for base in _ITERATED:
         if issubclass(type(value), base):
-            return _Content(False, base.__iter__(value))        # type: ignore[attr-defined]
+            return Content(False, base.__iter__(value))        # type: ignore[attr-defined]
     if type(value) in _VIEWS:
-        return _Content(False, value)
-    fields = None if issubclass(type(value), type) else _of_class(value, '__dataclass_fields__')
-    return _Content(True, _stored(value, fields)) if type(fields) is dict else None
+        return Content(False, value)
+    fields = None if issubclass(type(value), type) else of_class(value, '__dataclass_fields__')
+    return Content(True, _stored(value, fields)) if type(fields) is dict else None
 
 
-def _of_class(value: Any, name: str) -> Any:
+def of_class(value: Any, name: str) -> Any:
     """An attribute of a value's class or its bases, as it is stored; None without one."""
     for base in _BASES(type(value)):
         found = _NAMES(base).get(name)
@@ -276,7 +282,7 @@ def _stored(value: Any, fields: dict[str, Any]) -> list[tuple[str, Any]]:
     for name, field in fields.items():
         if type(field) is not dataclasses.Field or not field.repr or field._field_type is not _FIELD:  # type: ignore
             continue
-        slot = _of_class(value, name)
+        slot = of_class(value, name)
         if name in own:
             found.append((name, own[name]))
         elif type(slot) is MemberDescriptorType:

@@ -12,6 +12,7 @@ from boxsession.net.listener import Listener
 from boxsession.net.listeners import Listeners
 from boxsession.operations.audit import Audit
 from boxsession.operations.monitor import Monitor
+from boxsession.python.evaluators import Evaluators
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.sessions.changes import Changes
 from boxsession.sessions.registry import Registry
@@ -36,6 +37,7 @@ class Console(Protocol):
     listeners: Listeners
     changes: Changes
     monitor: Monitor
+    python: Evaluators
     runtime: Runtime
 
     def check(self, changes: Mapping[str, Any]) -> None: ...

@@ -22,6 +22,7 @@ from boxsession.sessions.loop_services import LoopServices
 from boxsession.sessions.memory_services import MemoryServices
 from boxsession.sessions.netbox_services import NetBoxServices
 from boxsession.sessions.profile_services import ProfileServices
+from boxsession.sessions.python_services import PythonServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.tail_services import TailServices
 from boxsession.sessions.user_services import UserServices
@@ -56,7 +57,8 @@ class Services:
             'connect': sessions.connect, **NetBoxServices(self._running).table(), **LogServices(self._running).table(),
             **TailServices(self._running).table(),
             **InspectionServices(self._running, pace).table(), **MemoryServices(self._running, pace).table(),
-            **LoopServices(self._running, pace).table(), **ProfileServices(self._running).table()}
+            **LoopServices(self._running, pace).table(), **ProfileServices(self._running).table(),
+            **PythonServices(self._running).table()}
 
     # Settings and log
 

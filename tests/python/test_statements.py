@@ -67,3 +67,31 @@ def test_lua_and_the_session(python):
     assert client.value('box.session.storage.a.b[1]') == 1
     assert client.value('\\set language python') is True
     assert client.value('box.session.storage') == {'a': {'b': [1]}}
+
+
+def test_names_of_all_sessions(python):
+    one, other = python(), python()
+    one.reply('shared["a"] = 1')
+    assert other.value('shared') == {'a': 1}
+    assert one.value('\\set scope global') is True
+    one.reply('b = 2')
+    assert other.value('shared') == {'a': 1, 'b': 2}
+    assert one.value('a + b') == 3
+    assert one.value('\\set scope session') is True
+    assert b'NameError' in one.reply('b')
+
+
+def test_show(python):
+    client = python()
+    client.reply('class Order:\n  __slots__ = ("number", "items", "parent")\n')
+    client.reply('order = Order()')
+    client.reply('order.number = 5; order.items = [1, order]')
+    client.reply('order')
+    shown = client.value('\\show')
+    assert shown['type'] == '__console__.Order'
+    assert shown['id'] == hex(int(shown['id'], 16))
+    assert shown['fields']['number'] == 5
+    assert shown['fields']['items'][0] == 1
+    assert client.value('5') == 5
+    assert client.value('\\show 2')['value'] == 5
+    assert b'Usage: \\show [DEPTH]' in client.reply('\\show 1000')

@@ -1,7 +1,7 @@
 -- The backslash commands of the console: built-in ones, and those of the embedding program. Messages of \set: Tarantool
 -- 2.6.
 -- Needs: library/alike, library/calls, library/console, library/inspect, library/inspect_log
--- Needs: library/inspect_loop, library/inspect_memory, library/inspect_tail, library/inspect_profile, rights/access
+-- Needs: library/inspect_loop, library/inspect_memory, library/inspect_tail, library/inspect_profile, library/python, rights/access
 local internal, CONTROL, packed_commands, packed_facts = ...
 local raw = internal.raw
 local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw.co_yield, raw.concat, raw.error, raw.format,
@@ -65,6 +65,9 @@ local function choice(name, ...)
 end
 -- Where non-local names are kept: in the globals of all sessions, or in this session's own table.
 function set.scope(session, value)
+    if session.language == 'python' and internal.python.scope(value) then
+        return true
+    end
     if value == 'session' then
         internal.access.need_full('\\set scope')
         session.own_scope = session.own_scope or internal.new_scope()
@@ -174,6 +177,7 @@ end
 for name, func in raw.next, internal.inspection.commands do
     run[name] = func
 end
+run.show = internal.python.show
 
 -- The table (lua/commands.py) ------------------------------------------------------------------------------------------
 

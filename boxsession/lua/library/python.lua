@@ -1,0 +1,23 @@
+-- Commands for sessions whose statements are in Python.
+-- Needs: library/calls
+local internal = ...
+local raw = internal.raw
+local error, tonumber, type = raw.error, raw.tonumber, raw.type
+local show, scope = internal.service('show'), internal.service('python_scope')
+
+local python = {}
+internal.python = python
+
+-- The last value.
+function python.show(_, depth)
+    depth = depth == nil and 1 or tonumber(depth)
+    if type(depth) ~= 'number' or depth < 1 or depth > 10 or depth % 1 ~= 0 then
+        return error('Usage: \\show [DEPTH]: a whole number from 1 to 10', 0)
+    end
+    return show(depth)
+end
+
+-- Where new names are kept. False for an unknown value.
+function python.scope(value)
+    return (value == 'session' or value == 'global') and scope(value)
+end

@@ -1,0 +1,39 @@
+"""Services for sessions that use Python."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from boxsession.base.errors import StatementError
+from boxsession.python.evaluator import PythonEvaluator
+from boxsession.sessions.caller import Console, caller_id
+
+__all__ = ['PythonServices']
+
+
+class PythonServices:
+    """The services for sessions that use Python."""
+
+    def __init__(self, running: Console):
+        self._running = running
+
+    def table(self) -> dict[str, Callable]:
+        """All services, by name."""
+        return {'show': self.show, 'python_scope': self.scope}
+
+    def _evaluator(self) -> PythonEvaluator:
+        found = self._running.python.of(caller_id())
+        if found is None:
+            raise StatementError('this session has not used Python: \\set language python switches to it')
+        return found
+
+    def show(self, depth: float = 1) -> Any:
+        """The last value of a statement in Python: its type, identity and fields, on so many levels."""
+        return self._evaluator().show(int(depth))
+
+    def scope(self, name: str) -> bool:
+        """Where new names of statements in Python are kept: 'session', or 'global' for those of all sessions."""
+        found = self._running.python.of(caller_id())
+        if found is not None:
+            found.has_own_scope = name == 'session'
+        return True
