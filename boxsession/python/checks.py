@@ -4,7 +4,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from typing import Any
 
 from gevent import get_hub, getcurrent, monkey
 
@@ -17,6 +16,7 @@ from boxsession.scheduler.task import Task
 __all__ = ['Checks', 'Growth']
 
 _get_ident = monkey.get_original('_thread', 'get_ident')
+_Local = monkey.get_original('_thread', '_local')
 
 # How often a check looks for a cancel if statements are not preempted, in seconds.
 _NO_SLICE = 0.1
@@ -31,10 +31,12 @@ class Checks:
         own: the task of the session's statements.
     """
 
-    __slots__ = ('is_closed', '_own', '_dispatcher', '_clock', '_growth')
+    __slots__ = ('is_closed', '_own', '_dispatcher', '_clock', '_growth', '_cancels', '_threads')
 
     def __init__(self, own: Task, dispatcher: Dispatcher, clock: Clock, growth: Growth):
         self.is_closed = False          # the session has ended
+        self._cancels = 0               # how many statements were cancelled
+        self._threads = _Local()        # of each other thread: that number at its first check
         self._own = own
         self._dispatcher = dispatcher
         self._clock = clock
@@ -84,10 +86,17 @@ class Checks:
         if self._dispatcher.turns.slice_seconds:
             self._dispatcher.take_turn(task)
 
+    def cancelled(self) -> None:
+        """A statement was cancelled. Threads that run code of the session end at their next check."""
+        self._cancels += 1
+        self._clock.ring()
+
     def _check_in_thread(self) -> bool:
-        """In another thread than the loop's: it ends with the session, and with a statement that is cancelled."""
-        if self.is_closed or self._own.killed:
-            raise StatementCancelled
+        threads = self._threads
+        if not hasattr(threads, 'cancels'):
+            threads.cancels = self._cancels
+        if self.is_closed or threads.cancels != self._cancels:
+            raise SystemExit            # ends a thread without a traceback
         return True
 
 
@@ -104,7 +113,7 @@ class Growth:
     def __init__(self, hits: Counter[str]) -> None:
         self.most = 0
         self._hits = hits
-        self._file: Any = None
+        self._file = -1
         self._before = 0
 
     def begin(self) -> None:
@@ -124,7 +133,12 @@ class Growth:
         return ''
 
     def _resident(self) -> int:
-        if self._file is None:
-            self._file = open('/proc/self/statm', 'rb', buffering=0)        # noqa: SIM115 (kept open: it is read often)
-        self._file.seek(0)
-        return int(self._file.read(64).split()[1]) * _PAGE
+        if self._file < 0:
+            self._file = os.open('/proc/self/statm', os.O_RDONLY | os.O_CLOEXEC)
+        return int(os.pread(self._file, 100, 0).split()[1]) * _PAGE
+
+    def close(self) -> None:
+        """The console stops."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

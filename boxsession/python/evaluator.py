@@ -182,6 +182,7 @@ class PythonEvaluator:
 
     def _cancelled(self) -> Tagged:
         task = self.own.task
+        self._checks.cancelled()
         self._shared.counters.count_error(task.ending)
         return self._error_reply(task.reason or _CANCELLED)
 
@@ -202,6 +203,7 @@ class PythonEvaluator:
     def end(self) -> None:
         """The session has ended."""
         self.is_closed = self._checks.is_closed = True
+        self._checks.cancelled()
         if self._has_begun:
             self._shared.end()
 

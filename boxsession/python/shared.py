@@ -61,6 +61,7 @@ class Shared:
     def close(self) -> None:
         """The console stops."""
         self.clock.close()
+        self.growth.close()
 
     def traceback(self, error: BaseException, statement: bytes) -> Callable[[], str]:
         """The text for \\traceback, made when it is wanted. The secrets of the statement are removed."""
