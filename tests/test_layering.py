@@ -13,8 +13,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # The rooms, the lowest first: a module imports only from rooms below its own, or from modules of its own room that stand in
 # front of it there.
 ROOMS = {
-    'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'lua_tokens',
-             'secret_position', 'secret_places', 'redaction', 'session', 'greenlets', 'inherited', 'counters', 'stacks'],
+    'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'tokens', 'lua_tokens',
+             'python_tokens', 'secret_position', 'python_position', 'secret_places', 'redaction', 'session', 'greenlets',
+             'inherited', 'counters', 'stacks'],
     'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'decimals', 'scalars', 'lua_text',
                'msgpack', 'yaml', 'quick', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],
@@ -78,7 +79,8 @@ DOORS = {
 }
 PURE = {'inspection.frames', 'inspection.shown', 'inspection.profile', 'inspection.journal', 'inspection.records',
 'inspection.variables',
-        'base.address', 'base.histogram', 'base.secret_words', 'base.lua_tokens', 'base.secret_position',
+        'base.address', 'base.histogram', 'base.secret_words', 'base.tokens', 'base.lua_tokens', 'base.python_tokens',
+        'base.secret_position', 'base.python_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',
         'values.lua_text', 'values.collation', 'values.hashes', 'values.whole', 'values.decimals',
         'values.msgpack', 'values.yaml', 'values.documents', 'protocol.greeting',

@@ -22,14 +22,17 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
-from boxsession.base.lua_tokens import STEP, unescaped
-from boxsession.base.secret_places import joined, secret_places
+from boxsession.base.secret_places import LUA, PYTHON, joined, secret_places, unescaped
 from boxsession.base.secret_words import SENSITIVE, Span, know_command, login_password
+from boxsession.base.tokens import STEP
 
-__all__ = ['STATEMENT_BYTES', 'know_command', 'login_password', 'may_hold_secret', 'redacted', 'redacted_arguments',
-           'redacted_error', 'redacted_text']
+__all__ = ['ANY', 'LUA', 'PYTHON', 'STATEMENT_BYTES', 'know_command', 'login_password', 'may_hold_secret', 'redacted',
+           'redacted_arguments', 'redacted_error', 'redacted_text']
+
+# The languages of a statement, if nobody knows which one it has: what is a secret in one of them is removed.
+ANY = (LUA, PYTHON)
 
 # Number of bytes of a statement that are searched and kept.
 STATEMENT_BYTES = 1 << 16
@@ -47,7 +50,8 @@ def _go_on() -> None:
     pass
 
 
-def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False, pause: Callable[[], None] = _go_on) -> str:
+def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False, pause: Callable[[], None] = _go_on,
+             languages: Collection[str] = (LUA,)) -> str:
     """Removes the secrets of a statement.
 
     Args:
@@ -55,17 +59,18 @@ def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False,
         brief: for lists. A secret becomes `***`. If the statement is longer than `most`, all its literals are removed,
             since the rest, which is not searched, may use one as a password.
         pause: called now and then, so that other greenlets can run.
+        languages: the languages that it may have. What is a secret in one of them is removed.
     """
     text = statement[:most]
     is_cut = len(statement) > most
-    shown = _without(text, _secrets(text, is_cut, brief and is_cut, pause), brief, pause)
+    shown = _without(text, _secrets(text, is_cut, brief and is_cut, pause, languages), brief, pause)
     return f'{shown}... ({_told(statement[most:])})' if is_cut and not brief else shown
 
 
 def redacted_text(text: bytes, most: int = STATEMENT_BYTES, pause: Callable[[], None] = _go_on) -> str:
     """Like redacted(), for a text that is not a statement, such as an error."""
     part = text[:most]
-    shown = _without(part, secret_places(part, 1, pause), False, pause)
+    shown = _without(part, secret_places(part, 1, pause, languages=ANY), False, pause)
     return f'{shown}... ({_told(text[most:])})' if len(text) > most else shown
 
 
@@ -86,26 +91,27 @@ def redacted_arguments(name: bytes, source: bytes, data: bytes, most: int = STAT
     return f'{shown}... (of {_told(data)})' if len(source) >= most else shown
 
 
-def may_hold_secret(statement: bytes) -> bool:
+def may_hold_secret(statement: bytes, languages: Collection[str] = ANY) -> bool:
     """Whether redacted() would remove something from a statement."""
-    return bool(_secrets(statement, False, False, _go_on))
+    return bool(_secrets(statement, False, False, _go_on, languages))
 
 
 def redacted_error(statement: bytes, error: bytes, most: int = STATEMENT_BYTES,
-                   pause: Callable[[], None] = _go_on) -> str:
+                   pause: Callable[[], None] = _go_on, languages: Collection[str] = (LUA,)) -> str:
     """Removes the secrets of a statement from its error. Lua quotes parts of the statement in its messages."""
     text = statement[:most]
-    spans = _secrets(text, len(statement) > most, False, pause) if error else []
+    spans = _secrets(text, len(statement) > most, False, pause, languages) if error else []
     if spans:
         # Lua's name of the chunk, and the token that it quotes, may be a part of a secret.
         error = _CHUNK_NAME.sub(b'[string]:', error)
         at = error.find(b" near '")
         error = error if at < 0 else error[:at]
         forms = {form for start, stop in spans for secret in (text[start:stop].strip(),)
-                 for form in (secret, unescaped(secret)[0])} - {b''}
+                 for value in (secret, *unescaped(secret, languages))
+                 for form in (value, repr(value.decode(errors='backslashreplace'))[1:-1].encode())} - {b''}
         if len(forms) > _FORMS_MAX:
             return f'*** ({_told(error)})'
-        for form in forms:
+        for form in sorted(forms, key=len, reverse=True):
             edge = rb'(?<![0-9A-Za-z])%s(?![0-9A-Za-z])' if len(form) < _SHORT else rb'%s'
             error = re.sub(edge % re.escape(form), b'***', error)
             pause()
@@ -132,9 +138,10 @@ def _without(text: bytes, spans: list[Span], brief: bool, pause: Callable[[], No
     return ''.join(pieces)
 
 
-def _secrets(text: bytes, is_cut: bool, all_literals: bool, pause: Callable[[], None]) -> list[Span]:
+def _secrets(text: bytes, is_cut: bool, all_literals: bool, pause: Callable[[], None],
+             languages: Collection[str]) -> list[Span]:
     """The secrets of a statement, in order, without overlaps."""
-    spans = secret_places(text, 0, pause, all_literals)
+    spans = secret_places(text, 0, pause, all_literals, languages)
     if is_cut:
         # `user:password@host` may be truncated before its `@`: everything after a colon in the last word is a secret.
         last = re.search(rb'[^\s"\']*\Z', text[-_RUN_AT_CUT:])

@@ -2,13 +2,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Callable, Collection
+from itertools import accumulate
+from typing import NamedTuple
 
-from boxsession.base.lua_tokens import KEYWORD, NAME, NUMBER, OP, OTHER, STEP, STRING, Token, tokens_of, unescaped
+from boxsession.base import lua_tokens, python_tokens
+from boxsession.base.python_position import PythonPosition
 from boxsession.base.secret_position import Position
 from boxsession.base.secret_words import AUTH_WORD, HINT, LOGIN_WORD, NAME_LENGTH, Span, behind_user, line_end
+from boxsession.base.tokens import KEYWORD, NAME, NUMBER, OP, OTHER, STEP, STRING, Token
 
-__all__ = ['joined', 'secret_places']
+__all__ = ['LUA', 'PYTHON', 'joined', 'secret_places', 'unescaped']
+
+LUA, PYTHON = 'lua', 'python'
 
 # Levels of literals inside of literals that are searched. A deeper literal is removed if it may contain a secret.
 _DEEPEST = 3
@@ -16,33 +23,86 @@ _DEEPEST = 3
 _ROUNDS = 4
 # Maximum number of joined literals that are examined as one name.
 _KEY_PIECES = 4
-# Operators that may stand inside a chain of joined literals.
-_LINKS = {b'..', b'.', b'(', b')'}
 _EQUAL = (b'==', b'~=')
 _RUN, _RUN_IN_TEXT = re.compile(rb'[^\s"\']+'), re.compile(rb'\S+')
 _HOST_FOLLOWS = re.compile(rb'[^\s:@]*@')
 
 
-def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool = False) -> list[Span]:
+# In Python, any two literals and any operator may make a name of a secret.
+_PYTHON_HINT = re.compile(HINT.pattern + rb'|[+%]|["\']\s*[BFRTUbfrtu]{0,2}["\']|\.(?:join|format|replace)', re.IGNORECASE)
+
+
+class _Lexis(NamedTuple):
+    """A language, as the search needs it.
+
+    Attributes:
+        hint: a text without a match has no secret.
+        position: the class that follows the tokens.
+        links: operators that may stand inside a chain of joined literals.
+        joins_neighbours: two literals without an operator between them are one.
+        inner: the languages of the content of literals.
+    """
+
+    hint: re.Pattern[bytes]
+    tokens_of: Callable[[bytes, int, Callable[[], None]], tuple[list[Token], list[Token], list[Span]]]
+    unescaped: Callable[..., tuple[bytes, Callable[[int], int]]]
+    position: type[Position]
+    links: Collection[bytes]
+    joins_neighbours: bool
+    inner: tuple[str, ...]
+
+
+_LEXES = {LUA: _Lexis(HINT, lua_tokens.tokens_of, lua_tokens.unescaped, Position, {b'..', b'.', b'(', b')'}, False,
+                    (LUA,)),
+          PYTHON: _Lexis(_PYTHON_HINT, python_tokens.tokens_of, python_tokens.unescaped, PythonPosition,
+                         {b'+', b'.', b'(', b')'}, True, (PYTHON, LUA))}
+
+
+def unescaped(content: bytes, languages: Collection[str]) -> set[bytes]:
+    """The values that a literal may have."""
+    return {_lexis(language).unescaped(content)[0] for language in languages}
+
+
+def _lexis(language: str) -> _Lexis:
+    """An unknown language is searched like Python, which joins and names in more ways than Lua."""
+    return _LEXES.get(language) or _LEXES[PYTHON]
+
+
+def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool = False,
+                  languages: Collection[str] = (LUA,)) -> list[Span]:
     """Finds the secrets of a text, in order, without overlaps.
 
     Args:
         depth: 0 for a statement, 1 or more for the content of a literal or a comment.
         pause: called now and then, so that other greenlets can run.
         all_literals: treat every literal as a secret.
+        languages: the languages that the text may have. A secret in one of them is a secret.
     """
-    pause()
-    if not all_literals and not HINT.search(text):
-        return []
-    code, comments, spans = tokens_of(text, depth, pause)
+    spans: list[Span] = []
+    for language in languages:
+        pause()
+        lexis = _lexis(language)
+        if all_literals or lexis.hint.search(text):
+            parts = lexis.tokens_of(text, depth, pause)
+            spans += _places(text, depth, pause, all_literals, lexis, parts)
+            if not depth and lexis.joins_neighbours and python_tokens.has_old_ends(text, parts[0], pause):
+                parts = python_tokens.tokens_of(text, depth, pause, True)
+                spans += _places(text, depth, pause, all_literals, lexis, parts)
+    return joined(spans, pause)
+
+
+def _places(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool, lexis: _Lexis,
+            parts: tuple[list[Token], list[Token], list[Span]]) -> list[Span]:
+    code, comments, spans = parts
     spans += _userinfo(text, _RUN_IN_TEXT if depth else _RUN)
     known: set[bytes] = set()
     calls: set[bytes] = set()
+    seen: dict[bytes, list[Span]] = {}
     is_evasive = False
 
     def read(takes_all: bool, takes_rights: bool) -> tuple[list[Span], bool]:
-        position = Position(text, code, depth > 0, known, calls, takes_all, takes_rights)
-        return _Reader(text, code, depth, position, pause).read(comments) + position.spans, position.is_evasive
+        position = lexis.position(text, code, depth > 0, known, calls, takes_all, takes_rights)
+        return _Reader(text, code, depth, lexis, position, seen, pause).read(comments) + position.spans, position.is_evasive
 
     for _ in range(_ROUNDS):
         before = len(known) + len(calls)
@@ -52,7 +112,7 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
         is_evasive = was_evasive
     else:
         found, _ = read(True, True)
-    return joined(spans + found, pause)
+    return spans + found
 
 
 def joined(spans: list[Span], pause: Callable[[], None]) -> list[Span]:
@@ -86,13 +146,20 @@ def _userinfo(text: bytes, run: re.Pattern[bytes]) -> list[Span]:
 
 
 class _Reader:
-    """Reads tokens once. Finds the literals in the position of a secret, and the secrets inside of other literals."""
+    """Reads tokens once. Finds the literals in the position of a secret, and the secrets inside of other literals.
 
-    def __init__(self, text: bytes, tokens: list[Token], depth: int, position: Position, pause: Callable[[], None]):
+    Args:
+        seen: the secrets of contents that were searched before; this object adds more.
+    """
+
+    def __init__(self, text: bytes, tokens: list[Token], depth: int, lexis: _Lexis, position: Position,
+                 seen: dict[bytes, list[Span]], pause: Callable[[], None]):
         self._text = text
         self._tokens = tokens
         self._depth = depth
+        self._lexis = lexis
         self._position = position
+        self._seen = seen
         self._pause = pause
         self._spans: list[Span] = []
         self._first_on_line: Token | None = None        # the first literal on the current line
@@ -115,8 +182,8 @@ class _Reader:
                 self._first_on_line = None
             if kind == OP:
                 position.operator(token, previous, index)
-                if token.text not in _LINKS:
-                    self._chain = []
+                if token.text not in self._lexis.links:
+                    self._end_chain()
             elif kind == STRING:
                 self._string(token, previous, index)
             elif kind == NAME:
@@ -127,8 +194,9 @@ class _Reader:
             else:
                 if kind == KEYWORD:
                     position.keyword(token, index)
-                self._chain = []
+                self._end_chain()
             previous = token
+        self._end_chain()
         return self._spans
 
     def _bare_login(self) -> int:
@@ -171,8 +239,10 @@ class _Reader:
 
     def _link(self, token: Token, previous: Token | None) -> None:
         """Appends a name or a literal to the chain, or begins a new chain."""
-        if previous is None or previous.kind != OP or previous.text not in _LINKS:
-            self._chain = []
+        is_joined = previous is not None and (previous.text in self._lexis.links if previous.kind == OP else
+                                              self._lexis.joins_neighbours and previous.kind == token.kind == STRING)
+        if not is_joined:
+            self._end_chain()
         self._chain.append(token)
 
     # Literals
@@ -194,22 +264,53 @@ class _Reader:
             self._look_behind_quote(token)
         self._link(token, previous)
         self._userinfo_by_pieces()
-        pieces = [link.text for link in self._chain[-_KEY_PIECES:] if link.kind == STRING]
-        self._position.string(_value(pieces), index)
+        pieces = [link for link in self._chain[-_KEY_PIECES:] if link.kind == STRING]
+        is_short = sum(len(piece.text) for piece in pieces) <= NAME_LENGTH
+        self._position.string(b''.join(self._value(piece)[0] for piece in pieces) if is_short else b'', index)
+
+    def _value(self, token: Token) -> tuple[bytes, Callable[[int], int]]:
+        """The value of a literal, and a function that gives places of it in the text."""
+        start = token.inside[0]
+        if token.kind != STRING or b'r' in token.prefix or b'\\' not in token.text:
+            return token.text, lambda place: start + place
+        value, place_of = self._lexis.unescaped(token.text, self._pause)
+        return value, lambda place: start + place_of(place)
+
+    def _searched(self, value: bytes) -> list[Span]:
+        """The secrets of the content of a literal."""
+        found = self._seen.get(value)
+        if found is None:
+            found = self._seen[value] = secret_places(value, self._depth + 1, self._pause, languages=self._lexis.inner)
+        return found
+
+    def _end_chain(self) -> None:
+        """Searches literals that are joined (`'pass' + 'wd("x")'`) as one: their parts show no secret alone."""
+        chain, self._chain = self._chain, []
+        parts = [link for link in chain if link.kind == STRING]
+        if len(parts) < 2 or self._depth >= _DEEPEST:
+            return
+        values = [self._value(part) for part in parts]
+        starts = [0, *accumulate(len(value) for value, _ in values)]
+        found = self._searched(b''.join(value for value, _ in values))
+        for start, stop in found:
+            for number in range(bisect_right(starts, start) - 1, len(values)):
+                if starts[number] >= stop:
+                    break
+                value, place = values[number]
+                first, last = max(0, start - starts[number]), min(len(value), stop - starts[number])
+                if first < last:
+                    self._spans.append((place(first), place(last)))
+        if found:
+            self._position.known.update(link.text for link in chain if link.kind == NAME)
 
     def _look_inside(self, token: Token) -> None:
-        start, stop = token.inside
-        content = self._text[start:stop]
-        if not HINT.search(content):
+        if not any(_lexis(language).hint.search(token.text) for language in self._lexis.inner):
             return
         if self._depth >= _DEEPEST:
             self._spans.append(token.inside)
             return
-        value, places = unescaped(content, self._pause) if token.kind == STRING and b'\\' in content else (content, None)
-        for first, last in secret_places(value, self._depth + 1, self._pause):
-            if places is not None:
-                first, last = places(first), places(last)
-            self._spans.append((start + first, start + last))
+        value, place = self._value(token)
+        self._spans += [(place(first), place(last)) for first, last in self._searched(value)]
 
     def _look_behind_quote(self, token: Token) -> None:
         """Searches the line again from its first literal on. The literal has no end, so quotes may be paired wrongly, as in
@@ -219,8 +320,8 @@ class _Reader:
         start = self._first_on_line.inside[0]
         self._stop_of_line = line_end(self._text, token.start)
         if self._depth < _DEEPEST:
-            for first, last in secret_places(self._text[start:self._stop_of_line], self._depth + 1, self._pause):
-                self._spans.append((start + first, start + last))
+            self._spans += [(start + first, start + last)
+                            for first, last in self._searched(self._text[start:self._stop_of_line])]
 
     def _userinfo_by_pieces(self) -> None:
         """Removes a password that `..` joins, as in 'ann:' .. password .. '@host'."""
@@ -241,12 +342,8 @@ class _Reader:
             if scheme >= 0:
                 break
             self._cut(link)
+        self._end_chain()
         self._chain = [token]
-
-
-def _value(pieces: list[bytes]) -> bytes:
-    """The joined value of literals; empty if it is too long for a name."""
-    return b'' if sum(map(len, pieces)) > NAME_LENGTH else b''.join(unescaped(piece)[0] for piece in pieces)
 
 
 def _is_argument(word: Token, behind: Token) -> bool:

@@ -3,17 +3,18 @@ from __future__ import annotations
 
 import re
 
-from boxsession.base.lua_tokens import KEYWORDS, NAME, NUMBER, OP, STRING, Token
+from boxsession.base.lua_tokens import KEYWORDS
 from boxsession.base.secret_words import NAME_LENGTH, TAKES_SECRET, Span, is_sensitive
+from boxsession.base.tokens import NAME, NUMBER, OP, STRING, Token
 
-__all__ = ['Position']
+__all__ = ['Bracket', 'Position', 'ends_operand']
 
 # Keywords that do not end an expression.
 _INNER = {b'and', b'or', b'not', b'nil', b'true', b'false', b'function', b'end'}
 _OPENING, _CLOSING = (b'(', b'[', b'{'), (b')', b']', b'}')
 # Tokens after which an expression may be complete.
 _OPERANDS = {NAME, STRING, NUMBER}
-_ENDS = {*_CLOSING, b'nil', b'true', b'false', b'end'}
+_ENDS = {*_CLOSING, b'nil', b'true', b'false', b'end', b'None', b'True', b'False'}
 _EQUAL = (b'==', b'~=')
 # Functions that may be used as a value to reach them under another name.
 _TAKEN = {b'passwd'}
@@ -25,7 +26,7 @@ _RIGHTS = {b'grant', b'revoke'}
 _BARE = re.compile(rb'[ \t]*(?:(?:bearer|basic)[ \t]+)?([^\s,;&"\'()\[\]{}\\<>=:][^\s,;&"\'()\[\]{}\\<>]*)', re.IGNORECASE)
 
 
-class _Bracket:
+class Bracket:
     """An open bracket.
 
     Attributes:
@@ -34,9 +35,10 @@ class _Bracket:
         was_pending: Position._pending in front of it.
         is_secret: the literals inside are secrets.
         makes_key: the content computes a key.
+        saw_secret: it contains a sensitive name or key (Python).
     """
 
-    __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key')
+    __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key', 'saw_secret')
 
     def __init__(self, opener: bytes, function: bytes, was_pending: bool, is_secret: bool, makes_key: bool):
         self.opener = opener
@@ -44,6 +46,7 @@ class _Bracket:
         self.was_pending = was_pending
         self.is_secret = is_secret
         self.makes_key = makes_key
+        self.saw_secret = False
 
 
 class Position:
@@ -61,6 +64,9 @@ class Position:
         spans: secrets that are not literals.
     """
 
+    keywords = KEYWORDS         # no names
+    _tells = staticmethod(is_sensitive)
+
     def __init__(self, text: bytes, tokens: list[Token], is_text: bool, known: set[bytes], calls: set[bytes],
                  all_literals: bool, all_rights: bool):
         self._text = text
@@ -73,7 +79,7 @@ class Position:
         self.is_evasive = False
         self.spans: list[Span] = []
         self._is_schema = b'schema' in text
-        self._stack: list[_Bracket] = []
+        self._stack: list[Bracket] = []
         self._making = self._inside = 0                     # number of open brackets that compute a key; that hold secrets
         self._target: tuple[bytes, int] | None = None       # the name that is assigned to, and the depth of brackets there
         self._has_value = False         # the pending name holds a secret; otherwise it is a function that takes one
@@ -98,12 +104,10 @@ class Position:
         if self._armed == len(self._stack):
             self._armed = -1
 
-    # Names
-
     def name(self, token: Token, previous: Token | None, index: int) -> bool:
         """Takes a name; returns whether it is sensitive."""
         text = token.text
-        if previous is not None and _ends_operand(previous):         # a new statement begins
+        if previous is not None and ends_operand(previous):         # a new statement begins
             self._target = None
             self._end_expression()
         if self.is_secret:
@@ -111,12 +115,12 @@ class Position:
         is_path = previous is not None and previous.kind == OP and previous.text in (b'.', b':', b',')
         if not is_path:
             self._pending = self._takes_call = False
-        if not is_sensitive(text) and text not in self._calls:
+        if not self._tells(text) and text not in self._calls:
             if text in self.known:
                 self._pending = self._has_value = True
             return False
         self._pending = self._takes_call = True
-        self._has_value = text not in self._calls or is_sensitive(text)
+        self._has_value = text not in self._calls or self._tells(text)
         self._note_target()
         if text in _TAKEN and is_path and previous is not None and previous.text != b',' \
                 and _is_value(self._tokens, index, self._is_in(b'(')):
@@ -185,10 +189,10 @@ class Position:
             self.is_evasive = True
 
     def _open(self, text: bytes, previous: Token | None, index: int) -> None:
-        calls = self._pending and self._takes_call and text != b'[' and previous is not None and _ends_operand(previous)
+        calls = self._pending and self._takes_call and text != b'[' and previous is not None and ends_operand(previous)
         name = previous.text if previous is not None and previous.kind == NAME else b''
         makes_key = text == b'[' and not _is_plain_key(self._tokens, index)
-        self._stack.append(_Bracket(text, name, self._pending, calls, makes_key))
+        self._stack.append(Bracket(text, name, self._pending, calls, makes_key))
         self._inside += calls
         self._making += makes_key
         self.is_evasive = self.is_evasive or makes_key and self._is_schema
@@ -241,11 +245,11 @@ class Position:
             self._armed, self._is_list = len(self._stack), is_list
         if self._is_text and token is not None:
             match = _BARE.match(self._text, token.stop)
-            if match is not None and match[1] not in KEYWORDS:
+            if match is not None and match[1] not in self.keywords:
                 self.spans.append(match.span(1))
 
 
-def _ends_operand(token: Token) -> bool:
+def ends_operand(token: Token) -> bool:
     """Whether an expression may be complete after a token."""
     return token.kind in _OPERANDS or token.text in _ENDS
 

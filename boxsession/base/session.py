@@ -43,6 +43,11 @@ class Session:
     started: float = field(default_factory=time.time)       # seconds since the epoch
     peer_uid: int | None = None     # of the client's process; known on unix sockets only
     peer_pid: int | None = None
+    languages: tuple[str, ...] = ('lua',)   # that its statements may have had so far: secrets are looked for in each
+
+    def speaks(self, *languages: str) -> None:
+        """Notes languages of the following statements."""
+        self.languages += tuple(language for language in languages if language not in self.languages)
 
     @property
     def where(self) -> str:

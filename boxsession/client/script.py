@@ -11,7 +11,7 @@ from codecs import BOM_UTF8
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from boxsession.base.redaction import redacted
+from boxsession.base.redaction import ANY, redacted
 from boxsession.client.channel import LinkError, TimedOut
 from boxsession.client.completeness import is_complete
 from boxsession.client.link import Link
@@ -134,7 +134,7 @@ class _Script:
             text = event.text.strip()
             self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
                        'the input ended inside a statement, which was not run: '
-                       + redacted(text, _SHOWN_BYTES, brief=True)[:_SHOWN])
+                       + redacted(text, _SHOWN_BYTES, brief=True, languages=ANY)[:_SHOWN])
 
     def _perform(self, link: Link, place: str, statement: bytes) -> bool:
         """Runs a statement and shows its result; False if it ended in an error."""

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from boxsession.base.redaction import redacted
+from boxsession.base.redaction import ANY, redacted
 from boxsession.inspection.frames import utf8
 
 __all__ = ['Describe', 'assignment', 'class_name', 'cut', 'shown']
@@ -94,4 +94,4 @@ def _named(name, text):
     if type(name) is not str or len(name) > _CHARACTERS:
         return text
     name = utf8(name)
-    return redacted(f'{name} = {text}'.encode(), _BYTES).removeprefix(f'{name} = ')
+    return redacted(f'{name} = {text}'.encode(), _BYTES, languages=ANY).removeprefix(f'{name} = ')

@@ -148,9 +148,10 @@ class Audit:
         """
         if not self.is_on:
             return True
+        languages = session.languages
         return self.event('statement', session, **{
-            'effective_user': user, 'statement': redacted(statement, pause=pause), 'ok': not error,
-            'error': redacted_error(statement, error, pause=pause) if error else None,
+            'effective_user': user, 'statement': redacted(statement, pause=pause, languages=languages), 'ok': not error,
+            'error': redacted_error(statement, error, pause=pause, languages=languages) if error else None,
             'milliseconds': round(seconds * 1000, 3), **fields})
 
     def _write(self, entry):

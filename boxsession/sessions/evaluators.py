@@ -13,7 +13,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from boxsession.base.errors import StatementError
-from boxsession.base.redaction import redacted
+from boxsession.base.redaction import ANY, redacted
 from boxsession.base.session import Session
 from boxsession.operations.audit import Audit
 from boxsession.protocol.text import ConsoleProtocol
@@ -287,7 +287,7 @@ class Relay:
         audit, session, remote = self.audit, self._session, str(self.remote.address)
         assert audit is not None
         if audit.refuses or not audit.event('remote', session, remote=remote,
-                                            statement=redacted(statement, pause=self._pause)):
+                                            statement=redacted(statement, pause=self._pause, languages=session.languages)):
             return False
         problem, began = b'the reply did not arrive', time.monotonic()
         try:
@@ -337,6 +337,7 @@ class Route:
     def speak(self, language: str) -> None:
         """Sets the language of the following statements."""
         other = self._common.languages[language](self._own, self._session)
+        self._session.speaks(language)
         self._language = self._own if other is self._own else Spoken(self._own, other)
         self.choose()
 
@@ -370,6 +371,7 @@ class Route:
         """Sends the following statements to another console."""
         if self.relay is not None:
             self.relay.remote.close()
+        self._session.speaks(*ANY)              # the other console's language is not known here
         self.relay = Relay(remote, self._language, self._session, self._common.audit, self._send, self.leave_remote,
                            self._common.dispatcher.let_others_in)
         self.choose()

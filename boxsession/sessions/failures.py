@@ -6,7 +6,7 @@ import time
 from collections.abc import Collection
 
 from boxsession.base.errors import type_name
-from boxsession.base.redaction import redacted_error
+from boxsession.base.redaction import ANY, redacted_error
 from boxsession.base.session import current_session
 from boxsession.inspection.tracebacks import traceback_text
 from boxsession.operations import logs
@@ -42,7 +42,8 @@ class Failures:
             text = text.replace(secret, '***')
         connection = self._running.registry.of_id(session.id) if session is not None else None
         statement = connection.under_way() if connection is not None else None
-        text = redacted_error(statement or b'', text.encode(errors='backslashreplace'), _BYTES)
+        text = redacted_error(statement or b'', text.encode(errors='backslashreplace'), _BYTES,
+                              languages=session.languages if session is not None else ANY)
         if session is not None:
             at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
             session.traceback = f'{name} raised {type_name(error)} at {at}\n\n{text}'

@@ -13,7 +13,7 @@ import time
 from functools import partial
 from typing import Any
 
-from boxsession.base.redaction import redacted
+from boxsession.base.redaction import ANY, redacted
 from boxsession.base.session import Session
 from boxsession.base.version import __version__
 from boxsession.inspection.rescue import RescueAcceptor
@@ -141,9 +141,9 @@ class RescueSession:
             problem = f'{type(error).__name__}: {error}: try again'
         if self.not_before > time.monotonic():
             return b''
-        told = redacted(problem.encode()) if problem else None
-        if not audit.aside('statement', session, effective_user=user, statement=redacted(line), ok=not problem, error=told,
-                           milliseconds=round((time.monotonic() - began) * 1000, 3)):
+        told = redacted(problem.encode(), languages=ANY) if problem else None
+        if not audit.aside('statement', session, effective_user=user, statement=redacted(line, languages=ANY),
+                           ok=not problem, error=told, milliseconds=round((time.monotonic() - began) * 1000, 3)):
             return self.error(f'the command has run, but cannot be recorded: {UNRECORDED}')
         return self.error(problem) if problem else _reply(*replies)
 

@@ -243,7 +243,7 @@ class Connection:
         statement = self._running
         if statement is None:
             return f'session {self.session.id} (a trigger or a fiber)'
-        return f'session {self.session.id}: {shown(statement)!r}'
+        return f'session {self.session.id}: {shown(statement, self.session)!r}'
 
     # The server's side
 
@@ -315,7 +315,7 @@ class Connection:
         return {'id': session.id, 'user': session.user, 'peer': session.peer, **process, 'type': session.type,
                 'listener': session.listener, 'name': session.name,
                 'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
-                'state': state, 'statement': shown(running or b''),
+                'state': state, 'statement': shown(running or b'', session),
                 'statements': self.statements, 'bytes_in': self._bytes_in, 'bytes_out': self._output.sent}
 
     def audit_changed(self) -> None:
@@ -329,9 +329,9 @@ class Connection:
 
     def _asked_for(self) -> list[dict[str, str]]:
         """The running statements, as fields for the audit file."""
-        return [] if self._running is None else [{'statement': redacted(self._running)}]
+        return [] if self._running is None else [{'statement': redacted(self._running, languages=self.session.languages)}]
 
 
-def shown(statement: bytes) -> str:
+def shown(statement: bytes, session: Session) -> str:
     """A statement for lists and logs: redacted and truncated."""
-    return redacted(statement, _STATEMENT_LOOKED_AT, brief=True)[:_STATEMENT_SHOWN]
+    return redacted(statement, _STATEMENT_LOOKED_AT, brief=True, languages=session.languages)[:_STATEMENT_SHOWN]

@@ -214,10 +214,11 @@ class Worker:
         self._client.kill(reason)
 
     def running(self) -> str:
-        number = self._client.session.id
+        session = self._client.session
         if self.name is None:
-            return f'session {number} (a batch of requests that begins with {shown(self._workers.first_pending())!r})'
-        return f'session {number}: {shown(self.name)!r}'
+            first = shown(self._workers.first_pending(), session)
+            return f'session {session.id} (a batch of requests that begins with {first!r})'
+        return f'session {session.id}: {shown(self.name, session)!r}'
 
     def hold_back(self, on: bool) -> None:
         """Lets no request begin while this is on."""
