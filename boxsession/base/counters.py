@@ -6,10 +6,12 @@ from collections import Counter
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import TYPES
 
-__all__ = ['ERROR_KINDS', 'Counters']
+__all__ = ['ERROR_KINDS', 'PYTHON_STATEMENTS', 'Counters']
 
 # Kinds of errors of statements and requests. `input`: the input was too long, unfinished or foreign, and did not run.
 ERROR_KINDS = ('syntax', 'runtime', 'denied', 'timeout', 'cancelled', 'memory', 'output', 'input')
+# The counter of the statements in Python that were answered.
+PYTHON_STATEMENTS = 'statements.python'
 
 
 class Counters:

@@ -75,7 +75,7 @@ def families(statistics: dict[str, Any]) -> Iterator[Metric]:
                   'handshake (tls), no user for the peer (user), an error in on_connect, or lines of another protocol '
                   '(foreign).', sessions['refused'], 'reason')
     yield counter('statements', 'Statements of text consoles and requests of the binary protocol that were answered.',
-                  statistics['statements'], 'type')
+                  _by_language(statistics), 'type', 'language')
     yield histogram('statement_seconds', 'Duration of statements and requests that ran here, including their waits.',
                     statistics['seconds'], 'type')
     yield counter('errors', 'Statements and requests that ended in an error, and input that was not run (input), by kind.',
@@ -106,6 +106,14 @@ def _filled(family, numbers):
     else:
         family.add_metric((), numbers)
     return family
+
+
+def _by_language(statistics):
+    """The numbers of statements by type of session and language. Only text consoles have statements in Python."""
+    python = statistics['languages']['python']
+    numbers = {(kind, 'lua'): number for kind, number in statistics['statements'].items()}
+    numbers['console', 'lua'] -= python
+    return {**numbers, ('console', 'python'): python}
 
 
 def _groups(groups):

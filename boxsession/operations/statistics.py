@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from boxsession.base.counters import PYTHON_STATEMENTS
 from boxsession.base.histogram import Histogram
 from boxsession.base.session import TYPES, Session
 from boxsession.lua.bridge import Runtime
@@ -96,6 +97,7 @@ class Statistics:
             sums[kind] = list(map(sum, zip(sums[kind], group[1:], strict=True)))
         runtime, settings = self._runtime, self._settings
         hits = runtime.counters.hits
+        python = hits[PYTHON_STATEMENTS]
         return {
             'sessions': {
                 'current': len(self._connections), 'limit': settings['limits.sessions'],
@@ -105,6 +107,7 @@ class Statistics:
                            for (listener, kind, user), (number, *_) in
                            sorted(groups.items(), key=lambda item: -item[1][0])]},
             'statements': {kind: counted[0] for kind, counted in sums.items()},
+            'languages': {'lua': sum(counted[0] for counted in sums.values()) - python, 'python': python},
             'running': running,
             'seconds': {kind: runtime.counters.seconds_taken[kind].snapshot() for kind in TYPES},
             'errors': runtime.errors(),

@@ -7,6 +7,7 @@ from typing import Any
 
 from gevent import getcurrent
 
+from boxsession.base.counters import PYTHON_STATEMENTS
 from boxsession.base.errors import Internal, StatementCancelled
 from boxsession.base.session import Session
 from boxsession.inspection.reprs import Reprs
@@ -97,6 +98,7 @@ class PythonEvaluator:
             reply = self._run(statement)
         finally:
             dispatcher.has_ticked = True
+        self._shared.counters.hits[PYTHON_STATEMENTS] += 1
         return reply
 
     def _run(self, statement: Statement) -> Tagged:

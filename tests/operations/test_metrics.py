@@ -91,7 +91,7 @@ def scrapes(served):
 
 
 def one(count=1):
-    return {'statements_total{type=console}': count, 'statement_seconds_count{type=console}': count}
+    return {'statements_total{language=lua,type=console}': count, 'statement_seconds_count{type=console}': count}
 
 
 class TestEachNumberMoves:
@@ -250,7 +250,7 @@ class TestEachNumberMoves:
         client = connect_binary(served)
         assert [2] == client.eval('return 1 + 1')
         key = f'sessions{{listener={served.addresses[2]},type=binary,user=admin}}'
-        run = {'statements_total{type=binary}': 1, 'statement_seconds_count{type=binary}': 1}
+        run = {'statements_total{language=lua,type=binary}': 1, 'statement_seconds_count{type=binary}': 1}
         assert {key: 1, 'sessions_started_total{type=binary}': 1, **run} == scrapes.moved()
         for expression, kind in (('local =', 'syntax'), ("error('x')", 'runtime'),
                                  ("box.error(box.error.ACCESS_DENIED, 'a', 'b', 'c', 'd')", 'denied')):

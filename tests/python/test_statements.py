@@ -95,3 +95,11 @@ def test_show(python):
     assert client.value('5') == 5
     assert client.value('\\show 2')['value'] == 5
     assert b'Usage: \\show [DEPTH]' in client.reply('\\show 1000')
+
+
+def test_they_are_counted(python):
+    client = python()
+    client.reply('1')
+    client.reply('1/0')
+    assert client.value('box.lua("return box.stat().languages.python")') == 2
+    assert client.value('box.lua("return box.stat().errors.runtime")') == 1
