@@ -18,13 +18,13 @@ from boxsession.python.compiler import Compiler, Statement, described, surroundi
 from boxsession.python.functions import Quit, functions
 from boxsession.python.link import YAML, Link
 from boxsession.python.output import OWNER, Printed
+from boxsession.python.quick import quick_document
 from boxsession.python.results import Results
 from boxsession.python.shared import Shared
 from boxsession.python.showing import shown
 from boxsession.python.values import named, packed
 from boxsession.scheduler.calls import begin_call, end_call
 from boxsession.values.packed import Tagged, text, unpack
-from boxsession.values.quick import quick_document
 
 __all__ = ['PythonEvaluator']
 
@@ -102,30 +102,29 @@ class PythonEvaluator:
         return reply
 
     def _run(self, statement: Statement) -> Tagged:
+        failed: BaseException | None
         task, greenlet = self.own.task, getcurrent()
         names = self._names if self.has_own_scope else self._shared.names
         tree, greenlet.spawn_tree_locals = greenlet.spawn_tree_locals, self._tree
         timer = begin_call(self._dispatcher, task)
+        failed, problem = None, ''
         try:
             task.began = time.monotonic()
             value = statement.run(names, self._builtins)
             if type(value) is Storage:
                 value = value.copy()
-            content = b'' if value is None else self._packed(value)
+            reply = self._reply(value)
             self.printed.flush()
-            failed = None
         except Internal:
             raise
         except Quit:
-            failed, content = None, b''
+            value, reply = None, _NOTHING
             assert task.host is not None
             task.host.control('quit')
         except StatementCancelled:
-            failed, content = None, b''
             task.mark_killed('')
         except BaseException as error:      # of any kind: those that end a program do not end the session
-            failed = error
-            problem = described(error)
+            failed, problem = error, described(error)
         finally:
             end_call(self._dispatcher, task, timer)
             greenlet.spawn_tree_locals = tree
@@ -133,12 +132,15 @@ class PythonEvaluator:
             return self._cancelled()
         if failed is not None:
             return self._failed_with(failed, problem)
-        if content:
-            self._results.add(value, len(content), self._shared.kept_bytes)
+        if value is not None:
+            self._results.add(value, len(reply), self._shared.kept_bytes)
+        return reply
+
+    def _reply(self, value: Any) -> Tagged:
         style = self._link.style
-        if style != YAML:
-            return style + content
-        return (quick_document(content) or YAML + content) if content else _NOTHING
+        if value is None:
+            return _NOTHING if style == YAML else style
+        return style == YAML and quick_document(value) or style + self._packed(value)
 
     def _packed(self, value: Any) -> bytes:
         dispatcher = self._dispatcher

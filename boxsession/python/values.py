@@ -21,7 +21,7 @@ from uuid import UUID
 
 from boxsession.values.packed import text
 
-__all__ = ['content_of', 'is_plain', 'named', 'of_class', 'packed']
+__all__ = ['content_of', 'float_text', 'is_plain', 'looks_typed', 'named', 'of_class', 'packed']
 
 _DEEPEST = 100
 # Number of values between two pauses.
@@ -41,6 +41,21 @@ _ITERATED: tuple[type, ...] = (list, tuple, set, frozenset, deque)
 
 class _Full(Exception):
     pass
+
+
+def looks_typed(value: str) -> bool:
+    """Whether some reader of YAML takes a text for another type if it is not quoted."""
+    return len(value) <= _TYPED_MAX and _TYPED.fullmatch(value) is not None
+
+
+def float_text(value: float) -> str:
+    """A number in YAML."""
+    digits = float.__repr__(value)
+    if digits in ('inf', '-inf', 'nan'):
+        return digits.replace('inf', '.inf').replace('nan', '.nan')
+    if 'e' in digits and '.' not in digits:
+        return digits.replace('e', '.0e')           # YAML 1.1 needs the point
+    return digits
 
 
 def is_plain(value: Any) -> bool:
@@ -155,12 +170,7 @@ class _Writer:
             self._put(text(b'n', int.__repr__(value).encode()))
 
     def _float(self, value: float) -> None:
-        digits = float.__repr__(value)
-        if digits in ('inf', '-inf', 'nan'):
-            digits = digits.replace('inf', '.inf').replace('nan', '.nan')
-        elif 'e' in digits and '.' not in digits:
-            digits = digits.replace('e', '.0e')         # YAML 1.1 needs the point
-        self._put(text(b'n', digits.encode()))
+        self._put(text(b'n', float_text(value).encode()))
 
     def _collection(self, value: Any, content: Content, depth: int) -> None:
         if id(value) in self._open:
