@@ -33,6 +33,8 @@ _BUSY, _TICK = 'is busy', 'tick'
 _BUILTINS = '__builtins__'
 # A statement without these words has no checks: it needs no syntax tree.
 _NEEDS_CHECKS = re.compile(r'for|while|lambda|def|class|except|finally|\A\s')
+# One simple statement, which is no expression, has none of these.
+_MAY_END_WITH_EXPRESSION = re.compile(r'[;:\n]')
 # Statements up to this length, in characters, are kept, and up to this number.
 _KNOWN_LENGTH, _KNOWN_MOST = 512, 256
 _FEATURES = [getattr(__future__, name).compiler_flag for name in __future__.all_feature_names]
@@ -109,24 +111,28 @@ class Compiler:
             try:
                 return Statement(None, compile(text, name, 'eval', self._flags, dont_inherit=True), False)
             except SyntaxError:
-                pass
+                if not _MAY_END_WITH_EXPRESSION.search(text):
+                    return Statement(self._body(text, name), None, False)
         tree = compile(text, name, 'exec', ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
         assert isinstance(tree, ast.Module)
         is_block = _is_block(tree)
         _add_checks(tree)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
-        flags, body = self._flags, None
-        if tree.body:
-            body = compile(tree, name, 'exec', flags, dont_inherit=True)
-            for feature in _FEATURES:
-                flags |= body.co_flags & feature
+        body = self._body(tree, name) if tree.body else None
         value = None
         if isinstance(last, ast.Expr):
-            value = compile(ast.Expression(last.value), name, 'eval', flags, dont_inherit=True)
+            value = compile(ast.Expression(last.value), name, 'eval', self._flags, dont_inherit=True)
+        return Statement(body, value, is_block)
+
+    def _body(self, source: str | ast.Module, name: str) -> CodeType:
+        body: CodeType = compile(source, name, 'exec', self._flags, dont_inherit=True)
+        flags = self._flags
+        for feature in _FEATURES:
+            flags |= body.co_flags & feature
         if flags != self._flags:
             self._flags = flags
             self._known.clear()
-        return Statement(body, value, is_block)
+        return body
 
     def is_incomplete(self, text: str) -> bool:
         """Whether the statement needs more lines. A block ends with an empty line."""

@@ -7,6 +7,7 @@ from typing import Any
 __all__ = ['Results']
 
 _KEPT = 9
+_NAMES = [f'_{number + 1}' for number in range(_KEPT)]
 
 
 class Results:
@@ -52,5 +53,7 @@ class Results:
     def _show(self) -> None:
         names = self._names
         names['_'] = self.last
-        for index in range(_KEPT):
-            names[f'_{index + 1}'] = self._last[index][0] if index < len(self._last) else None
+        for name, (value, _) in zip(_NAMES, self._last, strict=False):
+            names[name] = value
+        for name in _NAMES[len(self._last):]:
+            names[name] = None
