@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import logging
+import re
 
 from lupa import lua51
 
@@ -21,6 +22,7 @@ from boxsession.lua.contract import (
 )
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
+from boxsession.protocol.foreign import is_word
 from boxsession.scheduler.task import STATEMENTS, TRIGGERS, Host
 from boxsession.scheduler.turns import Account
 from boxsession.values.packed import Tagged
@@ -28,6 +30,13 @@ from boxsession.values.packed import Tagged
 __all__ = ['Evaluator']
 
 log = logging.getLogger('boxsession')
+
+# Replies to the name of an undefined variable.
+_NOTHING = (b'---\n- null\n...\n', b'nil;')
+# Blanks and comments. Lines of other protocols may be Lua comments, too, as those of multipart bodies.
+_BLANK = re.compile(rb'\s*(?:--(?!\[=*\[)[^\r\n]*(?:[\r\n]\s*)?)?')
+# A command of another protocol with an argument: in Lua a call of an undefined function.
+_COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 
 
 class Evaluator:
@@ -86,6 +95,23 @@ class Evaluator:
     def is_wrong(self, text: bytes) -> bool:
         """Whether a statement does not compile as Lua. Does not run it."""
         return self._perform(CHECK, text) == b'wrong'
+
+    def is_blank(self, text: bytes) -> bool:
+        """Whether a statement has only blanks and comments."""
+        return _BLANK.fullmatch(text) is not None
+
+    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool:
+        """Whether another program may have sent a statement: it is wrong, or a command of another protocol.
+
+        Args:
+            reply: its reply; None if it did not run. last_error() is its error.
+        """
+        if reply is None:
+            return is_word(text) or self.is_wrong(text)
+        failed = self.last_error()
+        if failed:
+            return _NO_FUNCTION in failed and _COMMAND.match(text) is not None or self.is_wrong(text)
+        return reply in _NOTHING and is_word(text)
 
     def connect(self) -> bytes:
         """Runs the on_connect triggers. Returns b'', or the reply with the error that refuses the session."""

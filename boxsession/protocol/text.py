@@ -315,7 +315,7 @@ class ConsoleProtocol:
         whole, self._dropped = self._dropped + line, b''
         if self._is_over(len(whole)):
             return self._refuse(Foreign('', self.max_statement_bytes))
-        name = foreign(whole)
+        name = foreign(whole, self._held or b'')
         return None if name is None else self._refuse(Foreign(name))
 
     def _judge_partial(self) -> Foreign | None:

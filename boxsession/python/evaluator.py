@@ -15,6 +15,7 @@ from boxsession.lua.evaluator import Evaluator
 from boxsession.python.box import Box, Storage
 from boxsession.python.checks import Checks
 from boxsession.python.compiler import Compiler, Statement, described, surroundings
+from boxsession.python.doubts import is_blank, is_doubtful
 from boxsession.python.functions import Quit, functions
 from boxsession.python.link import YAML, Link
 from boxsession.python.output import OWNER, Printed
@@ -160,6 +161,15 @@ class PythonEvaluator:
         except SyntaxError:
             return not self._compiler.is_incomplete(source)
         return False
+
+    def is_blank(self, text: bytes) -> bool:
+        """Whether a statement has only blanks and comments."""
+        return is_blank(text)
+
+    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool:
+        """Whether another program may have sent a statement. `reply` is its reply; None if it did not run."""
+        failed = b'' if reply is None else self._failed
+        return is_doubtful(text, failed) or (reply is None or failed != b'') and self.is_wrong(text)
 
     def last_error(self) -> bytes:
         """The text of the last statement's error; b'' if it had none."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from boxsession.base.counters import Counters
 from boxsession.base.errors import type_name
-from boxsession.base.redaction import redacted_error
+from boxsession.base.redaction import PYTHON, redacted_error
 from boxsession.inspection.tracebacks import of_others, traceback_text
 from boxsession.python.checks import Growth
 from boxsession.python.clock import Clock
@@ -69,6 +69,7 @@ class Shared:
         at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 
         def text() -> str:
-            told = redacted_error(statement, traceback_text(error).encode(errors='backslashreplace'), _BYTES)
+            told = redacted_error(statement, traceback_text(error).encode(errors='backslashreplace'), _BYTES,
+                                  languages=(PYTHON,))
             return f'the statement raised {type_name(error)} at {at}\n\n{told}'
         return text

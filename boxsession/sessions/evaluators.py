@@ -6,7 +6,6 @@ string or final text, or b'' if the statement waits for more lines. It returns S
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -42,25 +41,10 @@ _ERROR, _REMOTE_ERROR_BYTES = b'---\n- error: ', 4096
 
 # After this number of failed statements a session is not judged any more: another protocol is found earlier.
 _JUDGED_MAX = 100
-# Replies to the name of an undefined variable, and names that are also commands of other protocols.
-_NOTHING = (b'---\n- null\n...\n', b'nil;')
-_WORD_BYTES = 128
-_WORD = re.compile(
-    rb'\s*(?:(?i:capa|cons|crst|dump|envi|exit|flush_all|info|isro|list|mn|mntr|monitor|noop|ping|pong|quit|reserve|reset|rset|'
-    rb'ruok|shutdown|srst|srvr|starttls|stat|stats|status|stls|sync|time|verbosity|version|wchs|workers)|[A-Z][A-Z0-9_]+)\s*')
-# Statements that prove nothing about the sender: blanks and comments. Lines of other protocols may be Lua comments, too, as
-# those of multipart bodies.
-_EMPTY = re.compile(rb'\s*(?:--(?!\[=*\[)[^\r\n]*(?:[\r\n]\s*)?)?')
-# A command of another protocol with an argument: in Lua a call of an undefined function.
-_COMMAND, _NO_FUNCTION = re.compile(rb'\s*[A-Za-z_]\w*\s*["\'{\[]'), b'attempt to call'
 # Doubt ends after this time without input, in seconds.
 _DOUBT_SECONDS = 0.5
-_DOUBTED = ('not run: it was sent before the reply to a line that is not Lua, or is a command of another protocol. '
+_DOUBTED = ('not run: it was sent before the reply to a line that is no statement, or is a command of another protocol. '
             'Correct that line, and send this again')
-
-
-def _is_word(text: bytes) -> bool:
-    return len(text) <= _WORD_BYTES and _WORD.fullmatch(text) is not None
 
 
 class Evaluates(Protocol):
@@ -75,6 +59,10 @@ class Language(Evaluates, Protocol):
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
     def is_incomplete(self, text: bytes) -> bool: ...
     def is_wrong(self, text: bytes) -> bool: ...
+    def is_blank(self, text: bytes) -> bool: ...        # only blanks and comments: nothing runs
+    # Whether another program may have sent the statement: it is wrong, or a command of another protocol. `reply` is its
+    # reply, None if it did not run; last_error() is its error.
+    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool: ...
     def last_error(self) -> bytes: ...
     def error(self, message: str) -> bytes: ...
     def left_remote(self) -> None: ...          # called when statements run here again after console.connect
@@ -105,6 +93,12 @@ class Spoken:
 
     def is_wrong(self, text: bytes) -> bool:
         return self._other.is_wrong(text)
+
+    def is_blank(self, text: bytes) -> bool:
+        return self._other.is_blank(text)
+
+    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool:
+        return (self._own if text.startswith(b'\\') else self._other).is_doubtful(text, reply)
 
     def last_error(self) -> bytes:
         return self._last.last_error()
@@ -153,28 +147,31 @@ class Recorder:
 class Judge:
     """Detects clients that speak another protocol: see docs/design.rst, "Lines of other protocols".
 
-    A first statement may be no Lua, or a command of another protocol (an undefined name). If more input arrived before the
+    A first statement may be wrong, or a command of another protocol (an undefined name). If more input arrived before the
     reply to it, the client does not wait for replies: an attacker may have made another program send this. Then the session
-    is in doubt: it runs no Lua until the client has been silent for a while.
+    is in doubt: it runs no statement until the client has been silent for a while.
 
     Args:
         inner: the evaluator to which statements go.
         language: tells whether a statement is valid or incomplete.
         read: reads the input that has arrived meanwhile.
+
+    Attributes:
+        inner, language: as given. They may be replaced between two statements.
     """
 
-    __slots__ = ('inner', '_language', '_session', '_common', '_protocol', '_read', '_count', '_doubts', '_has_refused')
+    __slots__ = ('inner', 'language', '_session', '_common', '_protocol', '_read', '_count', '_doubts', '_has_refused')
 
     def __init__(self, inner: Evaluates, language: Language, session: Session, common: Common, protocol: ConsoleProtocol,
                  read: Callable[[], None]):
         self.inner = inner
-        self._language = language
+        self.language = language
         self._session = session
         self._common = common
         self._protocol = protocol
         self._read = read
         self._count = 0
-        self._doubts = False            # the session is in doubt: it runs no Lua
+        self._doubts = False            # the session is in doubt
         self._has_refused = False       # it has not run a statement because of that
 
     @property
@@ -183,8 +180,8 @@ class Judge:
         return not self._protocol.is_judging and not self._doubts
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent:
-        is_any = _EMPTY.fullmatch(text) is None
-        if self._doubts and is_any and not self._language.is_wrong(text):
+        is_any = not self.language.is_blank(text)
+        if self._doubts and is_any and not self.language.is_wrong(text):
             return self._doubted(text, may_continue)
         reply = self.inner.statement(text, may_continue)
         if reply and is_any and self._protocol.is_judging:
@@ -202,36 +199,30 @@ class Judge:
 
     def was_cancelled(self, text: bytes) -> None:
         """Judges a statement that was cancelled before it ran."""
-        if self._protocol.is_judging and (_is_word(text) or self._language.is_wrong(text)):
+        if self._protocol.is_judging and self.language.is_doubtful(text, None):
             self._doubts = self._doubts or self._protocol.has_more
 
     def _doubted(self, text, may_continue) -> Tagged:
-        if may_continue and self._language.is_incomplete(text):
+        if may_continue and self.language.is_incomplete(text):
             return b''
         if not self._has_refused:
             self._has_refused = True
-            log.info('%s sent more after a line that is not Lua, and did not wait for the reply: not run',
+            log.info('%s sent more after a line that is no statement, and did not wait for the reply: not run',
                      self._session.described)
-        note_not_run(self._common, self._session, text, 'sent after a line that is not Lua')
-        return self._language.error(_DOUBTED)
+        note_not_run(self._common, self._session, text, 'sent after a line that is no statement')
+        return self.language.error(_DOUBTED)
 
     def _judge(self, statement, reply) -> None:
-        failed = self._language.last_error()
         if self._has_refused:
             return
         self._count += 1
         if self._count >= _JUDGED_MAX:
             self._protocol.trust()
             return
-        if failed:
-            is_command = _NO_FUNCTION in failed and _COMMAND.match(statement) is not None
-            is_doubtful = is_command or self._language.is_wrong(statement)
-        else:
-            is_doubtful = reply in _NOTHING and _is_word(statement)
-        if is_doubtful:
+        if self.language.is_doubtful(statement, reply):
             self._read()                    # more input may have arrived meanwhile
             self._doubts = self._protocol.has_more
-        elif not failed:
+        elif not self.language.last_error():
             self._protocol.trust()
 
 
@@ -350,7 +341,7 @@ class Route:
         elif self._common.audit is not None:
             chosen = Recorder(self._language, self._session, self._common.audit, self._common.dispatcher.let_others_in)
         if self.judge is not None:
-            self.judge.inner = chosen
+            self.judge.inner, self.judge.language = chosen, self._language
             chosen = self.judge
         if self._leave_out is not None:
             chosen = Beginning(chosen, self._leave_out, self.has_begun)

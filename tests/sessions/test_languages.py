@@ -31,6 +31,12 @@ class Shouting:
     def is_wrong(self, text):
         return False
 
+    def is_blank(self, text):
+        return not text.strip()
+
+    def is_doubtful(self, text, reply):
+        return False
+
     def last_error(self):
         return self._error
 
