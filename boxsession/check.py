@@ -36,7 +36,9 @@ def file_problems(path: str) -> list[str]:
     examined = reader.examine(path)
     found = list(examined.problems)
     if examined.config is not None:
-        found += _placed(examined.config, with_users=examined.has_users)
+        told = {text for _, text in found}
+        found += [(line, text) for line, text in _placed(examined.config, with_users=examined.has_users)
+                  if text.partition(': ')[2] not in told]       # both look at listeners of admin
     return reader.told(found, path)
 
 
@@ -63,6 +65,8 @@ def user_problems(config: reader.Config, access: Access, may_come: Callable[[str
         user = access.user(listener.user)
         if user and listener.is_open and access.level(user.id) == Level.FULL:
             found.append((f'listen.{number}.address', table.open_listener_problem(listener)))
+        elif user and access.may_speak(user.id, 'python') and (problem := table.python_problem(listener)):
+            found.append((f'listen.{number}.languages', problem))
     return found
 
 

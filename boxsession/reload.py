@@ -148,6 +148,8 @@ def _metrics(job, names) -> Callable[[], None]:
 def _differences(new: Listener, old: Listener) -> list[str]:
     """The settings of a listener that a reload changes, as log lines."""
     def shown(name, value):
+        if name == 'languages':
+            return f'[{", ".join(value)}]'
         return f'{value:04o}' if name == 'mode' else value
 
     found = [(field.name, getattr(new.config, field.name), getattr(old.config, field.name)) for field in fields(new.config)]

@@ -49,8 +49,8 @@ _RUN_SECONDS = ('limits.statement_seconds', 'limits.trigger_seconds')
 _UNCOUNTED = ('limits.slice_ms', 'limits.share_percent', 'limits.on_disconnect', 'limits.drain_seconds', 'limits.requests')
 _COUNTED = tuple(setting.name for setting in table.SETTINGS
                  if setting.name.startswith('limits.') and setting.name not in _UNCOUNTED)
-# The languages of statements, the default first. Each function gets the session's Lua evaluator and the session, and
-# returns the evaluator of that language.
+# The languages of statements besides Python. Each function gets the session's Lua evaluator and the session, and returns
+# the evaluator of that language.
 LANGUAGES: dict[str, Callable[[Any, Session], Any]] = {
     'lua': lambda own, session: own,
 }
@@ -102,7 +102,8 @@ class Running:
                                self.dispatcher.interrupt)
         self.python = Evaluators(self.dispatcher, self.counters, {}, lambda: settings['limits.output_bytes'])
         languages = {**LANGUAGES, 'python': self.python.evaluator}
-        self.registry: Registry = Registry(self.runtime, languages, self.audit, settings, _COUNTED, loop_lag)
+        self.registry: Registry = Registry(self.runtime, languages, self.accounts.may_speak, self.audit, settings, _COUNTED,
+                                           loop_lag)
         self.registry.at_end.append(self.python.end)
         self.changes, self.rescue = Changes(self.audit, self.registry.at_end), Rescue(self)
         self.admission = Admission(self.registry, self.accounts, self.counters, settings, lambda: self.listeners.has_unix)
@@ -131,8 +132,9 @@ class Running:
         """The values that box.info shows. Lua calls the functions at each access."""
         hits = self.counters.hits
         return {'version': __version__, 'pid': os.getpid(), 'sessions': lambda: len(self.registry),
-                'languages': list(LANGUAGES), 'listen': lambda: [str(listener.address) for listener in self.listeners],
-                'triggers': triggers, 'memory': lambda: self.runtime.memory.used(),
+                'languages': [*LANGUAGES, 'python'], 'triggers': triggers,
+                'listen': lambda: [str(listener.address) for listener in self.listeners],
+                'memory': lambda: self.runtime.memory.used(),
                 'limits': lambda: {name[7:]: {'hits': hits[name], 'limit': self.settings[name]} for name in _COUNTED},
                 'statistics': lambda: self.statistics.since_reset(),
                 'access': lambda: {'users': self.accounts.access.kinds['user'],
@@ -183,16 +185,18 @@ class Running:
     # Listeners
 
     def check_users(self, config: reader.Config) -> None:
-        """Checks that the users of all listeners exist, and that no open listener lets everyone run code.
+        """Checks that the users of all listeners exist, and that no listener lets clients run code who must not.
 
         A listener that is in use as it is keeps its missing users: they cannot connect, and the log says so.
 
         Raises:
-            ConfigError: a user does not exist, or a listener is open (`ListenerConfig.is_open`).
+            ConfigError: a user does not exist, a listener is open (`ListenerConfig.is_open`), or others can use Python
+                (`python_problem`).
         """
         in_use = [listener.config for listener in self.listeners] if self.registry.is_accepting else []
         refused = []
-        for name, problem in user_problems(config, self.accounts.access):
+        in_force = replace(config, listen=tuple(map(self.listeners.in_force, config.listen)))
+        for name, problem in user_problems(in_force, self.accounts.access):
             if config.listen[int(name.split('.')[1])] in in_use:
                 log.warning('%s', problem)
             else:
@@ -204,8 +208,12 @@ class Running:
         """Listens on one more address, until unlisten(). Reloads do not close it.
 
         Raises:
+            ConfigError: clients could run code who must not.
             ListenError: the address is taken or invalid.
         """
+        problems = user_problems(reader.Config((config,), self.settings), self.accounts.access)
+        if problems:
+            raise ConfigError([problem for _, problem in problems])
         listener = self.listeners.add(replace(config, address=config.address.for_process(os.getpid())))
         listener.is_temporary = True
         listener.start()

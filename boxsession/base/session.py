@@ -36,6 +36,9 @@ class Session:
     dialect: str                    # 'classic' or 'tarantool', from the listener's settings
     type: str = 'console'           # one of TYPES
     listener: str = ''              # address of the listener that accepted the client
+    allowed_languages: tuple[str, ...] = ('lua',)       # by its listener; it begins in the first that its user may use
+    language: str = 'lua'           # of its next statement
+    has_chosen_language: bool = False       # by `\\set language`
     name: str = ''                  # label that the user has set by box.session.name()
     login: str = ''                 # user who logged in; su() does not change it
     # Of the last exception that an exposed function, or a statement in Python, raised; without secrets.

@@ -145,9 +145,11 @@ BUILT_IN = (
         ('prompt on|off', 'show a prompt'),
         ('scope session|global', "session: variables without `local` belong to this session (_G has the global ones)"),
         ('print on|off', 'on: print() writes to this session, not to the log'),
-        ('language lua', 'set the language of statements: lua is the only one'),
+        ('language lua|python', 'set the language of statements; without a name: show it. The listener must allow it '
+                                '(`languages`), and python needs a right'),
     ), aliases=('s',), details='Defaults: output yaml, prompt off, scope global, '
-        'print off. Abbreviations: o, d (delim), c, p, l (lang).'),
+        "print off, and the first of the listener's languages that the user may use. Abbreviations: o, d (delim), c, p, "
+        'l (lang).'),
 )
 
 

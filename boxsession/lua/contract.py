@@ -7,6 +7,7 @@ __all__ = ['NUMBERS']
 
 # Operations of a session's coroutine (kernel/evaluator.lua).
 STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT, FAIL, CHECK, LEFT_REMOTE, LAST_ERROR, LEAVE, STYLE, EXCHANGE = range(1, 12)
+DENY = 12
 # Operations of a worker's coroutine (kernel/requests.lua). 0 ends the coroutine.
 EVAL, CALL, LOGIN, BATCH, CALL_16, EVAL_ERROR = range(1, 7)
 # Flags that are added to an operation: memory is short and the limit is lifted; collect the garbage first; much memory is

@@ -10,6 +10,7 @@ from boxsession.base.session import Session
 from boxsession.lua.contract import (
     CHECK,
     CONNECT,
+    DENY,
     DISCONNECT,
     EXCHANGE,
     FAIL,
@@ -168,6 +169,11 @@ class Evaluator:
     def error(self, message: str) -> bytes:
         """Makes the reply with an error, in the session's output format."""
         return self._perform(FAIL, message.encode())
+
+    def denied(self, kind: str) -> bytes:
+        """Makes the reply to a statement whose user has no `execute` on a type of objects: runs the on_access_denied
+        triggers, and counts the denial."""
+        return self._perform(DENY, kind.encode(), TRIGGERS)
 
     def _perform(self, operation, text, limit=''):
         task = self.task

@@ -1,7 +1,10 @@
 """All listeners of a console."""
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from boxsession.base.address import socket_text
@@ -51,6 +54,12 @@ class Listeners:
                 raise BoxsessionError(f'a socket was passed that listens on {place}, but no listener has that address: '
                                       f'`listen` has {", ".join(map(str, wanted))}. Use the same address in `listen` and '
                                       'in the socket unit')
+
+    def in_force(self, config: ListenerConfig) -> ListenerConfig:
+        """The settings of a listener, with the mode of the file if its socket was passed: the file is left alone then."""
+        if config.address.path and any(is_at(sock, config.address) for sock in self._sockets):
+            return replace(config, mode=stat.S_IMODE(os.stat(config.address.path).st_mode))
+        return config
 
     def new(self, config: ListenerConfig) -> Listener:
         """Makes a listener that is not bound. It is not added to these.

@@ -27,6 +27,7 @@ class Common:
     Attributes:
         runtime: the Lua state.
         languages: the languages of statements.
+        may_speak: whether the user with an id may use a language.
         dispatcher: switches between tasks.
         counters: counts events of all sessions.
         recorder: the audit file; it may be off.
@@ -40,13 +41,14 @@ class Common:
         requests: maximum number of running requests of one binary connection; 0 for no limit.
     """
 
-    __slots__ = ('runtime', 'languages', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit', 'send_seconds',
-                 'cancels', 'greeting', 'statement_bytes', 'request_bytes', 'requests')
+    __slots__ = ('runtime', 'languages', 'may_speak', 'dispatcher', 'counters', 'recorder', 'unsent', 'unread', 'audit',
+                 'send_seconds', 'cancels', 'greeting', 'statement_bytes', 'request_bytes', 'requests')
 
-    def __init__(self, runtime: Runtime, languages: Languages, recorder: Audit, unsent: Backlog, unread: Backlog,
-                 settings: Mapping[str, Any]):
+    def __init__(self, runtime: Runtime, languages: Languages, may_speak: Callable[[int, str], bool], recorder: Audit,
+                 unsent: Backlog, unread: Backlog, settings: Mapping[str, Any]):
         self.runtime = runtime
         self.languages = languages
+        self.may_speak = may_speak
         self.dispatcher = runtime.dispatcher
         self.counters = runtime.counters
         self.recorder = recorder

@@ -18,6 +18,7 @@ from boxsession.operations.audit import Audit
 from boxsession.protocol.text import ConsoleProtocol
 from boxsession.sessions.beginning import Beginning, is_opening
 from boxsession.sessions.common import Common
+from boxsession.sessions.languages import Language, Own, first_language, spoken
 from boxsession.sessions.remote import RemoteClosed, RemoteConsole
 from boxsession.values.packed import Tagged
 
@@ -51,63 +52,6 @@ class Evaluates(Protocol):
     """Runs statements, or passes them on."""
 
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged | _Sent: ...
-
-
-class Language(Evaluates, Protocol):
-    """The evaluator of a language: runs a session's statements in this process."""
-
-    def statement(self, text: bytes, may_continue: bool = False) -> Tagged: ...
-    def is_incomplete(self, text: bytes) -> bool: ...
-    def is_wrong(self, text: bytes) -> bool: ...
-    def is_blank(self, text: bytes) -> bool: ...        # only blanks and comments: nothing runs
-    # Whether another program may have sent the statement: it is wrong, or a command of another protocol. `reply` is its
-    # reply, None if it did not run; last_error() is its error.
-    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool: ...
-    def last_error(self) -> bytes: ...
-    def error(self, message: str) -> bytes: ...
-    def left_remote(self) -> None: ...          # called when statements run here again after console.connect
-
-
-class Spoken:
-    """Runs statements in another language (`\\set language`). Backslash commands still go to the session's own evaluator.
-
-    Args:
-        own: the session's own evaluator.
-        other: the evaluator of the other language. It runs in the same task: so turns, deadlines and cancellation are the
-            same.
-    """
-
-    __slots__ = ('_own', '_other', '_last')
-
-    def __init__(self, own: Language, other: Language):
-        self._own = own
-        self._other = other
-        self._last = own
-
-    def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
-        self._last = self._own if text.startswith(b'\\') else self._other
-        return self._last.statement(text, may_continue)
-
-    def is_incomplete(self, text: bytes) -> bool:
-        return self._other.is_incomplete(text)
-
-    def is_wrong(self, text: bytes) -> bool:
-        return self._other.is_wrong(text)
-
-    def is_blank(self, text: bytes) -> bool:
-        return self._other.is_blank(text)
-
-    def is_doubtful(self, text: bytes, reply: Tagged | None) -> bool:
-        return (self._own if text.startswith(b'\\') else self._other).is_doubtful(text, reply)
-
-    def last_error(self) -> bytes:
-        return self._last.last_error()
-
-    def error(self, message: str) -> bytes:
-        return self._own.error(message)
-
-    def left_remote(self) -> None:
-        self._own.left_remote()
 
 
 class Recorder:
@@ -309,11 +253,12 @@ class Route:
 
     __slots__ = ('evaluate', 'judge', 'relay', '_own', '_language', '_session', '_common', '_send', '_leave_out')
 
-    def __init__(self, own: Language, session: Session, common: Common, protocol: ConsoleProtocol,
+    def __init__(self, own: Own, session: Session, common: Common, protocol: ConsoleProtocol,
                  read: Callable[[], None], send: Callable[[bytes], None], leave_out: Callable[[], None] | None):
         self.judge = Judge(own, own, session, common, protocol, read) if protocol.is_judging else None
         self.relay: Relay | None = None
-        self._own = self._language = own
+        self._own = own
+        self._language = spoken(own, session, common)
         self._session = session
         self._common = common
         self._send = send
@@ -327,10 +272,23 @@ class Route:
 
     def speak(self, language: str) -> None:
         """Sets the language of the following statements."""
-        other = self._common.languages[language](self._own, self._session)
         self._session.speaks(language)
-        self._language = self._own if other is self._own else Spoken(self._own, other)
+        self._session.language = language
+        self._language = spoken(self._own, self._session, self._common)
         self.choose()
+
+    def begin(self) -> None:
+        """The session has its user: it begins in the first language that this user may use."""
+        session = self._session
+        first = first_language(session, self._common)
+        if first != session.language and not session.has_chosen_language:
+            self.speak(first)
+
+    def logged_in(self) -> None:
+        """The user has logged in, and may use more languages now. One that he may not use is kept: statements are refused,
+        since they were written for it."""
+        if self._common.may_speak(self._session.uid, self._session.language):
+            self.begin()
 
     def choose(self) -> None:
         """Sets `evaluate` for the current language, relay, audit file and judge."""

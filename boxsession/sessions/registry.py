@@ -53,7 +53,7 @@ class Registry:
 
     Args:
         runtime: the Lua state.
-        languages: the languages of statements.
+        languages, may_speak: the languages of statements; whether the user with an id may use one.
         audit: the audit file.
         settings: the settings in force, by dotted name.
         limits: the names of the settings whose limits are counted.
@@ -67,14 +67,14 @@ class Registry:
         at_end: called with the id of each session that ends.
     """
 
-    def __init__(self, runtime: Runtime, languages: Languages, audit: Audit, settings: Mapping[str, Any],
-                 limits: tuple[str, ...], loop_lag: Histogram):
+    def __init__(self, runtime: Runtime, languages: Languages, may_speak: Callable[[int, str], bool], audit: Audit,
+                 settings: Mapping[str, Any], limits: tuple[str, ...], loop_lag: Histogram):
         self.connections: dict[int, Connection] = {}
         self.is_accepting = False
         end = self._end_for
         self.unsent = Backlog(partial(end, 'limits.total_output_bytes', 'output that its client has not read', 'read'))
         self.unread = Backlog(partial(end, 'limits.total_input_bytes', 'input that cannot be run yet', 'finish its input'))
-        self._common = Common(runtime, languages, audit, self.unsent, self.unread, settings)
+        self._common = Common(runtime, languages, may_speak, audit, self.unsent, self.unread, settings)
         self.remotes = Remotes()
         self.at_end: list[Callable[[int], None]] = [self.remotes.close_those_of]
         self.statistics = Statistics(self.connections, runtime, settings, limits, audit, loop_lag)
@@ -150,15 +150,15 @@ class Registry:
         """Begins a client's session and serves it. Returns when the session is over or falls asleep.
 
         Args:
-            sock: the connected socket.
-            peer: the client's address.
+            sock, peer: the connected socket, and the client's address.
             listener: the listener that accepted the client.
             user: the user of the session.
             is_private: whether the connection is encrypted or local.
             may_sleep: whether the session may sleep, which ends its greenlet.
         """
         session = Session(next(self.ids), peer_text(peer), sock.fileno(), user.name, user.id, listener.config.dialect,
-                          type=listener.config.protocol, listener=str(listener.address), login=user.name)
+                          type=listener.config.protocol, listener=str(listener.address), login=user.name,
+                          allowed_languages=listener.config.languages)
         if not isinstance(peer, tuple):
             session.peer_uid, session.peer_pid = peer_process(sock)
         connection: Connection

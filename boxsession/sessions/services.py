@@ -52,7 +52,7 @@ class Services:
             'listen': self.listen, 'close_listener': self.close_listener,
             'access': users.access, 'password_hash': users.password_hash, 'rights': users.rights, 'su': users.su,
             'login': users.login, 'login_by_scramble': users.login_by_scramble, 'become': users.become,
-            'sessions': sessions.sessions, 'rename': sessions.rename,
+            'sessions': sessions.sessions, 'rename': sessions.rename, 'languages': sessions.languages,
             'traceback': sessions.traceback, 'cancel': sessions.cancel, 'kill': sessions.kill,
             'connect': sessions.connect, **NetBoxServices(self._running).table(), **LogServices(self._running).table(),
             **TailServices(self._running).table(),
@@ -92,8 +92,8 @@ class Services:
     # Listeners
 
     def listen(self, uri=None) -> dict:
-        """Opens a listener with the caller's dialect, for console.listen(). Returns its number, its file descriptor and its
-        address.
+        """Opens a listener with the dialect, languages and user of the caller, for console.listen(). Returns its number,
+        its file descriptor and its address.
 
         Raises:
             StatementError: the address is invalid, or cannot be listened on.
@@ -106,8 +106,9 @@ class Services:
         try:
             dialect = session.dialect if session else 'classic'
             user = session.user if session else 'admin'
-            config = reader.read({'listen': [{'address': str(address), 'dialect': dialect, 'user': user}]},
-                                   'console.listen')
+            languages = session.allowed_languages if session else ('lua',)
+            config = reader.read({'listen': [{'address': str(address), 'dialect': dialect, 'user': user,
+                                              'languages': languages}]}, 'console.listen')
             listener = self._running.listen(config.listen[0])
         except ConfigError as error:
             raise StatementError(error.problems[0]) from None

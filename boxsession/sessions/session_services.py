@@ -42,6 +42,13 @@ class SessionServices:
         found = session.traceback if session is not None else ''
         return found() if callable(found) else found
 
+    def languages(self) -> dict:
+        """The language of the calling session's statements, and those that its listener allows."""
+        session = current_session()
+        if session is None:                 # the init script
+            return {'language': 'lua', 'languages': ['lua']}
+        return {'language': session.language, 'languages': list(session.allowed_languages)}
+
     def rename(self, name: str | bytes) -> str:
         """Sets the name of the calling session. Returns the name, which may be truncated."""
         session = caller()

@@ -108,6 +108,9 @@ class Connection:
     def control(self, command: str) -> None:
         """Runs a backslash command that changes the connection."""
 
+    def logged_in(self) -> None:
+        """Called when the session's user has logged in."""
+
     def give_back(self, what: int | bytes) -> None:
         """See boxsession.scheduler.task.Host."""
 
@@ -313,7 +316,7 @@ class Connection:
         state = 'sending' if self._output.is_sending else 'running' if running is not None else 'idle'
         process = {} if session.peer_uid is None else {'peer_uid': session.peer_uid, 'peer_pid': session.peer_pid}
         return {'id': session.id, 'user': session.user, 'peer': session.peer, **process, 'type': session.type,
-                'listener': session.listener, 'name': session.name,
+                'language': session.language, 'listener': session.listener, 'name': session.name,
                 'connected_s': round(time.time() - session.started, 3), 'idle_s': round(self.idle_seconds(now), 3),
                 'state': state, 'statement': shown(running or b'', session),
                 'statements': self.statements, 'bytes_in': self._bytes_in, 'bytes_out': self._output.sent}

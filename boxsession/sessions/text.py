@@ -78,6 +78,8 @@ class ConsoleConnection(Connection):
             log.warning('%s was refused by on_connect: %s', self.session.described,
                         refusal.decode(errors='backslashreplace').partition('error: ')[2].partition('\n')[0])
         else:
+            assert self._route is not None
+            self._route.begin()             # on_connect may have changed the user
             self._output.greet(self._common.greeting)
         self._output.flush()
         if refusal:
@@ -362,9 +364,14 @@ class ConsoleConnection(Connection):
         elif name == 'continuation':
             self._protocol.continuation = value
         elif name == 'language':
+            self.session.has_chosen_language = True
             (self._route or self._new_route()).speak(value)
         elif name == 'prompt':
             self._output.has_prompts = value == 'on'
+
+    def logged_in(self) -> None:
+        if self._route is not None:
+            self._route.logged_in()
 
     # The server's side
 

@@ -11,7 +11,8 @@ from boxsession.base.session import current_session, described
 from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
-from boxsession.users.access import GUEST
+from boxsession.settings.table import python_problem
+from boxsession.users.access import GUEST, WHOLE
 from boxsession.users.passwords import password_hash, password_matches, throttled_address
 
 __all__ = ['UserServices']
@@ -63,6 +64,8 @@ class UserServices:
             self._running.audit.event('access', session, operation=operation, name=name, arguments=told)
         if operation == 'user.drop':
             self._tell_missing()
+        elif operation.endswith('.grant'):
+            self._tell_open()
 
     def _tell_missing(self):
         """Warns of listeners that name a user who does not exist any more: the next start would be refused."""
@@ -72,6 +75,15 @@ class UserServices:
                 if access.user(name) is None:
                     log.warning('%s names the user %r, who does not exist any more: take the name out of `listen`, or the '
                                 'next start is refused', listener.address, name)
+
+    def _tell_open(self):
+        """Warns of listeners on which others can use Python now: the next start would be refused."""
+        for listener in self._running.listeners:
+            config = listener.config
+            user = self._running.accounts.access.user(config.user)
+            problem = user and self._running.accounts.may_speak(user.id, 'python') and python_problem(config)
+            if problem:
+                log.warning('from now on the next start is refused: %s', problem)
 
     def password_hash(self, password: str | bytes) -> str:
         """The hash of a password, as it is stored."""
@@ -83,14 +95,15 @@ class UserServices:
         Returns:
             level: see contract.py; usage: whether the user has this privilege; functions: the owner that each granted
             function runs as, False for the caller, by name;
-            commands: the granted commands, True for all.
+            commands: the granted commands, True for all; languages: the languages besides Lua.
         """
         access = self._running.accounts.access
         functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
                      for name, owner in access.executable(uid).items()}
         commands = access.granted_commands(uid)
         return {'level': int(access.level(uid)), 'usage': access.may_use(uid), 'functions': functions,
-                'commands': True if commands is None else dict.fromkeys(commands, True)}
+                'commands': True if commands is None else dict.fromkeys(commands, True),
+                'languages': {language: True for language in WHOLE if access.may_speak(uid, language)}}
 
     def su(self, login: int, asking: int, name: str | float) -> dict:
         """The user that a session logged in as `login` may become by su.
@@ -174,6 +187,9 @@ class UserServices:
         if has_logged_in:
             session.login = user.name
             self._running.audit.event('login', session, name=user.name, ok=True, error=None)
+            connection = self._running.registry.of_id(session.id)
+            if connection is not None:
+                connection.logged_in()
         else:
             self._running.audit.event('su', session, name=user.name)
 

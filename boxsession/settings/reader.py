@@ -21,6 +21,7 @@ from boxsession.settings.table import (
     ListenerConfig,
     Setting,
     open_listener_problem,
+    python_problem,
 )
 
 __all__ = ['Config', 'Examined', 'examine', 'load', 'read', 'told']
@@ -235,6 +236,8 @@ class _Reader:
         if found.get('protocol') == 'rescue' and not address.path:
             self.complain(node.value['protocol'], f'`protocol: rescue` is for unix sockets: {address} is not one. Use '
                                                   'unix:PATH')
+        if 'languages' in node.value and found.get('protocol', 'console') != 'console':
+            self.complain(node.value['languages'], '`languages` is for `protocol: console`: take it out')
         if found.get('protocol') == 'binary':
             found.setdefault('user', 'guest')
         if found.get('peers') and address.path:
@@ -247,6 +250,8 @@ class _Reader:
             self.complain(node.value['tls'], f'`tls` is for addresses with a port: {address} is a unix socket')
         if listener.is_open and (listener.user == 'admin'):
             self.complain(node, open_listener_problem(listener))
+        elif listener.user == 'admin' and (problem := python_problem(listener)):
+            self.complain(node.value.get('languages', node), problem)
         return listener
 
     def uids(self, node: _Node, peers: dict[str, str]) -> dict[int, str]:

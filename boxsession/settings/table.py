@@ -11,8 +11,8 @@ from typing import Any
 from boxsession.base.address import DEFAULT_PORT, Address
 from boxsession.protocol.greeting import SERVICE_NAME
 
-__all__ = ['DEFAULT_ADDRESS', 'FOR_UNIX_SOCKETS', 'LISTENER_SETTINGS', 'SETTINGS', 'ListenerConfig', 'Setting', 'TLSConfig',
-           'open_listener_problem']
+__all__ = ['DEFAULT_ADDRESS', 'FOR_UNIX_SOCKETS', 'LANGUAGES', 'LISTENER_SETTINGS', 'SETTINGS', 'ListenerConfig', 'Setting',
+           'TLSConfig', 'open_listener_problem', 'python_problem']
 
 
 Check = Callable[[Any], Any]
@@ -144,6 +144,18 @@ def _peers(value: Any) -> dict[str, str]:
     return value
 
 
+# The languages of statements that a listener may allow.
+LANGUAGES = ('lua', 'python')
+
+
+def _languages(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(name in LANGUAGES for name in value) \
+            or len(set(value)) < len(value):
+        raise ValueError(f'expected a list of different languages, of {" and ".join(LANGUAGES)}, as in [lua, python]; '
+                         f'got {value!r}')
+    return tuple(value)
+
+
 # The tables ----------------------------------------------------------------------------------------------------------
 
 LISTENER_SETTINGS = (
@@ -156,6 +168,10 @@ LISTENER_SETTINGS = (
             'listener on a unix socket that answers a few commands while the event loop is held.'),
     Setting('dialect', 'classic', _one_of('classic', 'tarantool'),
             'Behaviour in which Tarantool versions differ: classic follows the manual of 1.6, tarantool follows 2.x.'),
+    Setting('languages', ('lua',), _languages,
+            'Languages of the statements of a console: lua, python, or both. A session begins in the first one that its '
+            'user may use. Python needs execute on universe, or on python: whoever has it can do all that the process can.',
+            '[lua]'),
     Setting('user', 'admin', _text, 'User of a session until it logs in. The default of the binary protocol is guest.'),
     Setting('peers', None, _peers,
             'User of each client, instead of user: by uid on a unix socket, by common name of the client certificate with '
@@ -266,6 +282,7 @@ class ListenerConfig:
     address: Address
     protocol: str = 'console'
     dialect: str = 'classic'
+    languages: tuple[str, ...] = ('lua',)
     user: str = 'admin'
     mode: int = 0o600
     owner: int | None = None
@@ -290,3 +307,24 @@ def open_listener_problem(listener: ListenerConfig) -> str:
     return (f'{listener.address} can be reached from other machines, and every client there may run code as '
             f'{listener.user}: listen on 127.0.0.1 or a unix socket, set `tls` with a `ca` for client certificates, set '
             '`user` to a user without rights (guest), or set `insecure: true` in the config file to allow it')
+
+
+def python_problem(listener: ListenerConfig) -> str:
+    """The error for a listener whose sessions begin as a user who may use Python, if others than this user can connect;
+    '' if they cannot."""
+    if 'python' not in listener.languages or listener.peers:
+        return ''
+    guest = 'set `user` to one who may not use Python (guest; clients log in by \\login)'
+    if listener.address.path:
+        if not listener.mode & 0o077:
+            return ''
+        return (f'{listener.address} has the mode {listener.mode:04o}, so others than its owner can connect and run Python '
+                f'as {listener.user}: set `mode: "0600"`, name the users in `peers`, {guest}, or take '
+                'python out of `languages`')
+    if listener.insecure or listener.tls and listener.tls.ca:
+        return ''
+    who = 'all users of this machine, and web pages in their browsers,' if listener.address.is_local \
+        else 'clients on other machines'
+    return (f'{listener.address}: {who} can connect and run Python as {listener.user}: listen on a unix socket, set `tls` '
+            f'with a `ca` for client certificates, {guest}, take python out of `languages`, or set '
+            '`insecure: true` to allow it')

@@ -12,8 +12,8 @@ from boxsession.base.errors import ClientError
 from boxsession.lua import contract
 from boxsession.users.tables import Function, Grant, Rows, Tables, User
 
-__all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE', 'Access',
-           'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
+__all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE', 'WHOLE',
+           'Access', 'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
 
 GUEST, ADMIN, PUBLIC, REPLICATION, SUPER = 0, 1, 2, 3, 31
 SYSTEM = (GUEST, ADMIN, PUBLIC, SUPER)
@@ -37,7 +37,10 @@ GRANTABLE = {
     'role': bits('execute', 'usage', 'create', 'drop'),
     'user': bits('create', 'drop', 'alter'),
     'command': bits('execute'),
+    'python': bits('execute'),
 }
+# Types of objects without single objects: a grant is on the whole type.
+WHOLE = ('python',)
 UNIVERSE = 0
 # The object id of a grant on all objects of a type. Greater than every id, so listings show it last.
 EVERY = 1 << 40
@@ -129,6 +132,10 @@ class Access(Tables):
         if self.has(uid, 'execute', 'command', EVERY):
             return None
         return {self.commands[number] for number in self._granted(uid, 'command')}
+
+    def may_speak(self, uid: int, language: str) -> bool:
+        """Whether the statements of a user may be in a language. Those in Lua have a sandbox, so all users may."""
+        return language == 'lua' or self.may_use(uid) and self.has(uid, 'execute', language, EVERY)
 
     def _granted(self, uid: int, kind: str) -> set[int]:
         """The ids of the objects of a type that a user may execute, by a grant on the object to it or its roles."""

@@ -51,6 +51,10 @@ class Accounts:
         """The users and grants in force. Callers must not change the object."""
         return self._store.access
 
+    def may_speak(self, uid: int, language: str) -> bool:
+        """Whether the statements of a user may be in a language."""
+        return self.access.may_speak(uid, language)
+
     def perform(self, operation: str, actor: int, arguments: Sequence[Any],
                 tell: Callable[[], None] = lambda: None, session_uid: int | None = None) -> tuple[Any, bool]:
         """Runs an operation of `users.schema.OPERATIONS` for the user `actor`, and returns when the change is stored.

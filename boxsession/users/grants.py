@@ -6,7 +6,7 @@ from collections.abc import Collection
 from typing import Any
 
 from boxsession.base.errors import ClientError
-from boxsession.users.access import ADMIN, EVERY, GRANTABLE, PRIVILEGES, PUBLIC, SUPER, UNIVERSE, Grant, User, bits
+from boxsession.users.access import ADMIN, EVERY, GRANTABLE, PRIVILEGES, PUBLIC, SUPER, UNIVERSE, WHOLE, Grant, User, bits
 from boxsession.users.actor import Actor
 from boxsession.users.arguments import checked_object, checked_options, text
 
@@ -99,6 +99,8 @@ class Grants:
             return UNIVERSE
         if name is None or name == '':
             return EVERY
+        if kind in WHOLE:
+            raise ClientError('ILLEGAL_PARAMS', f"a grant on {kind} is on all of it: leave out the name '{text(name)}'")
         if kind == 'function':
             function = self._actor.function(name)
             if function is None:

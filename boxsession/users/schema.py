@@ -88,6 +88,7 @@ class Schema:
             actor.need('alter', 'user', user.id, user.name, user.owner)
             # Whoever sets a password can log in with it. So nobody may set the password of a user with more rights.
             if access.level(user.id) > access.level(actor.uid) \
+                    or access.may_speak(user.id, 'python') and not access.may_speak(actor.uid, 'python') \
                     or access.is_super(user.id) and not access.is_super(actor.uid):
                 raise actor.denied('alter', 'user', user.name)
         self._set_password(user, password)

@@ -285,6 +285,14 @@ class TestActivation:
         assert 0 == served.stop()
         assert (tmp_path / 'made.sock').exists()
 
+    def test_its_mode_counts_for_python(self, activate, unix, tmp_path):
+        (tmp_path / 'c.yml').write_text(f'listen: [{{address: "unix:{tmp_path}/made.sock", languages: [python]}}]')
+        served = activate([unix], '-c', 'c.yml')
+        assert 1 == served.wait()
+        assert f'unix:{tmp_path}/made.sock has the mode 0640, so others than its owner can connect' in served.stderr
+        os.chmod(tmp_path / 'made.sock', 0o600)
+        assert activate([unix], '-c', 'c.yml').addresses()
+
     def test_who_comes_between_two_runs_is_served_by_the_second(self, activate, connect, tcp):
         first = activate([tcp])
         first.addresses()

@@ -3,14 +3,11 @@ from __future__ import annotations
 
 import pytest
 
-from boxsession import running
-
 
 @pytest.fixture
-def python(console, connect, monkeypatch):
+def python(console, connect, tmp_path):
     """Gives a new client whose session uses Python."""
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    served = console()
+    served = console(listen=[{'address': f'unix:{tmp_path}/c.sock', 'languages': ['lua', 'python']}])
 
     def client():
         found = connect(served)

@@ -7,8 +7,8 @@ from waiting import wait_for
 from boxsession.protocol.client import TextConversation
 from boxsession.protocol.greeting import console_greeting
 
-FIELDS = ['id', 'user', 'peer', 'type', 'listener', 'name', 'connected_s', 'idle_s', 'state', 'statement', 'statements',
-          'bytes_in', 'bytes_out']
+FIELDS = ['id', 'user', 'peer', 'type', 'language', 'listener', 'name', 'connected_s', 'idle_s', 'state', 'statement',
+          'statements', 'bytes_in', 'bytes_out']
 
 
 @pytest.fixture

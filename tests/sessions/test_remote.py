@@ -88,6 +88,10 @@ class TestListen:
         for argument in ('', "'x'", 'true', '{}', "'unix/:x'", "'console:///x'", "'console://'", "'./x'"):
             assert 'Usage: console.listen("[host:]port")' == near.error(f'{listen}({argument})')
         assert 'insecure' in near.error(f"{listen}('0.0.0.0:0')")
+        near.reply("box.schema.user.create('ann') box.schema.user.grant('ann', 'execute', 'universe')")
+        near.reply("box.session.su('ann')")
+        assert 'every client there may run code as ann' in near.error(f"{listen}('0.0.0.0:0')")
+        near.reply("box.session.su('admin')")
         port = near.value(f"{listen}('127.0.0.1:0'):name().port")
         assert f'failed to create server 127.0.0.1:{port}: Address already in use' == near.error(
             f"{listen}('127.0.0.1:{port}')")

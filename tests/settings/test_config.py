@@ -84,6 +84,18 @@ def problems(tmp_path, text):
     ('listen:\n- address: unix:/x\n  group: nosuchgroup', "3: `group` is nosuchgroup: expected a group of this machine"),
     ('listen:\n- address: 0.0.0.0:3313', '2: 0.0.0.0:3313 can be reached from other machines'),
     ('listen:\n- address: "[::]:3313"', '2: [::]:3313 can be reached from other machines'),
+    *[(f'listen:\n- address: unix:/x\n  languages: {value}', '3: `languages`: expected a list of different languages, of '
+       f'lua and python, as in [lua, python]; got {got}') for value, got in [
+        ('[]', '[]'), ('[lua, lua]', "['lua', 'lua']"), ('python', "'python'"), ('[lua, sql]', "['lua', 'sql']"),
+        ('[5, [], {a: 1}]', "[5, [], {'a': 1}]"), ('{lua: 1}', "{'lua': 1}")]],
+    *[(f'listen:\n- address: unix:/x\n  protocol: {protocol}\n  languages: [lua]', '4: `languages` is for `protocol: '
+       'console`: take it out') for protocol in ('binary', 'rescue')],
+    ('listen:\n- address: 127.0.0.1:0\n  languages: [lua, python]', '3: 127.0.0.1:0: all users of this machine, and web '
+     'pages in their browsers, can connect and run Python as admin: listen on a unix socket, set `tls` with a `ca`'),
+    ('listen:\n- address: 127.0.0.1:0\n  tls: {cert: a, key: b}\n  languages: [python]', '4: 127.0.0.1:0: all users'),
+    ('listen:\n- address: unix:/x\n  languages: [python]\n  mode: "0620"', '3: unix:/x has the mode 0620, so others than '
+     'its owner can connect and run Python as admin: set `mode: "0600"`, name the users in `peers`'),
+    ('listen:\n- address: unix:/x\n  languages: [python]\n  mode: "0604"\n  insecure: true', '3: unix:/x has the mode'),
     ('- 1', '1: a config file must be a mapping of settings'),
     ('a: [', '1: not YAML: '),
     ('a: &x [*x]', ' not a config file: it contains itself'),
@@ -263,6 +275,12 @@ class TestCheckConfig:
          "box.schema.user.create('bob')", "5: `user`: 127.0.0.1:0: there is no user 'bo'"),
         ('store: FOLDER/users.db\nlisten:\n- address: 0.0.0.0:0\n  user: ann\n', None,
          '3: `address`: 0.0.0.0:0 can be reached'),
+        ('store: FOLDER/users.db\nlisten:\n- address: 127.0.0.1:0\n  user: ann\n  languages: [lua, python]\n', None,
+         '5: `languages`: 127.0.0.1:0: all users of this machine, and web pages in their browsers, can connect and run '
+         'Python as ann'),
+        ('listen:\n- address: 0.0.0.0:0\n', None, '2: 0.0.0.0:0 can be reached from other machines'),
+        ('listen:\n- address: unix:FOLDER/a\n  languages: [python]\n  mode: "0660"\n', None,
+         '3: unix:FOLDER/a has the mode'),
         ('store: FOLDER/other\nlisten: [{address: "127.0.0.1:0", user: bob}]\n', None,
          '1: `store`: FOLDER/other: is damaged'),
         ('listen:\n- 127.0.0.1:0\n- unix:FOLDER/no/a.sock\n', None,

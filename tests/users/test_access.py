@@ -160,8 +160,8 @@ def test_answers_as_tarantool_does(tarantool, console, connect):
 NAMES = st.sampled_from(['admin', 'guest', 'public', 'super', 'ann', 'bob', 'r1', 'r2', 'r3', 'f1', 'f2', '', None, 1, 31,
                          99])
 ARGUMENTS = st.one_of(NAMES, st.sampled_from(
-    ['execute', 'read,write', 'session,usage', 'create,drop', 'universe', 'role', 'user', 'function', 'command', 'c1', 'c2',
-     'bogus']),
+    ['execute', 'read,write', 'session,usage', 'create,drop', 'universe', 'role', 'user', 'function', 'command', 'python',
+     'c1', 'c2', 'bogus']),
     st.fixed_dictionaries({}, optional={'if_exists': st.booleans(), 'if_not_exists': st.booleans(), 'password': st.text(),
                                         'setuid': st.booleans(), 'nosuch': st.none()}))
 CALLS = st.tuples(st.sampled_from(sorted(OPERATIONS)), st.sampled_from([ADMIN, ADMIN, ADMIN, GUEST, SUPER, 32, 33, 34]),
@@ -190,7 +190,7 @@ def test_whatever_is_asked_what_is_kept_is_whole(calls):
     for grant in access.grants.values():
         assert grant.grantee in access.users
         things = {'universe': {0}, 'function': access.functions, 'role': access.users, 'user': access.users,
-                  'command': access.commands}[grant.type]
+                  'command': access.commands, 'python': ()}[grant.type]
         assert grant.object in things or grant.object > 1 << 30
     assert set(access.commands) == {grant.object for grant in access.grants.values()
                                     if grant.type == 'command' and grant.object < 1 << 30}

@@ -19,7 +19,7 @@ local STATEMENT, STATEMENT_OPEN, CONNECT, DISCONNECT = contract.STATEMENT, contr
     contract.DISCONNECT
 local FAIL, CHECK, LEFT_REMOTE, LAST_ERROR, LEAVE = contract.FAIL, contract.CHECK, contract.LEFT_REMOTE,
     contract.LAST_ERROR, contract.LEAVE
-local STYLE, EXCHANGE = contract.STYLE, contract.EXCHANGE
+local STYLE, EXCHANGE, DENY = contract.STYLE, contract.EXCHANGE, contract.DENY
 local TIGHT = contract.TIGHT
 local BACKSLASH = 92
 
@@ -314,13 +314,15 @@ local function perform(me, operation, text)
         out = ok and '' or out
     elseif operation == FAIL then
         return fail(me, text)
+    elseif operation == DENY then
+        ok, out = task.run(me, internal.access.deny, 'Execute', text, '')
     elseif operation == STYLE then
         return output.style(me.session)
     elseif operation == EXCHANGE then
         return internal.exchange(me, text)
     end
     if not ok then
-        out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN)
+        out = reply_with_error(me, out, operation == STATEMENT or operation == STATEMENT_OPEN or operation == DENY)
     end
     if type(out) == 'table' then
         return raw.unpack(out)          -- a tagged string in several parts

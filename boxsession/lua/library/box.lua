@@ -214,6 +214,7 @@ end
 local started = raw.time()
 local information = {
     version = facts.version, pid = facts.pid, status = 'running', ro = false, package = 'boxsession',
+    languages = function() return internal.packed.value(packed_facts).languages end,
     uptime = function() return raw.time() - started end,
     listen = function() return internal.packed.value(task.text(INFO, 'listen')) end,
     sessions = function() return internal.packed.value(task.text(INFO, 'sessions')) end,

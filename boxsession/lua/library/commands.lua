@@ -2,14 +2,14 @@
 -- 2.6.
 -- Needs: library/alike, library/calls, library/console, library/inspect, library/inspect_log
 -- Needs: library/inspect_loop, library/inspect_memory, library/inspect_tail, library/inspect_profile, library/python, rights/access
-local internal, CONTROL, packed_commands, packed_facts = ...
+local internal, CONTROL, packed_commands = ...
 local raw = internal.raw
 local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw.co_yield, raw.concat, raw.error, raw.format,
     raw.gmatch, raw.gsub, raw.match, raw.rep, raw.sub, raw.type
 local call_python, may_command = internal.call_python, internal.access.may_command
 
-local sessions, cancel, kill, traceback = internal.service('sessions'), internal.service('cancel'),
-    internal.service('kill'), internal.service('traceback')
+local sessions, cancel, kill, traceback, languages = internal.service('sessions'), internal.service('cancel'),
+    internal.service('kill'), internal.service('traceback'), internal.service('languages')
 
 local INTRODUCTION = 'A statement is Lua: an expression shows its values, anything else just runs.\n\n'
 local OF_THE_PROGRAM = '\nCommands of this program:\n\n'
@@ -31,19 +31,20 @@ function set.output(session, value)
     return true
 end
 
-local languages = internal.packed.value(packed_facts).languages
-function set.language(session, value)
+function set.language(_, value)
+    local found = languages()
     if value == nil then
-        return {language = session.language or languages[1]}
+        return {language = found.language}
     end
-    for index = 1, #languages do
-        if languages[index] == value then
-            session.language = value
+    local allowed = found.languages
+    for index = 1, #allowed do
+        if allowed[index] == value then
+            internal.access.need_language(value)
             local _ = CONTROL['language=' .. value]
             return true
         end
     end
-    return error(format('Invalid language "%s", supported languages: %s.', value, concat(languages, ', ')), 0)
+    return error(format('Invalid language "%s", supported languages: %s.', value, concat(allowed, ', ')), 0)
 end
 
 function set.delimiter(_, value)
@@ -65,7 +66,7 @@ local function choice(name, ...)
 end
 -- Where non-local names are kept: in the globals of all sessions, or in this session's own table.
 function set.scope(session, value)
-    if session.language == 'python' and internal.python.scope(value) then
+    if languages().language == 'python' and internal.python.scope(value) then
         return true
     end
     if value == 'session' then

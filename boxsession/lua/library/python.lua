@@ -1,5 +1,5 @@
 -- Commands for sessions whose statements are in Python.
--- Needs: library/calls
+-- Needs: library/calls, rights/access
 local internal = ...
 local raw = internal.raw
 local error, tonumber, type = raw.error, raw.tonumber, raw.type
@@ -14,6 +14,7 @@ function python.show(_, depth)
     if type(depth) ~= 'number' or depth < 1 or depth > 10 or depth % 1 ~= 0 then
         return error('Usage: \\show [DEPTH]: a whole number from 1 to 10', 0)
     end
+    internal.access.need_language('python')
     return show(depth)
 end
 

@@ -34,8 +34,8 @@ end
 access.effective = effective
 
 -- Rights by uid: {level =, usage =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true for all
--- commands}. The cache is emptied at each change of rights.
-local ALL = {level = FULL, usage = true, functions = {}, commands = true}
+-- commands, languages = {name = true}: those besides Lua}. The cache is emptied at each change of rights.
+local ALL = {level = FULL, usage = true, functions = {}, commands = true, languages = {}}
 local known = {}
 
 local function rights(uid)
@@ -98,6 +98,14 @@ function access.may_command(name, right)
     local found = rights(effective().uid)
     local commands = found.commands
     return found.level == FULL or right == 'read' and found.level >= READ or commands == true or commands[name] == true
+end
+
+-- Raises a denial, unless the running code may have statements in a language.
+function access.need_language(name)
+    local found = rights(effective().uid)
+    if name ~= 'lua' and found.level ~= FULL and not found.languages[name] then
+        return access.deny('Execute', name, '')
+    end
 end
 
 -- Rights have changed: sessions of all users except admin look theirs up before their next statement. A running statement
