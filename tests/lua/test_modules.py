@@ -415,3 +415,10 @@ def test_a_script_with_literals_compiles():
     assert compile_problem(b'x = 5LL', 'init.lua') is None
     assert "init.lua:2: '=' expected near '5LL'" == compile_problem(b'x = 1LL\nx 5LL', 'init.lua')
     assert "init.lua:1: malformed number near '5L'" == compile_problem(b'x = 1LL y = 5L', 'init.lua')
+
+
+def test_a_literal_of_64_bits_in_long_code_is_refused(served, connect):
+    client = connect(served)
+    text = f"return 5LL --{'x' * 4000}"
+    assert client.value(text) == 5
+    assert 'only known in code of up to 4096 bytes' in client.error(text + 'x' * 1000)

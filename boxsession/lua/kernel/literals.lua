@@ -11,6 +11,7 @@ local byte, find, format, gsub, loadstring, lower, match, rep, sub, tonumber = r
 local concat = raw.concat
 
 local SUFFIXES = {ll = 'LL', ull = 'ULL', llu = 'ULL'}
+local LONGEST = 2^12
 local HEX_MAX, BINARY_MAX, DECIMAL_MAX = 16, 64, '18446744073709551615'
 
 -- The type of a literal (`LL`, `ULL`, or `number` for a plain binary number) and its digits, as Python or tonumber reads them
@@ -120,6 +121,10 @@ end
 function internal.load_with_literals(text, name, message)
     if not find(message, ": malformed number near '", 1, true) then
         return nil, message
+    end
+    if #text > LONGEST then             -- the search is one operation, and takes up to 2.5 us for each byte
+        return nil, format('%s (literals of 64 bits, such as 5LL, are only known in code of up to %d bytes: '
+                           .. "write tonumber64('5'), or split the code)", message, LONGEST)
     end
     local list, plain = literals_of(text)
     if #list == 0 then
