@@ -33,6 +33,7 @@ IS_LONG = os.environ.get('BOXSESSION_LONG', '') not in ('', '0')
 
 # Listeners for console(listen=[...]).
 TEXT = '127.0.0.1:0'
+PYTHON = {'address': TEXT, 'languages': ['lua', 'python'], 'insecure': True}
 BINARY = {'address': '127.0.0.1:0', 'protocol': 'binary', 'user': 'admin'}
 
 

@@ -2,10 +2,9 @@
 from __future__ import annotations
 
 import pytest
+from conftest import PYTHON
 from text_client import Client
 from waiting import wait_for
-
-from boxsession import running
 
 INTERRUPT = b'\x03'
 IAC_IP = b'\xff\xf4'
@@ -36,9 +35,8 @@ LOOPS = {
 
 
 @pytest.fixture
-def served(console, monkeypatch):
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    return console()
+def served(console):
+    return console(listen=[PYTHON])
 
 
 @pytest.fixture
@@ -109,9 +107,8 @@ def test_a_thread_that_it_starts_ends_with_a_cancelled_statement(served, python)
 
 
 @pytest.mark.parametrize('name', ['while', 'except', 'finally', 'wait', 'event', 'Lua', 'Lua sleeps'])
-def test_it_has_the_time_limit(console, connect, monkeypatch, name):
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    client = connect(console(limits={'statement_seconds': 0.2}))
+def test_it_has_the_time_limit(console, connect, name):
+    client = connect(console(listen=[PYTHON], limits={'statement_seconds': 0.2}))
     client.reply('\\set language python')
     client.send(LOOPS[name].encode() + b'\n"end"\n')
     documents = []
@@ -138,9 +135,8 @@ def test_another_session_ends_it(served, connect, python):
     wait_for(lambda: len(served.sessions) == 1)
 
 
-def test_the_memory_that_it_may_take(console, connect, monkeypatch):
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    served = console(limits={'python_memory_bytes': 1 << 25})
+def test_the_memory_that_it_may_take(console, connect):
+    served = console(listen=[PYTHON], limits={'python_memory_bytes': 1 << 25})
     client = connect(served)
     client.reply('\\set language python')
     client.send(b'kept = []\nwhile True: kept.append("x" * 100000)\n\n')
@@ -150,9 +146,8 @@ def test_the_memory_that_it_may_take(console, connect, monkeypatch):
     assert connect(served).value('box.info.limits.python_memory_bytes.hits') == 1
 
 
-def test_a_statement_shorter_than_a_slice_is_atomic(console, connect, monkeypatch):
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    served = console(limits={'slice_ms': 60000})
+def test_a_statement_shorter_than_a_slice_is_atomic(console, connect):
+    served = console(listen=[PYTHON], limits={'slice_ms': 60000})
     client, other = connect(served), connect(served)
     client.reply('\\set language python')
     other.reply('\\set language python')

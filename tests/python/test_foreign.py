@@ -3,9 +3,9 @@ from __future__ import annotations
 
 import gevent
 import pytest
+from conftest import PYTHON, TEXT
 from waiting import wait_for
 
-from boxsession import running
 from boxsession.protocol.foreign import foreign
 from boxsession.python.doubts import is_blank, is_doubtful
 
@@ -60,14 +60,10 @@ def test_a_document_of_json_is_foreign(line, held):
 
 
 @pytest.fixture
-def serve(console, connect, monkeypatch):
+def serve(console, connect):
     """A console whose new sessions begin with Python, and a client whose session does not."""
-    monkeypatch.setitem(running.LANGUAGES, 'python', None)
-    served = console()
-    admin = connect(served)
-    admin.reply("set = box.session.on_connect(function() require('console').eval('\\\\set language python') end)")
-    yield served, admin
-    admin.reply('box.session.on_connect(nil, set)')
+    served = console(listen=[{**PYTHON, 'languages': ['python', 'lua']}, TEXT])
+    return served, connect(served.addresses[1])
 
 
 OWNED = b'box.session.storage["owned"] = 1; box.lua("owned = 1")'

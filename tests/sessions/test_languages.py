@@ -107,7 +107,7 @@ def test_a_session_that_sleeps_keeps_it(console, connect, shouting, fast_asleep)
 
 
 def test_secrets_are_those_of_each_language_that_the_session_has_spoken(console, connect, shouting, tmp_path):
-    client = connect(console(audit={'file': str(tmp_path / 'audit.jsonl')}))
+    client = connect(console(listen=[shouting], audit={'file': str(tmp_path / 'audit.jsonl')}))
     client.reply("x = {'password' : b'kept'}")                      # wrong in Lua
     client.reply('\\set language shouting')
     client.reply("x = {'password' : b'geheim'}")
@@ -118,18 +118,18 @@ def test_secrets_are_those_of_each_language_that_the_session_has_spoken(console,
     assert 'geheim' not in text and 'kept' in text
 
 
-def test_a_list_and_an_error_show_no_secret_of_it(console, connect, monkeypatch, tmp_path):
+def test_a_list_and_an_error_show_no_secret_of_it(console, connect, shouting, monkeypatch, tmp_path):
     class Telling(Shouting):
         def statement(self, text, may_continue=False):
             listed = [running_console.registry.of_id(self._session.id).describe()['statement']]
             self._error = b'no geheim'
             return b'---\n- "%s"\n...\n' % listed[0].replace('"', '').encode()
 
-    monkeypatch.setitem(running.LANGUAGES, 'telling', Telling)
-    served = console(audit={'file': str(tmp_path / 'audit.jsonl')})
+    monkeypatch.setitem(running.LANGUAGES, 'shouting', Telling)
+    served = console(listen=[shouting], audit={'file': str(tmp_path / 'audit.jsonl')})
     running_console = served._running
     client = connect(served)
-    client.reply('\\set language telling')
+    client.reply('\\set language shouting')
     assert client.value("x = {'password' : b'geheim'}") == "x = {'password' : b'***'}"
     assert 'geheim' not in (tmp_path / 'audit.jsonl').read_text()
 
