@@ -54,7 +54,7 @@ def test_box_info_tells_what_is_there(served, client, connect):
     connect(served)
     assert [[str(served.addresses[0])], 2, 'running'] == client.values(
         'box.info.listen, box.info.sessions, box.info.status')
-    assert {'access', 'limits', 'listen', 'memory', 'package', 'pid', 'ro', 'sessions', 'status', 'uptime',
+    assert {'access', 'languages', 'limits', 'listen', 'memory', 'package', 'pid', 'ro', 'sessions', 'status', 'uptime',
             'version'} == set(client.value('box.info'))
     assert list(client.value('box.info()')) == list(client.value('box.info'))
     assert 'read-only' in client.error('box.info.pid = 1')
