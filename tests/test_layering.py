@@ -31,7 +31,7 @@ ROOMS = {
                    'journal', 'loggers', 'records', 'tail', 'objects', 'memory', 'links', 'referrers', 'tracing', 'loop',
                    'outside', 'stopper', 'rescue', 'profile', 'sampler', 'tracebacks'],
     'python': ['doubts', 'compiler', 'values', 'quick', 'clock', 'checks', 'output', 'results', 'functions', 'box',
-               'link', 'shared', 'showing', 'evaluator', 'evaluators'],
+               'link', 'shared', 'showing', 'completion', 'evaluator', 'evaluators'],
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'beginning',
                  'languages', 'evaluators',
                  'refusals', 'text_output', 'text', 'binary_output', 'answers', 'workers', 'binary', 'netbox', 'registry',
@@ -88,7 +88,7 @@ PURE = {'inspection.frames', 'inspection.shown', 'inspection.profile', 'inspecti
         'protocol.answers',
         'protocol.peer',
         'python.doubts', 'python.compiler', 'python.values', 'python.results', 'python.functions', 'python.box',
-        'python.showing', 'python.quick',
+        'python.showing', 'python.quick', 'python.completion',
         'scheduler.turns', 'lua.functions', 'lua.arguments', 'lua.commands', 'lua.memory', 'users.passwords',
         'users.tables', 'users.access', 'users.arguments', 'users.actor', 'users.grants', 'users.schema', 'sessions.state',
         'sessions.refusals', 'client.values', 'client.settings'}

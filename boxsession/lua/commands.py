@@ -62,7 +62,9 @@ BUILT_IN = (
     Command('sessions', (('', 'list the connected sessions'),), access='execute'),
     Command('complete', (('TEXT', 'list the names that complete TEXT'),),
             details="Lists only names that this session's user can see: first their longest common prefix, then each name. "
-                    'It runs no user code. If TEXT begins with a backslash, it lists commands.'),
+                    'It runs no user code. If TEXT begins with a backslash, it lists commands. In Python, TEXT may be a '
+                    "chain such as app.flags['ne: it finds what is stored in objects, classes, modules and dicts, at most "
+                    '500 names.'),
     Command('cancel', (('ID', "stop a session's running statement"),), access='execute'),
     Command('kill', (('ID', 'end a session'),), access='execute'),
     Command('traceback', (('[ID]', 'show the last exception of a function of the program, in this or another session'),),

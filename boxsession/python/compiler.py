@@ -29,7 +29,7 @@ NAME = 'statement'
 SOURCE_MAX = 1 << 14
 
 # No identifiers: no code can use these names by mistake. They are built-in names, so globals() does not show them.
-_BUSY, _TICK = 'is busy', 'tick'
+_BUSY, _TICK = 'is busy', 'look up'
 _BUILTINS = '__builtins__'
 # A statement without these words has no checks: it needs no syntax tree.
 _NEEDS_CHECKS = re.compile(r'for|while|lambda|def|class|except|finally|\A\s')

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from boxsession.base.errors import StatementError
+from boxsession.python.completion import complete
 from boxsession.python.evaluator import PythonEvaluator
 from boxsession.sessions.caller import Console, caller_id
 
@@ -19,7 +20,7 @@ class PythonServices:
 
     def table(self) -> dict[str, Callable]:
         """All services, by name."""
-        return {'show': self.show, 'python_scope': self.scope}
+        return {'show': self.show, 'python_scope': self.scope, 'python_complete': self.complete}
 
     def _evaluator(self) -> PythonEvaluator:
         found = self._running.python.of(caller_id())
@@ -30,6 +31,10 @@ class PythonServices:
     def show(self, depth: float = 1) -> Any:
         """The last value of a statement in Python: its type, identity and fields, on so many levels."""
         return self._evaluator().show(int(depth))
+
+    def complete(self, text: str | bytes) -> list[str]:
+        """The completions of a text in Python: see completion.py."""
+        return complete(text if isinstance(text, str) else text.decode(errors='replace'), self._evaluator().scopes())
 
     def scope(self, name: str) -> bool:
         """Where new names of statements in Python are kept: 'session', or 'global' for those of all sessions."""

@@ -1,6 +1,7 @@
 """Statements in Python as the compiler makes them: results, errors, completeness, and the checks."""
 from __future__ import annotations
 
+import builtins
 import contextlib
 import importlib.util
 import io
@@ -328,3 +329,8 @@ def test_programs_end_as_without_checks(text):
         warnings.simplefilter('ignore')
         assert _ended(lambda names: run(text, alarm, names)) == _ended(
             lambda names: exec(compile(text, NAME, 'exec', dont_inherit=True), names))
+
+
+def test_no_name_of_a_statement_replaces_a_check():
+    names = surroundings([], lambda: None, {})
+    assert not [name for name in names if name.isidentifier() and name not in vars(builtins)]

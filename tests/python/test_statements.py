@@ -100,3 +100,17 @@ def test_they_are_counted(python):
     client.reply('1/0')
     assert client.value('box.lua("return box.stat().languages.python")') == 2
     assert client.value('box.lua("return box.stat().errors.runtime")') == 1
+
+
+def test_completion(python, console):
+    client = python()
+    assert client.reply('\\complete orders') == b'---\n- null\n...\n'
+    client.reply('orders = {"new order": box}; order_count = 2')
+    assert client.value('\\complete order') == ['order', 'order_count', 'orders']
+    assert client.value("\\complete orders['new o") == ["orders['new order']", "orders['new order']"]
+    assert client.value('\\complete isins') == ['isinstance(', 'isinstance(']
+    assert client.value('\\complete whi') == ['while ', 'while ']
+    assert '\\cancel' in client.value('\\complete \\')
+    assert 'is busy' not in client.value('\\complete') and 'orders' in client.value('\\complete')
+    client.reply('\\set language lua')
+    assert client.value('\\complete box.inf') == ['box.info', 'box.info']

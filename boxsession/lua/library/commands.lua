@@ -167,7 +167,10 @@ function run.login(_, _, _, rest)
     return internal.access.login(user, password)
 end
 
-function run.complete(_, text)
+function run.complete(_, text, _, rest)
+    if languages().language == 'python' and sub(rest or '', 1, 1) ~= '\\' then
+        return internal.python.complete(rest or '')
+    end
     return internal.complete(text or '')
 end
 

@@ -3,7 +3,7 @@
 local internal = ...
 local raw = internal.raw
 local error, tonumber, type = raw.error, raw.tonumber, raw.type
-local show, scope = internal.service('show'), internal.service('python_scope')
+local show, scope, complete = internal.service('show'), internal.service('python_scope'), internal.service('python_complete')
 
 local python = {}
 internal.python = python
@@ -16,6 +16,13 @@ function python.show(_, depth)
     end
     internal.access.need_language('python')
     return show(depth)
+end
+
+-- Completions of a text, as internal.complete() gives them.
+function python.complete(text)
+    internal.access.need_language('python')
+    local found = complete(text)
+    return #found > 0 and found or nil
 end
 
 -- Where new names are kept. False for an unknown value.
