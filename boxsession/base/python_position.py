@@ -60,7 +60,9 @@ class PythonPosition(Position):
         self._is_matched = False        # `match password:`
         self._gives = False             # the function in which we are has a sensitive name
         self._is_assigned = False       # `_armed` is the value of an assignment or of a named argument
-        self._left: list[Token] = []    # the literals of the expression so far
+        self._is_loop = False           # `for` was read, and not yet its `in`
+        self._left: list[Token] = []    # the literals and names of the statement so far
+        self._left_start = 0            # of these, where the expression begins
         self._is_compared = False       # and they are compared
 
     # Where expressions begin and end
@@ -78,15 +80,19 @@ class PythonPosition(Position):
         self._forget_left()
 
     def _forget_left(self) -> None:
-        self._left, self._is_compared = [], False
+        if not self._stack:
+            self._left = []
+        self._left_start, self._is_compared = len(self._left), False
 
     def _saw(self) -> None:
         """Notes that the open bracket has something sensitive in it, so that what follows the bracket is, too."""
         if self._stack:
             self._stack[-1].saw_secret = True
         if self._is_compared:
-            self.spans += [token.inside for token in self._left]
-            self._left = []
+            left = self._left[self._left_start:]
+            self.spans += [token.inside for token in left if token.kind == STRING]
+            self.known.update(token.text for token in left if token.kind == NAME)
+            del self._left[self._left_start:]
         if self._line == b'match':
             self._is_matched = True
 
@@ -109,6 +115,7 @@ class PythonPosition(Position):
             self._takes_call = True
             self._has_value = self._has_value or is_known
             self._saw()
+        self._left.append(token)
         return found
 
     def _note_target(self) -> None:
@@ -124,15 +131,17 @@ class PythonPosition(Position):
             self._arm(self._line == b'for')
         if text in (b'in', b'is'):
             self._is_compared = True
-        elif text in _STARTS:
-            self._end_expression()
+        if text == b'for':
+            self._is_loop = True
+        elif text == b'in' and self._is_loop and previous is not None and previous.kind == NAME:
+            self._target, self._is_loop = (previous.text, len(self._stack)), False
         if text in (b'return', b'yield') and self._gives:
             self._arm(True)
         elif text in (b'def', b'lambda'):
             self._function(text, index)
         if text != b'not':
             self._pending = self._is_key = False
-        if text in (b'and', b'or', b'if', b'else', *_STARTS):
+        if text in (b'and', b'or', *_STARTS):
             self._forget_left()
 
     def _function(self, kind: bytes, index: int) -> None:
@@ -158,6 +167,7 @@ class PythonPosition(Position):
         self._is_key = not was_secret and not self._in_rights() and not _NO_KEY.search(value) and self._tells(value)
         if self._is_key:
             self._saw()
+            self._note_target()                 # `k = 'password'`: d[k] is sensitive, too
             if self._making and not (index and _is_subscript(self._tokens, index - 1)):
                 self.is_evasive = True
         if not self._is_in(b'['):
@@ -174,6 +184,9 @@ class PythonPosition(Position):
         if self._has_lua and b'schema' in content and not _is_plain(self._tokens, index):
             self.is_evasive = True
         elif b'...' in content and SENSITIVE.search(content) and self._is_in(b'('):
+            self.is_evasive = True
+        elif content[:1] == b'@' and index > 1 and self._tokens[index - 1].text == b'+' \
+                and self._tokens[index - 2].text in (b')', b']'):       # ':'.join(['ann', 'x']) + '@host'
             self.is_evasive = True
 
     def _template(self, content: bytes, is_format: bool) -> None:
@@ -244,10 +257,13 @@ class PythonPosition(Position):
         was_key = self._is_key
         is_call = previous is not None and ends_operand(previous)
         super()._open(text, previous, index)
+        self._stack[-1].around = self._left_start, self._is_compared
+        self._left_start, self._is_compared = len(self._left), False
         if text == b'[' and not is_call:                # a list
             bracket = self._stack[-1]
             self._making -= bracket.makes_key
             bracket.makes_key = bracket.was_pending = False
+            bracket.is_list = True
             self._pending = False
         if was_key and is_call:                         # 'password'.join(...)
             self._stack[-1].saw_secret = True
@@ -255,10 +271,13 @@ class PythonPosition(Position):
     def _close(self, text: bytes) -> None:
         bracket = self._stack[-1] if self._stack else None
         is_key = self._is_key
+        is_list = bracket is not None and bracket.is_list
         super()._close(text)
+        if bracket is not None:
+            self._left_start, self._is_compared = bracket.around
         if bracket is not None and (bracket.saw_secret or bracket.is_secret or is_key):
             self._pending = self._takes_call = self._has_value = True
-            self._is_key = is_key and text != b']'
+            self._is_key = is_key and (text != b']' or is_list)
             self._saw()
 
 

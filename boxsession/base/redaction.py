@@ -44,6 +44,8 @@ _CHUNK_NAME = re.compile(rb'\[string "[^\n]*?"\]:')
 # A shorter secret is removed from an error only as a whole word: it may be a part of any word.
 _SHORT = 4
 _RUN_AT_CUT = 1024
+# The place for a value in a literal: an f-string, or a template.
+_PLACE = re.compile(rb'\{[^{}]*\}|%\(\w+\)[a-z]|%[a-z]')
 
 
 def _go_on() -> None:
@@ -107,7 +109,7 @@ def redacted_error(statement: bytes, error: bytes, most: int = STATEMENT_BYTES,
         at = error.find(b" near '")
         error = error if at < 0 else error[:at]
         forms = {form for start, stop in spans for secret in (text[start:stop].strip(),)
-                 for value in (secret, *unescaped(secret, languages))
+                 for value in (secret, *unescaped(secret, languages), *_pieces(secret))
                  for form in (value, repr(value.decode(errors='backslashreplace'))[1:-1].encode())} - {b''}
         if len(forms) > _FORMS_MAX:
             return f'*** ({_told(error)})'
@@ -116,6 +118,12 @@ def redacted_error(statement: bytes, error: bytes, most: int = STATEMENT_BYTES,
             error = re.sub(edge % re.escape(form), b'***', error)
             pause()
     return redacted_text(error, most, pause)
+
+
+def _pieces(secret: bytes) -> list[bytes]:
+    """The texts of a template around the places for values: an error may have them with these."""
+    pieces = _PLACE.split(secret) if b'{' in secret or b'%' in secret else []
+    return [piece for piece in pieces if len(piece) >= _SHORT]
 
 
 def _told(data: bytes) -> str:

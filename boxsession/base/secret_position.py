@@ -36,9 +36,12 @@ class Bracket:
         is_secret: the literals inside are secrets.
         makes_key: the content computes a key.
         saw_secret: it contains a sensitive name or key (Python).
+        is_list: it begins a list (Python).
+        around: where the expression around it begins, and whether it is compared (Python).
     """
 
-    __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key', 'saw_secret')
+    __slots__ = ('opener', 'function', 'was_pending', 'is_secret', 'makes_key', 'saw_secret', 'is_list',
+                 'around')
 
     def __init__(self, opener: bytes, function: bytes, was_pending: bool, is_secret: bool, makes_key: bool):
         self.opener = opener
@@ -46,7 +49,8 @@ class Bracket:
         self.was_pending = was_pending
         self.is_secret = is_secret
         self.makes_key = makes_key
-        self.saw_secret = False
+        self.saw_secret = self.is_list = False
+        self.around = 0, False
 
 
 class Position:

@@ -72,6 +72,13 @@ def shown(statement, brief=False):
     "a = 'geheim'; b = a; login('u', b); print('visible')", "session.get(url, auth=('ann', 'geheim'), timeout='visible')",
     "requests.get('visible', headers={'Authorization': 'Bearer geheim'})", "HTTPBasicAuth('ann', 'geheim')",
     "subprocess.run(['x', '--password', 'geheim', 'visible'])", "subprocess.run(['x', '--password=geheim', 'visible'])",
+    "conf.update(dict(zip(['password'], ['geheim'])))", "password = yield 'geheim'", "k = 'password'; d[k] = 'geheim'",
+    "for k in ('password',): d[k] = 'geheim'", "{k: 'geheim' for k in ['password']}",
+    "k = 'password'; setattr(c, k, 'geheim')",
+    "p = {'x': 'geheim'}; login(p['x'])", "p: str = 'geheim'; login(p)", "def f(p='geheim'): login(p)",
+    "p += 'geheim'; login(p)",
+    "with x as p: login(p, 'geheim')", "[f('geheim') for f in (login,)]",
+    "os.environ |= {'TOKEN': 'geheim', 'x': 'visible'}",
     # Comparisons.
     "if password == 'geheim':\n    print('visible')", "if 'geheim' == password: print('visible')",
     "if 'geheim' == conf.password: print('visible')", "b'geheim' == d['token']", "'geheim' in password",
@@ -83,7 +90,11 @@ def shown(statement, brief=False):
     "hmac.compare_digest('geheim', password)", "compare_digest(password, b'geheim')", "bcrypt.checkpw(b'geheim', h)",
     "match password:\n    case 'geheim':\n        print('visible')",
     "match d:\n    case {'password': 'geheim'}: print('visible')",
+    "p = b'geheim'; x = p == password", "assert password == 'geheim', 'visible'",
     # Text that is put together.
+    "':'.join(['ann', 'geheim']) + '@host'", "'{}:{}@{}'.format('ann', 'geheim', 'h')",
+    "c.execute(\"ALTER USER x PASSWORD 'geheim'\")",
+    "os.system('mysql --password geheim')", "Template('$password').substitute(password='geheim')",
     "'mysql://ann:geheim@host'", "f'mysql://ann:geheim@host/{db}'",
     "p = 'geheim'; f'mysql://ann:{p}@host'; print('visible')",
     "'ann:' + 'geheim' + '@host'", "'mysql://ann:%s@h' % 'geheim'", "'mysql://ann:{}@h'.format('geheim')",
@@ -193,10 +204,10 @@ def test_what_one_language_hides_is_hidden_in_a_statement_of_an_unknown_one():
             'another'))
 
 
-TOKENS = ['password', ' = ', "'", '"', "'''", '"""', 'f"', "rb'", 'f"""', '#', '\n', '\\', '(', ')', '{', '}', '[', ']',
-    ',', '+', '%', '@',
-          ':', ':=', '==', 'a', ' ', '5', 'def ', 'lambda', 'login', 'x', '\xff', 'match ', 'case ', 'if ', 'in ',
-          'return ', ';', '.', '!r']
+TOKENS = [
+    'password', ' = ', "'", '"', "'''", '"""', 'f"', "rb'", 'f"""', '#', '\n', '\\', '(', ')', '{', '}', '[', ']', ',',
+    '+', '%', '@', ':', ':=', '==', 'a', ' ', '5', 'def ', 'lambda', 'login', 'x', '\xff', 'match ', 'case ', 'if ',
+    'in ', 'return ', ';', '.', '!r']
 
 
 @given(strategies.lists(strategies.sampled_from(TOKENS)).map(''.join))
@@ -247,35 +258,39 @@ def test_where_an_f_string_ends(text, ends):
 
 SECRETS = strategies.text('abcdefgh0123', min_size=12, max_size=20)
 # A literal with the secret, in all the ways of writing one.
-LITERALS = strategies.sampled_from(["'%s'", '"%s"', "'''%s'''", '"""%s"""', "b'%s'", "r'%s'", 'Rb"%s"', "f'%s'", "f'{x}%s'",
-    "'x' '%s'", "'%s' 'x'",
-                                    "('%s')", "'x' + '%s'", "'%s' * 2", "b'%s'.decode()", "str('%s')", "'a\\'%s'",
-                                    '"a\\\\%s"', "'a\\\n%s'", "'%s'\\\n",
-                                    'f"{"x"}%s"', "['%s'][0]", "('x',\n '%s')[1]", "f'''{x}\n%s'''"])
+LITERALS = [
+    "'%s'", '"%s"', "'''%s'''", '"""%s"""', "b'%s'", "r'%s'", 'Rb"%s"', "f'%s'", "f'{x}%s'", "'x' '%s'", "'%s' 'x'",
+    "('%s')", "'x' + '%s'", "'%s' * 2", "b'%s'.decode()", "str('%s')", "'a\\'%s'", '"a\\\\%s"', "'a\\\n%s'", "'%s'\\\n",
+    'f"{"x"}%s"', "['%s'][0]", "('x',\n '%s')[1]", "f'''{x}\n%s'''"]
+# What may be around it without changing that it is a secret.
+EXPRESSIONS = [
+    '{}', 'f({})', 'x.f(1, {}, y)', '({},)', '[{}, x]', '({}).strip()', 'x if y else {}', '{} if y else x', 'x or {}',
+    '[a for a in {}]', 'x + {}', '{} + x', '{} % x', "'%s' % {}", 'x[{}]', '(lambda: {})()', 'f(a={})', "{{'a': {}}}",
+    'str({})', '{}[:5]', '(*{},)', 'await f({})', '(x :=\n {})', 'not {}', 'f(b)({})', 'f(*a, **{})', "f(x, # it's\n {})",
+    '{}.a.b', '-{}', '{{x for y in {}}}', 'not x and {}']
+# A literal with the secret, inside of up to two others.
+VALUES = strategies.builds(
+    lambda literal, inner, outer: outer.format(inner.format(literal)), strategies.sampled_from(LITERALS),
+    strategies.sampled_from(EXPRESSIONS), strategies.sampled_from(EXPRESSIONS))
 # Where a literal is a secret, known from what is in front of it.
-PLACES = strategies.sampled_from(['password = {}', 'x = password = {}', 'conf.password = {}', "d['password'] = {}",
-    'password: str = {}', "x = {{'token': {}}}",
-                                  'f(password={})', "login('u', {})", 'login({})', "f('a', 1, token={}, b=2)",
-                                  '(password := {})', 'if password == {}: pass',
-                                  "setattr(c, 'password', {})", "[('password', {})]", 'password += {}',
-                                  'def f(password={}): pass', 'lambda password={}: 0',
-                                  'x = password or {}', 'password in [{}]', "f(*a, **{{'api_key': {}}})",
-                                  "'password=%s' % {}", "'Bearer ' + {}",
-                                  'user, password = 1, {}', "execute('SET password = ?', [{}])", 'spawn(login, 1, {})',
-                                  'print(login({}))'])
+PLACES = strategies.sampled_from([
+    'password = {}', 'x = password = {}', 'conf.password = {}', "d['password'] = {}", 'password: str = {}',
+    "x = {{'token': {}}}", 'f(password={})', "login('u', {})", 'login({})', "f('a', 1, token={}, b=2)",
+    '(password := {})', 'if password == {}: pass', "setattr(c, 'password', {})", "[('password', {})]", 'password += {}',
+    'def f(password={}): pass', 'lambda password={}: 0', 'x = password or {}', 'password in [{}]',
+    "f(*a, **{{'api_key': {}}})", "'password=%s' % {}", "'Bearer ' + {}", 'user, password = 1, {}',
+    "execute('SET password = ?', [{}])", 'spawn(login, 1, {})', 'print(login({}))'])
 # Where only what follows tells it.
-LATER = strategies.sampled_from(['x = {}\nlogin(x)', 'x = {}; password = x', 'if {} == password: pass',
-    'x = {}\ny = x\nlogin("u", y)',
-                                 'for x in [{}]: login("u", x)', 'def f(x): login(x)\nf({})', 'f = login; f({})',
-                                 'compare_digest({}, password)'])
-AROUND = strategies.sampled_from(['{}', 'x = 1; {}', "print('a')\n{}", 'if x:\n    {}', 'def g(a):\n    {}\n    return a',
-    "# don't\n{}", '{}  # it\'s\ny = 1',
-                                  "x = '''a\n'b\"'''\n{}", 'try: {}\nfinally: pass', "y = {{'a': 'b'}}\n{}", '(\n{}',
-                                  'f(x[\n{}', ") {}", "x = 'a\n{}",
-                                  "f'{{x'\n{}", 'class A:\n    """It\'s"""\n    {}'])
+LATER = strategies.sampled_from([
+    'x = {}\nlogin(x)', 'x = {}; password = x', 'if {} == password: pass', 'x = {}\ny = x\nlogin("u", y)',
+    'for x in [{}]: login("u", x)', 'def f(x): login(x)\nf({})', 'f = login; f({})', 'compare_digest({}, password)'])
+AROUND = strategies.sampled_from([
+    '{}', 'x = 1; {}', "print('a')\n{}", 'if x:\n    {}', 'def g(a):\n    {}\n    return a', "# don't\n{}",
+    '{}  # it\'s\ny = 1', "x = '''a\n'b\"'''\n{}", 'try: {}\nfinally: pass', "y = {{'a': 'b'}}\n{}", '(\n{}',
+    'f(x[\n{}', ") {}", "x = 'a\n{}", "f'{{x'\n{}", 'class A:\n    """It\'s"""\n    {}'])
 
 
-@given(SECRETS, LITERALS, PLACES, AROUND, strategies.integers(5, 200))
+@given(SECRETS, VALUES, PLACES, AROUND, strategies.integers(5, 200))
 def test_a_secret_never_stays_and_no_beginning_of_it(secret, literal, place, around, left):
     """Also if the statement is half typed: the end is missing."""
     statement = around.format(place.format(literal.replace('%s', secret)))
@@ -286,7 +301,7 @@ def test_a_secret_never_stays_and_no_beginning_of_it(secret, literal, place, aro
     assert secret not in redacted(statement.encode(), 200, brief=True, languages=(PYTHON,))
 
 
-@given(SECRETS, LITERALS, LATER, AROUND)
+@given(SECRETS, VALUES, LATER, AROUND)
 def test_a_secret_never_stays_if_what_follows_tells_it(secret, literal, place, around):
     assert secret not in shown(around.format(place.format(literal.replace('%s', secret))))
 
