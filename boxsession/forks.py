@@ -56,6 +56,8 @@ def _register() -> None:
 
 def give_up_inherited() -> None:
     """Gives up the consoles that the parent of this process has started. Does nothing in any other process."""
+    if inherited.snapshots:
+        return
     left = [guard for guard in list(_guards) if guard.pid != os.getpid()]
     if left:
         inherited.give_up()
@@ -68,5 +70,7 @@ def give_up_inherited() -> None:
 
 def _tell_once() -> None:
     """In the parent: only its first child logs the warning."""
+    if inherited.snapshots:
+        return
     for guard in list(_guards):
         guard.has_told = True

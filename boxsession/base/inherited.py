@@ -7,15 +7,19 @@ remain valid, and no event ever comes.
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from typing import Any
 from weakref import WeakSet
 
 from gevent import monkey
 
-__all__ = ['give_up', 'own']
+__all__ = ['give_up', 'own', 'replace_all', 'snapshots']
 
 _epoll = monkey.get_original('select', 'epoll')
 _owned: WeakSet[Any] = WeakSet()
+# Has an item while this process forks a snapshot (python/snapshot.py), and for ever in that child. The child runs one
+# statement and ends, so it gives up no console.
+snapshots: list[bool] = []
 
 
 def own(thing: Any) -> Any:
@@ -35,3 +39,15 @@ def give_up() -> None:
             except (OSError, ValueError):       # it is closed
                 pass
     _owned.clear()
+
+
+def replace_all(kept: Collection[int]) -> None:
+    """In a snapshot: closes all inherited descriptors but 0, 1, 2 and those that are kept.
+
+    Any use of one is an error then (EBADF), and its number is not given to another file, which its owner would close.
+    """
+    nothing = os.open('/', os.O_PATH | os.O_CLOEXEC)
+    for name in os.listdir('/proc/self/fd'):
+        number = int(name)
+        if number > 2 and number != nothing and number not in kept:
+            os.dup2(nothing, number, inheritable=False)

@@ -14,8 +14,9 @@ _NAME = re.compile(r'(?<![\w.:])[\d.:]*([A-Za-z_][\w.:]*)$', re.ASCII)
 _NAMED = re.compile(r'[\w.:]+[( ]?', re.ASCII)
 _COMMAND = re.compile(r'\\[\w-]*', re.ASCII)
 _COMMANDS = ('help', 'quit', 'login ', 'sessions', 'cancel ', 'kill ', 'set output ', 'set delimiter ',
-             'set continuation ', 'set scope ', 'set print ')
+             'set continuation ', 'set scope ', 'set print ', 'set python ')
 _CHOICES = {'set output ': ('yaml', 'json', 'lua', 'lua,block'), 'set continuation ': ('auto', 'on', 'off'),
+            'set python ': ('live', 'snapshot'),
             'set scope ': ('session', 'global'), 'set print ': ('on', 'off'), 'changes ': ('undo ',),
             'memory ': ('types', 'who ', 'trace start', 'trace diff', 'trace stop')}
 

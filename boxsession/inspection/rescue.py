@@ -17,11 +17,11 @@ from typing import Any, Protocol
 from gevent import monkey
 
 from boxsession.base.inherited import own
+from boxsession.base.own_threads import start_thread
 
 __all__ = ['Dialogue', 'RescueAcceptor']
 
 # The original functions, even in a program that gevent has monkey-patched.
-_start_thread = monkey.get_original('_thread', 'start_new_thread')
 _new_lock = monkey.get_original('_thread', 'allocate_lock')
 _poll = monkey.get_original('select', 'poll')
 _sleep = monkey.get_original('time', 'sleep')
@@ -100,7 +100,7 @@ class RescueAcceptor:
         self.started = True
         self._arm()
         self._ended.acquire()
-        _start_thread(self._run, ())
+        start_thread(self._run)
 
     def close(self) -> None:
         """Ends the thread and all its clients, and closes the socket."""

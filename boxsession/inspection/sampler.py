@@ -17,13 +17,13 @@ from typing import Any
 from gevent import get_hub, monkey
 from gevent.hub import Hub
 
+from boxsession.base.own_threads import start_thread
 from boxsession.base.stacks import frames_of_thread
 from boxsession.inspection.objects import Refused
 from boxsession.inspection.profile import IDLE, UNSEEN, Profile, Stack
 
 __all__ = ['Sampler']
 
-_start_thread = monkey.get_original('_thread', 'start_new_thread')
 _thread_id = monkey.get_original('_thread', 'get_ident')
 _sleep = monkey.get_original('time', 'sleep')
 
@@ -88,7 +88,7 @@ class Sampler:
             signal.signal(signal.SIGPROF, self._tick)
             signal.siginterrupt(signal.SIGPROF, False)      # system calls of the program go on
             signal.setitimer(signal.ITIMER_PROF, self._interval, self._interval)
-        _start_thread(self._run, ())
+        start_thread(self._run)
 
     def _may_take_signals(self) -> bool:
         return (self._clock is not None and _is_main() and signal.getsignal(signal.SIGPROF) == signal.SIG_DFL

@@ -147,11 +147,14 @@ BUILT_IN = (
         ('prompt on|off', 'show a prompt'),
         ('scope session|global', "session: variables without `local` belong to this session (_G has the global ones)"),
         ('print on|off', 'on: print() writes to this session, not to the log'),
+        ('python live|snapshot', 'snapshot: each statement in Python runs in a copy of the process (a fork), so it changes '
+                                 'nothing in the program and holds nobody; live: in the process itself; without a name: '
+                                 'show it'),
         ('language lua|python', 'set the language of statements; without a name: show it. The listener must allow it '
                                 '(`languages`), and python needs a right'),
     ), aliases=('s',), details='Defaults: output yaml, prompt off, scope global, '
-        "print off, and the first of the listener's languages that the user may use. Abbreviations: o, d (delim), c, p, "
-        'l (lang).'),
+        "print off, python live, and the first of the listener's languages that the user may use. Abbreviations: o, d "
+        '(delim), c, p, l (lang).'),
 )
 
 

@@ -14,6 +14,7 @@ from gevent import get_hub, monkey
 from gevent.hub import Hub
 
 from boxsession.base.histogram import Histogram
+from boxsession.base.own_threads import start_thread
 from boxsession.base.stacks import frames_of_thread
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Turns
@@ -42,7 +43,6 @@ _HOLDS, _LAGS = 20, 600
 _PACKAGE = str(Path(__file__).parent.parent) + '/'
 
 # The original functions, even in a program that gevent has monkey-patched.
-_start_thread = monkey.get_original('_thread', 'start_new_thread')
 _thread_id = monkey.get_original('_thread', 'get_ident')
 _native_id = monkey.get_original('_thread', 'get_native_id')
 _sleep = monkey.get_original('time', 'sleep')
@@ -109,7 +109,7 @@ class Monitor:
         self.beat_at = time.monotonic()
         self._timer = get_hub().loop.timer(_BEAT_SECONDS, _BEAT_SECONDS, ref=False, priority=PRIORITY)
         self._timer.start(self._beat)
-        _start_thread(self._watch, ())
+        start_thread(self._watch)
 
     def stop(self) -> None:
         """Stops watching. The thread ends at its next look."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import partial
 
 from gevent import monkey
 
+from boxsession.base.own_threads import start_thread
+
 __all__ = ['Clock']
 
-_start_thread = monkey.get_original('_thread', 'start_new_thread')
 _get_ident = monkey.get_original('_thread', 'get_ident')
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -56,7 +58,7 @@ class Clock:
             error = ctypes.get_errno()
             raise OSError(error, os.strerror(error))
         self.thread = _get_ident()
-        _start_thread(_copy_expirations, (self,))
+        start_thread(partial(_copy_expirations, self))
 
     def set(self, seconds: float) -> None:
         """Makes `busy` true after this time, and false until then."""

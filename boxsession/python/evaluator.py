@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gevent import getcurrent
@@ -23,17 +23,23 @@ from boxsession.python.quick import quick_document
 from boxsession.python.results import Results
 from boxsession.python.shared import Shared
 from boxsession.python.showing import shown
+from boxsession.python.snapshot import SnapshotError
 from boxsession.python.values import named, packed
 from boxsession.scheduler.calls import begin_call, end_call
 from boxsession.values.packed import Tagged, text, unpack
 
-__all__ = ['PythonEvaluator']
+__all__ = ['MODES', 'PythonEvaluator']
+
+# Where statements run: in this process, or in forked children.
+MODES = ('live', 'snapshot')
 
 # The document without values: final text.
 _NOTHING = b'---\n...\n'
 _CANCELLED = 'the statement was cancelled'
 # Of the repr() of an object, the maximum number of characters; of those of all objects in a reply, the maximum time.
 _REPR_MAX, _REPR_SECONDS = 4096, 0.02
+# That time in a snapshot, which holds nobody.
+_SNAPSHOT_REPR_SECONDS = 1.0
 
 
 class PythonEvaluator:
@@ -46,6 +52,7 @@ class PythonEvaluator:
     Attributes:
         printed: takes what the greenlets of statements print.
         is_closed: the session has ended.
+        mode: where statements run: one of MODES.
         has_own_scope: whether statements have the names of their session; False: those of all sessions (`shared`).
     """
 
@@ -53,6 +60,7 @@ class PythonEvaluator:
         self.own = own
         self.session = session
         self.is_closed = False
+        self.mode = MODES[0]
         self.has_own_scope = True
         self.printed = Printed(self._push_text)
         self._shared = shared
@@ -111,10 +119,7 @@ class PythonEvaluator:
         failed, problem = None, ''
         try:
             task.began = time.monotonic()
-            value = statement.run(names, self._builtins)
-            if type(value) is Storage:
-                value = value.copy()
-            reply = self._reply(value)
+            value, reply = self._evaluated(statement, names)
             self.printed.flush()
         except Internal:
             raise
@@ -125,7 +130,7 @@ class PythonEvaluator:
         except StatementCancelled:
             task.mark_killed('')
         except BaseException as error:      # of any kind: those that end a program do not end the session
-            failed, problem = error, described(error)
+            failed, problem = error, str(error) if type(error) is SnapshotError else described(error)
         finally:
             end_call(self._dispatcher, task, timer)
             greenlet.spawn_tree_locals = tree
@@ -137,6 +142,18 @@ class PythonEvaluator:
             self._results.add(value, len(reply), self._shared.kept_bytes)
         return reply
 
+    def _evaluated(self, statement: Statement, names: dict[str, Any]) -> tuple[Any, Tagged]:
+        """Runs a statement. Returns its value, which is kept, and the reply."""
+        def value() -> Any:
+            found = statement.run(names, self._builtins)
+            return found.copy() if type(found) is Storage else found
+
+        if self.mode == 'live':
+            found = value()
+            return found, self._reply(found)
+        content = self._shared.in_snapshot(self.own.task, value, _shown(_SNAPSHOT_REPR_SECONDS), self.printed, self._link)
+        return None, self._link.style + content if content else self._reply(None)
+
     def _reply(self, value: Any) -> Tagged:
         style = self._link.style
         if value is None:
@@ -144,10 +161,7 @@ class PythonEvaluator:
         return style == YAML and quick_document(value) or style + self._packed(value)
 
     def _packed(self, value: Any) -> bytes:
-        dispatcher = self._dispatcher
-        reprs = Reprs(_REPR_MAX, _REPR_SECONDS)
-        return packed(value, self._shared.output_bytes() or 1 << 62, lambda other: reprs(other, named(other)[1:-1]),
-                      dispatcher.pause_call)
+        return packed(value, self._shared.output_bytes() or 1 << 62, _shown(_REPR_SECONDS), self._dispatcher.pause_call)
 
     def is_incomplete(self, text: bytes) -> bool:
         """Whether a statement is incomplete and waits for more lines. Does not run it."""
@@ -191,7 +205,7 @@ class PythonEvaluator:
     def _failed_with(self, error: BaseException, problem: str, kind: str = 'runtime') -> Tagged:
         self._results.add_error(error)
         self.session.traceback = self._shared.traceback(error, self._text)
-        self._shared.counters.count_error('memory' if isinstance(error, MemoryError) else kind)
+        self._shared.count_error(error, kind)
         return self._error_reply(problem)
 
     def _cancelled(self) -> Tagged:
@@ -229,3 +243,8 @@ class PythonEvaluator:
     def _show(self, shown: str) -> None:
         self.printed.write(f'{shown}\n')
 
+
+def _shown(seconds: float) -> Callable[[Any], str]:
+    """Makes a function that gives the text of values that are not plain data. It has this time for all of them."""
+    reprs = Reprs(_REPR_MAX, seconds)
+    return lambda value: reprs(value, named(value)[1:-1])

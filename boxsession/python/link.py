@@ -6,6 +6,7 @@ from gevent import getcurrent
 from boxsession.base.errors import StatementCancelled
 from boxsession.lua.evaluator import Evaluator
 from boxsession.python.checks import Checks
+from boxsession.scheduler.calls import flush_if_waiting
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.values.documents import as_push
 
@@ -15,6 +16,7 @@ __all__ = ['YAML', 'Link']
 YAML = b'\1'
 _ELSEWHERE = ('Lua runs in the greenlet of the statement itself: another greenlet, or a statement that is over, cannot use '
               'this function of `box`')
+_IN_SNAPSHOT = (r'a snapshot has no Lua, and sends no pushes but what it prints: use \set python live')
 
 
 class Link:
@@ -26,12 +28,14 @@ class Link:
     Attributes:
         style: the beginning of a tagged string in the session's output format, when the running statement, or the last one,
             began. Packed values have to follow.
+        is_cut: this process is a snapshot: it has neither.
     """
 
-    __slots__ = ('style', '_own', '_checks', '_dispatcher', '_is_in_lua')
+    __slots__ = ('style', 'is_cut', '_own', '_checks', '_dispatcher', '_is_in_lua')
 
     def __init__(self, own: Evaluator, checks: Checks, dispatcher: Dispatcher):
         self.style = YAML
+        self.is_cut = False
         self._own = own
         self._checks = checks
         self._dispatcher = dispatcher
@@ -45,9 +49,11 @@ class Link:
         """Runs a statement of Lua. See boxsession.lua.evaluator.Evaluator.exchange().
 
         Raises:
-            RuntimeError: another greenlet than that of the session's statement calls it.
+            RuntimeError: another greenlet than that of the session's statement calls it, or a snapshot.
             StatementCancelled: the statement was cancelled.
         """
+        if self.is_cut:
+            raise RuntimeError(_IN_SNAPSHOT)
         task = self._own.task
         if task.greenlet is not getcurrent() or not task.calling or self._is_in_lua:
             raise RuntimeError(_ELSEWHERE)
@@ -62,9 +68,19 @@ class Link:
         return answer
 
     def push(self, content: bytes) -> None:
-        """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it."""
-        host = self._own.task.host
-        assert host is not None
+        """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it.
+
+        Raises:
+            RuntimeError: a snapshot calls it.
+        """
+        if self.is_cut:
+            raise RuntimeError(_IN_SNAPSHOT)
+        own = self._own.task
+        assert own.host is not None
         self._checks.adopt()
-        host.push(as_push(self.style + content))
+        own.host.push(as_push(self.style + content))
+        if own.greenlet is getcurrent():
+            flush_if_waiting(own)
+        else:                           # one that a statement has started: the session's own may wait for its client
+            own.host.switching_out()
         self._dispatcher.rejoin()

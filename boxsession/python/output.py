@@ -50,6 +50,10 @@ class Printed:
         if len(self._rest) > _LINE_MAX or rest and sum(map(len, self._rest)) > _LINE_MAX:
             self.flush()
 
+    def redirect(self, send: Callable[[str], None]) -> None:
+        """Sends all that follows in another way."""
+        self._send, self._rest = send, []
+
     def flush(self) -> None:
         """Sends the beginning of a line, too."""
         if self._rest:

@@ -11,8 +11,13 @@ from boxsession.base.redaction import PYTHON, redacted_error
 from boxsession.inspection.tracebacks import of_others, traceback_text
 from boxsession.python.checks import Growth
 from boxsession.python.clock import Clock
-from boxsession.python.output import Redirection
+from boxsession.python.functions import Quit
+from boxsession.python.link import Link
+from boxsession.python.output import Printed, Redirection
+from boxsession.python.snapshot import SnapshotError, Snapshots, Work
+from boxsession.python.values import NONE
 from boxsession.scheduler.dispatcher import Dispatcher
+from boxsession.scheduler.task import Task
 
 __all__ = ['Shared']
 
@@ -41,6 +46,7 @@ class Shared:
         self.clock = Clock()
         self.growth = Growth(counters.hits)
         self.redirection = Redirection()
+        self.snapshots = Snapshots()
         self.names: dict[str, Any] = {}
         self.kept_bytes = 0
 
@@ -62,6 +68,41 @@ class Shared:
         """The console stops."""
         self.clock.close()
         self.growth.close()
+        self.snapshots.close()
+
+    def in_snapshot(self, task: Task, statement: Callable[[], Any], other: Callable[[Any], str], printed: Printed,
+                    link: Link) -> bytes:
+        """Runs a statement of a task in a forked child. Returns its packed value; b'' if that is None.
+
+        Args:
+            statement: runs the statement, and returns its value.
+            other: gives the text of values that are not plain data.
+            printed: gets what the statement prints.
+            link: is cut in the child.
+
+        Raises:
+            SnapshotError: the statement has ended with an error.
+            Quit: it has called exit().
+        """
+        def run() -> Any:
+            # In the child: no clock rings, and all that is printed goes to its sys.stdout, the pipe to the parent.
+            self.clock.busy.value, link.is_cut = 0, True
+            printed.redirect(print)
+            return statement()
+
+        most, seconds = self.output_bytes(), self.dispatcher.deadlines.seconds.get(task.limit, 0)
+        outcome = self.snapshots.run(Work(run, most or 1 << 62, seconds, self.growth.most, other),
+                                     lambda data: printed.write(data.decode(errors='surrogateescape')), most)
+        if outcome.kind == Quit.__name__:
+            raise Quit
+        if outcome.error:
+            raise SnapshotError(outcome)
+        return b'' if outcome.value == NONE else outcome.value
+
+    def count_error(self, error: BaseException, kind: str) -> None:
+        """Counts the error of a statement: as one of memory, or of this kind."""
+        name = error.kind if isinstance(error, SnapshotError) else type_name(error)
+        self.counters.count_error('memory' if name == 'MemoryError' else kind)
 
     def traceback(self, error: BaseException, statement: bytes) -> Callable[[], str]:
         """The text for \\traceback, made when it is wanted. The secrets of the statement are removed."""
@@ -69,7 +110,10 @@ class Shared:
         at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 
         def text() -> str:
-            told = redacted_error(statement, traceback_text(error).encode(errors='backslashreplace'), _BYTES,
+            kind, found = type_name(error), ''
+            if isinstance(error, SnapshotError):
+                kind, found = error.kind or kind, error.traceback
+            told = redacted_error(statement, (found or traceback_text(error)).encode(errors='backslashreplace'), _BYTES,
                                   languages=(PYTHON,))
-            return f'the statement raised {type_name(error)} at {at}\n\n{told}'
+            return f'the statement raised {kind} at {at}\n\n{told}'
         return text

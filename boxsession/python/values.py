@@ -21,7 +21,10 @@ from uuid import UUID
 
 from boxsession.values.packed import text
 
-__all__ = ['content_of', 'float_text', 'is_plain', 'looks_typed', 'named', 'of_class', 'packed']
+__all__ = ['NONE', 'content_of', 'float_text', 'is_plain', 'looks_typed', 'named', 'of_class', 'packed']
+
+# None, packed.
+NONE = b'Z'
 
 _DEEPEST = 100
 # Number of values between two pauses.
@@ -107,7 +110,7 @@ class _Writer:
         if not self._count % _STEP:
             self._pause()
         if value is None or value is True or value is False:
-            self._put(b'Z' if value is None else b't' if value else b'f')
+            self._put(NONE if value is None else b't' if value else b'f')
         elif issubclass(type(value), (str, bytes, bytearray, memoryview)):
             self._string(value)
         elif issubclass(type(value), enum.Enum):

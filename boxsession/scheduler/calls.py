@@ -8,7 +8,7 @@ from gevent import get_hub
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.scheduler.task import Task
 
-__all__ = ['begin_call', 'end_call']
+__all__ = ['begin_call', 'end_call', 'flush_if_waiting']
 
 
 def begin_call(dispatcher: Dispatcher, task: Task) -> Any:
@@ -20,11 +20,15 @@ def begin_call(dispatcher: Dispatcher, task: Task) -> Any:
     if deadlines.seconds.get(task.limit):
         timer = loop.timer(max(0.0, deadlines.left(task)))
         timer.start(deadlines.passed, task)
-    # If the code waits, flush the output first. One pending callback is enough for all calls: one for each would pile up in
-    # a loop of short calls.
-    if task.host is not None and (task.leaving is None or not task.leaving.pending):
-        task.leaving = loop.run_callback(_flush_if_waiting, task)
+    flush_if_waiting(task)
     return timer
+
+
+def flush_if_waiting(task: Task) -> None:
+    """Flushes the task's output as soon as the code waits. Called when there may be more of it."""
+    # One pending callback is enough for all calls: one for each would pile up in a loop of short calls.
+    if task.host is not None and (task.leaving is None or not task.leaving.pending):
+        task.leaving = get_hub().loop.run_callback(_flush, task)
 
 
 def end_call(dispatcher: Dispatcher, task: Task, timer: Any) -> None:
@@ -36,6 +40,6 @@ def end_call(dispatcher: Dispatcher, task: Task, timer: Any) -> None:
     dispatcher.rejoin()
 
 
-def _flush_if_waiting(task: Task) -> None:
+def _flush(task: Task) -> None:
     if task.calling and task.host is not None:
         task.host.switching_out()

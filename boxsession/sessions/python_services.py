@@ -6,7 +6,7 @@ from typing import Any
 
 from boxsession.base.errors import StatementError
 from boxsession.python.completion import complete
-from boxsession.python.evaluator import PythonEvaluator
+from boxsession.python.evaluator import MODES, PythonEvaluator
 from boxsession.sessions.caller import Console, caller_id
 
 __all__ = ['PythonServices']
@@ -20,7 +20,7 @@ class PythonServices:
 
     def table(self) -> dict[str, Callable]:
         """All services, by name."""
-        return {'show': self.show, 'python_scope': self.scope, 'python_complete': self.complete}
+        return {'show': self.show, 'python_scope': self.scope, 'python_complete': self.complete, 'python_mode': self.mode}
 
     def _evaluator(self) -> PythonEvaluator:
         found = self._running.python.of(caller_id())
@@ -35,6 +35,16 @@ class PythonServices:
     def complete(self, text: str | bytes) -> list[str]:
         """The completions of a text in Python: see completion.py."""
         return complete(text if isinstance(text, str) else text.decode(errors='replace'), self._evaluator().scopes())
+
+    def mode(self, name: str) -> Any:
+        """Where statements in Python run: 'live', or in a 'snapshot'. Without a name, shows it."""
+        found = self._evaluator()
+        if not name:
+            return {'python': found.mode}
+        if name not in MODES:
+            raise StatementError(f'Specify python: {", ".join(MODES)}.')
+        found.mode = name
+        return True
 
     def scope(self, name: str) -> bool:
         """Where new names of statements in Python are kept: 'session', or 'global' for those of all sessions."""

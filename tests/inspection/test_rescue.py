@@ -572,7 +572,7 @@ class TestThread:
 
 def test_a_thread_that_begins_after_the_end(monkeypatch):
     begun = []
-    monkeypatch.setattr(rescue, '_start_thread', lambda run, arguments: begun.append(run))
+    monkeypatch.setattr(rescue, 'start_thread', begun.append)
     monkeypatch.setattr(rescue, '_END_SECONDS', 0)
     listening = socket.socket()
     listening.listen()

@@ -102,7 +102,7 @@ local PARAMETERS = {
     delimiter = set.delimiter, delim = set.delimiter, d = set.delimiter,
     continuation = set.continuation, c = set.continuation,
     prompt = set.prompt, p = set.prompt,
-    scope = set.scope, print = set.print,
+    scope = set.scope, print = set.print, python = internal.python.mode,
 }
 
 -- Functions of the built-in commands by name. Arguments: the session, the first two words after the name, the rest of the

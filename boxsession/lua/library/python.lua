@@ -3,7 +3,8 @@
 local internal = ...
 local raw = internal.raw
 local error, tonumber, type = raw.error, raw.tonumber, raw.type
-local show, scope, complete = internal.service('show'), internal.service('python_scope'), internal.service('python_complete')
+local show, scope = internal.service('show'), internal.service('python_scope')
+local complete, mode = internal.service('python_complete'), internal.service('python_mode')
 
 local python = {}
 internal.python = python
@@ -23,6 +24,11 @@ function python.complete(text)
     internal.access.need_language('python')
     local found = complete(text)
     return #found > 0 and found or nil
+end
+
+-- Where statements run: shows it without a value.
+function python.mode(_, value)
+    return mode(value or '')
 end
 
 -- Where new names are kept. False for an unknown value.
