@@ -19,6 +19,7 @@ from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener
 from boxsession.net.socket_file import remove_those_of_dead
 from boxsession.operations import logs
+from boxsession.python.namespace import checked_namespace
 from boxsession.reload import reload
 from boxsession.running import Running, tell_started
 from boxsession.sessions.stream import Connection
@@ -96,20 +97,32 @@ class Console(_State):
         thread: True runs the console, and the functions of `expose`, in a thread with an event loop of its own; False in
             the event loop of the thread that calls start(). None: in a thread of its own if asyncio runs in the calling
             thread, or if the program does not use gevent; unless serve_forever() starts the console.
+        languages: `languages` of the listeners in `listen` that do not say it themselves: what their sessions may use, and
+            begin in. Python cannot be sandboxed: see docs/security.rst.
+        namespace: the objects that statements in Python find, by name. They get the objects themselves, not copies, and use
+            them in the console's thread: `call_in` and `expose` have no effect on them.
         call_in: where the functions of `expose` and the commands run instead: an asyncio loop, which may also run
             coroutine functions, or an executor of concurrent.futures. With `thread=None` the default is the asyncio loop
             that runs in the thread that calls start().
 
     Raises:
-        ConfigError: a setting is wrong.
+        ConfigError: a setting is wrong, or clients could use Python who must not.
+        TypeError, ValueError: an argument is wrong.
     """
 
     def __init__(self, listen: str | Mapping | Iterable[str | Mapping] | None = None,
                  expose: Mapping[str, Any] | None = None,
                  config: str | os.PathLike | Mapping | reader.Config | None = None, *, triggers: bool = True,
-                 sockets: Iterable[Any] = (), thread: bool | None = None, call_in: Any = None):
+                 sockets: Iterable[Any] = (), thread: bool | None = None, call_in: Any = None,
+                 languages: Iterable[str] | None = None, namespace: Mapping[str, Any] | None = None):
         if isinstance(listen, (str, Mapping)):
             listen = [listen]
+        if languages is not None:
+            if listen is None:
+                raise ValueError('languages is for the listeners in listen, which was not given: set `languages` of the '
+                                 'listeners in config')
+            languages = languages if isinstance(languages, str) else list(languages)
+            listen = [_speaking(listener, languages) for listener in listen]
         if expose is not None and not isinstance(expose, Mapping):
             raise TypeError('expose must be a mapping of names to functions, objects or data, not a '
                             f'{type(expose).__name__}')
@@ -117,6 +130,7 @@ class Console(_State):
         self.config = self._read(config)
         self.settings = dict(self.config.values)    # in force, by dotted name; never replaced: other parts share this dict
         self._expose = dict(expose or {})
+        self._namespace = checked_namespace(namespace)
         self._triggers = triggers
         self._sockets = list(sockets)
         self._thread = thread
@@ -200,7 +214,7 @@ class Console(_State):
         # Live settings keep the values in force, which box.cfg may have changed before a stop.
         self.settings.update({setting.name: config[setting.name] for setting in table.SETTINGS if not setting.is_live})
         self._running = Running(config, self.settings, self._expose, self._triggers, self._sockets,
-                                self._commands, call_in)
+                                self._commands, call_in, self._namespace)
         self._place = place
         self._guard = ForkGuard(place.hub, self._give_up)
         atexit.register(self._at_exit)
@@ -311,6 +325,15 @@ class Console(_State):
         logs.reopen()
         if self._running is not None:
             self._call(self._running.audit.reopen)
+
+
+def _speaking(listener, languages):
+    """The settings of a listener, with `languages` if they have none and are of a text console."""
+    if isinstance(listener, str):
+        listener = {'address': listener}
+    if isinstance(listener, Mapping) and 'languages' not in listener and listener.get('protocol', 'console') == 'console':
+        listener = {**listener, 'languages': languages}
+    return listener
 
 
 def _for_this_process(config: reader.Config) -> reader.Config:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from boxsession.base.address import Address
@@ -64,7 +65,7 @@ class Running:
     Args:
         config: the settings as they were loaded.
         settings: the settings in force, by dotted name; changed by configure().
-        expose, triggers, sockets, call_in: as in `boxsession.Console`.
+        expose, triggers, sockets, call_in, namespace: as in `boxsession.Console`.
         commands: the built-in backslash commands and those of the program.
 
     Attributes:
@@ -76,7 +77,8 @@ class Running:
     """
 
     def __init__(self, config: reader.Config, settings: dict[str, Any], expose: Mapping[str, Any], triggers: bool,
-                 sockets: Iterable[Any], commands: Commands, call_in: Any = None):
+                 sockets: Iterable[Any], commands: Commands, call_in: Any = None,
+                 namespace: Mapping[str, Any] = MappingProxyType({})):
         self.settings = settings
         self.metrics: MetricsServer | None = None
         self.accounts = Accounts(config['store'], commands.names)
@@ -100,7 +102,7 @@ class Running:
         loop_lag = Histogram()
         self.monitor = Monitor(lambda: described(holder_of(self)), loop_lag, self.dispatcher.turns,
                                self.dispatcher.interrupt)
-        self.python = Evaluators(self.dispatcher, self.counters, {}, lambda: settings['limits.output_bytes'])
+        self.python = Evaluators(self.dispatcher, self.counters, namespace, lambda: settings['limits.output_bytes'])
         languages = {**LANGUAGES, 'python': self.python.evaluator}
         self.registry: Registry = Registry(self.runtime, languages, self.accounts.may_speak, self.audit, settings, _COUNTED,
                                            loop_lag)

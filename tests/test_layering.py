@@ -31,7 +31,7 @@ ROOMS = {
                    'journal', 'loggers', 'records', 'tail', 'objects', 'memory', 'links', 'referrers', 'tracing', 'loop',
                    'outside', 'stopper', 'rescue', 'profile', 'sampler', 'tracebacks'],
     'python': ['doubts', 'compiler', 'values', 'quick', 'landlock', 'snapshot_child', 'snapshot', 'clock', 'checks',
-               'output', 'results', 'functions', 'box', 'link', 'shared', 'showing', 'completion',
+               'output', 'results', 'functions', 'namespace', 'box', 'link', 'shared', 'showing', 'completion',
                'evaluator', 'evaluators'],
     'sessions': ['state', 'backlog', 'common', 'sleepers', 'input', 'output', 'stream', 'remote', 'beginning',
                  'languages', 'evaluators',
