@@ -243,6 +243,26 @@ class TestErrors:
         assert 1 == served.wait()
         assert 'insecure: true' in served.stderr
 
+    def test_a_listener_on_which_all_could_use_python(self, serve, tmp_path):
+        (tmp_path / 'c.yml').write_text('listen:\n- address: 127.0.0.1:0\n  languages: [lua, python]\n')
+        served = serve('-c', 'c.yml')
+        assert 1 == served.wait()
+        assert served.stderr.startswith('c.yml:3: 127.0.0.1:0: all users of this machine, and web pages in their browsers')
+        checked = subprocess.run([sys.executable, '-m', 'boxsession', 'check-config', 'c.yml'], capture_output=True,
+                                 text=True, timeout=30, cwd=tmp_path)
+        assert (1, served.stderr) == (checked.returncode, checked.stderr)
+
+    def test_python_for_those_who_log_in(self, serve, connect, tmp_path):
+        (tmp_path / 'init.lua').write_text("box.schema.user.create('ann', {password = 'p'}) "
+                                           "box.schema.user.grant('ann', 'execute', 'python')")
+        (tmp_path / 'c.yml').write_text('init: init.lua\nlisten:\n- address: 127.0.0.1:0\n  user: guest\n'
+                                        '  languages: [python, lua]\n')
+        [address] = serve('-c', 'c.yml').addresses()
+        client = connect(address)
+        assert [4] == client.values('2 ^ 2')
+        assert [True] == client.values('\\login ann p')
+        assert [0] == client.values('2 ^ 2')
+
     def test_a_log_file_that_cannot_be_opened(self, serve, tmp_path):
         (tmp_path / 'c.yml').write_text('log: {file: /nosuch/folder/x.log}\n')
         served = serve('-c', 'c.yml')

@@ -51,11 +51,12 @@ def _sessions(document, own, columns):
 
 
 def _session(session: dict[str, Any], own: str) -> dict[str, str]:
-    number, uid = str(session['id']), session.get('peer_uid')
+    number, uid, language = str(session['id']), session.get('peer_uid'), session.get('language', 'lua')
     cells = {
         'id': f'{number} *' if number == own else number, 'user': session['user'], 'name': session['name'],
         'client': session['peer'] if uid is None else f'uid {uid}, pid {session["peer_pid"]}',
         'listener': session['listener'], 'type': session['type'] if session['type'] != 'console' else '',
+        'language': language if language != 'lua' else '',
         'connected': _duration(session['connected_s']), 'idle': _duration(session['idle_s']),
         'statements': session['statements'], 'state': session['state'], 'statement': session['statement'],
     }

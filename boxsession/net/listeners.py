@@ -4,6 +4,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -58,7 +59,8 @@ class Listeners:
     def in_force(self, config: ListenerConfig) -> ListenerConfig:
         """The settings of a listener, with the mode of the file if its socket was passed: the file is left alone then."""
         if config.address.path and any(is_at(sock, config.address) for sock in self._sockets):
-            return replace(config, mode=stat.S_IMODE(os.stat(config.address.path).st_mode))
+            with suppress(OSError):         # nobody can connect by a file that was removed
+                return replace(config, mode=stat.S_IMODE(os.stat(config.address.path).st_mode))
         return config
 
     def new(self, config: ListenerConfig) -> Listener:

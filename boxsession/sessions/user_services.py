@@ -79,7 +79,7 @@ class UserServices:
     def _tell_open(self):
         """Warns of listeners on which others can use Python now: the next start would be refused."""
         for listener in self._running.listeners:
-            config = listener.config
+            config = self._running.listeners.in_force(listener.config)
             user = self._running.accounts.access.user(config.user)
             problem = user and self._running.accounts.may_speak(user.id, 'python') and python_problem(config)
             if problem:

@@ -23,6 +23,22 @@ def line(push, statement=b'\\tail shop'):
     return found if found is None else found.decode()
 
 
+class TestSessions:
+    SESSION = {'id': 1, 'user': 'admin', 'peer': 'unix/:(socket)', 'peer_uid': 0, 'peer_pid': 7, 'type': 'console',
+               'listener': 'unix:a.sock', 'name': '', 'connected_s': 1.2, 'idle_s': 0, 'state': 'idle', 'statement': '',
+               'statements': 3, 'bytes_in': 5, 'bytes_out': 6}
+
+    @pytest.mark.parametrize('more', [{}, {'language': 'lua'}])
+    def test_the_usual_language_is_left_out(self, more):
+        assert lines(b'\\sessions', [self.SESSION | more])[0].split() == [
+            'id', 'user', 'client', 'listener', 'connected', 'idle', 'statements', 'state']
+
+    def test_another_is_shown(self):
+        head, one, other = lines(b'\\sessions', [self.SESSION | {'language': 'python'}, self.SESSION | {'id': 2}])
+        at = head.index('language')
+        assert (one[at:at + 6], other[at:at + 6].strip()) == ('python', '')
+
+
 class TestGreenlets:
     def test_the_groups(self):
         here = GROUP | {'count': 1, 'run': 'shop.stock:wait', 'age_s': 0, 'ids': [9]}
