@@ -111,7 +111,11 @@ class Services:
                                               'languages': languages}]}, 'console.listen')
             listener = self._running.listen(config.listen[0])
         except ConfigError as error:
-            raise StatementError(error.problems[0]) from None
+            problem = error.problems[0]
+            if 'python' in languages:
+                problem += f'. console.listen() takes the languages of its session, {", ".join(languages)}: call it in a ' \
+                    'session of a listener without python'
+            raise StatementError(problem) from None
         except ListenError as error:
             told = f'unix/:{address.path}' if address.path else uri
             raise StatementError(f'failed to create server {told}: {error.reason}') from None

@@ -379,7 +379,8 @@ def test_console_listen_inherits_them(console, connect, listener, tmp_path):
     client, other = connect(served), connect(served.addresses[1])
     client.reply('\\set language lua')
     listen = "require('console').listen"
-    assert 'can connect and run Python as admin' in client.error(f"{listen}('127.0.0.1:0')")
+    problem = client.error(f"{listen}('127.0.0.1:0')")
+    assert 'can connect and run Python as admin' in problem and 'takes the languages of its session, python, lua' in problem
     client.reply(f"listener = {listen}('unix/:{tmp_path}/more.sock')")
     assert connect(Address.parse(f'unix:{tmp_path}/more.sock')).value('2 ** 5') == 32
     other.reply(f"{listen}('unix/:{tmp_path}/less.sock')")
