@@ -270,6 +270,10 @@ class Route:
         """Whether a new Route would choose the same evaluators."""
         return self.relay is None and self._language is self._own
 
+    def is_incomplete(self, text: bytes) -> bool:
+        """Whether a statement in the current language needs more lines."""
+        return self._language.is_incomplete(text)
+
     def speak(self, language: str) -> None:
         """Sets the language of the following statements."""
         self._session.speaks(language)

@@ -264,7 +264,7 @@ class ConsoleConnection(Connection):
             return False
         assert isinstance(event, (TooLong, Unfinished, Cancelled))
         if isinstance(event, Cancelled):
-            if event.may_continue and self._evaluator.is_incomplete(event.text):
+            if event.may_continue and route.is_incomplete(event.text):
                 self._protocol.hold(event)
                 return True
             if route.judge is not None:
