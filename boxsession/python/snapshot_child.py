@@ -32,7 +32,7 @@ HEAD = struct.Struct('>4Q')
 
 _TRACEBACK_CHARACTERS = 100_000
 # The child is nicer to other processes than its parent, and the first to go if the memory of the machine is short.
-_NICE, _OOM_SCORE = 10, b'1000'
+_NICE, _OOM_SCORE = 5, b'1000'
 _WAITS = ('a snapshot cannot wait for other greenlets or for the network: they do not run in its process. '
           r'\set python live ends the mode')
 
@@ -69,6 +69,7 @@ def run(work: Work, result: int, output: int, end_with_parent: Callable[[], None
     """
     try:
         os.setsid()
+        child = os.getpid()
         end_with_parent()
         for descriptor in others:
             os.close(descriptor)
@@ -81,12 +82,14 @@ def run(work: Work, result: int, output: int, end_with_parent: Callable[[], None
             parts = [packed(work.run(), work.value_bytes, work.other), b'', b'', b'']
         except BaseException as error:          # SystemExit, too: it must not run what the program does at its exit
             parts = [b'', _bytes(described(error)), _bytes(type_name(error)), _traceback(error)]
+        if os.getpid() != child:                # the statement has forked this process
+            os._exit(0)
         try:
             printed.flush()
         except (OSError, ValueError):           # the parent reads no more; the statement has closed it
             pass
         _send(result, HEAD.pack(*map(len, parts)) + b''.join(parts))
-        os.killpg(os.getpid(), signal.SIGKILL)          # the processes that the statement has started, and this one
+        os.killpg(child, signal.SIGKILL)          # the processes that the statement has started, and this one
     except BaseException:               # a bug of this module: the statement's errors are sent
         os.write(2, _bytes(traceback.format_exc()))
     finally:

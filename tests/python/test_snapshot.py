@@ -118,6 +118,11 @@ def test_the_output_of_its_processes_is_shown_and_they_end_with_it(program):
     wait_for(lambda: is_dead(int(pid)))
 
 
+def test_a_process_that_it_forks_gives_no_second_value(program):
+    assert program.value('import os; pid = os.fork()\nif pid: os.waitpid(pid, 0)\n["x"] * 50_000') == ['x'] * 50_000
+    assert program.printed == b''
+
+
 @pytest.mark.parametrize('text, error', [
     ('x = 1\n1 / 0', 'ZeroDivisionError: division by zero (statement:2)'),
     ('raise SystemExit("bye")', 'SystemExit: bye (statement:1)'),
