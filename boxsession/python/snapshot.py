@@ -101,10 +101,10 @@ class Snapshots:
             show: called with what the statement prints, as it comes. It may wait.
             output_bytes: the maximum of that; 0 for no limit.
         """
-        if len(self._running) >= _MOST:
-            return Outcome(error=_TOO_MANY % _MOST)
         try:
             problem = _unsafe()
+            if not problem and len(self._running) >= _MOST:     # counted after the wait in _unsafe()
+                problem = _TOO_MANY % _MOST
             if problem:
                 return Outcome(error=problem)
             child = _Child(work)
