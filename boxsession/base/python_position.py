@@ -33,7 +33,9 @@ _NO_KEY = re.compile(rb'[ ={]')
 _PLACE = re.compile(rb'%[(\w.-]|\{[\w.!:]{0,64}\}|[(,=\s]\?|[(,=\s]:\w|\$[\d{(]')
 # A text that ends in front of a secret.
 _OPEN_ENDED = re.compile(rb'(?:[=:]|bearer|basic|by)\s{0,8}["\']?\s{0,8}\Z', re.IGNORECASE)
-_PLACE_OF_PASSWORD = re.compile(rb':[^\s/:@]{0,32}[%{][^\s/@]{0,64}@|://[^\s/:@]{0,64}:\Z')
+_PLACE_OF_PASSWORD = re.compile(rb':[^\s/:@%{]{0,32}[%{][^\s/:@]{0,64}@|://[^\s/:@]{0,64}:\Z')
+# Number of bytes at the end of a text that are examined for _OPEN_ENDED; of an f-string, at most, for names.
+_END, _LONG = 64, 4096
 _BRACES = re.compile(rb'\{([^{}]*)')
 _WORD = re.compile(rb'[A-Za-z_\x80-\xff][0-9A-Za-z_\x80-\xff]*')
 
@@ -173,34 +175,36 @@ class PythonPosition(Position):
         if not self._is_in(b'['):
             self._pending = False
         self._left.append(token)
+        self._look_inside(token, index, was_secret)
+
+    def _look_inside(self, token: Token, index: int, was_secret: bool) -> None:
+        """Finds out what the content of a literal says about others."""
         content = token.text
-        is_template = SENSITIVE.search(content) is not None or b'@' in content or content[-1:] == b':'
+        names_secret = SENSITIVE.search(content) is not None
         is_format = b'f' in token.prefix or b't' in token.prefix
-        if is_format:
-            if was_secret or self._all or is_template:
+        if is_format and (was_secret or self._all or names_secret or b'@' in content):
+            if len(content) > _LONG:
+                self.is_evasive = True
+            else:
                 self.known.update(word for code in _BRACES.findall(content) for word in _WORD.findall(code))
-        if is_template and not was_secret and not self._in_rights():
-            self._template(content, is_format)
-        if self._has_lua and b'schema' in content and not _is_plain(self._tokens, index):
-            self.is_evasive = True
-        elif b'...' in content and SENSITIVE.search(content) and self._is_in(b'('):
-            self.is_evasive = True
-        elif content[:1] == b'@' and index > 1 and self._tokens[index - 1].text == b'+' \
+        if not was_secret and not self._in_rights() and _puts_secret_in(content, names_secret, is_format):
+            self._template()
+        if self._has_lua and b'schema' in content and not _is_plain(self._tokens, index) \
+                or names_secret and b'...' in content and self._is_in(b'(') \
+                or content[:1] == b'@' and index > 1 and self._tokens[index - 1].text == b'+' \
                 and self._tokens[index - 2].text in (b')', b']'):       # ':'.join(['ann', 'x']) + '@host'
             self.is_evasive = True
 
-    def _template(self, content: bytes, is_format: bool) -> None:
+    def _template(self) -> None:
         """`'password=%s' % x`, `'Bearer ' + x`, `execute('... password = ?', (x,))`: what is put in is a secret."""
-        if SENSITIVE.search(content) and (not is_format and _PLACE.search(content) or _OPEN_ENDED.search(content)) \
-                or not is_format and _PLACE_OF_PASSWORD.search(content):
-            if self._target is not None:
-                self.known.add(self._target[0])
-            if self._stack and self._stack[-1].opener != b'{':
-                bracket = self._stack[-1]
-                self._inside += not bracket.is_secret
-                bracket.is_secret = True
-            elif not self._is_key:
-                self._arm(not self._stack)
+        if self._target is not None:
+            self.known.add(self._target[0])
+        if self._stack and self._stack[-1].opener != b'{':
+            bracket = self._stack[-1]
+            self._inside += not bracket.is_secret
+            bracket.is_secret = True
+        elif not self._is_key:
+            self._arm(not self._stack)
 
     # Operators
 
@@ -283,6 +287,16 @@ class PythonPosition(Position):
 
 def _ends_expression(token: Token) -> bool:
     return ends_operand(token) or token.kind == KEYWORD or token.kind == STRING or token.text in (b';', b'...')
+
+
+def _puts_secret_in(content: bytes, names_secret: bool, is_format: bool) -> bool:
+    """Whether a literal is a template in which a secret has its place, or ends in front of one."""
+    if names_secret and _OPEN_ENDED.search(content, max(0, len(content) - _END)):
+        return True
+    if is_format:
+        return False
+    return names_secret and _PLACE.search(content) is not None \
+        or (b'@' in content or content[-1:] == b':') and _PLACE_OF_PASSWORD.search(content) is not None
 
 
 def _parameters(tokens: list[Token], at: int, end: bytes) -> list[bytes] | None:

@@ -83,6 +83,7 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
         pause()
         lexis = _lexis(language)
         if all_literals or lexis.hint.search(text):
+            pause()
             parts = lexis.tokens_of(text, depth, pause)
             spans += _places(text, depth, pause, all_literals, lexis, parts)
             if not depth and lexis.joins_neighbours and python_tokens.has_old_ends(text, parts[0], pause):
@@ -94,7 +95,9 @@ def secret_places(text: bytes, depth: int, pause: Callable[[], None], all_litera
 def _places(text: bytes, depth: int, pause: Callable[[], None], all_literals: bool, lexis: _Lexis,
             parts: tuple[list[Token], list[Token], list[Span]]) -> list[Span]:
     code, comments, spans = parts
+    pause()
     spans += _userinfo(text, _RUN_IN_TEXT if depth else _RUN)
+    pause()
     known: set[bytes] = set()
     calls: set[bytes] = set()
     seen: dict[bytes, list[Span]] = {}
@@ -266,6 +269,8 @@ class _Reader:
         self._userinfo_by_pieces()
         pieces = [link for link in self._chain[-_KEY_PIECES:] if link.kind == STRING]
         is_short = sum(len(piece.text) for piece in pieces) <= NAME_LENGTH
+        if len(token.text) > NAME_LENGTH:
+            self._pause()
         self._position.string(b''.join(self._value(piece)[0] for piece in pieces) if is_short else b'', index)
 
     def _value(self, token: Token) -> tuple[bytes, Callable[[int], int]]:
@@ -289,17 +294,13 @@ class _Reader:
         parts = [link for link in chain if link.kind == STRING]
         if len(parts) < 2 or self._depth >= _DEEPEST:
             return
-        values = [self._value(part) for part in parts]
-        starts = [0, *accumulate(len(value) for value, _ in values)]
+        values = []
+        for number, part in enumerate(parts):
+            if not number % STEP:
+                self._pause()
+            values.append(self._value(part))
         found = self._searched(b''.join(value for value, _ in values))
-        for start, stop in found:
-            for number in range(bisect_right(starts, start) - 1, len(values)):
-                if starts[number] >= stop:
-                    break
-                value, place = values[number]
-                first, last = max(0, start - starts[number]), min(len(value), stop - starts[number])
-                if first < last:
-                    self._spans.append((place(first), place(last)))
+        self._spans += _places_in_parts(found, values, self._pause)
         if found:
             self._position.known.update(link.text for link in chain if link.kind == NAME)
 
@@ -344,6 +345,24 @@ class _Reader:
             self._cut(link)
         self._end_chain()
         self._chain = [token]
+
+
+def _places_in_parts(spans: list[Span], parts: list[tuple[bytes, Callable[[int], int]]],
+                     pause: Callable[[], None]) -> list[Span]:
+    """The places in a text of spans in joined literals; `parts` are their values, each with the function for its places."""
+    starts = [0, *accumulate(len(value) for value, _ in parts)]
+    found: list[Span] = []
+    for count, (start, stop) in enumerate(spans):
+        if not count % STEP:
+            pause()
+        for number in range(bisect_right(starts, start) - 1, len(parts)):
+            if starts[number] >= stop:
+                break
+            value, place = parts[number]
+            first, last = max(0, start - starts[number]), min(len(value), stop - starts[number])
+            if first < last:
+                found.append((place(first), place(last)))
+    return found
 
 
 def _is_argument(word: Token, behind: Token) -> bool:

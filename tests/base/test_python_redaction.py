@@ -3,8 +3,10 @@ from __future__ import annotations
 
 import ast
 import re
+import time
 
 import pytest
+from conftest import IS_LONG
 from hypothesis import given, strategies
 
 from boxsession.base.python_tokens import has_old_ends, tokens_of
@@ -331,3 +333,22 @@ def test_work_grows_with_the_length(piece):
         return count
     size = 8000 // len(piece)
     assert pauses(4 * size) <= 4.5 * pauses(size) + 10
+
+
+@pytest.mark.skipif(not IS_LONG, reason='compares times: with BOXSESSION_LONG=1')
+@pytest.mark.parametrize('piece', [
+    '"', "'", "'''", "f'{", 'f"{x:', '\\ ', '\\\n', "'\\'", "'pw:{", "f'pw{", "'pw:%", "'pw=? ", "'pw://", "'pw{x", "'@:{a",
+    "f'@{a b",
+    "'pw='+", "'\\N{", ' ', "' ' ", '(', 'b', 'rb', '#', '{', 'def ', 'lambda ', 'pw.', "x == 'a' + ", "(x == 'a' + ", '5',
+    '.', '...',
+    "'pw...'(", "'a' ", "'pw' "])
+def test_time_grows_with_the_length(piece):
+    """The cost of one match of a pattern shows in CPU time only, not in the number of pauses."""
+    def seconds(size):
+        statement = piece.encode() * (size // len(piece)) + b"' @h token"
+        began = time.process_time()
+        redacted(statement, languages=(PYTHON,))
+        return time.process_time() - began
+    took = [(seconds(16000), seconds(64000)) for _ in range(5)]
+    small, large = map(min, zip(*took, strict=True))
+    assert large <= 12 * small + 0.01           # 4, were it not for the machine; 16, were it quadratic
