@@ -166,6 +166,8 @@ class PythonPosition(Position):
     def string(self, value: bytes, index: int) -> None:
         token = self._tokens[index]
         was_secret = self.is_secret
+        if self._pending and self._takes_call and index and self._tokens[index - 1].kind == NAME:
+            self._arm(True)                     # `login 'ann' 'x'`, which is no Python
         self._is_key = not was_secret and not self._in_rights() and not _NO_KEY.search(value) and self._tells(value)
         if self._is_key:
             self._saw()

@@ -156,7 +156,7 @@ class Position:
 
     def hides(self, previous: Token | None) -> bool:
         """Whether the next string is a secret; `previous` is the token in front of it."""
-        is_argument = self._takes_call and self._pending and previous is not None and previous.kind == NAME
+        is_argument = self._takes_call and self._pending and previous is not None and ends_operand(previous)
         return self.is_secret or is_argument or self._all and (self._all_rights or not self._in_rights())
 
     def string(self, value: bytes, index: int) -> None:
@@ -165,8 +165,8 @@ class Position:
         if self._is_key and (self._making or self._is_schema and _PASS.fullmatch(value)
                              and not (index and _is_plain_key(self._tokens, index - 1))):
             self.is_evasive = True
-        if not self._is_in(b'['):
-            self._pending = False
+        is_argument = self._takes_call and index > 0 and ends_operand(self._tokens[index - 1])
+        self._pending = self._pending and (is_argument or self._is_in(b'['))
 
     # Operators
 
@@ -204,9 +204,11 @@ class Position:
         self._is_key = False
 
     def _close(self, text: bytes) -> None:
+        calls = False
         if self._stack:
             bracket = self._stack.pop()
             self._inside -= bracket.is_secret
+            calls = bracket.is_secret       # `login('ann')('x')`
             self._making -= bracket.makes_key
             if text == b']':
                 self._pending = self._takes_call = bracket.was_pending or self._is_key
@@ -216,7 +218,7 @@ class Position:
         if self._armed > len(self._stack):
             self._armed = -1
         if text != b']':
-            self._pending = False
+            self._pending = self._takes_call = calls
         self._is_key = False
 
     def _equals(self, token: Token, previous: Token | None) -> None:

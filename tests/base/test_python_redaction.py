@@ -144,7 +144,8 @@ def shown(statement, brief=False):
     "password =\n'geheim'",
     "def f(password='geheim'", "if password == 'geheim", "{'password': 'geheim'", "login ('u', 'geheim') ) )",
     "login('u' 'geheim')",
-    "c.connect(ann:geheim@host:1)", "password 'geheim'", "login 'geheim'", "\xa0password = 'geheim'",
+    "c.connect(ann:geheim@host:1)", "password 'geheim'", "login 'geheim'", "login 'ann' 'geheim'", "auth 'ann', 'geheim'",
+    "\xa0password = 'geheim'",
     "\x00password = 'geheim'"])
 def test_a_secret_is_cut_out_and_the_rest_stays(statement):
     found = shown(statement)

@@ -46,7 +46,8 @@ SECRET, KEPT = 'geheim', 'visible'
     'AUTH geheim', 'auth web geheim', 'Auth web 4geheim', "auth 'web' 'geheim'", 'auth "geheim"', '/auth geheim',
     '\\auth web geheim', 'HELLO 3 AUTH web geheim', 'authenticate web geheim', 'PASS geheim', 'x = 1\nAUTH geheim',
     'auth $geheim', 'auth #geheim', 'for i = 1, 2 do\nauth "geheim"',
-    "t = {set = function(pw) end} t.set('geheim')", "password = string.format('%s', 'geheim')"])
+    "login('visible_not')('geheim') print('visible')", "login 'ann' 'geheim' print('visible')", "login'ann'{'geheim'}",
+    "x = login(a)('geheim')", "t = {set = function(pw) end} t.set('geheim')", "password = string.format('%s', 'geheim')"])
 def test_a_secret_is_cut_out_and_the_rest_stays(statement):
     data = statement.encode('latin-1')
     shown = redacted(data)
