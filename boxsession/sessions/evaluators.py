@@ -18,7 +18,7 @@ from boxsession.operations.audit import Audit
 from boxsession.protocol.text import ConsoleProtocol
 from boxsession.sessions.beginning import Beginning, is_opening
 from boxsession.sessions.common import Common
-from boxsession.sessions.languages import Language, Own, first_language, spoken
+from boxsession.sessions.languages import Language, Own, first_language, language_told, spoken
 from boxsession.sessions.remote import RemoteClosed, RemoteConsole
 from boxsession.values.packed import Tagged
 
@@ -75,15 +75,15 @@ class Recorder:
             return inner.error(_UNRECORDED)
         if is_opening(text):
             return inner.statement(text, may_continue)
-        began = time.monotonic()
+        began, told = time.monotonic(), language_told(self._session, text)
         try:
             reply = inner.statement(text, may_continue)
         except BaseException as error:          # the connection is lost, or the server stops
             problem = f'{type(error).__name__}: {error}'.encode()
-            audit.statement(self._session, user, text, problem, time.monotonic() - began)
+            audit.statement(self._session, user, text, problem, time.monotonic() - began, **told)
             raise
         if reply and not audit.statement(self._session, user, text, inner.last_error(), time.monotonic() - began,
-                                         self._pause):
+                                         self._pause, **told):
             return inner.error('the statement ran, but the audit file cannot be written (audit.required)')
         return reply
 
@@ -342,4 +342,4 @@ def note_not_run(common: Common, session: Session, text: bytes, problem: str) ->
     """Writes a statement that was not run to the audit file."""
     if common.audit is not None:
         common.audit.statement(session, session.user, text, f'not run: {problem}'.encode(), 0.0,
-                               common.dispatcher.let_others_in)
+                               common.dispatcher.let_others_in, **language_told(session, text))

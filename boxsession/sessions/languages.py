@@ -2,13 +2,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 from boxsession.base.session import Session
 from boxsession.sessions.common import Common
 from boxsession.values.packed import Tagged
 
-__all__ = ['Language', 'Spoken', 'first_language', 'spoken']
+__all__ = ['Language', 'Spoken', 'first_language', 'language_told', 'spoken']
 
 
 class Language(Protocol):
@@ -95,3 +95,8 @@ def first_language(session: Session, common: Common) -> str:
     refused until the user has logged in."""
     allowed = session.allowed_languages
     return next((language for language in allowed if common.may_speak(session.uid, language)), allowed[0])
+
+
+def language_told(session: Session, statement: bytes) -> dict[str, Any]:
+    """The language of a session's next statement as a field for the audit file, which has none for Lua and for commands."""
+    return {} if session.language == 'lua' or statement.startswith(b'\\') else {'language': session.language}

@@ -142,6 +142,7 @@ def test_it_is_recorded(console, connect, shouting, tmp_path):
     records = [json.loads(line) for line in (tmp_path / 'audit.jsonl').read_text().splitlines()]
     assert [('HELLO', True, None), ('hello', False, 'do not whisper')] == [
         (record['statement'], record['ok'], record['error']) for record in records[-2:]]
+    assert [record.get('language') for record in records[-3:]] == [None, 'shouting', 'shouting']
 
 
 # The first language ---------------------------------------------------------------------------------------------------
@@ -265,8 +266,8 @@ def test_a_denial_is_counted_told_and_recorded(served, admin, as_user, tmp_path)
     assert admin.value('seen') == [['Execute', 'python', None]] * 2
     assert admin.value('box.stat().errors.denied') == 2
     entries = [json.loads(line) for line in (tmp_path / 'audit.jsonl').read_text().splitlines()]
-    assert [('bob', 'thing = 1', False, DENIED.format('bob'))] == [
-        (entry['effective_user'], entry['statement'], entry['ok'], entry['error']) for entry in entries
+    assert [('bob', 'thing = 1', False, DENIED.format('bob'), 'python')] == [
+        tuple(entry[name] for name in ('effective_user', 'statement', 'ok', 'error', 'language')) for entry in entries
         if entry['event'] == 'statement' and entry['statement'].startswith('thing')]
 
 
