@@ -11,6 +11,7 @@ import socket
 import sys
 import threading
 import time
+from pathlib import Path
 
 import gevent
 import pytest
@@ -355,6 +356,13 @@ def test_threads_of_the_console_and_idle_ones_of_gevent_are_no_obstacle(program,
     console(listen=[{'address': f'unix:{tmp_path}/rescue', 'protocol': 'rescue', 'mode': '0600'}])
     assert gevent.get_hub().threadpool.apply(len, ('',)) == 0
     program.value('1')
+
+
+def test_all_threads_of_the_console_are_known():
+    package = Path(own_threads.__file__).parent.parent
+    starting = {str(path.relative_to(package)) for path in package.rglob('*.py') if 'start_new_thread' in path.read_text()}
+    # The thread of threads.py runs a whole console.
+    assert starting == {'base/own_threads.py', 'threads.py'}
 
 
 def test_a_thread_of_gevent_that_works_is_waited_for(program):
