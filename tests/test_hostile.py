@@ -306,7 +306,7 @@ class TestLongStrings:
 
     @pytest.fixture
     def served(self, console):
-        return console(limits={'slice_ms': 5})
+        return console(limits={'slice_ms': 1})
 
     def ask(self, connect, served, mode, statement):
         client, other = connect(served), connect(served)
