@@ -30,7 +30,7 @@ def steps():
 
 def alike(text):
     """The value of a document, without what differs in each run."""
-    text = re.sub(r'/\S*/examples/', '/examples/', text)
+    text = re.sub(r'/\S*/examples/', '/examples/', text).replace(':Prices.', ':')        # 3.10 knows no class of a call
     return re.sub(r'\d{3,}\.\d+', 'N', repr(yaml.safe_load(re.sub(r'^(%TAG .*\n)?', '', text))))
 
 
