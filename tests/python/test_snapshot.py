@@ -111,6 +111,11 @@ def test_nothing_is_changed_in_the_program(program):
     assert program.error('found') == "NameError: name 'found' is not defined (statement:1)"
 
 
+def test_the_output_of_c_is_shown(program):
+    program.run('import os; os.write(2, b"an error\\n"); os.write(1, b"a line\\n"); print("and a third")')
+    assert program.printed == b'an error\na line\nand a third\n'
+
+
 def test_the_output_of_its_processes_is_shown_and_they_end_with_it(program):
     program.run('import subprocess\nleft = subprocess.Popen(["sleep", "600"])\nsubprocess.run(["echo", "from echo"])\n'
                 'print(left.pid)')
