@@ -16,9 +16,11 @@ import sys
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NoReturn, TextIO
+from typing import Any, NoReturn
 
-from greenlet import getcurrent
+from gevent import Greenlet
+from gevent.hub import Hub
+from greenlet import getcurrent, settrace
 
 from boxsession.base import inherited
 from boxsession.base.errors import type_name
@@ -69,30 +71,57 @@ def run(work: Work, result: int, output: int, end_with_parent: Callable[[], None
     """
     try:
         os.setsid()
-        child = os.getpid()
         end_with_parent()
         for descriptor in others:
             os.close(descriptor)
-        result = _descriptors(result, output)
-        printed = open(1, 'w', encoding='utf-8', errors='surrogateescape', buffering=-1, closefd=False)
+        end = _End(_descriptors(result, output))
         try:
-            _surroundings(printed, mask)
+            _surroundings(end, mask)
             _limit(work)
             restrict()
-            parts = [packed(work.run(), work.value_bytes, work.other), b'', b'', b'']
+            value = packed(work.run(), work.value_bytes, work.other)
         except BaseException as error:          # SystemExit, too: it must not run what the program does at its exit
-            parts = [b'', _bytes(described(error)), _bytes(type_name(error)), _traceback(error)]
-        if os.getpid() != child:                # the statement has forked this process
-            os._exit(0)
-        try:
-            printed.flush()
-        except (OSError, ValueError):           # the parent reads no more; the statement has closed it
-            pass
-        _send(result, HEAD.pack(*map(len, parts)) + b''.join(parts))
-        os.killpg(child, signal.SIGKILL)          # the processes that the statement has started, and this one
+            end.with_error(error)
+        end.with_value(value)
     except BaseException:               # a bug of this module: the statement's errors are sent
         os.write(2, _bytes(traceback.format_exc()))
     finally:
+        os._exit(1)
+
+
+class _End:
+    """Sends the result, and ends the process.
+
+    Args:
+        result: the pipe for the result.
+
+    Attributes:
+        printed: the file for what is printed.
+    """
+
+    def __init__(self, result: int):
+        self.printed = open(1, 'w', encoding='utf-8', errors='surrogateescape', closefd=False)     # noqa: SIM115
+        self.printed.reconfigure(line_buffering=True)
+        self._result = result
+        self._pid = os.getpid()
+
+    def with_value(self, value: bytes) -> NoReturn:
+        self._with([value, b'', b'', b''])
+
+    def with_error(self, error: BaseException) -> NoReturn:
+        self._with([b'', _bytes(described(error)), _bytes(type_name(error)), _traceback(error)])
+
+    def _with(self, parts: list[bytes]) -> NoReturn:
+        if os.getpid() != self._pid:            # the statement has forked this process
+            os._exit(0)
+        try:
+            self.printed.flush()
+        except (OSError, ValueError):           # the parent reads no more; the statement has closed it
+            pass
+        rest = memoryview(HEAD.pack(*map(len, parts)) + b''.join(parts))
+        while rest:
+            rest = rest[os.write(self._result, rest):]
+        os.killpg(self._pid, signal.SIGKILL)    # the processes that the statement has started, and this one
         os._exit(1)
 
 
@@ -109,15 +138,22 @@ def _descriptors(result: int, output: int) -> int:
     return result
 
 
-def _surroundings(printed: TextIO, mask: Any) -> None:
+def _surroundings(end: _End, mask: Any) -> None:
     sys.settrace(None)
     sys.setprofile(None)
     # A collection would copy all pages of the memory, and run code of the program that its garbage has.
     gc.disable()
     sys.dont_write_bytecode = True
-    printed.reconfigure(line_buffering=True)            # type: ignore[attr-defined]
-    sys.stdout = sys.stderr = printed
-    getcurrent().switch_out = _refuse_to_wait     # gevent calls it before a wait
+    sys.stdout = sys.stderr = end.printed
+    own = getcurrent()
+    own.switch_out = _refuse_to_wait                    # gevent calls it before a wait
+
+    def look(_event: str, switch: tuple[Any, Any]) -> None:
+        # Another greenlet of the statement waits, or it switches by itself to one of the program.
+        target = switch[1]
+        if target is not own and isinstance(target, (Hub, Greenlet)):
+            end.with_error(RuntimeError(_WAITS))
+    settrace(look)
     signal.set_wakeup_fd(-1)
     for number in caught_signals() - _CRASHES:
         _HANDLE(number, int(signal.SIG_DFL))
@@ -184,9 +220,3 @@ def _traceback(error: BaseException) -> bytes:
 
 def _bytes(text: str) -> bytes:
     return text.encode(errors='backslashreplace')
-
-
-def _send(descriptor: int, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(descriptor, rest):]

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import gevent
+import greenlet
 import pytest
 import yaml
 from gevent import monkey, subprocess
@@ -312,6 +313,22 @@ def test_it_cannot_wait_for_greenlets(program, text):
     program.names.update(gevent=gevent, event=Event())
     assert program.error('from gevent import socket\npair = socket.socketpair()\n' + text).startswith(
         'RuntimeError: a snapshot cannot wait for other greenlets or for the network')
+
+
+@pytest.mark.parametrize('text', ['greenlet.greenlet(event.wait).switch()', 'other.switch()', 'gevent.get_hub().loop.run()',
+                                  'gevent.spawn(len, "").switch()'])
+def test_greenlets_of_the_program_do_not_run(program, text):
+    started = []
+    other = gevent.spawn(started.append, 1)
+    program.names.update(gevent=gevent, greenlet=greenlet, event=Event(), other=other)
+    assert program.error(text).startswith('RuntimeError: a snapshot cannot wait for other greenlets')
+    other.join()
+    assert started == [1]
+
+
+def test_greenlets_of_the_statement_itself_run(program):
+    program.names.update(greenlet=greenlet)
+    assert program.value('greenlet.greenlet(lambda: greenlet.getcurrent().parent.switch(5)).switch()') == 5
 
 
 def test_a_console_is_not_given_up(program, console, connect, caplog):
