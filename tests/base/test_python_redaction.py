@@ -2,8 +2,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import textwrap
 import time
+from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from conftest import IS_LONG
@@ -11,6 +15,8 @@ from hypothesis import given, strategies
 
 from boxsession.base.python_tokens import has_old_ends, tokens_of
 from boxsession.base.redaction import ANY, LUA, PYTHON, may_hold_secret, redacted, redacted_error, redacted_text
+from boxsession.base.secret_places import secret_places
+from boxsession.base.secret_words import is_sensitive
 from boxsession.base.tokens import STRING
 
 SECRET, KEPT = 'geheim', 'visible'
@@ -353,3 +359,63 @@ def test_time_grows_with_the_length(piece):
     took = [(seconds(16000), seconds(64000)) for _ in range(5)]
     small, large = map(min, zip(*took, strict=True))
     assert large <= 12 * small + 0.01           # 4, were it not for the machine; 16, were it quadratic
+
+
+def names_of(target):
+    """The names by which a value is a secret, as the compiler sees them."""
+    if isinstance(target, ast.Subscript):
+        target = target.slice
+    return str(getattr(target, 'id', getattr(target, 'attr', getattr(target, 'value', ''))))
+
+
+def secret_values(tree):
+    """The expressions whose literals are secrets in the syntax tree of a statement."""
+    for node in ast.walk(tree):
+        pairs = []
+        if isinstance(node, ast.keyword):
+            pairs = [(str(node.arg), node.value)]
+        elif isinstance(node, ast.Assign):
+            pairs = [(names_of(target), node.value) for target in node.targets]
+        elif isinstance(node, ast.AnnAssign | ast.NamedExpr) and node.value:
+            pairs = [(names_of(node.target), node.value)]
+        elif isinstance(node, ast.Call):
+            pairs = [(names_of(node.func), value) for value in node.args]
+        elif isinstance(node, ast.Dict):
+            pairs = [(names_of(key), value) for key, value in zip(node.keys, node.values, strict=True)]
+        elif isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            pairs = [(names_of(one), other) for one in sides for other in sides if one is not other]
+        yield from (value for name, value in pairs if is_sensitive(name.encode()) and not re.search('[ ={]', name))
+
+
+@pytest.mark.parametrize('module', ['smtplib', 'imaplib', 'ftplib', 'poplib', 'netrc', 'urllib.request', 'http.cookies',
+    'http.cookiejar',
+                                    'getpass', 'hmac', 'ssl', 'secrets', 'tokenize', 'xmlrpc.client', 'nntplib', 'keyword'])
+def test_in_statements_of_real_code_nothing_is_missed_that_the_compiler_knows(module):
+    specification = importlib.util.find_spec(module)
+    if specification is None:
+        pytest.skip('this Python has no such module')
+    source = Path(specification.origin).read_text()
+    lines = source.splitlines()
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.stmt) or isinstance(node, ast.ClassDef):
+            continue
+        text = textwrap.dedent('\n'.join(lines[node.lineno - 1:node.end_lineno]))
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:                 # a part of a line, or a literal at the left edge
+            continue
+        # Before Python 3.12, the compiler does not know places inside of f-strings.
+        inside = {id(item) for value in ast.walk(tree) if isinstance(value, ast.JoinedStr) for item in ast.walk(value)}
+        literals = [item for value in secret_values(tree) for item in ast.walk(value)
+                    if isinstance(item, ast.Constant) and isinstance(item.value, str | bytes) and item.value
+                    and id(item) not in inside]
+        if not literals:
+            continue
+        data = text.encode()
+        spans = secret_places(data, 0, lambda: None, languages=(PYTHON,))
+        starts = [0, *accumulate(len(line) for line in data.splitlines(keepends=True))]
+        for literal in literals:
+            first = starts[literal.lineno - 1] + literal.col_offset
+            last = starts[literal.end_lineno - 1] + literal.end_col_offset
+            assert any(start < last and stop > first for start, stop in spans), (text, literal.value)
