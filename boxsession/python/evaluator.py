@@ -88,7 +88,7 @@ class PythonEvaluator:
         except SyntaxError as error:
             if may_continue and self._compiler.is_incomplete(source):
                 return b''
-            return self._fail(error, 'syntax')
+            return self._failed_with(error, described(error), 'syntax')
         if may_continue and statement.is_block and source.rpartition('\n')[2].strip():
             return b''
         task, dispatcher = self.own.task, self._dispatcher
@@ -111,12 +111,11 @@ class PythonEvaluator:
         return reply
 
     def _run(self, statement: Statement) -> Tagged:
-        failed: BaseException | None
         task, greenlet = self.own.task, getcurrent()
         names = self._names if self.has_own_scope else self._shared.names
         tree, greenlet.spawn_tree_locals = greenlet.spawn_tree_locals, self._tree
         timer = begin_call(self._dispatcher, task)
-        failed, problem = None, ''
+        failed: BaseException | None = None
         try:
             task.began = time.monotonic()
             value, reply = self._evaluated(statement, names)
@@ -193,14 +192,15 @@ class PythonEvaluator:
         """Makes the reply with an error, in the session's output format."""
         return self.own.error(message)
 
+    def command_ran(self) -> None:
+        """A command or a statement has run in Lua: it may have changed the output format."""
+        self._link.is_stale = True
+
     def left_remote(self) -> None:
         """Runs the console's on_client_disconnect hook."""
         self.own.left_remote()
 
     # Errors
-
-    def _fail(self, error: BaseException, kind: str) -> Tagged:
-        return self._failed_with(error, described(error), kind)
 
     def _failed_with(self, error: BaseException, problem: str, kind: str = 'runtime') -> Tagged:
         self._results.add_error(error)

@@ -31,6 +31,7 @@ class Evaluators:
         found = self._of_sessions.get(session.id)
         if found is None:
             found = self._of_sessions[session.id] = PythonEvaluator(own, session, self._shared)
+        found.command_ran()             # the session has used another language
         return found
 
     def of(self, session_id: int) -> PythonEvaluator | None:

@@ -28,13 +28,15 @@ class Link:
     Attributes:
         style: the beginning of a tagged string in the session's output format, when the running statement, or the last one,
             began. Packed values have to follow.
+        is_stale: Lua has run since, and may have changed the style.
         is_cut: this process is a snapshot: it has neither.
     """
 
-    __slots__ = ('style', 'is_cut', '_own', '_checks', '_dispatcher', '_is_in_lua')
+    __slots__ = ('style', 'is_stale', 'is_cut', '_own', '_checks', '_dispatcher', '_is_in_lua')
 
     def __init__(self, own: Evaluator, checks: Checks, dispatcher: Dispatcher):
         self.style = YAML
+        self.is_stale = True
         self.is_cut = False
         self._own = own
         self._checks = checks
@@ -43,7 +45,9 @@ class Link:
 
     def begin(self) -> None:
         """A statement begins."""
-        self.style = self._own.style()
+        if self.is_stale:
+            self.style = self._own.style()
+            self.is_stale = False
 
     def exchange(self, request: bytes) -> bytes:
         """Runs a statement of Lua. See boxsession.lua.evaluator.Evaluator.exchange().
@@ -58,7 +62,7 @@ class Link:
         if task.greenlet is not getcurrent() or not task.calling or self._is_in_lua:
             raise RuntimeError(_ELSEWHERE)
         self._dispatcher.rejoin()
-        self._is_in_lua, task.calling = True, False
+        self._is_in_lua, task.calling, self.is_stale = True, False, True
         try:
             answer = self._own.exchange(request)
         finally:

@@ -32,6 +32,12 @@ class Own(Language, Protocol):
     def denied(self, kind: str) -> bytes: ...
 
 
+class Other(Language, Protocol):
+    """The evaluator of another language."""
+
+    def command_ran(self) -> None: ...      # a backslash command runs, which may change settings
+
+
 class Spoken:
     """Runs statements in another language (`\\set language`). Backslash commands still go to the session's own evaluator.
 
@@ -44,7 +50,7 @@ class Spoken:
 
     __slots__ = ('_own', '_other', '_last', '_session', '_language', '_may_speak')
 
-    def __init__(self, own: Own, other: Language, session: Session, may_speak: Callable[[int, str], bool]):
+    def __init__(self, own: Own, other: Other, session: Session, may_speak: Callable[[int, str], bool]):
         self._own = own
         self._other = other
         self._last: Language = own
@@ -55,6 +61,7 @@ class Spoken:
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
         if text.startswith(b'\\'):
             self._last = self._own
+            self._other.command_ran()
         elif self._may_speak(self._session.uid, self._language):
             self._last = self._other
         else:
@@ -86,7 +93,7 @@ class Spoken:
 
 def spoken(own: Own, session: Session, common: Common) -> Language:
     """The evaluator of the language that a session uses. `own` is the session's own evaluator."""
-    other: Language = common.languages[session.language](own, session)
+    other: Other = common.languages[session.language](own, session)
     return own if other is own else Spoken(own, other, session, common.may_speak)
 
 

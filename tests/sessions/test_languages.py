@@ -39,6 +39,9 @@ class Shouting:
     def is_blank(self, text):
         return not text.strip()
 
+    def command_ran(self):
+        pass
+
     def is_doubtful(self, text, reply):
         return False
 
