@@ -93,6 +93,9 @@ class Shared:
         most, seconds = self.output_bytes(), self.dispatcher.deadlines.seconds.get(task.limit, 0)
         outcome = self.snapshots.run(Work(run, most or 1 << 62, seconds, self.growth.most, other),
                                      lambda data: printed.write(data.decode(errors='surrogateescape')), most)
+        limit = 'limits.python_memory_bytes' if outcome.kind == 'MemoryError' and self.growth.most else outcome.limit
+        if limit:
+            self.counters.hits[limit] += 1
         if outcome.kind == Quit.__name__:
             raise Quit
         if outcome.error:

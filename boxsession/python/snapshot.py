@@ -65,12 +65,14 @@ class Outcome:
         error: the text of its error, or ''. Then there is no value.
         kind: the class of the exception, or ''.
         traceback: the traceback of the exception, or ''.
+        limit: the name of the setting whose limit was exceeded, or ''.
     """
 
     value: bytes = b''
     error: str = ''
     kind: str = ''
     traceback: str = ''
+    limit: str = ''
 
 
 class SnapshotError(Exception):
@@ -187,7 +189,7 @@ class _Child:
                 if descriptor in ready and not take(show):
                     pipes.remove(descriptor)
             if 0 < output_bytes < self._printed:
-                return Outcome(error=_OUTPUT % output_bytes)
+                return Outcome(error=_OUTPUT % output_bytes, limit='limits.output_bytes')
         while self._take_output(show, is_whole=True):
             pass
         return result or Outcome(error=self._end_without_result())

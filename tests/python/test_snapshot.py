@@ -580,8 +580,14 @@ def test_the_time_limit_ends_it(snapshots):
 
 
 def test_the_memory_limit_ends_it(snapshots):
-    client = snapshots(limits={'python_memory_bytes': 1 << 28})
+    client = snapshots(limits={'python_memory_bytes': 1 << 28, 'output_bytes': 1 << 20})
     assert client.error('[0] * 10 ** 9') == 'MemoryError (statement:1)'
+    client.send('while True: print("x" * 999)\n\n')
+    while b'limits.output_bytes' not in (found := client.document()):
+        assert found.startswith(b'%TAG')
+    client.reply('\\set language lua')
+    assert client.value('box.info.limits.python_memory_bytes.hits') == 1
+    assert client.value('box.info.limits.output_bytes.hits') == 1
 
 
 def test_a_console_that_stops_ends_it(snapshots):
