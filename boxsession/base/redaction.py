@@ -25,7 +25,7 @@ import secrets
 from collections.abc import Callable, Collection
 
 from boxsession.base.secret_places import LUA, PYTHON, joined, secret_places, unescaped
-from boxsession.base.secret_words import SENSITIVE, Span, know_command, login_password
+from boxsession.base.secret_words import HINT, SENSITIVE, Span, know_command, login_password
 from boxsession.base.tokens import STEP
 
 __all__ = ['ANY', 'LUA', 'PYTHON', 'STATEMENT_BYTES', 'know_command', 'login_password', 'may_hold_secret', 'redacted',
@@ -72,7 +72,8 @@ def redacted(statement: bytes, most: int = STATEMENT_BYTES, brief: bool = False,
 def redacted_text(text: bytes, most: int = STATEMENT_BYTES, pause: Callable[[], None] = _go_on) -> str:
     """Like redacted(), for a text that is not a statement, such as an error."""
     part = text[:most]
-    shown = _without(part, secret_places(part, 1, pause, languages=ANY), False, pause)
+    spans = secret_places(part, 1, pause, languages=ANY) if HINT.search(part) else []
+    shown = _without(part, spans, False, pause)
     return f'{shown}... ({_told(text[most:])})' if len(text) > most else shown
 
 

@@ -35,7 +35,6 @@ _OPENINGS = (
     ('SSH', re.compile(rb'SSH-\d')),
     ('git', re.compile(rb'[\da-f]{4}git-')),
     ('Redis', re.compile(rb'[*$]\d')),
-    ('JSON', re.compile(rb'''\{\s*"[^"]*"\s*:|\[\s*\{\s*"|\["[^"]*"\s*,''')),
     ('statsd', re.compile(rb'[\w.#@/-]+:[-+]?[\d.]+\|[a-z]')),
     # A name, a value and a time.
     ('Graphite', re.compile(rb'[\w.;=-]+ -?[\d.]+(?:[eE][-+]?\d+)? \d{9,19}$')),
@@ -56,9 +55,10 @@ _OPENINGS = (
     # XML or a syslog priority (also after a length), rsync (not a decorator of Python), a printer job.
     ('', re.compile(rb'[<%]|@(?![A-Za-z_][\w.]*(?:\(|$))|\d+ <\d+>|\x1b%')),
 )
-# Lines that other protocols do not have at the start, but that a statement of several lines may contain.
+# Lines that a statement of several lines may contain, behind its first.
 _LATER = (
-    ('JSON', re.compile(rb'"[\w.$-]+"\s*:\s*(?:["\d{[-]|true|false|null)')),
+    ('JSON', re.compile(rb'''\{\s*"[^"]*"\s*:|\[\s*\{\s*"|\["[^"]*"\s*,'''
+                        rb'''|"[\w.$-]+"\s*:\s*(?:["\d{[-]|true|false|null)''')),
     # A header line, but not a call of a method in Lua; in Python not a block, and no variable with a type and a value.
     ('HTTP', re.compile(rb'''(?!(?:try|else|except|finally|lambda):)'''
                         rb'''(?![a-z_]\w*: [A-Za-z_][\w.]*(?:\[[\w.,| \[\]]*\])? = )'''

@@ -48,12 +48,13 @@ def test_lines_of_python(line):
 
 
 @pytest.mark.parametrize('line', [b'"a": 1,', b'    "a": 1', b'    name: str', b'    x: Host = 1', b'default:',
-    b'    "a": {'])
+    b'    "a": {', b'{"a": 1},',
+                                  b'    ["a", "b"],'])
 def test_lines_of_a_statement_of_several_lines(line):
     assert foreign(line, b'class A:\n') is None and foreign(line, b'conf = {\n') is None
 
 
-@pytest.mark.parametrize('line', [b'"a": 1,', b'    "a": 1'])
+@pytest.mark.parametrize('line', [b'"a": 1,', b'    "a": 1', b'{"a": 1},', b'["a", "b"]'])
 @pytest.mark.parametrize('held', [b'', b'{\n', b'[\n', b' {\n"a": 1,\n'])
 def test_a_document_of_json_is_foreign(line, held):
     assert foreign(line, held) == 'JSON'
