@@ -302,8 +302,9 @@ class TestBoth:
         again.type('')
         again.expect('---\n- onetwo\n')
 
-    def test_a_password_is_not_kept(self, terminal, tmp_path):
-        terminal.type('\\login ops secret')
+    @pytest.mark.parametrize('statement', ['\\login ops secret', "connect({'password' : b'secret'})"])
+    def test_a_password_is_not_kept(self, terminal, tmp_path, statement):
+        terminal.type(statement)
         terminal.expect('- error: ')
         terminal.type('1 + 1')
         terminal.expect('- 2\n')
