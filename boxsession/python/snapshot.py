@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import starmap
 from typing import Any
 
 import gevent
@@ -311,21 +312,30 @@ class _Child:
 def _forked(work: Work, result: int, output: int, others: tuple[int, ...]) -> int:
     """Forks a child. Returns its id in the parent, and never in the child."""
     parent, end_with_parent, restrict = os.getpid(), _end_with_parent(), landlock.restriction()
+    pids: list[int] = []
     # No handler of the program may run in the child.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     inherited.snapshots.append(True)
     try:
-        with warnings.catch_warnings():
-            # Python warns of other threads: _unsafe() has found none that matters.
-            warnings.simplefilter('ignore', DeprecationWarning)
-            pid = _fork()
-        if pid == 0:
-            snapshot_child.run(work, result, output, lambda: end_with_parent(parent), restrict, others,
-                               mask)
-    finally:
-        inherited.snapshots.clear()
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pid
+        try:
+            with warnings.catch_warnings():
+                # Python warns of other threads: _unsafe() has found none that matters.
+                warnings.simplefilter('ignore', DeprecationWarning)
+                # One operation in C: if a handler of another thread's signal raises, the id is not lost.
+                pids.extend(starmap(_fork, [()]))
+            if pids == [0]:
+                snapshot_child.run(work, result, output, lambda: end_with_parent(parent), restrict, others, mask)
+        finally:
+            inherited.snapshots.clear()
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    except BaseException:
+        if pids == [0]:
+            os._exit(1)
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            _waitpid(pid, 0)
+        raise
+    return pids[0]
 
 
 def _end_with_parent() -> Callable[[int], None]:

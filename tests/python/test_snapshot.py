@@ -11,7 +11,9 @@ import socket
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
+from types import SimpleNamespace
 
 import gevent
 import greenlet
@@ -22,6 +24,7 @@ from gevent.event import AsyncResult, Event
 from waiting import wait_for
 
 from boxsession.base import own_threads
+from boxsession.python import snapshot
 from boxsession.python.compiler import Compiler, surroundings
 from boxsession.python.snapshot import Snapshots, Work
 from boxsession.values.documents import reply_document
@@ -313,6 +316,30 @@ def test_it_cannot_wait_for_greenlets(program, text):
     program.names.update(gevent=gevent, event=Event())
     assert program.error('from gevent import socket\npair = socket.socketpair()\n' + text).startswith(
         'RuntimeError: a snapshot cannot wait for other greenlets or for the network')
+
+
+def test_a_handler_that_raises_right_after_the_fork(program, monkeypatch):
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_):
+        raise Interrupted
+
+    class Warnings(warnings.catch_warnings):
+        def __exit__(self, *_):
+            super().__exit__(*_)
+            if os.getpid() == parent:
+                os.kill(parent, signal.SIGUSR1)
+
+    parent = os.getpid()
+    monkeypatch.setattr(snapshot, 'warnings', SimpleNamespace(catch_warnings=Warnings, simplefilter=warnings.simplefilter))
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            program.run('while True: pass')
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    wait_for(lambda: children() == [])
 
 
 @pytest.mark.parametrize('text', ['greenlet.greenlet(event.wait).switch()', 'other.switch()', 'gevent.get_hub().loop.run()',
