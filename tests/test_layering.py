@@ -13,9 +13,9 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 # The rooms, the lowest first: a module imports only from rooms below its own, or from modules of its own room that stand in
 # front of it there.
 ROOMS = {
-    'base': ['version', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'tokens', 'lua_tokens',
-             'python_tokens', 'secret_position', 'python_position', 'secret_places', 'redaction', 'session', 'greenlets',
-             'inherited', 'own_threads', 'counters', 'stacks'],
+    'base': ['version', 'python_text', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'tokens',
+             'lua_tokens', 'python_tokens', 'secret_position', 'python_position', 'secret_places', 'redaction', 'session',
+             'greenlets', 'inherited', 'own_threads', 'counters', 'stacks'],
     'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'decimals', 'scalars', 'lua_text',
                'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],
@@ -41,8 +41,9 @@ ROOMS = {
                  'inspection_services', 'log_services', 'tail_services', 'memory_services', 'loop_services',
                  'profile_services', 'python_services',
                  'services'],
-    'client': ['completeness', 'values', 'completions', 'tables', 'pushes', 'history', 'streams', 'target', 'settings',
-               'screen', 'plain', 'fancy', 'channel', 'link', 'script', 'terminal', 'command'],
+    'client': ['completeness', 'python_lines', 'values', 'completions', 'tables', 'pushes', 'history', 'streams', 'target',
+               'settings', 'screen', 'plain', 'fancy', 'channel', 'exchange', 'link', 'identity', 'script', 'terminal',
+               'command'],
     '': ['check', 'surroundings', 'threads', 'call_in', 'running', 'reload', 'forks', 'embed', '', 'daemon',
          'cli', '__main__'],
 }
@@ -81,6 +82,7 @@ DOORS = {
 }
 PURE = {'inspection.frames', 'inspection.shown', 'inspection.profile', 'inspection.journal', 'inspection.records',
 'inspection.variables',
+        'base.python_text', 'client.python_lines',
         'base.address', 'base.histogram', 'base.secret_words', 'base.tokens', 'base.lua_tokens', 'base.python_tokens',
         'base.secret_position', 'base.python_position',
         'base.secret_places', 'base.redaction', 'values.natural', 'values.packed', 'values.limits', 'values.scalars',

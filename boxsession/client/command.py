@@ -56,6 +56,8 @@ def add_parser(commands, default_address: str) -> None:
     script.add_argument('--raw', action='store_true',
                         help='show each value on its own line: strings as they are, other values as JSON; errors go only '
                              'to standard error')
+    connect.add_argument('-l', '--language', choices=('lua', 'python'),
+                         help='language of the statements (default: that in which the session begins)')
     script.add_argument('--keep-going', action='store_true', help='continue after a statement that ended in an error')
     script.add_argument('--timeout', type=_seconds, metavar='SECONDS',
                         help='time limit for the whole run, connecting included; then the running statement is cancelled')
@@ -111,7 +113,7 @@ def _run(arguments) -> int:
         raise WrongUsage('--key needs --cert FILE, the certificate of this key')
     if arguments.tls or arguments.ca or arguments.cert or arguments.no_verify:
         target.use_tls(arguments.ca, arguments.cert, arguments.key, verify=not arguments.no_verify)
-    target.insecure, target.max_reply = arguments.insecure, arguments.max_reply
+    target.insecure, target.max_reply, target.language = arguments.insecure, arguments.max_reply, arguments.language
     sources = [Source('' if len(arguments.statements) == 1 and not arguments.file else f'-e {number}', statement)
                for number, statement in enumerate(arguments.statements, 1)]
     if arguments.file is not None:

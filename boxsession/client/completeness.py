@@ -1,10 +1,12 @@
 """Whether a statement is complete, for the client: the rule of `\\set continuation auto`. The second import of lupa.
 
-The server has the same rule in boxsession/lua/kernel/evaluator.lua; a test compares the two.
+The server has the same rule for Lua in boxsession/lua/kernel/evaluator.lua; a test compares the two.
 """
 from __future__ import annotations
 
 from functools import cache
+
+from boxsession.base import python_text
 
 __all__ = ['is_complete']
 
@@ -34,8 +36,10 @@ def _compiler():
     return lua51.LuaRuntime(encoding=None, register_eval=False, register_builtins=False).execute(_COMPILE)
 
 
-def is_complete(statement: bytes) -> bool:
+def is_complete(statement: bytes, language: str = 'lua') -> bool:
     """Whether a statement needs no further lines. A statement with another syntax error is complete, too."""
     if statement[:1] in (b'\\', b'\x1b'):       # a command; bytecode, which is never loaded
         return True
+    if language == 'python':
+        return not python_text.is_incomplete(statement.decode(errors='surrogateescape'))
     return not _compiler()(statement)

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import Completer, Completion, ThreadedCompleter
 from prompt_toolkit.enums import DEFAULT_BUFFER
-from prompt_toolkit.filters import has_focus, is_searching
+from prompt_toolkit.filters import Condition, has_focus, is_searching
 from prompt_toolkit.history import History as BaseHistory
 from prompt_toolkit.key_binding import KeyBindings
-from prompt_toolkit.lexers import PygmentsLexer
-from pygments.lexers import LuaLexer
+from prompt_toolkit.lexers import DynamicLexer, PygmentsLexer
+from pygments.lexers import LuaLexer, PythonLexer
 
 from boxsession.client.history import History
+from boxsession.client.python_lines import INDENT, indentation
 
 __all__ = ['FancyEditor']
 
@@ -45,11 +46,15 @@ class _Completer(Completer):
 class FancyEditor:
     """Reads statements from the terminal, like `boxsession.client.plain.PlainEditor`."""
 
-    def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
+    def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]],
+                 language: Callable[[], str] = lambda: 'lua'):
         self._is_whole = is_whole
+        self._language = language
+        lexers = {'lua': PygmentsLexer(LuaLexer), 'python': PygmentsLexer(PythonLexer)}
         self._session: PromptSession[str] = PromptSession(
-            history=_History(history), lexer=PygmentsLexer(LuaLexer), completer=ThreadedCompleter(_Completer(complete)),
-            complete_while_typing=False, multiline=True, key_bindings=self._bindings(), enable_history_search=False,
+            history=_History(history), lexer=DynamicLexer(lambda: lexers[language()]),
+            completer=ThreadedCompleter(_Completer(complete)), complete_while_typing=False, multiline=True,
+            key_bindings=self._bindings(), enable_history_search=False,
             prompt_continuation=lambda width, number, wrapped: ' ' * (width - 2) + '> ', enable_suspend=True)
 
     def _bindings(self):
@@ -63,13 +68,27 @@ class FancyEditor:
             elif self._is_whole(buffer.text):
                 buffer.validate_and_handle()
             else:
-                buffer.newline(copy_margin=False)
+                self._new_line(buffer)
 
         @bindings.add('escape', 'enter', filter=has_focus(DEFAULT_BUFFER))
         def _(event):
-            event.current_buffer.newline(copy_margin=False)
+            self._new_line(event.current_buffer)
+
+        @bindings.add('tab', filter=has_focus(DEFAULT_BUFFER) & Condition(self._is_in_margin))
+        def _(event):
+            event.current_buffer.insert_text(INDENT)
 
         return bindings
+
+    def _is_in_margin(self):
+        """Whether a tab indents a line of Python, instead of completing a name."""
+        return self._language() == 'python' and not self._session.default_buffer.document.current_line_before_cursor.strip()
+
+    def _new_line(self, buffer):
+        line = buffer.document.current_line_before_cursor
+        buffer.newline(copy_margin=False)
+        if self._language() == 'python':
+            buffer.insert_text(indentation(line))
 
     def read(self, prompt: str, kept: str = '') -> str:
         """Reads a complete statement, maybe of several lines. `kept` is the text to begin with.

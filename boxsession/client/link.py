@@ -1,16 +1,18 @@
 """A session with a console, from the client's side: joins the socket and the protocol. One thread uses it at a time."""
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterator
-from typing import Protocol
 
 from boxsession.base.redaction import login_password
+from boxsession.client import python_lines
 from boxsession.client.channel import CLOSED, Channel, LinkError, Lost, Refused, TimedOut
+from boxsession.client.exchange import Conversation, Exchange
 from boxsession.client.target import Target
-from boxsession.client.values import error_document, error_text, is_error
-from boxsession.protocol.client import NEED_DATA, BadReply, Notice, Push, Reply, TextConversation
+from boxsession.client.values import Unshowable, error_document, error_text, is_error, values
+from boxsession.protocol.client import Notice, Push, Reply, TextConversation
 from boxsession.protocol.greeting import GREETING_BYTES, is_of_rescue, protocol_of
 
 __all__ = ['Link']
@@ -19,31 +21,13 @@ CONNECT_SECONDS = 10.0
 _READ_BYTES = 1 << 18
 # The longest accepted reply to a query of the client itself.
 _OWN_REPLY_BYTES = 1 << 20
-# The most reads of waiting input before a statement is sent. If the server sends more, the rest is read with the reply.
-_POLL_READS = 16
-# How long a cancelled statement may take to end, in seconds.
-_CANCEL_SECONDS = 1.0
+# Statements that may change the language of the session: settings, a login, another console.
+_CHANGES_LANGUAGE = re.compile(rb'language|login|connect|\bsu\b|\\\s*s(?:et)?\s+l(?:ang)?\b')
+_LANGUAGES = ('lua', 'python')
+_LANGUAGE_SECONDS = 5.0
+_TRUE = b'---\n- true\n...\n'
 _IN_THE_CLEAR = ('the password was not sent, because others could read it on the network: use --tls or a unix socket, or '
                  'connect from the same machine (--insecure sends it anyway)')
-
-
-class Conversation(Protocol):
-    """The part of a protocol that a link uses (`TextConversation`, `BinaryConversation`)."""
-
-    @property
-    def can_cancel(self) -> bool: ...
-    @property
-    def shows_password(self) -> bool: ...
-    def opening(self) -> bytes: ...
-    def login(self, user: str, password: str) -> tuple[int, bytes]: ...
-    def login_problem(self, user: str, password: str) -> str: ...
-    def problem(self, statement: bytes) -> str: ...
-    def is_logged_in(self, document: bytes) -> bool: ...
-    def ask(self, statement: bytes) -> tuple[int, bytes]: ...
-    def completion(self, text: bytes) -> bytes: ...
-    def cancel(self) -> bytes: ...
-    def receive_data(self, data: bytes) -> None: ...
-    def next_event(self) -> Push | Reply | Notice | None: ...
 
 
 class Link:
@@ -65,8 +49,6 @@ class Link:
         self.target = target
         self.greeting = b''
         self._lock = threading.RLock()
-        self._kept: list[Push | Notice] = []        # arrived outside of ask(), which yields them next time
-        self._kept_bytes = 0
         limit = time.monotonic() + CONNECT_SECONDS
         deadline = limit if deadline is None else min(limit, deadline)
         self._channel = Channel(target, deadline)
@@ -76,9 +58,14 @@ class Link:
             self._channel.answers_at_once = is_of_rescue(self.greeting)
             self._conversation: Conversation = _conversation(protocol, self.greeting, target.max_reply)
             self._channel.conversation = self._conversation
+            self._exchange = Exchange(self._channel, self._conversation, target.max_reply)
             self._begin(deadline)
             if target.user is not None:
                 self._log_in(target.user, deadline)
+            if target.language is None:
+                self._learn_language(deadline)
+            else:
+                self.speak(target.language, deadline)
         except Lost as error:
             self.close()
             raise LinkError(f'cannot connect to {target.address}: {error}') from None
@@ -105,7 +92,7 @@ class Link:
         password = self.target.password or ''
         ticket, data = self._conversation.login(user, password)
         self._channel.send(data, deadline)
-        for event in self._events(ticket, deadline):
+        for event in self._exchange.events(ticket, deadline):
             if isinstance(event, Push) or isinstance(event, Reply) and self._conversation.is_logged_in(event.document):
                 continue
             document = _without(password.encode(errors='surrogateescape'), event.document)
@@ -120,7 +107,47 @@ class Link:
         """Why a statement must not be sent; empty if it may."""
         if login_password(statement) is not None and not self._may_send_password:
             return _IN_THE_CLEAR
+        if self.language == 'python' and not statement.startswith(b'\\'):
+            return python_lines.problem(statement)
         return self._conversation.problem(statement)
+
+    # The language
+
+    @property
+    def language(self) -> str:
+        """The language of statements: 'lua' or 'python'."""
+        return self._conversation.language
+
+    def speak(self, language: str, deadline: float | None = None) -> None:
+        """Sets the language of statements.
+
+        Raises:
+            Refused: the server has no such language for this user.
+        """
+        if not self._conversation.has_languages:
+            if language == 'lua':
+                return
+            reason = 'there statements are in Lua. Text listeners with `languages` in their settings have others'
+        else:
+            if deadline is None:
+                deadline = time.monotonic() + _LANGUAGE_SECONDS
+            document = self._exchange.own_reply(b'\\set language ' + language.encode(), deadline)
+            if document == _TRUE:
+                self._conversation.language = language
+                return
+            reason = error_text(document) if is_error(document) else 'the server did not confirm it'
+        raise Refused(f'no statements in {language} at {self.target}: {reason}')
+
+    def _learn_language(self, deadline: float) -> None:
+        if not self._conversation.has_languages:
+            return
+        document = self._exchange.own_reply(b'\\set language', deadline)
+        try:
+            [row] = values(document if len(document) <= _OWN_REPLY_BYTES else b'')
+            language = row['language']
+        except (Unshowable, ValueError, TypeError, LookupError):    # another console, reached by console.connect
+            language = 'lua'
+        self._conversation.language = language if language in _LANGUAGES else 'lua'
 
     # Statements
 
@@ -145,23 +172,32 @@ class Link:
             if problem:
                 yield Reply(0, error_document(problem))
                 return
-            self._poll()
+            self._exchange.poll()
             ticket, data = self._conversation.ask(statement)
             password = login_password(statement)
             try:
                 self._channel.send(data, deadline)
-                for event in self._events(ticket, deadline):
+                for event in self._exchange.events(ticket, deadline):
+                    if type(event) is Reply and _CHANGES_LANGUAGE.search(statement):
+                        self._follow_language(deadline)
                     yield Reply(ticket, _without(password, event.document)) if password and type(event) is Reply else event
             except TimedOut:
-                self._cancel_and_wait(ticket)
+                self._exchange.cancel_and_wait(ticket)
                 raise
+
+    def _follow_language(self, deadline: float | None) -> None:
+        limit = time.monotonic() + _LANGUAGE_SECONDS
+        try:
+            self._learn_language(limit if deadline is None else min(limit, deadline))
+        except LinkError:               # the reply counts; the next statement finds out
+            pass
 
     def completions(self, text: str, seconds: float) -> bytes | None:
         """The completions of a text, as query(): a list of their longest common prefix and the names."""
         return self.query(self._conversation.completion(text.encode()), seconds)
 
-    def query(self, statement: bytes, seconds: float) -> bytes | None:
-        """Runs a statement of the client itself; any thread may call it.
+    def query(self, statement: bytes, seconds: float, pushes: list[bytes] | None = None) -> bytes | None:
+        """Runs a statement of the client itself; any thread may call it. Pushes are put into `pushes`, or kept for ask().
 
         Returns:
             The reply; None if it fails, takes more than `seconds`, or has more than 1 MiB.
@@ -170,76 +206,13 @@ class Link:
         if not self._lock.acquire(timeout=seconds):
             return None
         try:
-            self._poll()
-            ticket, data = self._conversation.ask(statement)
-            self._channel.send(data, deadline)
-            for event in self._events(ticket, deadline):
-                if isinstance(event, Reply):
-                    return event.document if len(event.document) <= _OWN_REPLY_BYTES else None
-                self._keep(event)
+            self._exchange.poll()
+            document = self._exchange.own_reply(statement, deadline, pushes)
         except LinkError:
-            pass
+            return None
         finally:
             self._lock.release()
-        return None
-
-    def _events(self, ticket, deadline):
-        kept, self._kept, self._kept_bytes = self._kept, [], 0
-        yield from kept
-        while True:
-            self._channel.look(deadline)        # needed if the server sends events without end
-            try:
-                event = self._conversation.next_event()
-            except BadReply as error:
-                raise Lost(str(error), was_sent=True, what='the connection was closed') from None
-            if event is NEED_DATA:
-                self._conversation.receive_data(self._channel.received(_READ_BYTES, deadline))
-            elif type(event) is not Reply:
-                yield event
-            elif event.ticket == ticket:        # others are late replies to queries that have timed out
-                yield event
-                return
-
-    def _keep(self, event):
-        """Keeps a push or notice that arrived outside of ask()."""
-        self._kept.append(event)
-        self._kept_bytes += len(event.document)
-        if self.target.max_reply and self._kept_bytes > self.target.max_reply:
-            raise Lost(f'the server sent more than {self.target.max_reply} bytes (--max-reply) without a statement',
-                       was_sent=False, what='the connection was closed')
-
-    def _poll(self):
-        """Reads the input that has arrived. Finds out, before a statement is sent, that the server is gone."""
-        for _ in range(_POLL_READS):
-            data = self._channel.received_now(_READ_BYTES)
-            if data is None:
-                break
-            if not data:
-                raise Lost(self._last_words() or 'it closed the connection', was_sent=False)
-            self._conversation.receive_data(data)
-
-    def _last_words(self):
-        try:
-            while (event := self._conversation.next_event()) is not NEED_DATA:
-                if type(event) is Notice and is_error(event.document):
-                    return error_text(event.document)
-        except BadReply:
-            pass
-        return ''
-
-    def _cancel_and_wait(self, ticket):
-        """Cancels a statement after its deadline. If the server cannot cancel it, resets the connection."""
-        data = self._conversation.cancel()
-        limit = time.monotonic() + _CANCEL_SECONDS
-        try:
-            if data:
-                self._channel.send(data, limit)
-                for _ in self._events(ticket, limit):
-                    pass
-                return
-        except LinkError:
-            pass
-        self._channel.abort()
+        return document if len(document) <= _OWN_REPLY_BYTES else None
 
     def close(self) -> None:
         """Closes the connection."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from boxsession.client.history import History
+from boxsession.client.python_lines import INDENT
 
 try:
     import readline
@@ -20,17 +21,21 @@ class PlainEditor:
         history: the earlier statements; new ones are added.
         is_whole: whether a text is a complete statement.
         complete: returns the completions of the end of a line: (how many characters they replace, names).
+        language: returns the language of statements.
     """
 
-    def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]]):
+    def __init__(self, history: History, is_whole: Callable[[str], bool], complete: Callable[[str], tuple[int, list[str]]],
+                 language: Callable[[], str] = lambda: 'lua'):
         self._history = history
         self._is_whole = is_whole
         self._complete = complete
+        self._language = language
         self._found: list[str] = []
         if readline is not None:
             readline.set_auto_history(False)
             readline.set_completer(self._candidate)
-            readline.set_completer_delims(' \t\n()[]{}=+-*/%^<>~,;#\'"')
+            # Without quotation marks: readline would add the closing one itself.
+            readline.set_completer_delims(' \t\n()[]{}=+-*/%^<>~,;#')
             readline.parse_and_bind('tab: complete')
             for entry in history.entries:
                 _remember(entry)
@@ -61,9 +66,14 @@ class PlainEditor:
 
     def _candidate(self, text, state):
         if state == 0:
-            count, names = self._complete(readline.get_line_buffer()[:readline.get_endidx()])
-            head = text[:len(text) - count]
-            self._found = [head + name for name in names] if count <= len(text) else []
+            line = readline.get_line_buffer()[:readline.get_endidx()]
+            if self._language() == 'python' and not line.strip():
+                self._found = [text + INDENT]
+            else:
+                count, names = self._complete(line)
+                # The text may be longer than what the names replace, or only its end (`flags['ne`).
+                head, done = text[:max(0, len(text) - count)], max(0, count - len(text))
+                self._found = [head + name[done:] for name in names]
         return self._found[state] if state < len(self._found) else None
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from boxsession.base.redaction import ANY, redacted
-from boxsession.client.channel import LinkError, TimedOut
+from boxsession.client.channel import CLOSED, LinkError, Lost, TimedOut
 from boxsession.client.completeness import is_complete
 from boxsession.client.link import Link
+from boxsession.client.python_lines import Lines, leaves, place_in_file
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, say, signals, write
 from boxsession.client.target import Target, WrongUsage
@@ -48,6 +49,10 @@ class Source:
     statement: str | None = None
     path: str = '-'
 
+    def place(self, line: int) -> str:
+        """A line of the file, for errors."""
+        return f'{self.name}:{line}' if self.name else f'line {line}'
+
 
 class _Script:
     def __init__(self, target: Target, *, form: str, keep_going: bool, timeout: float | None):
@@ -59,6 +64,7 @@ class _Script:
         self._link: Link | None = None
         self._is_busy = False
         self._signal = 0
+        self._has_left = False              # a statement has ended the session
         self._code = ALL_WELL
 
     def run(self, sources: list[Source]) -> int:
@@ -88,12 +94,13 @@ class _Script:
                 _close_again(source.path)
         self._link = link = Link(self._target, self._deadline)
         link.interrupts.patience = _PATIENCE_SECONDS
+        self._settings.language = link.language
         signal.set_wakeup_fd(link.interrupts.wakeup_fd, warn_on_full_buffer=False)
         for source in sources:
             for place, statement in self._statements(source):
                 if is_quit(statement):
                     return
-                if not self._perform(link, place, statement) and not self._keep_going:
+                if not self._perform(link, place, statement) and not self._keep_going or self._has_left:
                     return
 
     def _stop(self, number, _):
@@ -108,31 +115,36 @@ class _Script:
         if source.statement is not None:
             yield source.name, os.fsencode(source.statement)
             return
-        protocol = ConsoleProtocol(continuation='auto', goodbyes=False)
-        line = 1
-        for data in _pieces(source.path, self._deadline):
+        protocol, settings = ConsoleProtocol(continuation='auto', goodbyes=False), self._settings
+        line, lines = 1, Lines()
+        for data in _pieces(source.path, self._deadline, b'' if settings.language == 'python' else b'--'):
             protocol.receive_text(data)
             while True:
-                protocol.delimiter = self._settings.delimiter
-                protocol.continuation = self._settings.continuation
+                protocol.delimiter, protocol.continuation = settings.delimiter, settings.continuation
                 event = protocol.next_event()
                 if event is NEED_DATA:
                     break
                 if isinstance(event, Statement):
-                    if event.may_continue and not is_complete(event.text):
+                    if event.may_continue and settings.language == 'python':
+                        for begins, text in lines.take(event.text, line):
+                            yield source.place(begins), text
+                        line += 1
+                    elif event.may_continue and not is_complete(event.text):
                         protocol.hold(event)
                     else:
                         begins, line = line, line + event.text.count(b'\n') + 1
                         if not _BLANK.fullmatch(event.text):
-                            yield f'{source.name}:{begins}' if source.name else f'line {begins}', event.text
+                            yield source.place(begins), event.text
                 else:
                     assert isinstance(event, More)
+        for begins, text in lines.rest():
+            yield source.place(begins), text
         protocol.receive_eof()
         event = protocol.next_event()
         if not isinstance(event, End):
             assert isinstance(event, Unfinished)
             text = event.text.strip()
-            self._fail(f'{source.name}:{line}' if source.name else f'line {line}',
+            self._fail(source.place(line),
                        'the input ended inside a statement, which was not run: '
                        + redacted(text, _SHOWN_BYTES, brief=True, languages=ANY)[:_SHOWN])
 
@@ -143,19 +155,27 @@ class _Script:
             self._form = self._settings.output if self._form != 'raw' else 'raw'
         else:
             self._is_busy = True
-            for event in link.ask(statement, self._deadline):
-                if isinstance(event, Reply):
-                    document = event.document
-                elif isinstance(event, Notice):
-                    _say(place, error_text(event.document))
-                else:
-                    _push(text_of_push(event.document))
+            try:
+                for event in link.ask(statement, self._deadline):
+                    if isinstance(event, Reply):
+                        document = event.document
+                    elif isinstance(event, Notice):
+                        _say(place, error_text(event.document))
+                    else:
+                        _push(text_of_push(event.document))
+            except Lost as error:
+                self._has_left = error.reason == CLOSED and link.language == 'python' and leaves(statement)
+                if not self._has_left:
+                    raise
+                return True
             self._is_busy = False
+            self._settings.language = link.language
             if self._signal:
                 raise Ended(self._signal)
         assert document is not None         # ask() ends with a reply
         if is_error(document):
-            return self._fail(place, error_text(document), document)
+            message = error_text(document)
+            return self._fail(place_in_file(place, message), message, document)
         try:
             write(sys.stdout, shown(document, self._form))
         except Unshowable as error:
@@ -200,9 +220,9 @@ def _close_again(path):
         raise WrongUsage(f'-f {path}: {error.strerror}') from None
 
 
-def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
+def _pieces(path: str, deadline: float | None, comment: bytes) -> Iterator[bytes]:
     """The content of a file, piece by piece, with a line feed at its end. A byte order mark is left out, and a first line
-    `#!...` becomes a comment."""
+    `#!...` becomes a comment: `comment` is put in front of it."""
     fd = sys.stdin.fileno() if path == '-' else os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         is_first, head, last = True, b'', b''
@@ -225,7 +245,7 @@ def _pieces(path: str, deadline: float | None) -> Iterator[bytes]:
                     continue
                 is_first, data = False, head.removeprefix(BOM_UTF8)
                 if data.startswith(b'#!'):
-                    data = b'--' + data
+                    data = comment + data
             yield data
         if is_first:
             yield head.removeprefix(BOM_UTF8)

@@ -29,11 +29,12 @@ def is_quit(statement: bytes) -> bool:
 
 @dataclass
 class Settings:
-    """The settings of one client."""
+    """The settings of one client. `language` is that of the session, which the server sets."""
 
     output: str = 'yaml'
     continuation: str = 'auto'
     delimiter: bytes = b''
+    language: str = 'lua'
 
     def take(self, statement: bytes) -> bytes | None:
         """Runs a command that belongs to the client and returns its reply; None for any other statement."""
@@ -62,6 +63,6 @@ class Settings:
             return text[:-len(self.delimiter)] if text.endswith(self.delimiter) else None
         if self.continuation == 'on':
             return None if text.endswith(b'\\') else text.replace(b'\\\n', b'\n')
-        if self.continuation == 'auto' and not is_complete(text):
+        if self.continuation == 'auto' and not is_complete(text, self.language):
             return None
         return text

@@ -66,6 +66,7 @@ class Target:
         tls: the TLS context; None without TLS.
         insecure: whether the password may be sent if others can read it.
         max_reply: the longest accepted reply or push, in bytes; 0 for no limit.
+        language: the language of statements; None for the one in which the session begins.
     """
 
     address: Address
@@ -74,6 +75,7 @@ class Target:
     tls: ssl.SSLContext | None = None
     insecure: bool = False
     max_reply: int = MAX_REPLY_BYTES
+    language: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Target:

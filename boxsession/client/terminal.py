@@ -6,26 +6,27 @@ import re
 import signal
 import time
 
-from boxsession.client.channel import Abandoned, LinkError, Lost, Refused
+from boxsession.client.channel import CLOSED, Abandoned, LinkError, Lost, Refused
 from boxsession.client.completions import completions
 from boxsession.client.history import History, default_path
+from boxsession.client.identity import identity
 from boxsession.client.link import Link
 from boxsession.client.plain import PlainEditor
 from boxsession.client.pushes import shown_push
+from boxsession.client.python_lines import leaves
 from boxsession.client.screen import Screen
 from boxsession.client.script import ALL_WELL, NO_SERVER
 from boxsession.client.settings import Settings, is_quit
 from boxsession.client.streams import CannotWrite, Ended, signals
 from boxsession.client.tables import table
 from boxsession.client.target import Target
-from boxsession.client.values import Unshowable, error_text, shown, values, visible
+from boxsession.client.values import Unshowable, error_text, shown
 from boxsession.protocol.client import Notice, Reply
 from boxsession.protocol.greeting import is_ours, process_of
 
 __all__ = ['run_terminal']
 
 _COMPLETION_SECONDS = 0.2
-_IDENTITY_SECONDS = 5.0
 # How long a statement may take to end after a signal that ends the client, in seconds.
 _PATIENCE_SECONDS = 1.0
 # The duration of a statement is shown from here on.
@@ -35,10 +36,11 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.1, 2.0
 _LEAVING, _ASKING = (b'quit', b'exit'), (b'help', b'help()')
 _HELP_SECONDS = 5.0
 _NIL = b'---\n- null\n...\n'
-_IDENTITY = b'box.session.id(), box.session.user()'
+# In Python, the two words are functions that end the session.
+_LEFT = (_NIL, b'---\n- exit() or \\quit ends the session\n...\n')
+_SHOWN_LANGUAGES = {'lua': '', 'python': ' py'}
 # Statements that may change the user of the session.
 _CHANGES_USER = re.compile(rb'login|\bsu\b')
-_WORD_MAX = 64
 
 _HELP = r"""Keys and commands of this client:
 
@@ -64,7 +66,7 @@ class _Terminal:
         self._settings = Settings(output=form)
         self._screen = Screen(plain)
         self._history = History(default_path())
-        self._editor = _editor(plain)(self._history, self._is_whole, self._completions)
+        self._editor = _editor(plain)(self._history, self._is_whole, self._completions, lambda: self._settings.language)
         self._link: Link | None = None
         self._session, self._user = '', ''
         self._process = 0, ''               # the pid of the server, and the name of its service
@@ -124,6 +126,8 @@ class _Terminal:
                 self._screen.say(f'connected: session {self._session}')
             return self._ask(link, statement)
         except Lost as error:
+            if error.reason == CLOSED and self._settings.language == 'python' and leaves(statement):
+                return False
             self._kept = text
             self._come_back(error)
         except Abandoned as error:
@@ -137,11 +141,8 @@ class _Terminal:
         return True
 
     def _prompt(self) -> str:
-        pid, name = self._process
-        where = f'{self._target.address}> '
-        if self._link is None:
-            return f'(not connected) {where}'
-        return f'{name}[{pid}] {self._user}@{where}' if pid else f'{self._user}@{where}'
+        where = f'{self._target.address}{_SHOWN_LANGUAGES[self._settings.language]}> '
+        return f'(not connected) {where}' if self._link is None else _service(self._process) + f'{self._user}@{where}'
 
     def _show(self, document: bytes, shown_as: bytes | None = None) -> None:
         form = self._settings.output if shown_as is None else 'table'
@@ -185,8 +186,9 @@ class _Terminal:
             signal.set_wakeup_fd(wakeup_fd)
         if ending:
             raise Ended(ending)
+        self._settings.language = link.language
         word = statement.strip()
-        if word in _LEAVING and document == _NIL:
+        if word in _LEAVING and document in _LEFT:
             return False
         if word in _ASKING:
             if document == _NIL:                    # the server has no such name
@@ -203,12 +205,8 @@ class _Terminal:
         return True
 
     def _identify(self, link: Link) -> None:
-        document = link.query(_IDENTITY, _IDENTITY_SECONDS)
-        try:
-            session, user = values(document or b'')
-            self._session, self._user = _word(session), _word(user)
-        except (Unshowable, ValueError):            # the server has no such functions
-            self._session, self._user = self._session or '?', self._user or self._target.user or '?'
+        session, user = identity(link)
+        self._session, self._user = session or self._session or '?', user or self._user or self._target.user or '?'
 
     # Connecting
 
@@ -216,6 +214,9 @@ class _Terminal:
         self._link = None
         self._link = link = Link(self._target)
         self._process = process_of(link.greeting)
+        if self._session:                   # the connection was lost
+            _speak_again(link, self._settings.language, self._screen)
+        self._settings.language = link.language
         self._identify(link)
         return link
 
@@ -256,12 +257,23 @@ class _Terminal:
 
     def _completions(self, line: str) -> tuple[int, list[str]]:
         link = self._link
-        return completions(line, lambda text: link.completions(text, _COMPLETION_SECONDS) if link is not None else None)
+        return completions(line, lambda text: link.completions(text, _COMPLETION_SECONDS) if link is not None else None,
+                           self._settings.language)
 
 
-def _word(value) -> str:
-    """A value of the server as one short word, safe for a prompt."""
-    return visible(' '.join(str(value).split()))[:_WORD_MAX]
+def _service(process: tuple[int, str]) -> str:
+    """The process and the service for the prompt; '' if the server does not tell them."""
+    pid, name = process
+    return f'{name}[{pid}] ' if pid else ''
+
+
+def _speak_again(link: Link, language: str, screen: Screen) -> None:
+    """Sets the language of a new session to that of the lost one. If it cannot be set, the user is told why."""
+    try:
+        if link.language != language:
+            link.speak(language)
+    except Refused as error:
+        screen.say(f'boxsession: {error}')
 
 
 def _editor(plain: bool):

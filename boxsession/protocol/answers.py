@@ -110,6 +110,7 @@ class BinaryConversation:
     Attributes:
         can_cancel: the server can stop a statement.
         shows_password: a login sends the password unencrypted.
+        has_languages, language: statements are in Lua.
     """
 
     _EVAL = "return require('console').eval(...)"
@@ -117,6 +118,7 @@ class BinaryConversation:
 
     # AUTH sends a scramble, made of the password and the salt in the greeting.
     shows_password = False
+    has_languages, language = False, 'lua'
 
     def __init__(self, greeting: bytes, max_reply: int = MAX_REPLY_BYTES):
         self._greeting = greeting

@@ -21,7 +21,7 @@ from collections import deque
 from dataclasses import dataclass
 from itertools import islice
 
-from boxsession.protocol.greeting import is_ours
+from boxsession.protocol.greeting import is_of_rescue, is_ours
 from boxsession.values.packed import tokens
 from boxsession.values.reader import Unshowable, packed_value
 
@@ -40,7 +40,8 @@ _COMPLETION = b'require("console").completion_handler("%s", 0, %d)'
 # A comment in Lua: if the server does not know the delimiter, a statement of one line still means the same.
 _DELIMITER = b'--~boxsession~'
 # The statements of opening(). They change nothing but the form of replies to this session.
-OPENING = (b'\\set output yaml', b'\\set delimiter ' + _DELIMITER, b'\\set print on')
+# The last one is of the client: it asks for the language of the session.
+OPENING = (b'\\set output yaml', b'\\set delimiter ' + _DELIMITER, b'\\set print on', b'\\set language')
 # Ends a relayed statement of several lines.
 _RELAYED_DELIMITER = b'$EOF$'
 _HEADS = (b'---\n', b'--- ')
@@ -204,6 +205,8 @@ class TextConversation:
     Attributes:
         can_cancel: the server can stop a statement.
         shows_password: a login sends the password unencrypted.
+        has_languages: the server knows `\\set language`.
+        language: the language of statements. Who knows that it has changed, sets it.
     """
 
     shows_password = True
@@ -212,6 +215,8 @@ class TextConversation:
         self._max_reply = max_reply
         self._is_ours = is_ours(greeting)
         self.can_cancel = self._is_ours
+        self.has_languages = self._is_ours and not is_of_rescue(greeting)
+        self.language = 'lua'
         self._documents = Documents()
         self._asked: deque[tuple[int, int]] = deque()       # ticket, and the kind of reply: _WRAPPED, _PLAIN or _HIDDEN
         self._last_ticket = 0
@@ -259,7 +264,7 @@ class TextConversation:
     def ask(self, statement: bytes) -> tuple[int, bytes]:
         """The ticket of a statement, and the bytes to send."""
         kind = _PLAIN
-        is_command = statement.startswith(b'\\')
+        is_command = statement.startswith(b'\\') or self.language == 'python'
         if _SETS_DELIMITER.search(statement) and not is_command:
             # On one line, so that it is one statement even if the server does not know the delimiter.
             statement = b'(function(...) require("console").delimiter("%s") return ... end)(require("console").eval(%s))' \

@@ -13,13 +13,14 @@ import __future__
 
 import ast
 import builtins
-import codeop
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from types import CodeType, TracebackType
 from typing import Any
+
+from boxsession.base.python_text import is_block, is_incomplete
 
 __all__ = ['NAME', 'SOURCE_MAX', 'Compiler', 'Statement', 'compile_checked', 'described', 'surroundings']
 
@@ -115,14 +116,14 @@ class Compiler:
                     return Statement(self._body(text, name), None, False)
         tree = compile(text, name, 'exec', ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
         assert isinstance(tree, ast.Module)
-        is_block = _is_block(tree)
+        ends_with_block = is_block(tree)
         _add_checks(tree)
         last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
         body = self._body(tree, name) if tree.body else None
         value = None
         if isinstance(last, ast.Expr):
             value = compile(ast.Expression(last.value), name, 'eval', self._flags, dont_inherit=True)
-        return Statement(body, value, is_block)
+        return Statement(body, value, ends_with_block)
 
     def _body(self, source: str | ast.Module, name: str) -> CodeType:
         body: CodeType = compile(source, name, 'exec', self._flags, dont_inherit=True)
@@ -136,19 +137,7 @@ class Compiler:
 
     def is_incomplete(self, text: str) -> bool:
         """Whether the statement needs more lines. A block ends with an empty line."""
-        if len(text) > SOURCE_MAX:
-            return False
-        try:
-            if codeop.compile_command(text, NAME, 'exec') is None:
-                return True
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError):
-            return False
-        return _is_block(tree) and text.rpartition('\n')[2].strip() != ''
-
-
-def _is_block(tree: ast.Module) -> bool:
-    return bool(tree.body) and (hasattr(tree.body[-1], 'body') or isinstance(tree.body[-1], ast.Match))
+        return len(text) <= SOURCE_MAX and is_incomplete(text)
 
 
 def compile_checked(source: Any, name: Any, mode: str, flags: int = 0, optimize: int = -1) -> CodeType:

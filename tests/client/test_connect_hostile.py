@@ -31,6 +31,8 @@ OURS = console_greeting('0.1.0')
 THEIRS = f'{"Tarantool 2.6.0 (Lua console)":<63}\n{"type help for interactive help":<63}\n'.encode()
 BINARY = iproto.greeting('2.6.0', 'x', bytes(32))
 TRUE, EMPTY = b'---\n- true\n...\n', b'---\n...\n'
+LUA = b'---\n- language: lua\n...\n'
+# The replies to the settings with which the client begins. Then comes that to a login, and LUA, the session's language.
 OPENED = TRUE + EMPTY + TRUE
 SECRET = b'geheim'
 
@@ -95,14 +97,14 @@ class TestCleartext:
     ])
     @pytest.mark.parametrize('greeting', [OURS, BINARY])
     def test_a_login_line_is_not_sent(self, fake, tmp_path, monkeypatch, greeting, arguments, stdin):
-        server = fake(greeting, OPENED if greeting == OURS else b'', host=ELSEWHERE)
+        server = fake(greeting, OPENED + LUA if greeting == OURS else b'', host=ELSEWHERE)
         (tmp_path / 'script').write_bytes(b'\\login ops geheim')
         monkeypatch.chdir(tmp_path)
         err = connect(server.address, *arguments, stdin=stdin, code=1)[1]
         assert '--insecure' in err and SECRET not in server.received
 
     def test_insecure_sends_it(self, fake):
-        server = fake(OURS, OPENED, TRUE, TRUE, host=ELSEWHERE)
+        server = fake(OURS, OPENED, TRUE, LUA, TRUE, host=ELSEWHERE)
         connect(f'ops@{server.address}', '--insecure', '--raw', '-e', '1', BOXSESSION_PASSWORD=SECRET.decode())
         assert b'\\login ops geheim--~boxsession~\n' in server.received
 
@@ -114,7 +116,7 @@ class TestCleartext:
     @pytest.mark.parametrize(('name', 'host', 'is_sent'), [('far.example', '127.0.0.1', True),
                                                            ('localhost', ELSEWHERE, False)])
     def test_the_address_counts_and_no_name(self, fake, monkeypatch, name, host, is_sent):
-        server = fake(OURS, OPENED, TRUE, host=host)
+        server = fake(OURS, OPENED, TRUE, LUA, host=host)
         port = int(server.address.rpartition(':')[2])
         found = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', (host, port))]
         monkeypatch.setattr(socket, 'getaddrinfo', lambda *_, **__: found)
@@ -139,7 +141,7 @@ class TestLogin:
         assert b'' == server.received
 
     def test_nor_in_a_statement_that_is_one(self, fake):
-        server = fake(OURS, OPENED, EMPTY, EMPTY)
+        server = fake(OURS, OPENED, LUA, EMPTY)
         connect(server.address, '-e', '\\login ops wrong\x03', code=1)
         assert b'wrong' not in server.received
 
@@ -164,7 +166,7 @@ class TestLogin:
         server = fake(OURS, OPENED + document)
         err = connect(f'ops@{server.address}', '-e', '1', code=2, BOXSESSION_PASSWORD=SECRET.decode())[1]
         assert 'cannot log in' in err and SECRET.decode() not in err
-        server = fake(OURS, OPENED + document)
+        server = fake(OURS, OPENED + LUA + document)
         out, err = connect(server.address, '-e', '\\login ops geheim', code=1)
         assert SECRET.decode() not in out + err
 
@@ -179,7 +181,7 @@ class TestLogin:
     @pytest.mark.parametrize('content', [b'geheim', b'geheim\n', b'geheim\r\n', b'\xef\xbb\xbfgeheim\r\n', b'geheim\nx\n'])
     def test_forms_of_a_password_file(self, fake, tmp_path, content):
         (tmp_path / 'password').write_bytes(content)
-        server = fake(OURS, OPENED, TRUE, TRUE)
+        server = fake(OURS, OPENED, TRUE, LUA, TRUE)
         connect(f'ops@{server.address}', '--password-file', tmp_path / 'password', '-e', '1')
         assert b'\\login ops geheim--~boxsession~\n' in server.received
 
@@ -198,7 +200,7 @@ class TestMemory:
         ids=['lines', 'a line', 'empty lines', 'telnet'])
     @pytest.mark.parametrize('arguments', [[], ['--max-reply', '3000000']], ids=['default', 'less'])
     def test_a_document_without_an_end(self, fake, pieces, arguments):
-        server = fake(itertools.chain([OURS, OPENED, b'---\n- "'], pieces))
+        server = fake(itertools.chain([OURS, OPENED + LUA, b'---\n- "'], pieces))
         err = limited(server.address, '--raw', *arguments, '-e', '1', code=2)
         most = 3000000 if arguments else 256 << 20
         assert f'the reply is too long: more than {most} bytes (--max-reply)' in err
@@ -206,14 +208,14 @@ class TestMemory:
 
     @pytest.mark.parametrize('piece', [b'%TAG !push! tag:tarantool.io/push,2018\n--- x\n...\n' * 1000])
     def test_pushes_without_an_end_take_no_memory(self, fake, piece):
-        server = fake(itertools.chain([OURS, OPENED], itertools.repeat(piece)))
+        server = fake(itertools.chain([OURS, OPENED + LUA], itertools.repeat(piece)))
         done = subprocess.run(command(server.address, '--timeout', '1.5', '-e', '1'), stdin=subprocess.DEVNULL,
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, timeout=SECONDS, env=environment(),
                               preexec_fn=little_memory(1 << 28))
         assert 2 == done.returncode
 
     def test_a_push_without_an_end(self, fake):
-        server = fake(itertools.chain([OURS, OPENED, b'%TAG !push! x\n--- '], itertools.repeat(b'x' * 100000)))
+        server = fake(itertools.chain([OURS, OPENED + LUA, b'%TAG !push! x\n--- '], itertools.repeat(b'x' * 100000)))
         assert 'too long' in limited(server.address, '-e', '1', code=2)
 
     @pytest.mark.parametrize('data', [
@@ -241,7 +243,7 @@ class TestMemory:
     def test_replies_that_are_long_once_they_are_read(self, fake, form, document):
         if len(document) > 1 << 20 and form != ['--raw'] and not IS_LONG:
             pytest.skip('takes ten seconds: with BOXSESSION_LONG=1')
-        server = fake(OURS, OPENED, document)
+        server = fake(OURS, OPENED + LUA, document)
         code = 0 if document[:20].endswith(b'1111') or b'&a' in document and form[-1] == 'lua' else 1
         limited(server.address, *form, '-e', '1', code=code)
 

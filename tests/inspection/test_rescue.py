@@ -335,7 +335,8 @@ class TestListener:
 
     def test_lines_of_boxsession_connect(self, console, listener):
         client = Client(console(listen=[listener]).addresses[0])
-        for line in (b'\\set output yaml\n', b'\\set delimiter --~boxsession~\n', b'\\set print on--~boxsession~\n'):
+        for line in (b'\\set output yaml\n', b'\\set delimiter --~boxsession~\n', b'\\set print on--~boxsession~\n',
+                     b'\\set language--~boxsession~\n'):
             assert client.reply(line) == b'---\n- true\n...\n'
         assert client.reply(b'quit--~boxsession~\n') == b'---\n- null\n...\n'
         assert client.reply(b'\\complete \\th--~boxsession~\n') == b'---\n- - \\threads\n...\n'
