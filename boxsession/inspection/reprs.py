@@ -17,7 +17,7 @@ from greenlet import GreenletExit, getcurrent, greenlet
 
 from boxsession.base.secret_words import is_sensitive
 
-__all__ = ['READS', 'Reprs', 'reads_for']
+__all__ = ['READS', 'Reader', 'Reprs', 'reads_for']
 
 # Lines, calls and returns of all calls of one Reprs.
 _EVENTS = 10_000
@@ -36,12 +36,23 @@ class _Ended(BaseException):
     """Ends a repr(). The text says why."""
 
 
-class _Reader(greenlet):
-    """The greenlet in which repr() runs."""
+class Reader(greenlet):
+    """The greenlet in which repr() runs.
+
+    Attributes:
+        end: when it has to end, by time.perf_counter().
+    """
+
+    end = 0.0
 
     def switch_out(self) -> None:
         """gevent calls this before a wait."""
         raise _Ended('waits')
+
+    def look(self) -> None:
+        """Raises an exception if it takes too long."""
+        if time.perf_counter() > self.end:
+            raise _Ended('took too long')
 
 
 # The greenlets in which repr() runs now, by the addresses of those that wait for it.
@@ -68,7 +79,7 @@ class Reprs:
         self._seconds = seconds
         self._left = _EVENTS
         self._end = 0.0
-        self._reader: greenlet | None = None
+        self._reader: Reader | None = None
 
     def __call__(self, value: Any, name: str) -> str:
         for base in _COLLECTIONS:
@@ -78,7 +89,8 @@ class Reprs:
                     return f'<{name} of {size} items>'
         self._end = self._end or time.perf_counter() + self._seconds
         results: list[str] = []
-        self._reader = reader = _Reader(lambda: results.append(self._text_or_reason(value, name)))
+        self._reader = reader = Reader(lambda: results.append(self._text_or_reason(value, name)))
+        reader.end = self._end
         before, caller = sys.gettrace(), getcurrent()
         _readers[id(caller)] = reader
         try:
@@ -113,8 +125,9 @@ class Reprs:
             sys.settrace(None)
             return None
         self._left -= 1
-        if self._left < 0 or time.perf_counter() > self._end:
+        if self._left < 0:
             raise _Ended('took too long')
+        self._reader.look()
         return self._trace
 
 

@@ -23,8 +23,8 @@ def of_others(found: TracebackType | None) -> TracebackType | None:
 
 def traceback_text(error: BaseException) -> str:
     """The traceback of an exception, without the frames of this package."""
-    found = of_others(error.__traceback__)
     try:
+        found = of_others(error.__traceback__)
         told = traceback.TracebackException(type(error), error, found, limit=-_FRAMES, compact=True)
         told.stack = traceback.StackSummary.from_list([
             frame for frame in told.stack if not frame.filename.startswith(_PACKAGE)])

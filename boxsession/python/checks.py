@@ -2,14 +2,19 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections import Counter
+from types import FrameType
+from typing import Any
 
 from gevent import get_hub, getcurrent, monkey
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.greenlets import TASK
+from boxsession.inspection.reprs import Reader
 from boxsession.python.clock import Clock
+from boxsession.python.compiler import NAME
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.scheduler.task import Task
 
@@ -21,6 +26,8 @@ _Local = monkey.get_original('_thread', '_local')
 # How often a check looks for a cancel if statements are not preempted, in seconds.
 _NO_SLICE = 0.1
 _SETTING = 'limits.python_memory_bytes'
+# How long a callback of the loop may run, in seconds; how often it is looked at; and from which pause on it is another one.
+_CALLBACK_SECONDS, _CALLBACK_LOOK, _GAP = 1.0, 0.01, 0.1
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -29,15 +36,18 @@ class Checks:
 
     Args:
         own: the task of the session's statements.
+        tree: `spawn_tree_locals` of the greenlets that these start.
     """
 
-    __slots__ = ('is_closed', '_own', '_dispatcher', '_clock', '_growth', '_cancels', '_threads')
+    __slots__ = ('is_closed', '_tree', '_callback', '_own', '_dispatcher', '_clock', '_growth', '_cancels', '_threads')
 
-    def __init__(self, own: Task, dispatcher: Dispatcher, clock: Clock, growth: Growth):
+    def __init__(self, own: Task, dispatcher: Dispatcher, clock: Clock, growth: Growth, tree: object):
         self.is_closed = False          # the session has ended
         self._cancels = 0               # how many statements were cancelled
         self._threads = _Local()        # of each other thread: that number at its first check
         self._own = own
+        self._tree = tree
+        self._callback = 0.0, 0.0, 0            # of a callback of the loop: its first check, its last one, the iteration
         self._dispatcher = dispatcher
         self._clock = clock
         self._growth = growth
@@ -51,8 +61,15 @@ class Checks:
         clock, dispatcher = self._clock, self._dispatcher
         if _get_ident() != clock.thread:
             return self._check_in_thread()
-        if getcurrent() is get_hub():           # a callback of the loop: it cannot wait
+        current = getcurrent()
+        if type(current) is Reader:             # repr() of an object: it has a limit of its own, and must not wait
+            current.look()
             return True
+        if current is get_hub():
+            return self._check_in_hub()
+        if current is not self._own.greenlet and _runs_finalizer(current, self._tree):
+            clock.ring()
+            raise StatementCancelled
         task = self.adopt()
         dispatcher.has_ticked = True
         if dispatcher.deadlines.seconds.get(task.limit):
@@ -71,10 +88,25 @@ class Checks:
                     dispatcher.cancel(task, problem, 'memory')
                 else:
                     self._take_turn(task)
+        elif dispatcher.turns.is_over(dispatcher.began):    # code in C drops what checks raise, and calls back again
+            self._take_turn(task)
         if task.killed:
             clock.ring()
             raise StatementCancelled
         clock.set(left)
+        return True
+
+    def _check_in_hub(self) -> bool:
+        """A check in a callback of the loop. It cannot wait, and nobody can cancel it: it has some time in each iteration."""
+        clock, now, iteration = self._clock, time.monotonic(), getattr(get_hub().loop, 'iteration', 0)
+        began, last, before = self._callback
+        if iteration != before or now - last > _GAP:
+            began = now
+        self._callback = began, now, iteration
+        if now - began > _CALLBACK_SECONDS:
+            clock.ring()
+            raise StatementCancelled
+        clock.set(_CALLBACK_LOOK)
         return True
 
     def adopt(self) -> Task:
@@ -98,6 +130,18 @@ class Checks:
         if self.is_closed or threads.cancels != self._cancels:
             raise SystemExit            # ends a thread without a traceback
         return True
+
+
+def _runs_finalizer(greenlet: Any, tree: object) -> bool:
+    """Whether the calling check is in a `__del__` that the garbage collector runs in a greenlet of others."""
+    if getattr(greenlet, 'spawn_tree_locals', tree) is tree:
+        return False
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename == NAME:
+        if frame.f_code.co_name == '__del__':
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Growth:

@@ -20,6 +20,7 @@ from traceback import walk_tb
 from types import CodeType, TracebackType
 from typing import Any
 
+from boxsession.base.errors import Internal, StatementCancelled, type_name
 from boxsession.base.python_text import is_block, is_incomplete
 
 __all__ = ['NAME', 'SOURCE_MAX', 'Compiler', 'Statement', 'compile_checked', 'described', 'surroundings']
@@ -161,21 +162,33 @@ def surroundings(busy: object, tick: Callable[[], Any], names: Mapping[str, Any]
 def described(error: BaseException, name: str = NAME) -> str:
     """The text of an error: `ZeroDivisionError: division by zero (statement:2)`.
 
-    If code of another file raised it, the text has both places. The message runs `__str__` of the exception.
+    If code of another file raised it, the text has both places. The message runs `__str__` of the exception, and nothing
+    else of its class. Only a cancel, or the end of the console, comes out of it.
     """
-    if isinstance(error, SyntaxError):
-        message = error.msg or ''
-        place = '' if error.lineno is None else f'{error.filename or name}:{error.lineno}'
+    if issubclass(type(error), SyntaxError):
+        message, file, line = (_field(error, field) for field in ('msg', 'filename', 'lineno'))
+        place = f'{file or name}:{line}' if line else ''
     else:
         try:
             message = str(error)
-        except Exception as problem:
-            message = f'<its message raised {type(problem).__name__}>'
-        place = _place(error.__traceback__, name)
-    if len(message) > _MESSAGE_MAX:
-        message = f'{message[:_MESSAGE_MAX]}... ({len(message)})'
-    kind = type(error).__qualname__
+        except (StatementCancelled, Internal):
+            raise
+        except BaseException as problem:
+            message = f'<its message raised {type_name(problem)}>'
+        place = _place(_TRACEBACK(error), name)
+    size = str.__len__(message)
+    message = str.__getitem__(message, slice(0, _MESSAGE_MAX)) + (f'... ({size})' if size > _MESSAGE_MAX else '')
+    kind = _NAME(type(error))
     return (f'{kind}: {message}' if message else kind) + (f' ({place})' if place else '')
+
+
+_TRACEBACK, _NAME = BaseException.__dict__['__traceback__'].__get__, type.__dict__['__qualname__'].__get__
+
+
+def _field(error: BaseException, name: str) -> str:
+    """A field of a syntax error as text; '' if it is not set, or no text and no number."""
+    value = SyntaxError.__dict__[name].__get__(error)
+    return str(value) if type(value) in (str, int) else ''
 
 
 def _place(traceback: TracebackType | None, name: str) -> str:

@@ -26,7 +26,7 @@ from boxsession.python.showing import shown
 from boxsession.python.snapshot import SnapshotError
 from boxsession.python.values import named, packed
 from boxsession.scheduler.calls import begin_call, end_call
-from boxsession.values.packed import Tagged, text, unpack
+from boxsession.values.packed import Tagged, unpack
 
 __all__ = ['MODES', 'PythonEvaluator']
 
@@ -62,17 +62,18 @@ class PythonEvaluator:
         self.is_closed = False
         self.mode = MODES[0]
         self.has_own_scope = True
-        self.printed = Printed(self._push_text)
         self._shared = shared
         self._dispatcher = shared.dispatcher
         self._compiler = Compiler()
-        self._checks = Checks(own.task, shared.dispatcher, shared.clock, shared.growth)
+        self._tree = {OWNER: self}          # for the greenlets that statements start
+        self._checks = Checks(own.task, shared.dispatcher, shared.clock, shared.growth, self._tree)
         self._link = Link(own, self._checks, shared.dispatcher)
+        self.printed = Printed(self._link.push_text)
         self._builtins = surroundings(shared.clock.busy, self._checks.check, {
-            **functions(self._show), **shared.namespace, 'shared': shared.names, 'box': Box(session, self._link)})
+            **functions(self.printed.write_line), **shared.namespace, 'shared': shared.names,
+            'box': Box(session, self._link)})
         self._results = Results(self._builtins)
         self._names: dict[str, Any] = {'__name__': '__console__'}
-        self._tree = {OWNER: self}          # for the greenlets that statements start
         self._has_begun = False             # a statement has run
         self._failed = b''
         self._text = b''                    # the running statement, or the last one
@@ -112,34 +113,37 @@ class PythonEvaluator:
 
     def _run(self, statement: Statement) -> Tagged:
         task, greenlet = self.own.task, getcurrent()
-        names = self._names if self.has_own_scope else self._shared.names
         tree, greenlet.spawn_tree_locals = greenlet.spawn_tree_locals, self._tree
         timer = begin_call(self._dispatcher, task)
-        failed: BaseException | None = None
+        reply: Tagged = _NOTHING
         try:
             task.began = time.monotonic()
-            value, reply = self._evaluated(statement, names)
-            self.printed.flush()
-        except Internal:
-            raise
+            reply = self._reply_or_error(statement)
         except Quit:
-            value, reply = None, _NOTHING
             assert task.host is not None
             task.host.control('quit')
         except StatementCancelled:
             task.mark_killed('')
-        except BaseException as error:      # of any kind: those that end a program do not end the session
-            failed, problem = error, str(error) if type(error) is SnapshotError else described(error)
         finally:
             end_call(self._dispatcher, task, timer)
             greenlet.spawn_tree_locals = tree
-        if task.killed:
-            return self._cancelled()
-        if failed is not None:
-            return self._failed_with(failed, problem)
-        if value is not None:
-            self._results.add(value, len(reply), self._shared.kept_bytes)
-        return reply
+        return self._cancelled() if task.killed else reply
+
+    def _reply_or_error(self, statement: Statement) -> Tagged:
+        """Runs a statement, and keeps its value or its exception. Raises only what ends it."""
+        try:
+            self.printed.flush()        # the beginning of a line of a statement that was cancelled
+            value, reply = self._evaluated(statement, self._names if self.has_own_scope else self._shared.names)
+            self.printed.flush()
+            if value is not None:
+                self._results.add(value, len(reply), self._shared.kept_bytes)
+            return reply
+        except (Internal, Quit, StatementCancelled):
+            raise
+        except BaseException as error:      # of any kind: those that end a program do not end the session
+            reply = self._failed_with(error, str(error) if type(error) is SnapshotError else described(error))
+            self.printed.flush()
+            return reply
 
     def _evaluated(self, statement: Statement, names: dict[str, Any]) -> tuple[Any, Tagged]:
         """Runs a statement. Returns its value, which is kept, and the reply."""
@@ -234,14 +238,6 @@ class PythonEvaluator:
         self._checks.cancelled()
         if self._has_begun:
             self._shared.end()
-
-    # Output
-
-    def _push_text(self, line: str) -> None:
-        self._link.push(text(b's', line.encode(errors='surrogateescape')))
-
-    def _show(self, shown: str) -> None:
-        self.printed.write(f'{shown}\n')
 
 
 def _shown(seconds: float) -> Callable[[Any], str]:

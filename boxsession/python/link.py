@@ -9,6 +9,7 @@ from boxsession.python.checks import Checks
 from boxsession.scheduler.calls import flush_if_waiting
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.values.documents import as_push
+from boxsession.values.packed import text
 
 __all__ = ['YAML', 'Link']
 
@@ -70,6 +71,10 @@ class Link:
         if task.killed:
             raise StatementCancelled
         return answer
+
+    def push_text(self, line: str) -> None:
+        """Sends a text as a push. See push()."""
+        self.push(text(b's', line.encode(errors='surrogateescape')))
 
     def push(self, content: bytes) -> None:
         """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it.

@@ -20,7 +20,10 @@ _LINE_MAX = 1 << 16
 
 def owner() -> Any:
     """The evaluator whose statement runs in the calling greenlet, or in one that has started it; None without one."""
-    tree = getattr(getcurrent(), 'spawn_tree_locals', None)
+    try:
+        tree = getattr(getcurrent(), 'spawn_tree_locals', None)
+    except RuntimeError:            # Python writes the last output while it ends
+        return None
     found = tree.get(OWNER) if tree else None
     return None if found is None or found.is_closed else found
 
@@ -49,6 +52,10 @@ class Printed:
             self._rest.append(rest)
         if len(self._rest) > _LINE_MAX or rest and sum(map(len, self._rest)) > _LINE_MAX:
             self.flush()
+
+    def write_line(self, text: str) -> None:
+        """Takes a printed line."""
+        self.write(f'{text}\n')
 
     def redirect(self, send: Callable[[str], None]) -> None:
         """Sends all that follows in another way."""

@@ -23,6 +23,7 @@ __all__ = ['Shared']
 
 # Of a longer traceback, only the start is shown, in bytes.
 _BYTES = 1 << 14
+_TRACEBACK = BaseException.__dict__['__traceback__']
 
 
 class Shared:
@@ -104,17 +105,17 @@ class Shared:
 
     def count_error(self, error: BaseException, kind: str) -> None:
         """Counts the error of a statement: as one of memory, or of this kind."""
-        name = error.kind if isinstance(error, SnapshotError) else type_name(error)
+        name = error.kind if type(error) is SnapshotError else type_name(error)
         self.counters.count_error('memory' if name == 'MemoryError' else kind)
 
     def traceback(self, error: BaseException, statement: bytes) -> Callable[[], str]:
         """The text for \\traceback, made when it is wanted. The secrets of the statement are removed."""
-        error.__traceback__ = of_others(error.__traceback__)
+        _TRACEBACK.__set__(error, of_others(_TRACEBACK.__get__(error)))         # no code of its class
         at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
 
         def text() -> str:
             kind, found = type_name(error), ''
-            if isinstance(error, SnapshotError):
+            if type(error) is SnapshotError:
                 kind, found = error.kind or kind, error.traceback
             told = redacted_error(statement, (found or traceback_text(error)).encode(errors='backslashreplace'), _BYTES,
                                   languages=(PYTHON,))

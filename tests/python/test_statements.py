@@ -37,6 +37,45 @@ def test_errors(python):
     assert b'SyntaxError' in client.reply('1 +* 2')
 
 
+# Each defines an exception class E whose code is in the way of the error.
+ODD = {
+    'its text ends the program': '  def __str__(self): raise SystemExit',
+    'its text is no str': '  def __str__(self): return type("Text", (str,), {"__len__": None, "__format__": None})("x")',
+    'no attribute can be read': '  def __getattribute__(self, name): raise SystemExit',
+    'none can be set': '  def __setattr__(self, *_): raise KeyboardInterrupt',
+    'its traceback is none': '  __traceback__ = 5',
+    'its class is none': '  @property\n  def __class__(self): raise SystemExit',
+}
+
+
+@pytest.mark.parametrize('name', ODD)
+def test_exceptions_that_misbehave_are_errors(python, name):
+    client = python()
+    client.send(f'class E(Exception):\n{ODD[name]}\n\n')
+    client.document()
+    assert b'error: ' in (reply := client.reply('raise E')) and b'E' in reply
+    assert client.value('\\traceback')
+    assert client.value('1 + 1') == 2
+
+
+def test_fields_of_a_syntax_error_may_be_anything(python):
+    client = python()
+    client.send('class Odd:\n  def __str__(self): raise SystemExit\n\n')
+    client.document()
+    assert b'SyntaxError' in client.reply('e = SyntaxError("x"); e.msg = e.lineno = e.filename = Odd(); raise e')
+    assert client.value('1 + 1') == 2
+
+
+def test_the_message_of_an_error_can_be_cancelled(python):
+    client = python()
+    client.send('class E(Exception):\n  def __str__(self):\n    print("begun")\n    while True: pass\n\nraise E\n')
+    while b'begun' not in client.document():
+        pass
+    client.send('\x03')
+    assert b'the statement was cancelled' in client.document()
+    assert client.value('1 + 1') == 2
+
+
 def test_several_lines(python):
     client = python()
     client.send(b'def double(n):\n  return 2 * n\n\n')
@@ -50,6 +89,13 @@ def test_what_it_prints_is_pushed(python):
     assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- one\n...\n'
     assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- two.\n...\n'
     assert client.document() == b'---\n- 5\n...\n'
+
+
+def test_a_line_without_an_end_comes_before_the_error(python):
+    client = python()
+    client.send(b'print("half", end=""); 1/0\n')
+    assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- half\n...\n'
+    assert b'ZeroDivisionError' in client.document()
 
 
 def test_lua_and_the_session(python):
