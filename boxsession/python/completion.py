@@ -12,6 +12,7 @@ import functools
 import keyword
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
@@ -29,8 +30,8 @@ __all__ = ['complete']
 
 # The most names that are listed; the longest name, and the longest text to complete, in characters.
 _NAMES_MAX, _NAME_MAX, _TEXT_MAX = 500, 200, 1000
-# The most items of dicts that are looked at for one text.
-_LOOKED_MAX = 20_000
+# The most items of dicts that are looked at for one text, and the most of them that may match: so it takes a few ms.
+_LOOKED_MAX, _FOUND_MAX = 20_000, 4_000
 
 # A text is a name, then steps to attributes and to items with string keys, then the part to complete.
 _FIRST = re.compile(r'(?:[^\W\d]\w*)?')
@@ -94,7 +95,7 @@ def complete(text: str, scopes: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _listed(found: Iterable[str]) -> list[str]:
-    names = sorted(set(found))
+    names = sorted(set(islice(found, _FOUND_MAX)))
     if not names:
         return []
     common, last = names[0], names[-1]
