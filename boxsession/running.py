@@ -17,6 +17,7 @@ from boxsession.base.session import Session
 from boxsession.base.version import __version__
 from boxsession.call_in import caller_in
 from boxsession.check import user_problems
+from boxsession.inspection.stopper import Stopper
 from boxsession.lua.bridge import Runtime
 from boxsession.lua.commands import Commands
 from boxsession.net.listener import Listener
@@ -102,7 +103,9 @@ class Running:
         loop_lag = Histogram()
         self.monitor = Monitor(lambda: described(holder_of(self)), loop_lag, self.dispatcher.turns,
                                self.dispatcher.interrupt)
-        self.python = Evaluators(self.dispatcher, self.counters, namespace, lambda: settings['limits.output_bytes'])
+        self.stopper = Stopper(self.dispatcher)
+        self.python = Evaluators(self.dispatcher, self.stopper, self.counters, namespace,
+                                 lambda: settings['limits.output_bytes'])
         languages = {**LANGUAGES, 'python': self.python.evaluator}
         self.registry: Registry = Registry(self.runtime, languages, self.accounts.may_speak, self.audit, settings, _COUNTED,
                                            loop_lag)
@@ -163,7 +166,8 @@ class Running:
         self.registry.is_accepting = False
         self.registry.close(block=False)
         self.changes.give_up()
-        self.rescue.stopper.give_up()
+        self.stopper.give_up()
+        self.python.give_up()
         self.monitor.forget_posted()
         self.monitor.stop()
         self.dispatcher.close()

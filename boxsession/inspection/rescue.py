@@ -81,7 +81,7 @@ class RescueAcceptor:
         arm, disarm: called in the loop's thread, when this begins to serve, and when it has ended.
     """
 
-    def __init__(self, sock: Any, listener: Any, admit: Admit, arm: Callable[[], None], disarm: Callable[[], None]):
+    def __init__(self, sock: Any, listener: Any, admit: Admit, arm: Callable[[], None], disarm: Callable[[], Any]):
         self.socket = own(sock)
         self.listener = listener
         self.started = False

@@ -1,17 +1,20 @@
-"""Stops the statement that holds the event loop, from another thread.
+"""Stops the statement that holds the event loop.
 
-Lua: the hook of its coroutine runs at the next instruction, and finds `Dispatcher.asked`. A function of the program: a
-signal interrupts it, and the handler raises StatementCancelled. The handler runs in the main thread, in whichever greenlet
-runs. So it raises only if that greenlet still runs the same statement, inside a function of the program, and not in code of
-the console, gevent, threading, logging or an import, which must not be left halfway. (PyThreadState_SetAsyncExc cannot do
-this: its exception comes later, in another greenlet.)
+Lua: the hook of its coroutine runs at the next instruction, and finds `Dispatcher.asked`. A function of the program, and a
+statement in Python: a signal interrupts it, and the handler raises StatementCancelled. The handler runs in the main thread,
+in whichever greenlet runs. So it raises only if that greenlet still runs the same statement, inside code of the program or
+the statement, and not in code of the console, gevent, threading, logging or an import, which must not be left halfway.
+(PyThreadState_SetAsyncExc cannot do this: its exception comes later, in another greenlet.)
+
+The signal comes from the thread of a rescue listener, or from the alarm of python/interrupts.py.
 """
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Callable
-from typing import Any
+from types import CodeType
+from typing import Any, Protocol
 
 from gevent import getcurrent, monkey
 
@@ -22,9 +25,9 @@ from boxsession.inspection.reprs import READS, reads_for
 from boxsession.lua import commands, signatures
 from boxsession.lua.functions import call_program
 from boxsession.scheduler.dispatcher import Dispatcher
-from boxsession.scheduler.task import StopRequest
+from boxsession.scheduler.task import StopRequest, Task, mark_of
 
-__all__ = ['SIGNAL', 'Stopper', 'wait_for']
+__all__ = ['SIGNAL', 'Stopper', 'Watch', 'entries', 'is_run_by', 'may_raise', 'wait_for']
 
 # Ignored where no handler is installed.
 SIGNAL = signal.SIGURG
@@ -34,6 +37,8 @@ _SECONDS, _AGAIN_SECONDS, _CLEAN_UP_SECONDS = 1.0, 0.001, 0.1
 _LEFT_ALONE = ('<frozen importlib', '<frozen zipimport')
 # Code of the console around functions of the program, which keeps no state.
 _STATELESS = (commands.__file__, signatures.__file__)
+# The code that runs code of the program or of statements: an exception from there is its own business.
+entries: set[CodeType] = {call_program.__code__, READS}
 _MODULES_LEFT_ALONE = ('threading', '_threading_local', 'logging', 'importlib')
 
 _new_lock = monkey.get_original('_thread', 'allocate_lock')
@@ -51,11 +56,19 @@ def wait_for(condition: Callable[[], Any], seconds: float) -> bool:
     return True
 
 
+class Watch(Protocol):
+    """Finds out by itself which statements have to end."""
+
+    def is_due(self) -> bool: ...               # whether the signal can be its own
+    def look(self, greenlet: Any, frame: Any) -> Task | None: ...      # the task of the statement that has to end
+
+
 class Stopper:
     """Stops statements of one console. stop() is for other threads, the rest for the loop's thread.
 
     Attributes:
         can_signal: whether functions of the program can be interrupted: the loop runs in the main thread.
+        watch: is asked at each signal.
     """
 
     def __init__(self, dispatcher: Dispatcher):
@@ -64,7 +77,9 @@ class Stopper:
         self._count = 0                 # listeners that have armed it
         self._thread = 0                # the main thread; 0 without a signal handler
         self._before: Any = None        # the handler of the program
-        self._next_raise = 0.0
+        self.watch: Watch | None = None
+        self._raised: Any = None        # the statement in which an exception was raised
+        self._next_raise = 0.0          # when the next one may be raised in it
 
     @property
     def can_signal(self) -> bool:
@@ -82,13 +97,14 @@ class Stopper:
         except ValueError:              # another thread than the main one
             pass
 
-    def disarm(self) -> None:
-        """Removes the signal handler, as soon as it was called as often as arm()."""
+    def disarm(self) -> bool:
+        """Removes the signal handler, as soon as it was called as often as arm(). Returns whether that is so."""
         self._count -= 1
         if self._count == 0 and self._thread:
             if self.can_signal:
                 signal.signal(SIGNAL, self._before)
             self._thread, self._before = 0, None
+        return self._count == 0
 
     def give_up(self) -> None:
         """In a forked child: gives the signal back, and stops nothing any more."""
@@ -114,7 +130,7 @@ class Stopper:
         """
         task = asked.task
         with self._lock:
-            self._next_raise = 0.0
+            self._raised = None
             self._dispatcher.asked = asked
             end = time.monotonic() + _SECONDS
             while not (is_over := _is_over(asked)) and time.monotonic() < end and not is_ending():
@@ -129,20 +145,23 @@ class Stopper:
     # In the main thread
 
     def _signalled(self, number: int, frame: Any) -> None:
-        asked = self._dispatcher.asked
-        if asked is None:
+        asked, watch, current = self._dispatcher.asked, self.watch, getcurrent()
+        is_due = watch is not None and watch.is_due()
+        if asked is None and not is_due:
             if callable(self._before):
                 self._before(number, frame)
             return
-        task = asked.task
-        current = getcurrent()
-        if current is not task.greenlet and current is not reads_for(task.greenlet) or not asked.is_current:
-            return
-        asked.meet(task)
-        now = time.monotonic()
-        if task.calling and now >= self._next_raise and _may_raise(frame):
-            self._next_raise = now + _CLEAN_UP_SECONDS
-            raise StatementCancelled
+        task = None
+        if asked is not None and is_run_by(asked.task, current) and asked.is_current:
+            task = asked.task
+            asked.meet(task)
+        if watch is not None and is_due:
+            task = watch.look(current, frame) or task
+        if task is not None and task.calling and may_raise(frame):
+            statement, now = (task, mark_of(task)), time.monotonic()
+            if statement != self._raised or now >= self._next_raise:
+                self._raised, self._next_raise = statement, now + _CLEAN_UP_SECONDS
+                raise StatementCancelled
 
 
 def _is_over(asked: StopRequest) -> bool:
@@ -150,11 +169,16 @@ def _is_over(asked: StopRequest) -> bool:
     return not asked.is_current or asked.task.killed and not is_running(asked.task.greenlet)
 
 
-def _may_raise(frame: Any) -> bool:
+def is_run_by(task: Task, greenlet: Any) -> bool:
+    """Whether a greenlet runs this task, or a repr() for it."""
+    return greenlet is task.greenlet or greenlet is reads_for(task.greenlet)
+
+
+def may_raise(frame: Any) -> bool:
     """Whether an exception may be raised in this frame: see above."""
     is_decided = False
     while frame is not None:
-        if frame.f_code is call_program.__code__ or frame.f_code is READS:
+        if frame.f_code in entries:
             return True
         file = frame.f_code.co_filename
         if not is_decided and file not in _STATELESS:

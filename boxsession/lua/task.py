@@ -39,6 +39,7 @@ class LuaTask(Task):
 
     def interrupt(self) -> None:
         """Makes the hook check the clock at the next instruction. Callable from any thread."""
+        super().interrupt()
         interrupt(self)
 
     def attach(self, coroutine: Any) -> None:

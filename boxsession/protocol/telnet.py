@@ -77,6 +77,12 @@ class TelnetFilter:
         self._held = self._held or data[at:]
         return parts
 
+    def finds_interrupt(self, data: bytes) -> bool:
+        """Whether there is an interrupt in data that is fed later."""
+        later = TelnetFilter()
+        later._held, later._suboption = self._held, self._suboption
+        return INTERRUPT in later.feed(data)
+
     @property
     def is_at_rest(self) -> bool:
         """Whether it is outside of any command and has no answers to send."""

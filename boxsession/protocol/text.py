@@ -151,6 +151,10 @@ class ConsoleProtocol:
                 self._keep(part)
         return interrupted
 
+    def has_interrupt(self, data: bytes) -> bool:
+        """Whether there is an interrupt in data that is received later."""
+        return not self._ended and (self._telnet or TelnetFilter()).finds_interrupt(data)
+
     def receive_text(self, data: bytes) -> None:
         """Takes text without telnet commands, such as the content of a file."""
         self._keep(data)

@@ -1,7 +1,6 @@
 """Runs the statements of one session in Python, in the session's greenlet and in the task of its Lua evaluator."""
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -95,7 +94,7 @@ class PythonEvaluator:
         task, dispatcher = self.own.task, self._dispatcher
         if not self._has_begun:
             self._shared.begin()
-            self._has_begun = True
+            self._has_begun, task.ring = True, self._shared.clock.ring
         self._link.begin()
         if not task.is_clean:
             dispatcher.begin(task)
@@ -103,7 +102,6 @@ class PythonEvaluator:
                 return self._cancelled()
         dispatcher.running = task
         dispatcher.overruns.last = 0.0
-        self._shared.growth.begin()
         try:
             reply = self._run(statement)
         finally:
@@ -117,7 +115,7 @@ class PythonEvaluator:
         timer = begin_call(self._dispatcher, task)
         reply: Tagged = _NOTHING
         try:
-            task.began = time.monotonic()
+            self._shared.begin_statement(task)
             reply = self._reply_or_error(statement)
         except Quit:
             assert task.host is not None
@@ -126,6 +124,7 @@ class PythonEvaluator:
             task.mark_killed('')
         finally:
             end_call(self._dispatcher, task, timer)
+            self._shared.interrupts.end(task)
             greenlet.spawn_tree_locals = tree
         return self._cancelled() if task.killed else reply
 

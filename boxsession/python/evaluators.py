@@ -6,6 +6,7 @@ from typing import Any
 
 from boxsession.base.counters import Counters
 from boxsession.base.session import Session
+from boxsession.inspection.stopper import Stopper
 from boxsession.lua.evaluator import Evaluator
 from boxsession.python.evaluator import PythonEvaluator
 from boxsession.python.shared import Shared
@@ -18,12 +19,13 @@ class Evaluators:
     """The evaluators, by session. They live as long as their sessions, also while these use another language.
 
     Args:
+        stopper: ends statements that hold the event loop.
         namespace, output_bytes: as for `Shared`.
     """
 
-    def __init__(self, dispatcher: Dispatcher, counters: Counters, namespace: Mapping[str, Any],
+    def __init__(self, dispatcher: Dispatcher, stopper: Stopper, counters: Counters, namespace: Mapping[str, Any],
                  output_bytes: Callable[[], int]):
-        self._shared = Shared(dispatcher, counters, namespace, output_bytes)
+        self._shared = Shared(dispatcher, stopper, counters, namespace, output_bytes)
         self._of_sessions: dict[int, PythonEvaluator] = {}
 
     def evaluator(self, own: Evaluator, session: Session) -> PythonEvaluator:
@@ -47,6 +49,10 @@ class Evaluators:
     def configure(self, settings: Mapping[str, Any]) -> None:
         """Applies the settings in force, given by dotted name."""
         self._shared.configure(settings)
+
+    def give_up(self) -> None:
+        """In a forked child: interrupts no statement any more."""
+        self._shared.interrupts.give_up()
 
     def close(self) -> None:
         """The console stops. All sessions have ended."""

@@ -8,10 +8,12 @@ from typing import Any
 from boxsession.base.counters import Counters
 from boxsession.base.errors import type_name
 from boxsession.base.redaction import PYTHON, redacted_error
+from boxsession.inspection.stopper import Stopper
 from boxsession.inspection.tracebacks import of_others, traceback_text
 from boxsession.python.checks import Growth
 from boxsession.python.clock import Clock
 from boxsession.python.functions import Quit
+from boxsession.python.interrupts import Interrupts
 from boxsession.python.link import Link
 from boxsession.python.output import Printed, Redirection
 from boxsession.python.snapshot import SnapshotError, Snapshots, Work
@@ -30,6 +32,7 @@ class Shared:
     """Objects and settings of one console.
 
     Args:
+        stopper: ends statements that hold the event loop.
         namespace: names that the program gives to statements, and their values.
         output_bytes: returns the maximum size of a reply in bytes; 0 for no limit.
 
@@ -38,13 +41,14 @@ class Shared:
         kept_bytes: the maximum size of the results that a session keeps (limits.kept_bytes); 0 for no limit.
     """
 
-    def __init__(self, dispatcher: Dispatcher, counters: Counters, namespace: Mapping[str, Any],
+    def __init__(self, dispatcher: Dispatcher, stopper: Stopper, counters: Counters, namespace: Mapping[str, Any],
                  output_bytes: Callable[[], int]):
         self.dispatcher = dispatcher
         self.counters = counters
         self.namespace = namespace
         self.output_bytes = output_bytes
         self.clock = Clock()
+        self.interrupts = Interrupts(stopper, dispatcher.deadlines, self.clock)
         self.growth = Growth(counters.hits)
         self.redirection = Redirection()
         self.snapshots = Snapshots()
@@ -59,11 +63,19 @@ class Shared:
     def begin(self) -> None:
         """One more session uses Python."""
         self.clock.start()
+        self.interrupts.start()
         self.redirection.begin()
 
     def end(self) -> None:
         """One session less uses Python."""
+        self.interrupts.stop()
         self.redirection.end()
+
+    def begin_statement(self, task: Task) -> None:
+        """A statement of a task begins."""
+        task.began = time.monotonic()
+        self.growth.begin()
+        self.interrupts.begin(task)
 
     def close(self) -> None:
         """The console stops."""

@@ -40,9 +40,9 @@ class Deadlines:
         if not task.killed and self.left(task) <= 0:
             self.passed(task)
 
-    def passed(self, task: Task) -> None:
-        """Cancels a task whose deadline has passed."""
+    def passed(self, task: Task, cancel: Callable[[Task, str, str], None] | None = None) -> None:
+        """Cancels a task whose deadline has passed. A signal handler, which cannot wake greenlets, passes its `cancel`."""
         what = 'trigger' if task.limit == TRIGGERS else 'statement'
-        self._hits[task.limit] += 1
-        self._cancel(task, f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})',
-                     'timeout')
+        self._hits[task.limit] += not task.killed
+        reason = f'the {what} was stopped: it ran for {self.seconds[task.limit]:g} seconds ({task.limit})'
+        (cancel or self._cancel)(task, reason, 'timeout')

@@ -10,7 +10,7 @@ from gevent.hub import Waiter
 from boxsession.base.greenlets import TASK
 from boxsession.scheduler.turns import Account
 
-__all__ = ['STATEMENTS', 'TRIGGERS', 'Host', 'StopRequest', 'Task', 'current_task', 'switch']
+__all__ = ['STATEMENTS', 'TRIGGERS', 'Host', 'StopRequest', 'Task', 'current_task', 'mark_of', 'switch']
 
 # The settings with the time limits of tasks.
 STATEMENTS, TRIGGERS = 'limits.statement_seconds', 'limits.trigger_seconds'
@@ -28,6 +28,8 @@ class Host(Protocol):
     def mark(self) -> Any: ...                              # differs from that of any other statement of the session
     @property
     def is_over(self) -> bool: ...                          # the session has ended: it must run nothing more
+    def wants_end(self) -> bool: ...        # in a signal handler: the client has left, or has interrupted the statement
+    def catch_up(self) -> None: ...         # after that statement: takes that interrupt, so that it cancels no later one
     def kill(self, reason: str) -> None: ...                # ends the session
     def give_back(self, what: int | bytes) -> None: ...     # only workers: see sessions/workers.py
 
@@ -42,7 +44,7 @@ class Task:
     """
 
     __slots__ = ('host', 'account', 'greenlet', 'killed', 'ending', 'reason', 'raised', 'waiter', 'is_woken', 'calling',
-                 'leaving', 'limit', 'began', 'deadline', 'is_clean')
+                 'leaving', 'limit', 'began', 'deadline', 'is_clean', 'ring')
 
     def __init__(self, host: Host | None, account: Account, limit: str = ''):
         self.host = host
@@ -59,6 +61,7 @@ class Task:
         self.limit = limit
         self.began = 0.0                            # time of the statement's first clock check
         self.deadline = 0.0                         # end of the time limit; 0: no check yet
+        self.ring: Callable[[], None] | None = None     # makes the checks in code of Python look at the clock
         self.is_clean = False                       # no field needs a reset before the next statement
         self.move_to(getcurrent())
 
@@ -82,6 +85,8 @@ class Task:
 
     def interrupt(self) -> None:
         """Ends the task's turn as soon as possible. Callable from any thread."""
+        if self.ring is not None:
+            self.ring()
 
     def raise_kept(self) -> None:
         """Raises the exception that was thrown into the greenlet."""
@@ -103,12 +108,12 @@ class StopRequest:
         self.task = task
         self.reason = reason
         self._then = then
-        self._mark = _mark_of(task)
+        self._mark = mark_of(task)
 
     @property
     def is_current(self) -> bool:
         """Whether the task still runs that statement."""
-        return bool(_mark_of(self.task) == self._mark)
+        return bool(mark_of(self.task) == self._mark)
 
     def meet(self, task: Task) -> None:
         """In the loop's thread: cancels the running statement of the calling task, if it is this one."""
@@ -117,7 +122,8 @@ class StopRequest:
             self._then()
 
 
-def _mark_of(task: Task) -> Any:
+def mark_of(task: Task) -> Any:
+    """Differs from that of any other statement of the task."""
     return None if task.host is None else task.host.mark
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from boxsession.base.counters import Counters
 from boxsession.base.errors import StatementError
 from boxsession.base.session import Session, current_session
+from boxsession.inspection.stopper import Stopper
 from boxsession.lua.bridge import Runtime
 from boxsession.net.listener import Listener
 from boxsession.net.listeners import Listeners
@@ -39,6 +40,7 @@ class Console(Protocol):
     monitor: Monitor
     python: Evaluators
     runtime: Runtime
+    stopper: Stopper
 
     def check(self, changes: Mapping[str, Any]) -> None: ...
     def configure(self, changes: Mapping[str, Any]) -> None: ...

@@ -2,12 +2,13 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from gevent import get_hub
 
 from boxsession.base.greenlets import OwnTimeout
-from boxsession.net.hangup import is_hung_up
+from boxsession.net.hangup import is_hung_up, unread_input
 from boxsession.scheduler.loop import PRIORITY
 from boxsession.scheduler.turns import Account
 from boxsession.sessions.common import Common
@@ -25,6 +26,9 @@ _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
 # Up to this size, in bytes, the input of one session does not count: 10,000 sessions may hold 40 MiB of it.
 _LITTLE_INPUT = 1 << 12
 
+# Seen by has_interrupt(): the client has left.
+_LEFT = -1
+
 
 class Receiver(Protocol):
     """The owner of an input: a connection."""
@@ -39,6 +43,7 @@ class Receiver(Protocol):
     def is_over(self) -> bool: ...                  # it must run nothing more
     def go_on(self) -> None: ...                    # in the hub: switches to the session's greenlet
     def read(self) -> None: ...                     # in the hub: reads while the session's greenlet is busy
+    def counters(self) -> tuple[int, int, int]: ...         # the second is the number of bytes received
     def lost(self) -> None: ...                     # called if the connection is lost
 
 
@@ -52,7 +57,8 @@ class Input:
         is_counted: whether input of this session counts in the backlog.
     """
 
-    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', 'is_counted')
+    __slots__ = ('is_open', '_receiver', '_sock', '_unread', '_turns', '_watcher', '_probe', '_early', 'is_counted',
+                 '_seen')
 
     def __init__(self, receiver: Receiver, sock: Any, common: Common):
         self.is_open = False
@@ -64,6 +70,7 @@ class Input:
         self._probe: Any = None                 # the timer that checks for a hang-up
         self._early: Account | None = None      # account for reads while a statement runs
         self.is_counted = False
+        self._seen = 0                          # bytes that has_interrupt() has seen, or _LEFT
 
     def start(self) -> None:
         """Begins to read, or continues after pause()."""
@@ -162,6 +169,35 @@ class Input:
             self._receiver.read()
         except OSError:
             self._receiver.lost()
+
+    # While a statement in Python holds the event loop
+
+    def has_interrupt(self, search: Callable[[bytes], bool], may_leave: bool) -> bool:
+        """In a signal handler: whether there is an interrupt in unread input, or the client has left. Reads nothing.
+
+        Args:
+            search: finds an interrupt in data.
+            may_leave: whether a client that has left counts.
+        """
+        data, has_left = unread_input(self._sock)
+        if has_left and may_leave:
+            self._seen = _LEFT
+        elif search(data):
+            self._seen = len(data)
+        return self._seen != 0
+
+    def catch_up(self) -> None:
+        """In the session's greenlet, after the statement: reads what has_interrupt() has seen. Else it would cancel a later
+        statement, and not those that were sent before it."""
+        receiver, seen, self._seen = self._receiver, self._seen, 0
+        if seen == _LEFT:
+            receiver.lost()
+            return
+        before, at = -1, receiver.counters()[1]
+        end = at + seen
+        while before != at < end and not receiver.is_over:
+            self._read_early()
+            before, at = at, receiver.counters()[1]
 
     # Backlog
 

@@ -17,7 +17,6 @@ from boxsession.base.redaction import ANY, redacted
 from boxsession.base.session import Session
 from boxsession.base.version import __version__
 from boxsession.inspection.rescue import RescueAcceptor
-from boxsession.inspection.stopper import Stopper
 from boxsession.net.listener import peer_process
 from boxsession.protocol.client import INTERRUPT, OPENING
 from boxsession.protocol.greeting import rescue_greeting
@@ -44,7 +43,7 @@ class Rescue:
 
     def __init__(self, running: Console):
         self.running = running
-        self.stopper = Stopper(running.dispatcher)
+        self.stopper = running.stopper
         self.throttle = Throttle()
 
     def acceptor(self, sock: Any, listener: Any) -> RescueAcceptor:

@@ -241,6 +241,14 @@ class Connection:
         """See boxsession.scheduler.task.Host."""
         return self.statements, self._running
 
+    def wants_end(self) -> bool:
+        """See boxsession.scheduler.task.Host."""
+        return False
+
+    def catch_up(self) -> None:
+        """See boxsession.scheduler.task.Host."""
+        self._input.catch_up()
+
     def running(self) -> str:
         """The session and its running statement, as text for the log."""
         statement = self._running

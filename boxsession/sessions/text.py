@@ -345,6 +345,9 @@ class ConsoleConnection(Connection):
             if protocol.buffered_bytes > _READ_AHEAD_BYTES or self._output.held_bytes > BATCH_BYTES:
                 self._input.pause()
 
+    def wants_end(self) -> bool:
+        return self._input.has_interrupt(self._protocol.has_interrupt, self._common.cancels)
+
     def has_room(self) -> None:
         if not self._input.is_open and self.ends is not ENDS_NOW:
             self._input.start()                 # reading may have been stopped because of unread output

@@ -199,6 +199,12 @@ class Worker:
         self._workers.count_held()
         self._workers.lent = None
 
+    def wants_end(self) -> bool:
+        return False
+
+    def catch_up(self) -> None:
+        pass
+
     def switching_out(self) -> None:
         self._workers.waits(self)
 
