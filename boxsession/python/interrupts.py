@@ -11,7 +11,7 @@ from typing import Any
 from boxsession.inspection.stopper import SIGNAL, Stopper, entries, is_run_by, may_raise
 from boxsession.python.alarm import Alarm
 from boxsession.python.clock import Clock
-from boxsession.python.compiler import Statement
+from boxsession.python.compiler import Statement, described
 from boxsession.scheduler.deadlines import Deadlines
 from boxsession.scheduler.task import Task
 
@@ -21,7 +21,8 @@ __all__ = ['Interrupts']
 # that must not be left halfway.
 _RUNNING, _WAITING, _AGAIN = 0.025, 0.1, 0.005
 
-entries.add(Statement.run.__code__)
+# Both let StatementCancelled pass.
+entries.update((Statement.run.__code__, described.__code__))
 
 
 class Interrupts:

@@ -85,6 +85,10 @@ def fork():
             os._exit(0)
     return os.waitpid(pid, 0)[1]
 
+class Slow(Exception):
+    def __str__(self):
+        naps()
+
 class Naps:
     def __repr__(self):
         held()
@@ -115,7 +119,8 @@ HELD = {'program': 'spin()', 'time.sleep': 'held(); __import__("time").sleep(100
         'json': 'texts()', 'sleep': 'naps()', 'except Exception': 'stubborn()', 'except BaseException': 'once_more()',
         'logging': 'logs()', 'own code in C': 'held(); 7 ** 10 ** 8',
         'sort': 'held(); sorted(range(10 ** 6), key=lambda x: (sleep(0.01), x)[1])',
-        'Lua': 'box.lua("return 1"); naps()', 'after a wait': '__import__("gevent").sleep(0.01); naps()'}
+        'Lua': 'box.lua("return 1"); naps()', 'text of an error': 'raise Slow()',
+        'after a wait': '__import__("gevent").sleep(0.01); naps()'}
 CANCELLED = b'the statement was cancelled'
 
 
