@@ -97,8 +97,7 @@ class Checks:
         return True
 
     def _check_in_hub(self) -> bool:
-        """A check in a callback of the loop. It cannot wait, and nobody can cancel it: it has some time in each
-        iteration."""
+        """A check in a callback of the loop. It cannot wait, and nobody can cancel it: its time is limited."""
         clock, now, iteration = self._clock, time.monotonic(), getattr(get_hub().loop, 'iteration', 0)
         began, last, before = self._callback
         if iteration != before or now - last > _GAP:

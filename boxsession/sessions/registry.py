@@ -232,8 +232,7 @@ class Registry:
             for connection in left:
                 connection.cancel()
             left = self.wait_for_ends(left, _CANCEL_SECONDS)
-            gevent.killall([connection.greenlet for connection in left if connection.greenlet is not None], SessionEnded,
-                           timeout=_CANCEL_SECONDS)
+            _end(left)
 
     def wait_for_ends(self, connections: list[Connection], seconds: float | None) -> list[Connection]:
         """Waits for the ends of sessions, at most `seconds` (None: for ever). Returns those that have not ended."""
@@ -248,3 +247,14 @@ class Registry:
         self.remotes.close()
         if self._idle_watch is not None:
             self._idle_watch.kill(block=block)
+
+
+def _end(connections: list[Connection]) -> None:
+    """Ends sessions whose statements have not ended, and tells which still go on."""
+    greenlets = [connection.greenlet for connection in connections if connection.greenlet is not None]
+    gevent.killall(greenlets, SessionEnded, block=False)
+    gevent.joinall(greenlets, timeout=_CANCEL_SECONDS)
+    left = [connection.running() for connection in connections
+            if connection.greenlet in greenlets and not connection.greenlet.dead]
+    if left:
+        log.error('stopping without %s, which did not end: its code goes on after every exception', ', '.join(left))

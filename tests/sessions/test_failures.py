@@ -7,8 +7,10 @@ import sys
 from contextlib import contextmanager
 
 import gevent
+import gevent.event
 import pytest
 from iproto_client import BinaryClient
+from waiting import wait_for
 
 from boxsession import Console
 from boxsession.operations import logs
@@ -202,3 +204,24 @@ def test_commands_fibers_and_requests_of_the_binary_protocol(console, connect, c
         client.close()
     finally:
         served.stop()
+
+
+def test_the_console_stops_without_a_session_that_goes_on_after_every_exception(connect, caplog):
+    may_end = gevent.event.Event()
+
+    def resist():
+        while not may_end.is_set():
+            try:
+                may_end.wait()
+            except BaseException:
+                pass
+
+    console = Console('127.0.0.1:0', {'resist': resist}, {'limits': {'drain_seconds': 0.1}})
+    console.start()
+    client = connect(console)
+    client.send('resist()\n')
+    wait_for(lambda: any(connection.under_way() for connection in console.connections()))
+    console.stop()
+    assert 'stopping without session 1' in caplog.text
+    assert not console.addresses
+    may_end.set()
