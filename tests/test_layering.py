@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).resolve().parent.parent / 'boxsession'
 ROOMS = {
     'base': ['version', 'python_text', 'errors', 'address', 'descriptors', 'sockets', 'histogram', 'secret_words', 'tokens',
              'lua_tokens', 'python_tokens', 'secret_position', 'python_position', 'secret_places', 'redaction', 'session',
-             'greenlets', 'inherited', 'own_threads', 'counters', 'stacks'],
+             'greenlets', 'inherited', 'own_threads', 'signals', 'counters', 'stacks'],
     'values': ['natural', 'packed', 'reader', 'limits', 'collation', 'hashes', 'whole', 'decimals', 'scalars', 'lua_text',
                'msgpack', 'yaml', 'documents'],
     'protocol': ['greeting', 'client', 'telnet', 'foreign', 'text', 'frames', 'iproto', 'answers', 'peer'],
@@ -52,7 +52,7 @@ APART = {'client': {'base', 'values', 'protocol'}}
 DOORS = {
     'lupa': {'lua.bridge', 'lua.evaluator', 'lua.interrupt', 'client.completeness'},
     'yaml': {'settings.reader', 'values.yaml', 'values.reader'},
-    'gevent': {'base.session', 'base.greenlets', 'base.inherited', 'base.own_threads', 'scheduler.loop',
+    'gevent': {'base.session', 'base.greenlets', 'base.inherited', 'base.own_threads', 'base.signals', 'scheduler.loop',
                'scheduler.task', 'scheduler.dispatcher', 'scheduler.calls', 'python.clock', 'python.alarm', 'python.checks',
                'python.output', 'python.snapshot', 'python.snapshot_child', 'python.link', 'python.evaluator',
                'lua.interrupt', 'lua.fibers',

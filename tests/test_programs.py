@@ -100,6 +100,42 @@ class TestThreads:
         assert '1\n' == started.end()
         assert not (started.folder / 'admin.sock').exists()         # although nobody has called stop()
 
+    @pytest.mark.parametrize('number, handler', [
+        (signal.SIGTERM, 'lambda *_: sys.exit(3)'), (signal.SIGINT, 'signal.default_int_handler')])
+    def test_what_a_signals_handler_raises_in_a_statement_ends_the_program(self, program, number, handler):
+        started = program(f'''
+            import signal, sys, gevent
+            from boxsession import Console
+            console = Console(listen='unix:admin.sock', languages=['python'])
+            signal.signal({int(number)}, {handler})
+            console.start()
+            try:
+                gevent.sleep(1000)
+            except BaseException as error:
+                print(type(error).__name__)
+            ''')
+        client = started.client()
+        client.send("while True: print('begun')\n\n")
+        assert b'begun' in client.document()
+        started.process.send_signal(number)
+        printed = 'SystemExit' if number == signal.SIGTERM else 'KeyboardInterrupt'
+        assert f'{printed}\n' == started.end()
+
+    def test_an_interrupt_that_a_statement_raises_is_its_own(self, program):
+        started = program('''
+            import sys
+            import gevent
+            from boxsession import Console
+            console = Console(listen='unix:admin.sock', languages=['python'])
+            console.start()
+            gevent.get_hub().threadpool.apply(sys.stdin.read)
+            ''')
+        client = started.client()
+        for _ in range(2):
+            assert b'KeyboardInterrupt' in client.reply('raise KeyboardInterrupt')
+            assert b'SystemExit' in client.reply('import sys; sys.exit(3)')
+        assert started.end() == ''
+
     def test_serve_forever_ends_by_a_signals_handler(self, program):
         started = program('''
             import signal

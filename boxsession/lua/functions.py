@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from boxsession.base.errors import ClientError, StatementCancelled, StatementError, Stopped, type_name
+from boxsession.base.signals import hand_on
 from boxsession.lua.live import LiveData, Whole
 from boxsession.lua.signatures import secret_arguments
 from boxsession.values.packed import Unpackable, pack, unpack
@@ -95,6 +96,7 @@ class Calls:
 
     def _tell(self, number, arguments, error):
         if not isinstance(error, StatementCancelled):
+            hand_on(error)
             self._failed(self._names[number], error, secret_arguments(self._functions[number], arguments))
 
 

@@ -9,6 +9,7 @@ from gevent import getcurrent
 from boxsession.base.counters import PYTHON_STATEMENTS
 from boxsession.base.errors import Internal, StatementCancelled
 from boxsession.base.session import Session
+from boxsession.base.signals import hand_on
 from boxsession.inspection.reprs import Reprs
 from boxsession.lua.evaluator import Evaluator
 from boxsession.python.box import Box, Storage
@@ -140,6 +141,7 @@ class PythonEvaluator:
         except (Internal, Quit, StatementCancelled):
             raise
         except BaseException as error:      # of any kind: those that end a program do not end the session
+            hand_on(error)
             reply = self._failed_with(error, str(error) if type(error) is SnapshotError else described(error))
             self.printed.flush()
             return reply
