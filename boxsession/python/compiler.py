@@ -110,11 +110,13 @@ class Compiler:
 
     def _compiled(self, text: str, name: str) -> Statement:
         if not _NEEDS_CHECKS.search(text):
+            value = None
             try:
-                return Statement(None, compile(text, name, 'eval', self._flags, dont_inherit=True), False)
+                value = compile(text, name, 'eval', self._flags, dont_inherit=True)
             except SyntaxError:
-                if not _MAY_END_WITH_EXPRESSION.search(text):
-                    return Statement(self._body(text, name), None, False)
+                pass                    # below: an error there must not have this one as its context
+            if value is not None or not _MAY_END_WITH_EXPRESSION.search(text):
+                return Statement(self._body(text, name) if value is None else None, value, False)
         tree = compile(text, name, 'exec', ast.PyCF_ONLY_AST | self._flags, dont_inherit=True)
         assert isinstance(tree, ast.Module)
         ends_with_block = is_block(tree)

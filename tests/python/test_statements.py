@@ -35,6 +35,8 @@ def test_errors(python):
     assert 'statement' in client.value('\\traceback')[0]
     assert b'SystemExit: 3' in client.reply('raise SystemExit(3)')
     assert b'SyntaxError' in client.reply('1 +* 2')
+    assert client.value('\\traceback')[0].partition('\n\n')[2] == \
+        '  File "statement", line 1\n    1 +* 2\n       ^\nSyntaxError: invalid syntax\n'
 
 
 # Each defines an exception class E whose code is in the way of the error.
