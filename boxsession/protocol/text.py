@@ -12,18 +12,22 @@ statement in front of it has run.
 The end of a statement depends on `delimiter` (if set, nothing else ends a statement) and on `continuation`: 'auto' (the
 driver calls hold() if a statement is incomplete), 'on' (a backslash at the end of a line continues it) or 'off'.
 
+In Python an empty line ends a block. With 'auto', an empty line inside an incomplete statement does not end it if an
+indented line follows at once: so pasted functions may have empty lines. No statement begins with an indented line.
+
 A server's protocol begins with `is_judging`: each line is checked before any event is made of it. A line of another
 protocol, or one that is too long to check, becomes a Foreign event; after that only End follows. The driver ends the
 checks by trust() when a statement has run without an error.
 """
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from boxsession.protocol.foreign import START_BYTES, foreign, foreign_start
 from boxsession.protocol.telnet import INTERRUPT, TelnetFilter
 
-__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Foreign', 'More', 'Quit', 'Statement', 'TooLong',
+__all__ = ['NEED_DATA', 'Cancelled', 'ConsoleProtocol', 'End', 'Foreign', 'Look', 'More', 'Quit', 'Statement', 'TooLong',
            'Unfinished']
 
 _SPECIAL = (b'\xff', b'\x03')
@@ -31,6 +35,9 @@ _SPECIAL = (b'\xff', b'\x03')
 _ENDINGS = b'\r\\.\x04'
 # Lines that end the session: ssh's escape, and Ctrl-D from a terminal that does not end the input itself.
 _GOODBYES = (b'~.', b'\x04')
+# Empty lines, and nothing behind them; the same with an indented line behind them. Limited: each empty line is matched.
+_EMPTY = re.compile(rb'(?:[ \t\r]{0,200}\n){1,20}\Z')
+_EMPTY_AND_INDENTED = re.compile(rb'(?:[ \t\r]{0,200}\n){1,20}[ \t]{1,200}(?:\S|\Z)')
 
 
 # next_event() returns this if it needs more bytes.
@@ -56,6 +63,11 @@ class Cancelled:
 @dataclass(frozen=True, slots=True)
 class More:
     """A line whose statement continues. It gets no reply; a prompt may show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """A statement may be over. Wait a moment for more input, then ask again: the text may be pasted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +102,7 @@ class End:
     """The input has ended, and all of it has become events."""
 
 
-Event = Statement | Cancelled | More | TooLong | Foreign | Unfinished | Quit | End
+Event = Statement | Cancelled | More | Look | TooLong | Foreign | Unfinished | Quit | End
 
 
 class ConsoleProtocol:
@@ -103,13 +115,15 @@ class ConsoleProtocol:
         continuation: 'auto', 'on' or 'off'.
         goodbyes: `~.` and Ctrl-D alone on a line end the session. In a file they are text.
         is_judging: check for lines of other protocols until trust() is called.
+        looks: give Look events. Without them, a statement is over if nothing that follows has been received.
     """
 
     __slots__ = ('continuation', 'delimiter', 'max_statement_bytes', '_data', '_at', '_buffer', '_scanned', '_held',
-                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes', 'is_judging', '_dropped')
+                 '_skipping', '_ended', '_doomed', '_telnet', '_goodbyes', 'is_judging', '_dropped', '_looks',
+                 '_has_looked')
 
     def __init__(self, max_statement_bytes: int = 0, continuation: str = 'off', goodbyes: bool = True,
-                 is_judging: bool = False):
+                 is_judging: bool = False, looks: bool = False):
         self.continuation = continuation
         self._goodbyes = _GOODBYES if goodbyes else ()
         self.delimiter = b''                        # the end of a statement, in front of its line feed; b'': none
@@ -128,6 +142,8 @@ class ConsoleProtocol:
         self._telnet = TelnetFilter() if is_judging else None
         self.is_judging = is_judging
         self._dropped = b''                         # while judging: parts of the current line that interrupts have removed
+        self._looks = looks
+        self._has_looked = False                    # a Look was given, and nothing was received since
 
     def receive_data(self, data: bytes) -> bool:
         """Takes input of the client. Returns whether it contains an interrupt: then cancel the running statement."""
@@ -160,6 +176,7 @@ class ConsoleProtocol:
         self._keep(data)
 
     def _keep(self, data: bytes) -> None:
+        self._has_looked = False
         if self._at < len(self._data):
             self._buffer += self._data[self._at:]
             self._at = len(self._data)
@@ -276,7 +293,16 @@ class ConsoleProtocol:
             newline = buffer.find(b'\n', self._scanned)
             if newline < 0:
                 return self._take_partial()
+            is_inside = False
+            if self._held is not None and self.continuation == 'auto' and not self.delimiter:
+                if self._looks and not self._has_looked and not self._ended and _EMPTY.match(buffer):
+                    self._has_looked = True
+                    return Look()
+                is_inside = _EMPTY_AND_INDENTED.match(buffer) is not None
             event = self._cut_line(newline)
+            if is_inside and isinstance(event, Statement):
+                self.hold(event)
+                return More()
             if event is not None:
                 return event
 

@@ -117,6 +117,18 @@ class Input:
             self._probe.close()
             self._probe = None
 
+    def wait(self, seconds: float) -> None:
+        """In the session's greenlet, while the session waits for input: waits until there is some, but not for longer."""
+        receiver, hub = self._receiver, get_hub()
+
+        def is_over() -> None:
+            if receiver.waits:
+                receiver.go_on()
+        timer = hub.loop.timer(seconds, priority=PRIORITY)
+        timer.start(is_over, update=True)
+        hub.switch()
+        timer.close()
+
     # Turns
 
     def _readable(self) -> None:

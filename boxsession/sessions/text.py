@@ -18,6 +18,7 @@ from boxsession.protocol.text import (
     End,
     Event,
     Foreign,
+    Look,
     More,
     Quit,
     Statement,
@@ -46,6 +47,8 @@ _READ_BYTES = 16384
 _TELNET_READ_BYTES = 2048
 # Maximum input that is read ahead while a statement runs, in bytes. The rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
+# How long a statement that seems to be over waits for the rest of a pasted text, in seconds.
+_PASTE_SECONDS = 0.03
 
 # Switching to the greenlet of an idle session with this value puts the session to sleep.
 _SLEEP = object()
@@ -63,7 +66,8 @@ class ConsoleConnection(Connection):
 
     def __init__(self, sock, session: Session, common: Common, is_private: bool):
         super().__init__(sock, session, common, is_private, TextOutput)
-        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True)
+        self._protocol = ConsoleProtocol(continuation='auto' if session.dialect == 'classic' else 'off', is_judging=True,
+                                         looks=True)
         self._route: Route | None = None        # chooses the evaluator; may be None while the session sleeps
         self._lingers = False                   # read and drop further input before closing the socket
 
@@ -156,7 +160,7 @@ class ConsoleConnection(Connection):
                     protocol.hold(event)
                 if output.has_prompts:
                     self._put_prompt()
-            elif event is NEED_DATA:
+            elif event is NEED_DATA or type(event) is Look:
                 self._running = None
                 if run > timed:
                     # Pipelined short statements: count the average for each.
@@ -173,7 +177,9 @@ class ConsoleConnection(Connection):
                 if route.judge is not None and route.judge.seconds_to_doubt:
                     self._wait_for_silence(hub, route.judge)
                 dispatcher.running = None
-                if not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
+                if event is not NEED_DATA:
+                    input.wait(_PASTE_SECONDS)
+                elif not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
                     self._fall_asleep(route)
                     return False
                 run = timed = 0

@@ -13,6 +13,7 @@ from boxsession.protocol.text import (
     ConsoleProtocol,
     End,
     Foreign,
+    Look,
     More,
     Quit,
     Statement,
@@ -171,6 +172,52 @@ def test_with_a_delimiter_the_whole_statement_is_skipped():
 def test_what_is_skipped_is_not_kept():
     _, protocol = events([LONG] * 1000)
     assert protocol.buffered_bytes < 2 * LIMIT
+
+
+def looking(*pieces):
+    """The events of a block of Python, whose first line is held, for more input that arrives in pieces."""
+    protocol = ConsoleProtocol(continuation='auto', looks=True)
+    protocol.receive_data(b'if 1:\n')
+    protocol.hold(protocol.next_event())
+    found = []
+    for piece in pieces:
+        protocol.receive_data(piece)
+        while True:
+            event = protocol.next_event()
+            if event is NEED_DATA:
+                break
+            found.append(event)
+            if isinstance(event, Statement) and event.text.startswith(b'if') and event.text[-1:] != b'\n':
+                protocol.hold(event)
+                found.pop()
+            elif isinstance(event, Look):
+                break
+    return found, protocol
+
+
+def test_an_empty_line_in_front_of_an_indented_one_does_not_end_a_statement():
+    whole = Statement(b'if 1:\n  a\n\n  b\n', True)
+    assert looking(b'  a\n\n  b\n\nc\n')[0] == [More(), whole, Statement(b'c', True)]
+    assert looking(b'  a\r\n\r\n  b\r\n\r\nc\n')[0] == [More(), whole, Statement(b'c', True)]
+    assert looking(b'  a\n \t\n\n  b\n\nc\n')[0] == [More(), More(), Statement(b'if 1:\n  a\n \t\n\n  b\n', True),
+                                                        Statement(b'c', True)]
+    assert looking(b'  a\n\n\nc\n')[0] == [Statement(b'if 1:\n  a\n', True), Statement(b'', True), Statement(b'c', True)]
+
+
+def test_a_look_asks_for_the_line_behind_an_empty_one():
+    assert looking(b'  a\n\n', b'  b\n\n', b'c\n')[0] == [Look(), More(), Look(), Statement(b'if 1:\n  a\n\n  b\n', True),
+                                                          Statement(b'c', True)]
+    assert looking(b'  a\n\n', b'\n', b' ', b' b\n\nc\n')[0][:4] == [Look(), Look(), More(), More()]
+    found, protocol = looking(b'  a\n\n')
+    assert found == [Look()] and protocol.next_event() == Statement(b'if 1:\n  a\n', True)
+    found, protocol = looking(b'  a\n\n')
+    protocol.receive_eof()
+    assert protocol.next_event() == Statement(b'if 1:\n  a\n', True)
+    protocol = ConsoleProtocol(continuation='auto')
+    protocol.receive_data(b'if 1:\n')
+    protocol.hold(protocol.next_event())
+    protocol.receive_data(b'\n')
+    assert protocol.next_event() == Statement(b'if 1:\n', True)
 
 
 def test_the_limit_holds_for_bytes_that_never_end():

@@ -85,6 +85,28 @@ def test_several_lines(python):
     assert client.value('double(21)') == 42
 
 
+def test_pasted_blocks_may_have_empty_lines(python):
+    client = python()
+    client.send(b'def count(n):\n  found = 0\n\n  for i in range(n):\n\n    found += i\n \n\n  return found\n\ncount(4)\n')
+    assert client.document() == b'---\n...\n'
+    assert client.document() == b'---\n- 6\n...\n'
+
+
+def test_pasted_blocks_may_arrive_line_by_line(python):
+    client = python()
+    for line in b'def count(n):|  found = 0||  for i in range(n):||    found += i|||  return found||count(4)'.split(b'|'):
+        client.send(line + b'\n')
+    assert client.document() == b'---\n...\n'
+    assert client.document() == b'---\n- 6\n...\n'
+
+
+def test_an_interrupt_drops_a_block_that_waits_for_more(python):
+    client = python()
+    client.send(b'if 1:\n  5\n\n\x03')
+    assert client.document() == b'---\n- error: the statement was cancelled\n...\n'
+    assert client.value('6') == 6
+
+
 def test_what_it_prints_is_pushed(python):
     client = python()
     client.send(b'print("one\\ntwo", end="."); 5\n')
