@@ -6,10 +6,10 @@ from gevent import getcurrent
 from boxsession.base.errors import StatementCancelled
 from boxsession.lua.evaluator import Evaluator
 from boxsession.python.checks import Checks
+from boxsession.python.values import packed
 from boxsession.scheduler.calls import flush_if_waiting
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.values.documents import as_push
-from boxsession.values.packed import text
 
 __all__ = ['YAML', 'Link']
 
@@ -74,7 +74,7 @@ class Link:
 
     def push_text(self, line: str) -> None:
         """Sends a text as a push. See push()."""
-        self.push(text(b's', line.encode(errors='surrogateescape')))
+        self.push(packed(line, 1 << 62))
 
     def push(self, content: bytes) -> None:
         """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it.

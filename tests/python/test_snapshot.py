@@ -589,7 +589,7 @@ def test_ctrl_c_ends_it(snapshots, text):
 
 def begun(client, text):
     client.send(f'import os; print(os.getpid(), flush=True); exec({text!r})\n')
-    return int(client.document().split()[-2])
+    return int(client.document().split()[-2].strip(b"'"))
 
 
 def test_a_client_that_leaves_ends_it(snapshots):

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 
 @pytest.fixture
@@ -120,6 +121,15 @@ def test_a_line_without_an_end_comes_before_the_error(python):
     client.send(b'print("half", end=""); 1/0\n')
     assert client.document() == b'%TAG !push! tag:tarantool.io/push,2018\n--- half\n...\n'
     assert b'ZeroDivisionError' in client.document()
+
+
+def test_what_it_prints_stays_text(python):
+    client = python()
+    for printed in ('0', '1.5', 'true', 'null', '2024-01-01', '0x10', '\ud800'):
+        client.send(f'print({ascii(printed)})\n'.encode())
+        pushed = client.document().partition(b'\n')[2]
+        assert yaml.safe_load(pushed) == (printed if printed.isascii() else b'\xed\xa0\x80')
+        assert client.document() == b'---\n...\n'
 
 
 def test_lua_and_the_session(python):
