@@ -5,18 +5,20 @@ A handler runs in whichever greenlet runs, also in the middle of a statement. It
 """
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found]     # the stubs do not know it
 import dis
 import functools
 import signal
 from types import CodeType, FunctionType, MethodType, TracebackType
 from typing import Any
 
-from gevent import get_hub, monkey
+from gevent import get_hub
 
 __all__ = ['hand_on']
 
-# The original function, even in a program that gevent has monkey-patched.
-_handler_of = monkey.get_original('signal', 'getsignal')
+# Not that of the module `signal`, which makes enums: this is called after each error, for each signal.
+_handler_of = _signal.getsignal
+_NUMBERS = [int(number) for number in signal.valid_signals()]
 _TRACEBACK = BaseException.__dict__['__traceback__'].__get__
 
 
@@ -32,7 +34,7 @@ def _is_of_handler(error: BaseException) -> bool:
     traceback: TracebackType | None = _TRACEBACK(error)
     if traceback is None:
         return False
-    handlers = {_code_of(_handler_of(number)) for number in signal.valid_signals()}
+    handlers = {_code_of(handler) for handler in map(_handler_of, _NUMBERS) if type(handler) is not int}
     while True:
         if traceback.tb_frame.f_code in handlers:
             return True
