@@ -29,7 +29,7 @@ ROOMS = {
     'operations': ['audit', 'systemd', 'logs', 'monitor', 'metrics', 'statistics'],
     'inspection': ['frames', 'shown', 'pace', 'living', 'reprs', 'variables', 'register', 'greenlets', 'threads',
                    'journal', 'loggers', 'records', 'tail', 'objects', 'memory', 'links', 'referrers', 'tracing', 'loop',
-                   'outside', 'stopper', 'rescue', 'profile', 'sampler', 'tracebacks'],
+                   'outside', 'insisting', 'stopper', 'rescue', 'profile', 'sampler', 'tracebacks'],
     'python': ['doubts', 'compiler', 'values', 'quick', 'landlock', 'snapshot_child', 'snapshot', 'clock', 'checks',
                'alarm', 'interrupts', 'output', 'results', 'functions', 'namespace', 'box', 'link', 'shared', 'showing',
                'completion', 'evaluator', 'evaluators'],

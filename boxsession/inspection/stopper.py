@@ -20,6 +20,7 @@ from gevent import getcurrent, monkey
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.inspection.frames import file_is_of_console, file_is_of_gevent, file_is_of_program
+from boxsession.inspection.insisting import insist
 from boxsession.inspection.outside import is_running
 from boxsession.inspection.reprs import READS, reads_for
 from boxsession.lua import commands, signatures
@@ -160,6 +161,8 @@ class Stopper:
         if task is not None and task.calling and may_raise(frame):
             statement, now = (task, mark_of(task)), time.monotonic()
             if statement != self._raised or now >= self._next_raise:
+                if statement == self._raised:
+                    insist(frame, entries, StatementCancelled)
                 self._raised, self._next_raise = statement, now + _CLEAN_UP_SECONDS
                 raise StatementCancelled
 

@@ -10,6 +10,7 @@ from waiting import connected, wait_for
 PROGRAM = """
 import json, logging, os, re, signal, sys, time
 mode = {mode!r}
+lock = __import__('threading').Lock()
 logging.basicConfig(level=logging.INFO)
 if mode == 'patched':
     from gevent import monkey
@@ -43,6 +44,35 @@ def once_more():
     except BaseException:
         pass
     sleep(100)
+
+def sleepless():
+    held()
+    while True:
+        try:
+            sleep(100)
+        except BaseException:
+            pass
+
+def endless():
+    held()
+    while True:
+        try:
+            while True:
+                step()
+        except BaseException:
+            pass
+
+def locked():
+    while True:
+        try:
+            with lock:
+                try:
+                    held()
+                    sleep(100)
+                finally:
+                    note('finally')
+        except BaseException:
+            note('caught')
 
 def texts():
     held()
@@ -117,6 +147,7 @@ else:
 INTERRUPTS = {'Ctrl-C': b'\x03', 'telnet': b'\xff\xf4\xff\xfd\x06'}
 HELD = {'program': 'spin()', 'time.sleep': 'held(); __import__("time").sleep(100)', 're': 'match()', 'power': 'power()',
         'json': 'texts()', 'sleep': 'naps()', 'except Exception': 'stubborn()', 'except BaseException': 'once_more()',
+        'sleep for ever': 'sleepless()', 'except for ever': 'endless()',
         'logging': 'logs()', 'own code in C': 'held(); 7 ** 10 ** 8',
         'sort': 'held(); sorted(range(10 ** 6), key=lambda x: (sleep(0.01), x)[1])',
         'Lua': 'box.lua("return 1"); naps()', 'text of an error': 'raise Slow()',
@@ -211,6 +242,16 @@ def test_text_that_is_no_interrupt_cancels_nothing(service):
     assert held.client.document() == b'---\n- 42\n...\n'
 
 
+def test_code_that_goes_on_still_cleans_up(service):
+    held = service()
+    held.hold('locked()')
+    held.client.sock.sendall(b'\x03')
+    assert CANCELLED in held.client.document()
+    assert held.client.value('lock.locked()') is False
+    assert held.client.value('__import__("sys").gettrace() is None') is True
+    assert held.notes() == ['finally', 'caught'] * 2
+
+
 def test_the_client_leaves(service):
     held = service()
     held.hold('naps()\nnote("more")')
@@ -236,7 +277,8 @@ def test_the_time_limit(service):
     assert held.client.value('6 * 7') == 42
 
 
-@pytest.mark.parametrize('name', ['program', 'sleep', 'power', 'except BaseException', 'own code in C'])
+@pytest.mark.parametrize('name', ['program', 'sleep', 'power', 'except BaseException', 'own code in C',
+                                  'sleep for ever'])
 def test_a_rescue_listener_cancels(service, name):
     held = service()
     held.hold(HELD[name])
