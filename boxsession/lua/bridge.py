@@ -42,6 +42,7 @@ from boxsession.lua.process_ports import ProcessPorts
 from boxsession.lua.requests import Requests
 from boxsession.lua.state import State
 from boxsession.lua.task import LuaTask
+from boxsession.lua.top_ports import TopPorts
 from boxsession.lua.turn_ports import TurnPorts
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.scheduler.task import Host
@@ -126,7 +127,7 @@ class Runtime:
         state, memory = self.state, MemoryPorts(self.state)
         return {
             **memory.ports(), **TurnPorts(state).ports(), **HostPorts(state, self._calls, memory).ports(),
-            **self.fibers.ports(), **LibraryPorts(state, memory).ports(),
+            **self.fibers.ports(), **TopPorts(state, memory).ports(), **LibraryPorts(state, memory).ports(),
             **ProcessPorts(state, memory, self._facts, lambda: self.output_bytes).ports(),
             'packed_services': self._calls.services(services),
             'packed_commands': pack(described(BUILT_IN, {})),

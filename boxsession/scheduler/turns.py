@@ -33,6 +33,8 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Protocol
 
+from boxsession.scheduler.top import Top
+
 __all__ = ['Account', 'Lane', 'Loop', 'Timer', 'Turns']
 
 # An event of the program counts as other work for this time, in seconds.
@@ -227,6 +229,7 @@ class Turns:
         is_running: whether a turn runs now; it will be charged.
         began: start of the current or the last turn, by `loop.now()`.
         certain: start of the last turn that certainly used the CPU all the time. The monitor sets it.
+        top: accounts for time by task while fiber.top() is enabled (lua/top_ports.py); None otherwise.
         virtual: virtual time: the largest start of a turn so far, as in start-time fair queuing.
     """
 
@@ -235,6 +238,7 @@ class Turns:
         self.virtual = 0.0
         self.certain = -1.0
         self.is_running = False
+        self.top: Top | None = None
         self.began = loop.now()
         self._busy_until = -_INFINITE
         self._short_total = 0.0         # total of the short lane at the long lane's last check for other work
