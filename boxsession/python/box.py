@@ -42,7 +42,7 @@ class Box:
     def info(self) -> dict[str, Any]:
         """Facts about the console, as `box.info()` in Lua."""
         found: dict[str, Any] = self.lua('return box.info()')
-        return found
+        return found or {}                  # an empty table of Lua is a list
 
     def lua(self, statement: str, *arguments: Any) -> Any:
         """Runs a statement in Lua, in this session. Arguments and values are copied.
@@ -58,6 +58,11 @@ class Box:
             RuntimeError: another greenlet than that of the session's statement calls it.
         """
         return _exchanged(self._link, statement, arguments)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('_'):
+            raise AttributeError(name)
+        raise AttributeError(f'box has no {name!r} in Python. Lua may have it: box.lua("return box.{name}...")')
 
     def __repr__(self) -> str:
         return 'box: session, info, inspect, lua(statement, ...)'
@@ -89,6 +94,7 @@ class _Functions:
         def call(*arguments: Any) -> Any:
             return self._lua(f'return {self._name}.{name}(...)', *arguments)
         call.__name__, call.__qualname__ = name, f'{self._name}.{name}'
+        call.__doc__ = f'The function {self._name}.{name} of Lua: docs/console.rst has its arguments.'
         return call
 
     def __dir__(self) -> list[str]:

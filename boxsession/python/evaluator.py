@@ -1,7 +1,7 @@
 """Runs the statements of one session in Python, in the session's greenlet and in the task of its Lua evaluator."""
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from gevent import getcurrent
@@ -232,6 +232,10 @@ class PythonEvaluator:
     def scopes(self) -> list[Mapping[str, Any]]:
         """The names that a statement finds, the innermost scope first."""
         return [self._names if self.has_own_scope else self._shared.names, self._builtins]
+
+    def program_names(self) -> Iterable[str]:
+        """The names that the program gives to statements."""
+        return self._shared.namespace.keys()
 
     def end(self) -> None:
         """The session has ended."""

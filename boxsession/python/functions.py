@@ -1,4 +1,4 @@
-"""Built-in functions that are different in a session: exec, eval and compile, input, help, exit."""
+"""Built-in functions that are different in a session: exec, eval and compile, input and breakpoint, help, exit."""
 from __future__ import annotations
 
 import ast
@@ -13,6 +13,8 @@ __all__ = ['Quit', 'functions']
 
 _NO_INPUT = ('input(): a session of the console has no terminal to read from: write the value into the statement, or '
              'assign it to a name first')
+_NO_DEBUGGER = ('breakpoint(): a session of the console has no terminal for a debugger: _e is the last exception, and '
+                '\\traceback shows it')
 _COMPILED_ELSEWHERE = ast.PyCF_ONLY_AST
 
 
@@ -26,15 +28,8 @@ def functions(show: Callable[[str], None]) -> dict[str, Any]:
     Args:
         show: prints a text for the session.
     """
-    def help(thing: Any = None) -> None:
-        """Prints the documentation of an object."""
-        if thing is None:
-            show('help(OBJECT) shows the documentation of an object. \\help lists the commands of the console.')
-            return
-        import pydoc  # it takes a while: only when it is needed
-        show(pydoc.plain(pydoc.render_doc(thing, 'Help on %s', renderer=pydoc.plaintext)).rstrip())         # type: ignore[attr-defined]
-
-    return {'exec': _exec, 'eval': _eval, 'compile': _compile, 'input': _input, 'help': help, 'exit': _exit, 'quit': _exit}
+    return {'exec': _exec, 'eval': _eval, 'compile': _compile, 'input': _input, 'breakpoint': _breakpoint,
+            'help': _Help(show), 'exit': _exit, 'quit': _exit}
 
 
 def _is_text(source: Any) -> bool:
@@ -74,6 +69,28 @@ def _compile(source: Any, filename: Any, mode: str, flags: int = 0, dont_inherit
 def _input(*_: Any) -> str:
     """There is no terminal to read from."""
     raise RuntimeError(_NO_INPUT)
+
+
+def _breakpoint(*_: Any, **__: Any) -> None:
+    """There is no terminal for a debugger."""
+    raise RuntimeError(_NO_DEBUGGER)
+
+
+class _Help:
+    """help(OBJECT) shows the documentation of an object."""
+
+    def __init__(self, show: Callable[[str], None]):
+        self._show = show
+
+    def __call__(self, thing: Any = None) -> None:
+        if thing is None:
+            self._show(repr(self))
+            return
+        import pydoc  # it takes a while: only when it is needed
+        self._show(pydoc.plain(pydoc.render_doc(thing, 'Help on %s:', renderer=pydoc.plaintext)).rstrip())  # type: ignore[attr-defined]
+
+    def __repr__(self) -> str:
+        return 'help(OBJECT) shows the documentation of an object, \\help the commands of the console'
 
 
 class _Exit:

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from textwrap import fill
 from typing import Any
 
 from boxsession.base.errors import StatementError
@@ -12,6 +13,10 @@ from boxsession.sessions.caller import Console, caller_id
 __all__ = ['PythonServices']
 
 
+# Maximum number of names that \help lists, and the length of its lines.
+_NAMES_MAX, _WIDTH = 200, 76
+
+
 class PythonServices:
     """The services for sessions that use Python."""
 
@@ -20,7 +25,8 @@ class PythonServices:
 
     def table(self) -> dict[str, Callable]:
         """All services, by name."""
-        return {'show': self.show, 'python_scope': self.scope, 'python_complete': self.complete, 'python_mode': self.mode}
+        return {'show': self.show, 'python_scope': self.scope, 'python_complete': self.complete, 'python_mode': self.mode,
+                'python_names': self.names}
 
     def _evaluator(self) -> PythonEvaluator:
         found = self._running.python.of(caller_id())
@@ -35,6 +41,13 @@ class PythonServices:
     def complete(self, text: str | bytes) -> list[str]:
         """The completions of a text in Python: see completion.py."""
         return complete(text if isinstance(text, str) else text.decode(errors='replace'), self._evaluator().scopes())
+
+    def names(self) -> str:
+        """The names that the program gives to statements in Python, in lines."""
+        names = sorted(self._evaluator().program_names())
+        more = [f'... ({len(names)})'] if len(names) > _NAMES_MAX else []
+        return fill(', '.join(names[:_NAMES_MAX] + more), _WIDTH, initial_indent='  ', subsequent_indent='  ',
+                    break_long_words=False)
 
     def mode(self, name: str) -> Any:
         """Where statements in Python run: 'live', or in a 'snapshot'. Without a name, shows it."""

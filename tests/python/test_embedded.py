@@ -136,3 +136,11 @@ def test_what_has_to_run_elsewhere_is_called_by_lua(start, connect):
         client = connect(console)
         assert client.value('app.name()') == threading.current_thread().name
         assert client.value('box.lua("return here()")').startswith('pool')
+
+
+def test_help_lists_the_names_for_users_who_may_use_them(start, connect, tmp_path):
+    served = start([f'unix:{tmp_path}/h.sock', {'address': '127.0.0.1:0', 'user': 'guest'}], languages=['python'],
+                   namespace={'shop': App(), 'cache': {}})
+    told = '\n\nNames of this program (help(NAME) shows more):\n\n  cache, shop\n\n'
+    assert told in connect(served.addresses[0]).value('\\help')[0]
+    assert 'Names of this program' not in connect(served.addresses[1]).value('\\help')[0]

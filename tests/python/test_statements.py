@@ -132,6 +132,27 @@ def test_what_it_prints_stays_text(python):
         assert client.document() == b'---\n...\n'
 
 
+def test_help(python):
+    client = python()
+    assert client.value('\\help')[0].startswith('A statement is Python: ')
+    assert client.value('help') == 'help(OBJECT) shows the documentation of an object, \\help the commands of the console'
+    client.send('help(len)\n')
+    assert 'Help on built-in function len in module builtins:' in client.document().decode()
+    assert client.document() == b'---\n...\n'
+    assert client.value('\\set language lua') is True
+    assert client.value('\\help')[0].startswith('A statement is Lua: ')
+
+
+def test_what_needs_a_terminal(python):
+    client = python()
+    assert 'input(): a session of the console has no terminal' in client.error('input("?")')
+    assert 'breakpoint(): a session of the console has no terminal for a debugger' in client.error('breakpoint()')
+
+
+def test_what_box_has_in_lua_only(python):
+    assert 'Lua may have it: box.lua("return box.schema...")' in python().error('box.schema.user.create("x")')
+
+
 def test_lua_and_the_session(python):
     client = python()
     assert client.value('box.session.id()') == 1

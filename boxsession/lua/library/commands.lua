@@ -97,12 +97,10 @@ set.continuation = choice('continuation', 'auto', 'on', 'off')
 set.prompt = choice('prompt', 'on', 'off')
 
 local PARAMETERS = {
-    output = set.output, o = set.output,
-    language = set.language, lang = set.language, l = set.language,
+    output = set.output, o = set.output, language = set.language, lang = set.language, l = set.language,
     delimiter = set.delimiter, delim = set.delimiter, d = set.delimiter,
     continuation = set.continuation, c = set.continuation,
-    prompt = set.prompt, p = set.prompt,
-    scope = set.scope, print = set.print, python = internal.python.mode,
+    prompt = set.prompt, p = set.prompt, scope = set.scope, print = set.print, python = internal.python.mode,
 }
 
 -- Functions of the built-in commands by name. Arguments: the session, the first two words after the name, the rest of the
@@ -331,10 +329,11 @@ end
 function run.help(_, name)
     local out = {}
     if name == nil then
-        list_all(out, built_in, INTRODUCTION)
+        local in_python = languages().language == 'python'
+        list_all(out, built_in, in_python and internal.python.INTRODUCTION or INTRODUCTION)
         list_all(out, of_program, OF_THE_PROGRAM)
         list_exposed(out)
-        out[#out + 1] = CLOSING
+        out[#out + 1] = in_python and internal.python.closing() or CLOSING
     else
         local command, about = by_name[match(name, '^\\?(.*)$')], help_on_exposed(name)
         if not command and not about then

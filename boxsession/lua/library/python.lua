@@ -5,9 +5,26 @@ local raw = internal.raw
 local error, tonumber, type = raw.error, raw.tonumber, raw.type
 local show, scope = internal.service('show'), internal.service('python_scope')
 local complete, mode = internal.service('python_complete'), internal.service('python_mode')
+local listed = internal.service('python_names')
 
-local python = {}
+local CLOSING = [[
+
+Ctrl-C drops a half-typed statement and cancels a running one.
+If a delimiter is set, end these commands with it as well.
+Each session has names of its own; all sessions share the dict `shared`.
+]]
+
+local python = {
+    -- The beginning of \help.
+    INTRODUCTION = 'A statement is Python: its last expression shows its value. An empty line ends\na block.\n\n',
+}
 internal.python = python
+
+-- The end of \help: the names that the program gives, for users who may use them.
+function python.closing()
+    local names = internal.access.may_language('python') and listed() or ''
+    return (names ~= '' and '\nNames of this program (help(NAME) shows more):\n\n' .. names .. '\n' or '') .. CLOSING
+end
 
 -- The last value.
 function python.show(_, depth)

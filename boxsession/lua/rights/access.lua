@@ -100,10 +100,15 @@ function access.may_command(name, right)
     return found.level == FULL or right == 'read' and found.level >= READ or commands == true or commands[name] == true
 end
 
+-- Whether the running code may have statements in a language.
+function access.may_language(name)
+    local found = rights(effective().uid)
+    return name == 'lua' or found.level == FULL or found.languages[name] == true
+end
+
 -- Raises a denial, unless the running code may have statements in a language.
 function access.need_language(name)
-    local found = rights(effective().uid)
-    if name ~= 'lua' and found.level ~= FULL and not found.languages[name] then
+    if not access.may_language(name) then
         return access.deny('Execute', name, '')
     end
 end
