@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
@@ -64,13 +65,23 @@ def give_up_inherited() -> None:
     for guard in left:
         guard.end()
         guard.give_up()
-        if not guard.has_told:
+        if not guard.has_told and not _runs_program():
             log.warning(_TOLD, guard.pid, os.getpid())
 
 
 def _tell_once() -> None:
     """In the parent: only its first child logs the warning."""
-    if inherited.snapshots:
+    if inherited.snapshots or _runs_program():
         return
     for guard in list(_guards):
         guard.has_told = True
+
+
+def _runs_program() -> bool:
+    """Whether gevent's subprocess forks this child: it runs another program at once."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == '_execute_child' and frame.f_code.co_filename.endswith('gevent/subprocess.py'):
+            return True
+        frame = frame.f_back        # type: ignore[assignment]
+    return False

@@ -433,3 +433,18 @@ class TestForks:
             ''').end()
         assert '[0, 1, 2, 3, 4, 5, 6, 7, 8, 9]' in printed
         assert 1 == printed.count('does not serve it')
+
+    def test_a_program_that_is_run_is_no_such_child(self, program):
+        printed = program('''
+            from gevent import monkey; monkey.patch_all()
+            import os, subprocess
+            from boxsession import Console
+            Console(listen='127.0.0.1:0').start()
+            print(subprocess.check_output(['echo', 'runs']))
+            print('then', flush=True)
+            if not os.fork():
+                os._exit(0)
+            os.wait()
+            ''').end()
+        assert "b'runs" in printed.partition('then')[0] and 'does not serve it' not in printed.partition('then')[0]
+        assert 1 == printed.partition('then')[2].count('does not serve it')
