@@ -1,4 +1,4 @@
-r"""Shows the pushes of `\tail` and `\profile` as a line each. Pure."""
+r"""Shows the pushes of `\tail`, `\profile`, `\watch` and its like as a line each. Pure."""
 from __future__ import annotations
 
 from typing import Any
@@ -62,7 +62,46 @@ def _profile(push: dict[str, Any]) -> str:
     return f'{row["seconds"]} s: {row["busy_percent"]} % busy, {row["samples"]} samples'
 
 
-_COMMANDS = {b'\\tail': _tail, b'\\profile': _profile}
+def _watch(push: dict[str, Any]) -> str | None:
+    """`20:33:39.017    2.149 ms  shop:serve  (amount=33.0, currency='EUR') -> {'paid': 33.0}`."""
+    if 'arguments' not in push:
+        return _watch_note(push)
+    arguments = ', '.join(f'{name}={value}' for name, value in push['arguments'].items())
+    where = ' '.join(filter(None, [str(push['greenlet']), f'session {push["session"]}' if 'session' in push else '',
+                                   str(push.get('request', ''))]))
+    ended = f'!! {push["error"]}' if 'error' in push else f'-> {push["result"]}'
+    values = f' ({push["values"]} values)' if 'values' in push else ''
+    shows = ''.join(f'\n{name} = {value}' for name, value in push.get('show', {}).items())
+    ended = f'{_line(ended)}{values}{_indented(shows)}'
+    return f'{_time(push)} {push["ms"]:>9} ms  {_line(where)}  ({_line(arguments)}) {ended}'
+
+
+def _stack(push: dict[str, Any]) -> str | None:
+    stack = push.get('stack')
+    return '\n    '.join(map(_line, stack)) if isinstance(stack, list) else _watch_note(push)
+
+
+def _count(push: dict[str, Any]) -> str | None:
+    if 'per_second' not in push:
+        return _watch_note(push)
+    times = '  '.join(f'{name} {value} ms' for name, value in push.get('ms', {}).items())
+    return f'{_time(push)} {push["calls"]:>8} calls {push["errors"]:>6} errors  {times}'.rstrip()
+
+
+def _watch_note(push: dict[str, Any]) -> str | None:
+    if 'parameters' in push:
+        target = next(str(push[kind]) for kind in ('watch', 'stack', 'count') if isinstance(push.get(kind), str))
+        first = f'({_line(target)}: {_line(push["kind"])}, {_line(push["where"])}. Times are UTC. Ctrl-C ends this.)'
+        return first + (f'\n({_indented(push["note"])})' if 'note' in push else '')
+    return f'({_indented(push["note"])})' if 'note' in push else None
+
+
+def _time(push: dict[str, Any]) -> str:
+    clock: str = push['time'].partition('T')[2].removesuffix('Z')
+    return clock
+
+
+_COMMANDS = {b'\\tail': _tail, b'\\profile': _profile, b'\\watch': _watch, b'\\stack': _stack, b'\\count': _count}
 
 
 def _line(text: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from boxsession.base.redaction import ANY, redacted
 from boxsession.inspection.frames import utf8
 
-__all__ = ['Describe', 'assignment', 'class_name', 'cut', 'shown']
+__all__ = ['Describe', 'assignment', 'class_name', 'cut', 'named', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
@@ -63,7 +63,7 @@ def _collection(value, kind, describe, level):
         return f'{opening}... ({len(value)}){closing}'
     try:
         if kind is dict:
-            items = [f'{shown(key, describe, level + 1)}: {_named(key, shown(item, describe, level + 1))}'
+            items = [f'{shown(key, describe, level + 1)}: {named(key, shown(item, describe, level + 1))}'
                      for key, item in _first(value.items())]
         else:
             items = [shown(item, describe, level + 1) for item in _first(value)]
@@ -84,10 +84,11 @@ def class_name(kind: type) -> str:
 
 def assignment(name: str, value: Any, describe: Describe | None = None) -> str:
     """The text of a variable's value. A secret, by the name of the variable or by the value, is cut out."""
-    return _named(name, shown(value, describe))
+    return named(name, shown(value, describe))
 
 
-def _named(name, text):
+def named(name: Any, text: str) -> str:
+    """The text of a value of this name. A secret, by the name or by the text, is cut out."""
     text = utf8(text)
     if type(name) is bytes:             # as headers of HTTP
         name = name.decode(errors='replace')

@@ -139,6 +139,30 @@ BUILT_IN = (
         'share in which the loop could run, but other processes had the processors. file= writes all samples to a new '
         'file for https://www.speedscope.app. Each second the progress is pushed. One profile runs at a time. A '
         'cancel ends it and removes the file.')),
+    Command('watch', (
+        ('MODULE:FUNCTION [if EXPR] [show EXPR,...] [OPTIONS]',
+         'show the calls of a function of the program as they end'),
+    ), access='watch', details=(
+        'Each call comes as a push: time, greenlet, session or request, arguments, result or exception, milliseconds. '
+        'FUNCTION is a name, Class.method, Class.property (its setter: Class.property.fset) or outer.<locals>.inner. '
+        'EXPR is a condition such as ms > 100 and args[0].total > 5. It may use the arguments by name, args, self, '
+        'result, error, ms, stored attributes, items, comparisons, in, and, or, not, numbers and len(). No code of the '
+        'program runs. OPTIONS are n=10 rate=10 depth=2 seconds=60: it ends after n calls or these seconds, with Ctrl-C '
+        'and with the session; shows at most rate calls a second and counts the others; and shows values to that depth.')),
+    Command('stack', (
+        ('MODULE:FUNCTION [if EXPR] [OPTIONS]',
+         'show who calls a function of the program, grouped by equal stacks'),
+    ), access='watch', details=(
+        'Each new stack comes as a push. The reply has the stacks with their numbers of calls, the most frequent one '
+        'first. OPTIONS are n=100 rate=1000 depth=20 seconds=60; depth is the number of calls of a stack.')),
+    Command('count', (
+        ('MODULE:FUNCTION [if EXPR] [seconds=60]', 'show calls, errors and times of a function of the program each second'),
+    ), access='watch', details=(
+        'A push each second: the calls that have ended, those with an exception, and the percentiles of their '
+        'milliseconds.')),
+    Command('watches', (('', 'list the functions that are watched, in all sessions'),), access='watch'),
+    Command('unwatch', (('ID|all', 'end a watch, or all watches of this session'),), access='watch', details=(
+        'A watch of another session needs execute on universe; all are those of all sessions then.')),
     Command('set', (
         ('output yaml|lua[,line|,block]', 'set the format of values'),
         ('delimiter TEXT', 'a statement ends with TEXT at the end of a line (without TEXT: at the end of the line)'),

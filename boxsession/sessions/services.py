@@ -26,6 +26,7 @@ from boxsession.sessions.python_services import PythonServices
 from boxsession.sessions.session_services import SessionServices
 from boxsession.sessions.tail_services import TailServices
 from boxsession.sessions.user_services import UserServices
+from boxsession.sessions.watch_services import WatchServices
 from boxsession.settings import live, reader
 
 __all__ = ['Services']
@@ -58,7 +59,7 @@ class Services:
             **TailServices(self._running).table(),
             **InspectionServices(self._running, pace).table(), **MemoryServices(self._running, pace).table(),
             **LoopServices(self._running, pace).table(), **ProfileServices(self._running).table(),
-            **PythonServices(self._running).table()}
+            **WatchServices(self._running, pace).table(), **PythonServices(self._running).table()}
 
     # Settings and log
 

@@ -12,7 +12,7 @@ from boxsession.protocol.iproto import SCRAMBLE_BYTES, scramble_matches
 from boxsession.sessions.binary import BinaryConnection
 from boxsession.sessions.caller import NAME_LENGTH, Console, caller, caller_id
 from boxsession.settings.table import python_problem
-from boxsession.users.access import GUEST, WHOLE
+from boxsession.users.access import GUEST, LANGUAGES
 from boxsession.users.passwords import password_hash, password_matches, throttled_address
 
 __all__ = ['UserServices']
@@ -95,7 +95,8 @@ class UserServices:
         Returns:
             level: see contract.py; usage: whether the user has this privilege; functions: the owner that each granted
             function runs as, False for the caller, by name;
-            commands: the granted commands, True for all; languages: the languages besides Lua.
+            commands: the granted commands, True for all; languages: the languages besides Lua;
+            watch: whether the user may watch functions.
         """
         access = self._running.accounts.access
         functions = {name: False if owner is None else {'uid': owner, 'user': access.users[owner].name}
@@ -103,7 +104,8 @@ class UserServices:
         commands = access.granted_commands(uid)
         return {'level': int(access.level(uid)), 'usage': access.may_use(uid), 'functions': functions,
                 'commands': True if commands is None else dict.fromkeys(commands, True),
-                'languages': {language: True for language in WHOLE if access.may_speak(uid, language)}}
+                'languages': {language: True for language in LANGUAGES if access.may_speak(uid, language)},
+                'watch': access.may_watch(uid)}
 
     def su(self, login: int, asking: int, name: str | float) -> dict:
         """The user that a session logged in as `login` may become by su.

@@ -12,8 +12,8 @@ from boxsession.base.errors import ClientError
 from boxsession.lua import contract
 from boxsession.users.tables import Function, Grant, Rows, Tables, User
 
-__all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE', 'WHOLE',
-           'Access', 'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
+__all__ = ['ADMIN', 'EVERY', 'GRANTABLE', 'GUEST', 'LANGUAGES', 'PRIVILEGES', 'PUBLIC', 'SUPER', 'SYSTEM', 'UNIVERSE',
+           'WHOLE', 'Access', 'Function', 'Grant', 'Level', 'Rows', 'User', 'bits']
 
 GUEST, ADMIN, PUBLIC, REPLICATION, SUPER = 0, 1, 2, 3, 31
 SYSTEM = (GUEST, ADMIN, PUBLIC, SUPER)
@@ -38,9 +38,11 @@ GRANTABLE = {
     'user': bits('create', 'drop', 'alter'),
     'command': bits('execute'),
     'python': bits('execute'),
+    'watch': bits('execute'),
 }
-# Types of objects without single objects: a grant is on the whole type.
-WHOLE = ('python',)
+# Types of objects without single objects: a grant is on the whole type. Those that are languages.
+WHOLE = ('python', 'watch')
+LANGUAGES = ('python',)
 UNIVERSE = 0
 # The object id of a grant on all objects of a type. Greater than every id, so listings show it last.
 EVERY = 1 << 40
@@ -136,6 +138,10 @@ class Access(Tables):
     def may_speak(self, uid: int, language: str) -> bool:
         """Whether the statements of a user may be in a language. Those in Lua have a sandbox, so all users may."""
         return language == 'lua' or self.may_use(uid) and self.has(uid, 'execute', language, EVERY)
+
+    def may_watch(self, uid: int) -> bool:
+        """Whether a user may watch functions of the program."""
+        return self.may_use(uid) and self.has(uid, 'execute', 'watch', EVERY)
 
     def _granted(self, uid: int, kind: str) -> set[int]:
         """The ids of the objects of a type that a user may execute, by a grant on the object to it or its roles."""

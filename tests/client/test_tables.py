@@ -129,9 +129,28 @@ class TestPushes:
         assert '2 s: 9.2 % busy, 210 samples\n' == line(push, b'\\profile 3')
         assert line(push, b'\\tail') is None
 
+    def test_watched_calls(self):
+        first = {'watch': 'shop:pay', 'kind': 'function', 'where': '/srv/shop.py:3', 'parameters': ['x'], 'id': 1}
+        assert line(first, b'\\watch shop:pay') == \
+            '(shop:pay: function, /srv/shop.py:3. Times are UTC. Ctrl-C ends this.)\n'
+        call = {'time': '2026-11-27T03:12:09.412Z', 'greenlet': 'shop:serve', 'session': 5,
+                'arguments': {'x': '1', 'y': "'a'"}, 'result': '5', 'ms': 2.149, 'show': {'x + 1': '2'}}
+        assert line(call, b'\\watch shop:pay') == \
+            "03:12:09.412     2.149 ms  shop:serve session 5  (x=1, y='a') -> 5\n    x + 1 = 2\n"
+        failed = {name: call[name] for name in ('time', 'greenlet', 'arguments', 'ms')}
+        failed |= {'error': "KeyError('x')", 'values': 2}
+        assert line(failed, b'\\watch shop:pay').endswith("(x=1, y='a') !! KeyError('x') (2 values)\n")
+        assert line({'stack': ['a:b /x:1', 'c:d /y:2']}, b'\\stack m:f') == 'a:b /x:1\n    c:d /y:2\n'
+        second = {'time': '2026-11-27T03:12:09.412Z', 'calls': 27, 'per_second': 26.9, 'errors': 5,
+                  'ms': {'p50': 2.3, 'max': 120.6}}
+        assert line(second, b'\\count m:f') == \
+            '03:12:09.412       27 calls      5 errors  p50 2.3 ms  max 120.6 ms\n'
+        assert line({'note': 'loaded again'}, b'\\watch m:f') == '(loaded again)\n'
+
     @pytest.mark.parametrize('push', [{}, [], 'message', None, 5, {'message': 'a'}, {'profile': 3}, RECORD | {'time': 7},
                                       RECORD | {'message': 7}])
-    @pytest.mark.parametrize('statement', [b'\\tail', b'\\profile 1', b'box.session.push(1)'])
+    @pytest.mark.parametrize('statement', [
+        b'\\tail', b'\\watch m:f', b'\\count m:f', b'\\profile 1', b'box.session.push(1)'])
     def test_other_pushes(self, push, statement):
         assert line(push, statement) is None
 

@@ -1,7 +1,8 @@
 -- The backslash commands of the console: built-in ones, and those of the embedding program. Messages of \set: Tarantool
 -- 2.6.
 -- Needs: library/alike, library/calls, library/console, library/inspect, library/inspect_log
--- Needs: library/inspect_loop, library/inspect_memory, library/inspect_tail, library/inspect_profile, library/python, rights/access
+-- Needs: library/inspect_loop, library/inspect_memory, library/inspect_tail, library/inspect_profile, library/inspect_watch
+-- Needs: library/python, rights/access
 local internal, CONTROL, packed_commands = ...
 local raw = internal.raw
 local co_yield, concat, error, format, gmatch, gsub, match, rep, sub, type = raw.co_yield, raw.concat, raw.error, raw.format,

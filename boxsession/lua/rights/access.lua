@@ -34,8 +34,8 @@ end
 access.effective = effective
 
 -- Rights by uid: {level =, usage =, functions = {name = uid that it runs as, or false}, commands = {name = true}, or true for all
--- commands, languages = {name = true}: those besides Lua}. The cache is emptied at each change of rights.
-local ALL = {level = FULL, usage = true, functions = {}, commands = true, languages = {}}
+-- commands, languages = {name = true}: those besides Lua, watch = may watch functions}. The cache is emptied at each change of rights.
+local ALL = {level = FULL, usage = true, functions = {}, commands = true, languages = {}, watch = true}
 local known = {}
 
 local function rights(uid)
@@ -96,6 +96,9 @@ function access.may_command(name, right)
         return true
     end
     local found = rights(effective().uid)
+    if right == 'watch' then
+        return found.level == FULL or found.watch
+    end
     local commands = found.commands
     return found.level == FULL or right == 'read' and found.level >= READ or commands == true or commands[name] == true
 end

@@ -6,7 +6,7 @@
 -- find a restricted session's function in a storage. The rest of the protection is in library.lua, views.lua, granted.lua
 -- and shadows.lua.
 -- Needs: library/console, library/errors, library/inspect, library/inspect_log, library/inspect_memory
--- Needs: library/inspect_profile, library/inspect_tail, library/log, library/msgpack, library/schema, library/sessions
+-- Needs: library/inspect_profile, library/inspect_tail, library/inspect_watch, library/log, library/msgpack, library/schema, library/sessions
 -- Needs: library/triggers, rights/library
 local internal = ...
 local raw, task, access, exposed = internal.raw, internal.task, internal.access, internal.exposed

@@ -1,0 +1,336 @@
+r"""What is kept of watched calls for one reader: `\watch`, `\stack` and `\count`.
+
+The methods begin() and end() run inside of the program's calls, in any thread and greenlet: they take no lock, do not
+switch and call no code of the program. What comes faster than the rate is counted and not copied.
+"""
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from boxsession.inspection.caller import Where, where
+from boxsession.inspection.copies import Copier, Copy
+from boxsession.inspection.expression import Expression, Failed
+from boxsession.inspection.frames import Call, calls
+from boxsession.inspection.watch_arguments import arguments, frame_of
+from boxsession.inspection.watch_target import Target
+
+__all__ = ['AT_END', 'CallWatch', 'CountWatch', 'Options', 'Seen', 'StackWatch']
+
+# Names that have a value only when the call has ended.
+AT_END = ('result', 'error', 'ms')
+# Calls in the queue; different problems of an expression that are told; stacks that are kept, and calls of each.
+QUEUE, _PROBLEMS, _STACKS = 1000, 5, 1000
+
+_clock = time.perf_counter_ns
+
+
+class Options(NamedTuple):
+    """What to keep."""
+
+    condition: Expression | None = None
+    shows: tuple[Expression, ...] = ()
+    most: float = 10                # calls
+    rate: float = 10                # calls in a second
+    depth: int = 2
+
+
+class Seen(NamedTuple):
+    """A call that was kept. Copies, not values of the program."""
+
+    time: float                     # seconds since the epoch, when it began
+    where: Where
+    arguments: list[tuple[str, str | Copy]]
+    result: str | Copy | None       # None if it has raised an exception
+    error: str | Copy | None
+    ms: float
+    values: int                     # that a generator has yielded
+    shows: list[tuple[str, str | Copy]]
+
+
+class _Watch:
+    """What all kinds have.
+
+    Attributes:
+        calls, matches, shown: calls that have begun, that the condition was true for, and that were kept.
+        problems: exceptions in begin() and end(), and expressions that could not be evaluated.
+        told: such problems as text, each once.
+        queue: what was kept. The reader takes it from the left.
+        is_woken: set here, reset by the reader before it looks into the queue.
+        is_over: nothing is kept any more.
+    """
+
+    def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
+        self.calls = self.matches = self.shown = self.problems = 0
+        self.told: deque[str] = deque(maxlen=_PROBLEMS)
+        self.queue: deque[Any] = deque()
+        self.is_woken = self.is_over = False
+        self._known: set[str] = set()
+        self._target, self._options, self._wake = target, options, wake
+        self._names = target.parameters
+        condition = options.condition
+        self._condition = condition
+        self._is_late = condition is not None and bool(condition.uses & set(AT_END))
+        self._period = int(1e9 * max(1.0, 1 / options.rate))
+        self._in_period = max(1, int(options.rate))
+        self._began, self._used = 0, 0
+        # What the condition needs at the begin of a call. If the call may be shown later, all arguments.
+        uses = condition.uses if condition is not None else set()
+        self._needs_all = self._is_late and bool(uses & {'args', 'self'} or options.shows)
+        first = self._names[:1] if target.has_self else []
+        self._self_name = first[0] if first else None
+        self._needed = self._names if 'args' in uses else \
+            [name for name in self._names if name in uses or 'self' in uses and name in first]
+
+    @property
+    def not_shown(self) -> int:
+        """Matching calls that were not kept: faster than the rate, or too many."""
+        return max(0, self.matches - self.shown)
+
+    def may_keep(self, now: int) -> bool:
+        """Whether the rate allows one more call."""
+        if now - self._began >= self._period:
+            self._began, self._used = now, 0
+        if self._used >= self._in_period or len(self.queue) >= QUEUE:
+            return False
+        self._used += 1
+        return True
+
+    def values(self, found: dict[str, Any]) -> dict[str, Any]:
+        """The names of an expression, when a call begins."""
+        first = self._self_name
+        found['args'] = tuple([found[name] for name in self._names if name in found and name != first])
+        if first in found:
+            found['self'] = found[first]
+        return found
+
+    def needed(self, source: Any) -> dict[str, Any]:
+        """The same, only what the condition needs."""
+        found = arguments(source, self._needed)
+        if self._needed is self._names:
+            return self.values(found)
+        if self._self_name in found:
+            found['self'] = found[self._self_name]
+        return found
+
+    def is_match(self, values: dict[str, Any]) -> bool:
+        """Whether the condition is true. An error in it is told once."""
+        condition = self._condition
+        try:
+            return condition is None or condition.is_true(values)
+        except Failed as problem:
+            self.failed(condition, problem)
+            return False
+
+    def failed(self, expression: Expression | None, problem: Exception) -> None:
+        """An expression has no value."""
+        self.problems += 1
+        text = f'{expression.text if expression is not None else ""}: {problem}'[:500]
+        if len(self._known) < _PROBLEMS and text not in self._known:
+            self._known.add(text)
+            self.told.append(text)
+            self.woken()
+
+    def woken(self) -> None:
+        """Wakes the reader, if it sleeps."""
+        if not self.is_woken:
+            self.is_woken = True
+            self._wake()
+
+
+class CallWatch(_Watch):
+    r"""`\watch`: each call with its arguments and its result."""
+
+    def begin(self, source: Any) -> Any:
+        self.calls += 1
+        if self.is_over:
+            return None
+        if self._is_late:
+            # As the arguments are then: copies of all would cost more.
+            return _clock(), time.time(), arguments(source, self._names), None, None
+        if self._condition is not None and not self.is_match(self.needed(source)):
+            return None
+        self.matches += 1
+        if self._used >= self._in_period and _clock() - self._began < self._period or not self.may_keep(_clock()):
+            return None
+        found = arguments(source, self._names)
+        copier = Copier(self._options.depth)
+        copies = [(name, copier.copy(value, name == self._self_name)) for name, value in found.items()]
+        values = self.values(found) if self._options.shows else None
+        place = where(frame_of(source))
+        return _clock(), time.time(), values, copies, place
+
+    def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
+        now = _clock()
+        began, clock, values, copies, place = token
+        if self.is_over:
+            return
+        ms = (now - began) / 1e6
+        if values is not None:
+            if self._needs_all:
+                self.values(values)
+            values['ms'], values['error'], values['result'] = ms, error, result
+        copier = Copier(self._options.depth)
+        if self._is_late:
+            if not self.is_match(values):
+                return
+            self.matches += 1
+            if not self.may_keep(now):
+                return
+            copies = [(name, copier.copy(values[name], name == self._self_name)) for name in self._names if name in values]
+            place = where(None)
+        if self.shown >= self._options.most:
+            return
+        self.shown += 1
+        shows = []
+        for expression in self._options.shows:
+            try:
+                shows.append((expression.text, copier.copy(expression.value(values))))
+            except Failed as problem:
+                shows.append((expression.text, f'<{problem}>'))
+        self.queue.append(Seen(clock, place, copies, copier.copy(result) if error is None else None,
+                               None if error is None else copier.copy(error), ms, count, shows))
+        self.woken()
+
+
+class StackWatch(_Watch):
+    r"""`\stack`: who calls it. Equal stacks are counted.
+
+    Attributes:
+        stacks: the number of calls and the stack, the innermost call first, by its code and positions.
+    """
+
+    def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
+        super().__init__(target, options, wake)
+        self.stacks: dict[tuple[int, ...], list[Any]] = {}
+        self._codes: dict[int, Any] = {}            # keeps the code, so that its id stays valid
+
+    def begin(self, source: Any) -> Any:
+        self.calls += 1
+        if self.is_over:
+            return None
+        if self._is_late:
+            return _clock(), self.needed(source), self._stack(frame_of(source).f_back)
+        if self._condition is not None and not self.is_match(self.needed(source)):
+            return None
+        self.matches += 1
+        if self.shown < self._options.most and self.may_keep(_clock()):
+            self._add(self._stack(frame_of(source).f_back))
+        return None
+
+    def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
+        began, values, stack = token
+        values |= {'ms': (_clock() - began) / 1e6, 'error': error, 'result': result}
+        if not self.is_over and self.is_match(values):
+            self.matches += 1
+            if self.shown < self._options.most:
+                self._add(stack)
+
+    def _stack(self, frame):
+        """The key of a stack, and the stack itself if it is new."""
+        first, left = frame, self._options.depth
+        key: list[int] = []
+        while frame is not None and left:
+            code = frame.f_code
+            if id(code) not in self._codes:
+                self._codes[id(code)] = code
+            key += id(code), frame.f_lasti
+            frame = frame.f_back
+            left -= 1
+        found = tuple(key)
+        return found, calls(first, self._options.depth) if found not in self.stacks else None
+
+    def _add(self, found):
+        key, stack = found
+        row = self.stacks.get(key)
+        if row is not None:
+            row[0] += 1
+        elif len(self.stacks) < _STACKS and stack is not None:
+            self.stacks[key] = [1, stack]
+        else:
+            return
+        self.shown += 1
+        if self.shown >= self._options.most:
+            self.woken()
+
+    def groups(self) -> list[tuple[int, list[Call]]]:
+        """The stacks with their numbers of calls, the most frequent one first."""
+        return sorted(((count, stack) for count, stack in list(self.stacks.values())), key=lambda row: -row[0])
+
+
+# Durations in ns are counted by their highest bits: 8 buckets from each power of two to the next, 12 % wide.
+_BUCKETS = 64 * 8
+
+
+def _bucket(ns: int) -> int:
+    bits = ns.bit_length()
+    return ns if bits <= 3 else bits * 8 + (ns >> (bits - 4) & 7)
+
+
+def _upper(bucket: int) -> float:
+    if bucket < 8:
+        return bucket
+    bits, part = divmod(bucket, 8)
+    return (8 + part + 1) * 2.0 ** (bits - 4)
+
+
+class Second(NamedTuple):
+    """The calls that have ended in one interval."""
+
+    calls: int
+    errors: int
+    ms: dict[str, float]            # percentiles, as upper bounds
+
+
+class CountWatch(_Watch):
+    r"""`\count`: calls, errors and times."""
+
+    def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
+        super().__init__(target, options, wake)
+        self._counts = [0] * _BUCKETS
+        self._errors = self._longest = 0
+
+    def begin(self, source: Any) -> Any:
+        self.calls += 1
+        if self._condition is None:
+            return _clock()
+        values = self.needed(source)
+        if not self._is_late and not self.is_match(values):
+            return None
+        return _clock(), values
+
+    def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
+        now = _clock()
+        if type(token) is tuple:
+            token, values = token
+            if self._is_late:
+                values |= {'ms': (now - token) / 1e6, 'error': error, 'result': result}
+                if not self.is_match(values):
+                    return
+        spent = now - token
+        self._counts[_bucket(spent)] += 1
+        if spent > self._longest:
+            self._longest = spent
+        if error is not None:
+            self._errors += 1
+
+    def second(self) -> Second:
+        """What has ended since the last call of this method."""
+        counts, errors, longest = self._counts, self._errors, self._longest
+        self._counts, self._errors, self._longest = [0] * _BUCKETS, 0, 0
+        total = sum(counts)
+        ms: dict[str, float] = {}
+        if total:
+            for name, share in (('p50', 0.5), ('p90', 0.9), ('p99', 0.99)):
+                left = total * share
+                for bucket, number in enumerate(counts):
+                    left -= number
+                    if left <= 0:
+                        ms[name] = min(_upper(bucket), longest) / 1e6
+                        break
+            ms['max'] = longest / 1e6
+        return Second(total, errors, ms)
+
+

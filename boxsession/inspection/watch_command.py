@@ -1,0 +1,111 @@
+r"""The arguments of `\watch` and its like: `TARGET [if EXPR] [show EXPR,...] [n=10] [rate=10] [seconds=60]`. Pure."""
+from __future__ import annotations
+
+import ast
+import re
+from typing import Any, NamedTuple
+
+__all__ = ['DEFAULTS', 'Misread', 'Request', 'read_line', 'read_options']
+
+# What each kind of watch does, unless the user says something else, and the greatest numbers.
+DEFAULTS: dict[str, dict[str, float]] = {
+    'watch': {'n': 10, 'rate': 10, 'depth': 2, 'seconds': 60},
+    'stack': {'n': 100, 'rate': 1000, 'depth': 20, 'seconds': 60},
+    'trace': {'n': 3, 'rate': 10, 'depth': 1, 'seconds': 60},
+    'count': {'seconds': 60},
+}
+_MOST = {'watch': {'n': 100_000, 'rate': 1000, 'depth': 5, 'seconds': 3600},
+         'stack': {'n': 100_000, 'rate': 10_000, 'depth': 50, 'seconds': 3600},
+         'trace': {'n': 1000, 'rate': 100, 'depth': 5, 'seconds': 3600},
+         'count': {'seconds': 3600}}
+_OPTION = re.compile(r'(?:^|\s)(n|rate|depth|seconds)=([^=\s]\S*)\s*$')
+_NUMBER = re.compile(r'(\d{1,9}(?:\.\d{1,9})?)(/s|s)?')
+
+
+class Misread(ValueError):
+    """The arguments are wrong. The text says why."""
+
+
+class Request(NamedTuple):
+    """What is to be watched."""
+
+    kind: str
+    target: str
+    condition: str          # '' without one
+    shows: str
+    numbers: dict[str, float]
+
+
+def read_line(kind: str, line: str) -> Request:
+    """The arguments of a command.
+
+    Raises:
+        Misread: they are wrong.
+    """
+    options: dict[str, Any] = {}
+    rest = line.strip()
+    while match := _OPTION.search(rest):
+        if match[1] in options:
+            raise Misread(f'{match[1]} is there twice')
+        options[match[1]] = match[2]
+        rest = rest[:match.start()]
+    target, _, rest = rest.strip().partition(' ')
+    rest = rest.strip()
+    if rest.startswith('if '):
+        options['if'], rest = _until_show(rest[3:])
+    if rest.startswith('show '):
+        options['show'], rest = rest[5:].strip(), ''
+    if not target or rest:
+        raise Misread(f"'{rest}' is not expected there. {_usage(kind)}" if rest else _usage(kind))
+    return read_options(kind, target, options)
+
+
+def read_options(kind: str, target: str, options: dict[str, Any]) -> Request:
+    """The arguments of a function: `if`, `show`, and the numbers.
+
+    Raises:
+        Misread: they are wrong.
+    """
+    numbers = dict(DEFAULTS[kind])
+    for name, value in options.items():
+        if name in ('if', 'show'):
+            if not isinstance(value, str) or not value.strip():
+                raise Misread(f'{name} needs an expression. {_usage(kind)}')
+            if name == 'show' and kind != 'watch':
+                raise Misread(f'\\{kind} has no show. {_usage(kind)}')
+        elif name in numbers:
+            numbers[name] = _number(kind, name, value)
+        else:
+            raise Misread(f'\\{kind} has no {name}. {_usage(kind)}')
+    return Request(kind, target.strip(), options.get('if', '').strip(), options.get('show', '').strip(), numbers)
+
+
+def _number(kind: str, name: str, value: Any) -> float:
+    if isinstance(value, str):
+        match = _NUMBER.fullmatch(value)
+        if match is None or match[2] == '/s' and name != 'rate' or match[2] == 's' and name != 'seconds':
+            raise Misread(f"{name}={value} is no number. {_usage(kind)}")
+        value = float(match[1])
+    most = _MOST[kind][name]
+    least = 0 if name in ('rate', 'seconds') else 1
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most or not value:
+        raise Misread(f'{name} is {value}: expected a number from {least or "above 0"} to {most:g}')
+    return value if name in ('rate', 'seconds') else int(value)
+
+
+def _until_show(text: str) -> tuple[str, str]:
+    """An expression, and what follows it: `show` may also be in a text of the expression."""
+    at = -1
+    while (at := text.find(' show ', at + 1)) >= 0:
+        try:
+            ast.parse(text[:at].strip(), mode='eval')
+        except (SyntaxError, ValueError, MemoryError, RecursionError):
+            continue
+        return text[:at].strip(), text[at:].strip()
+    return text.strip(), ''
+
+
+def _usage(kind: str) -> str:
+    options = ''.join(f' [{name}={number:g}]' for name, number in DEFAULTS[kind].items())
+    show = ' [show EXPR,...]' if kind == 'watch' else ''
+    return f'Usage: \\{kind} MODULE:FUNCTION [if EXPR]{show}{options}'

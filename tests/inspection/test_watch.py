@@ -1,0 +1,671 @@
+"""`\\watch`, `\\stack` and `\\count`: live functions of the program, and that nothing remains of a watch."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import types
+
+import gevent
+import pytest
+import yaml
+from conftest import BINARY, TEXT
+from waiting import wait_for
+
+from boxsession.inspection import watch_hooks, watch_swapped
+from boxsession.inspection.copies import Copier, text_of
+from boxsession.inspection.watch import CallWatch, CountWatch, Options, StackWatch
+from boxsession.inspection.watch_arguments import Call, arguments
+from boxsession.inspection.watch_target import NotFound, find
+
+HAS_MONITORING = sys.version_info >= (3, 12)
+
+
+class Careful:
+    """No code of it may run."""
+
+    def __repr__(self):
+        raise AssertionError('repr was called')
+
+    __str__ = __len__ = __iter__ = __bool__ = __eq__ = __hash__ = __repr__
+
+    @property
+    def __class__(self):
+        raise AssertionError('__class__ was asked')
+
+    def __getattr__(self, name):
+        raise AssertionError('__getattr__ was called')
+
+
+def decorated(function):
+    @functools.wraps(function)
+    def wrapper(*args, **kwargs):
+        return function(*args, **kwargs)
+
+    return wrapper
+
+
+class Order:
+    def __init__(self, number, total=10):
+        self.number, self.total, self.password = number, total, 'hunter2'
+
+    def pay(self, amount, *more, currency='EUR', **options):
+        if amount < 0:
+            raise ValueError('too little')
+        return {'paid': amount}
+
+    @classmethod
+    def made(cls, number):
+        return cls(number)
+
+    @staticmethod
+    def checked(number):
+        return number
+
+    @property
+    def label(self):
+        return f'order {self.number}'
+
+    @label.setter
+    def label(self, value):
+        self.number = value
+
+    @decorated
+    def wrapped(self, value):
+        return value
+
+    @functools.cached_property
+    def cached(self):
+        return 1
+
+
+def plain(x, y=2, *more, size=5, **options):
+    return x
+
+
+def numbers(count):
+    for number in range(count):  # noqa: UP028
+        yield number
+    return 'done'
+
+
+async def waits(x):
+    return x
+
+
+def factorial(n):
+    return 1 if n == 0 else n * factorial(n - 1)
+
+
+def outer(v):
+    def inner(x):
+        return v + x
+
+    class Local:
+        def method(self):
+            return v
+
+    return inner, Local
+
+
+@functools.lru_cache
+def remembered(x):
+    return x
+
+
+part = functools.partial(plain, 1)
+HERE = __name__
+
+
+def codes():
+    functions = [
+        plain,
+        numbers,
+        factorial,
+        waits,
+        Order.pay,
+        Order.label.fget,
+        Order.wrapped.__wrapped__,
+        Order.made.__func__,
+    ]
+    return [function.__code__ for function in functions]
+
+
+UNWATCHED = codes()
+
+
+def nothing_is_watched():
+    if HAS_MONITORING:
+        return all(sys.monitoring.get_tool(number) is None for number in (3, 4)) and not watch_hooks._watchers
+    return codes() == UNWATCHED and not watch_swapped._swaps and not watch_swapped.runs
+
+
+@pytest.fixture(autouse=True)
+def nothing_remains():
+    yield
+    wait_for(nothing_is_watched)
+    assert all(code is was for code, was in zip(codes(), UNWATCHED, strict=True))
+
+
+@pytest.fixture
+def watched():
+    """A function that begins a watch in this process, which ends after the test."""
+    found = []
+
+    def begin(name, kind=CallWatch, **options):
+        target = find(f'{HERE}:{name}')
+        watch = kind(target, Options(**{'rate': 1000, 'most': 1000, **options}), lambda: None)
+        watch_hooks.add(target, watch, gc.get_objects, lambda: None)
+        found.append(watch)
+        return watch
+
+    yield begin
+    for watch in found:
+        watch_hooks.remove(watch)
+        assert watch.problems == 0
+
+
+def seen(watch):
+    """The calls: arguments, and the result or the exception, as text."""
+    return [
+        (
+            {name: text_of(name, copy) for name, copy in one.arguments},
+            text_of('result', one.result) if one.error is None else text_of('error', one.error),
+        )
+        for one in watch.queue
+    ]
+
+
+class TestTargets:
+    @pytest.mark.parametrize(
+        ('name', 'kind', 'code'),
+        [
+            ('plain', 'function', plain.__code__),
+            ('Order.pay', 'method', Order.pay.__code__),
+            ('Order.made', 'classmethod', Order.made.__func__.__code__),
+            ('Order.checked', 'staticmethod', Order.checked.__code__),
+            ('Order.label', 'property', Order.label.fget.__code__),
+            ('Order.label.fset', 'method', Order.label.fset.__code__),
+            ('Order.wrapped', 'method', Order.wrapped.__wrapped__.__code__),
+            ('part', 'function', plain.__code__),
+            ('remembered', 'function', remembered.__wrapped__.__code__),
+            ('Order.cached', 'property', Order.__dict__['cached'].func.__code__),
+            ('outer.<locals>.inner', 'function', outer(1)[0].__code__),
+            ('outer.<locals>.Local.method', 'method', outer(1)[1].method.__code__),
+        ],
+    )
+    def test_are_found(self, name, kind, code):
+        target = find(f'{HERE}:{name}')
+        assert [target.codes, target.kind] == [[code], kind]
+
+    @pytest.mark.parametrize(
+        ('name', 'problem'),
+        [
+            (f'{HERE}:Order.pey', f"{HERE}:Order has no 'pey'. Near: pay"),
+            (f'{HERE}:plane', 'Near: plain'),
+            (f'{HERE}:outer.<locals>.iner', "defines no 'iner'. Near: inner"),
+            (f'{HERE}:Order', 'is a class: watch a method'),
+            ('time:sleep', 'time:sleep is a function in C'),
+            ('builtins:dict.get', 'is a function in C'),
+            ('shop.no:pay', "the module 'shop.no' is not imported"),
+            ('js.on:loads', 'is not imported'),
+            ('json', 'expected'),
+            (':x', 'expected'),
+            (f'{HERE}:Order.label.fdel', 'has no fdel'),
+            (f'{HERE}:HERE', 'is a builtins.str'),
+            ('json:', 'expected'),
+        ],
+    )
+    def test_near_misses_are_named(self, name, problem):
+        with pytest.raises(NotFound, match='.*') as raised:
+            find(name)
+        assert problem in str(raised.value)
+
+    def test_no_code_of_the_program_runs(self, monkeypatch):
+        module = types.ModuleType('careful')
+        module.thing = Careful()
+        module.__getattr__ = lambda name: 1 / 0
+        monkeypatch.setitem(sys.modules, 'careful', module)
+        for name in ('careful:thing', 'careful:thing.pay', 'careful:other'):
+            with pytest.raises(NotFound):
+                find(name)
+
+
+class TestCalls:
+    def test_arguments_and_results(self, watched):
+        watch = watched('plain')
+        plain(1)
+        plain(1, 3, 4, size=6, z=7)
+        plain(x=2)
+        assert [
+            ({'x': '1', 'y': '2', 'more': '()', 'size': '5', 'options': '{}'}, '1'),
+            ({'x': '1', 'y': '3', 'more': '(4)', 'size': '6', 'options': "{'z': 7}"}, '1'),
+            ({'x': '2', 'y': '2', 'more': '()', 'size': '5', 'options': '{}'}, '2'),
+        ] == seen(watch)
+
+    def test_methods_exceptions_and_secrets(self, watched):
+        watch = watched('Order.pay')
+        with pytest.raises(ValueError, match='too little'):
+            Order(7).pay(-1, token='abc')
+        [(found, error)] = seen(watch)
+        assert error == "ValueError('too little')"
+        assert 'number=7' in found['self'] and 'hunter2' not in found['self'] and 'abc' not in found['options']
+
+    @pytest.mark.parametrize(
+        ('name', 'call'),
+        [
+            ('Order.made', lambda: Order.made(1)),
+            ('Order.checked', lambda: Order.checked(1)),
+            ('Order.label', lambda: Order(1).label),
+            ('Order.label.fset', lambda: setattr(Order(1), 'label', 2)),
+            ('Order.wrapped', lambda: Order(1).wrapped(1)),
+            ('part', lambda: part()),
+            ('Order.cached', lambda: Order(1).cached),
+            ('remembered', lambda: remembered(object())),
+            ('outer.<locals>.Local.method', lambda: Local().method()),
+            ('outer.<locals>.inner', lambda: inner(1)),
+        ],
+    )
+    def test_of_each_kind(self, watched, name, call):
+        watch = watched(name)
+        call()
+        assert [1, 1] == [watch.shown, len(watch.queue)]
+
+    def test_recursion(self, watched):
+        watch = watched('factorial')
+        assert factorial(3) == 6
+        assert [({'n': str(n)}, str(result)) for n, result in ((0, 1), (1, 1), (2, 2), (3, 6))] == seen(watch)
+
+    def test_generators_are_shown_once(self, watched):
+        watch = watched('numbers')
+        assert list(numbers(3)) == [0, 1, 2]
+        two = [numbers(2), numbers(4)]
+        assert [next(two[0]), next(two[1]), *two[0], *two[1]] == [0, 0, 1, 1, 2, 3]
+
+        def through():
+            assert (yield from numbers(1)) == 'done'
+
+        list(through())
+        assert [('3', 3), ('2', 2), ('4', 4), ('1', 1)] == [(one.arguments[0][1], one.values) for one in watch.queue]
+
+    def test_coroutines(self, watched):
+        watch = watched('waits')
+        with pytest.raises(StopIteration):
+            waits(5).send(None)
+        assert [({'x': '5'}, '5')] == seen(watch)
+
+    def test_in_threads_greenlets_and_the_hub(self, watched):
+        watch = watched('plain')
+        thread = threading.Thread(target=plain, args=(1,), name='worker')
+        thread.start()
+        thread.join()
+        gevent.spawn(plain, 2).join()
+        done = []
+        gevent.get_hub().loop.run_callback(lambda: done.append(plain(3)))
+        wait_for(lambda: done)
+        assert ['thread worker', f'{HERE}:plain', 'hub'] == [one.where.greenlet for one in watch.queue]
+
+    def test_a_watched_function_that_waits(self, watched):
+        watch = watched('pausing')
+        greenlets = [gevent.spawn(pausing, number) for number in range(5)]
+        gevent.joinall(greenlets)
+        assert {str(number): str(number) for number in range(5)} == {found['x']: result for found, result in seen(watch)}
+        killed = gevent.spawn(pausing, -1000)
+        gevent.sleep(0)
+        killed.kill()
+        assert seen(watch)[-1][1] == 'greenlet.GreenletExit()'
+
+    def test_two_watches_of_one_function(self, watched):
+        one, other = watched('plain'), watched('plain')
+        plain(1)
+        watch_hooks.remove(one)
+        plain(2)
+        assert [1, 2] == [len(one.queue), len(other.queue)]
+        assert seen(other)[0][0]['x'] == '1'
+
+    def test_no_code_of_arguments_runs(self, watched):
+        watch = watched('plain')
+        thing = Careful()
+        assert plain(thing, [thing], {'a': thing}) is thing
+        assert f'<{HERE}.Careful>' == seen(watch)[0][1]
+
+    def test_no_argument_is_kept_alive(self, watched):
+        import weakref
+
+        watched('plain')
+        watched('plain', condition=expression('ms > 1000'))
+        order = Order(1)
+        gone = weakref.ref(order)
+        plain(order, [order])
+        del order
+        gc.collect()
+        assert gone() is None
+
+    def test_more_than_the_rate_are_counted(self, watched):
+        watch = watched('plain', rate=2, most=10)
+        for _ in range(1000):
+            plain(1)
+        assert 2 <= watch.shown <= 10 and watch.calls == watch.matches == 1000
+        assert watch.not_shown == 1000 - watch.shown
+
+    def test_conditions(self, watched):
+        early = watched('plain', condition=expression('x > 5 and size in (5, 6)'))
+        late = watched(
+            'plain', condition=expression('result == 7 or error'), shows=(expression('x + 1'), expression('args[0]'))
+        )
+        for x in (1, 7, 9):
+            plain(x)
+        assert ['7', '9'] == [found['x'] for found, _ in seen(early)]
+        assert [[('x + 1', '8'), ('args[0]', '7')]] == [one.shows for one in late.queue]
+
+    def test_an_error_in_a_condition_is_told_once(self):
+        target = find(f'{HERE}:plain')
+        watch = CallWatch(target, Options(condition=expression('x.no > 1')), lambda: None)
+        watch_hooks.add(target, watch, gc.get_objects, lambda: None)
+        try:
+            plain(Order(1))
+            plain(Order(2))
+        finally:
+            watch_hooks.remove(watch)
+        assert [f'x.no > 1: {HERE}.Order has no attribute no that is stored'] == list(watch.told)
+        assert watch.problems == 2
+
+    def test_stacks(self, watched):
+        watch = watched('plain', StackWatch)
+
+        def above():
+            return plain(1)
+
+        for _ in range(5):
+            above()
+        plain(1)
+        groups = watch.groups()
+        assert [5, 1] == [count for count, _ in groups]
+        assert [call.name.rpartition('.')[2].rpartition(':')[2] for call in groups[0][1][:2]] == ['above', 'test_stacks']
+
+    def test_counts(self, watched):
+        watch = watched('Order.pay', CountWatch)
+        for amount in (1, 2, -1):
+            try:
+                Order(1).pay(amount)
+            except ValueError:
+                pass
+        second = watch.second()
+        assert [3, 1] == [second.calls, second.errors]
+        assert 0 < second.ms['p50'] <= second.ms['p90'] <= second.ms['p99'] <= second.ms['max']
+        assert watch.second() == (0, 0, {})
+
+    def test_arguments_are_bound_as_python_does(self):
+        def function(a, b=2, /, c=3, *more, d, e=5, **rest):
+            return locals()
+
+        for args, kwargs in (((1,), {'d': 4}), ((1, 2, 3, 4, 5), {'d': 6, 'x': 7}), ((1,), {'c': 8, 'd': 9, 'b': 10})):
+            call = Call(function.__code__, args, kwargs, function.__defaults__, function.__kwdefaults__, None)
+            assert arguments(call, []) == function(*args, **kwargs)
+
+
+def expression(text):
+    from boxsession.inspection.expression import Expression
+
+    return Expression(text, {'x', 'y', 'size', 'args', 'self', 'result', 'error', 'ms'})
+
+
+def pausing(x):
+    gevent.sleep(0.001 * max(0, 5 - x))
+    return x
+
+
+inner, Local = outer(1)
+
+
+class TestCopies:
+    def test_depth_and_length(self):
+        value = {'a': [[1]], 'b': list(range(20))}
+        assert text_of('x', Copier(2).copy(value)) == "{'a': [[... (1)]], 'b': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (20)]}"
+        assert text_of('x', Copier(0).copy(value)) == '{... (2)}'
+
+    def test_their_cost_is_bounded(self):
+        value = 1
+        for _ in range(5):
+            value = [value] * 10
+        copy = Copier(5).copy([value, value])
+
+        def size(one):
+            return 1 + sum(size(item) for _, _, item in one.items) if not isinstance(one, str) else 1
+
+        assert size(copy) < 5000
+        assert len(text_of('x', copy)) <= 4000
+
+
+@pytest.fixture
+def served(console):
+    return console()
+
+
+def document(client):
+    return yaml.load(client.document(), yaml.CSafeLoader)
+
+
+def begin(client, line=f'\\watch {HERE}:plain'):
+    """Begins to watch; returns the first push."""
+    client.send(line + '\n')
+    return document(client)
+
+
+class TestFromOutside:
+    def test_calls_come_as_pushes(self, served, connect):
+        client = connect(served)
+        assert begin(client, f'\\watch {HERE}:plain if x > 1 show x * 2, size n=1')['parameters'] == [
+            'x',
+            'y',
+            'more',
+            'size',
+            'options',
+        ]
+        plain(1)
+        gevent.spawn(plain, 4).join()
+        push = document(client)
+        assert [
+            f'{HERE}:plain',
+            {'x': '4', 'y': '2', 'more': '()', 'size': '5', 'options': '{}'},
+            '4',
+            {'x * 2': '8', 'size': '5'},
+        ] == [push[name] for name in ('greenlet', 'arguments', 'result', 'show')]
+        assert {'time', 'ms'} <= push.keys()
+        assert [{'ended': '1 call was shown', 'shown': 1, 'not_shown': 0}] == document(client)
+        assert nothing_is_watched()
+
+    def test_an_end_by_time(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain seconds=0.05')
+        assert [{'ended': '0.05 seconds have passed', 'shown': 0, 'not_shown': 0}] == document(client)
+
+    def test_functions_of_box_inspect(self, served, connect):
+        client = connect(served)
+        begin(client, f"box.inspect.watch('{HERE}:plain', {{n = 1, ['if'] = 'x == 3'}})")
+        plain(3)
+        assert document(client)['arguments']['x'] == '3'
+        assert document(client)[0]['shown'] == 1
+        begin(client, f"box.inspect.count('{HERE}:plain', {{seconds = 0.3}})")
+        plain(3)
+        assert document(client)['calls'] == 1
+        assert document(client)[0]['calls'] == 1
+        begin(client, f"box.inspect.stack('{HERE}:plain', {{n = 1}})")
+        plain(3)
+        assert f'{HERE}:' in document(client)['stack'][0]
+        [row] = document(client)[0]['stacks']
+        assert [1, 100] == [row['calls'], row['percent']]
+
+    @pytest.mark.parametrize(
+        ('line', 'problem'),
+        [
+            ('\\watch', 'Usage: \\watch MODULE:FUNCTION'),
+            (f'\\watch {HERE}:plain n=0', 'n is 0'),
+            (f'\\watch {HERE}:plain if x()', 'only len() can be called'),
+            (f'\\watch {HERE}:plain if z > 1', 'z is unknown here'),
+            (f'\\watch {HERE}:plain what', "'what'' is not expected there"),
+            ('\\watch time:sleep', 'a function in C'),
+            (f'\\count {HERE}:plain n=5', 'count has no n'),
+            ('\\unwatch', 'Usage: \\unwatch ID|all'),
+            ('\\unwatch 77', 'there is no watch 77'),
+            (f"box.inspect.watch('{HERE}:plain', {{no = 1}})", 'has no no'),
+            ('box.inspect.watch(1)', 'Usage'),
+        ],
+    )
+    def test_errors(self, served, connect, line, problem):
+        assert problem.encode() in connect(served).reply(line)
+        assert nothing_is_watched()
+
+    def test_ctrl_c(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain n=100')
+        plain(1)
+        document(client)
+        other = connect(served)
+        other.reply('\\cancel 1')
+        assert '1 call was shown, 0 not' in client.document().decode()
+        wait_for(nothing_is_watched)
+
+    @pytest.mark.parametrize('end', ['close', 'kill', 'stop'])
+    def test_the_end_of_the_session(self, served, connect, end):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain n=100')
+        assert not nothing_is_watched()
+        if end == 'close':
+            client.close()
+        elif end == 'kill':
+            connect(served).reply('\\kill 1')
+        else:
+            served.stop()
+        wait_for(nothing_is_watched)
+
+    def test_a_killed_client(self, console, tmp_path):
+        console(listen=[{'address': f'unix:{tmp_path}/s'}])
+        script = (
+            'import socket, sys; s = socket.socket(socket.AF_UNIX); s.connect(sys.argv[1]); '
+            's.sendall(sys.argv[2].encode()); print(s.recv(1), flush=True); s.recv(100000000)\nwhile True: s.recv(1 << 20)'
+        )
+        client = subprocess.Popen(
+            [sys.executable, '-c', script, f'{tmp_path}/s', f'\\watch {HERE}:plain n=1000\n'], stdout=subprocess.PIPE
+        )
+        try:
+            wait_for(lambda: not nothing_is_watched())
+            os.kill(client.pid, signal.SIGKILL)
+            wait_for(nothing_is_watched)
+        finally:
+            client.kill()
+            client.communicate()
+
+    def test_watches_and_unwatch(self, served, connect):
+        one, other = connect(served), connect(served)
+        begin(one)
+        [[row]] = [other.value('\\watches')]
+        assert [1, 'watch', f'{HERE}:plain', 1] == [row[name] for name in ('id', 'kind', 'target', 'session')]
+        assert [1] == other.value('\\unwatch all')
+        assert 'ended by session 2' in document(one)[0]['ended']
+        assert [] == other.value('\\watches')
+
+    def test_rights(self, console, connect):
+        served = console(listen=[{'address': TEXT, 'user': 'guest'}, {'address': TEXT}])
+        guest, admin = (connect(address) for address in served.addresses)
+        line = f'\\watch {HERE}:plain seconds=0.01'
+        assert b'denied' in guest.reply(line)
+        admin.reply("box.schema.user.grant('guest', 'execute', 'command')")
+        assert b'denied' in guest.reply(line)
+        admin.reply("box.schema.user.grant('guest', 'execute', 'watch')")
+        begin(guest, line)
+        assert document(guest)[0]['shown'] == 0
+        admin.reply("box.schema.user.revoke('guest', 'execute', 'watch')")
+        assert b'denied' in guest.reply(line)
+
+    def test_the_audit_file(self, console, connect, tmp_path):
+        served = console(audit={'file': str(tmp_path / 'audit')})
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain if x > 1 n=1')
+        plain(5)
+        document(client)
+        document(client)
+        events = [json.loads(line) for line in (tmp_path / 'audit').read_text().splitlines()]
+        start, stop = [event for event in events if event['event'] == 'watch']
+        assert ['start', 'watch', f'{HERE}:plain', 'x > 1'] == [
+            start[name] for name in ('operation', 'kind', 'target', 'condition')
+        ]
+        assert ['stop', '1 call was shown', 1, 0] == [stop[name] for name in ('operation', 'reason', 'shown', 'not_shown')]
+
+    def test_a_binary_session(self, console, connect_binary):
+        binary = connect_binary(console(listen=[{'address': TEXT}, BINARY]))
+        sender = gevent.spawn(lambda: wait_for(lambda: not nothing_is_watched()) and plain(1))
+        assert binary.eval(f"return box.inspect.watch('{HERE}:plain', {{n = 1}})")[0]['watch'] == f'{HERE}:plain'
+        assert '1' == binary.receive()[1][0x30][0]['result']
+        sender.join()
+        binary.receive()
+
+    def test_the_module_is_loaded_again(self, served, connect, tmp_path, monkeypatch):
+        import importlib
+
+        monkeypatch.syspath_prepend(str(tmp_path))
+        monkeypatch.setattr(sys, 'dont_write_bytecode', True)
+        (tmp_path / 'again.py').write_text('def work(x):\n    return x\n')
+        again = importlib.import_module('again')
+        try:
+            client = connect(served)
+            begin(client, '\\watch again:work n=2')
+            again.work(1)
+            assert document(client)['result'] == '1'
+            (tmp_path / 'again.py').write_text('def work(x):\n    return x + 100\n')
+            importlib.reload(again)
+            assert 'another function now' in document(client)['note']
+            again.work(1)
+            assert document(client)['result'] == '101'
+            document(client)
+        finally:
+            del sys.modules['again']
+
+    def test_a_forked_child_is_not_watched(self, served, connect):
+        client = connect(served)
+        begin(client)
+        pid = os.fork()
+        if pid == 0:
+            os._exit(0 if nothing_is_watched() and plain(1) == 1 else 1)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert not nothing_is_watched()
+        plain(1)
+        assert document(client)['result'] == '1'
+
+
+@pytest.mark.skipif(not HAS_MONITORING, reason='sys.monitoring came with Python 3.12')
+class TestOtherTools:
+    def test_coverage_goes_on(self, watched):
+        lines = []
+        sys.monitoring.use_tool_id(1, 'coverage')
+        try:
+            sys.monitoring.register_callback(1, sys.monitoring.events.PY_START, lambda code, offset: lines.append(code))
+            sys.monitoring.set_local_events(1, plain.__code__, sys.monitoring.events.PY_START)
+            watch = watched('plain')
+            plain(1)
+            watch_hooks.remove(watch)
+            plain(1)
+            assert [2, 1] == [len(lines), len(watch.queue)]
+        finally:
+            sys.monitoring.set_local_events(1, plain.__code__, 0)
+            sys.monitoring.register_callback(1, sys.monitoring.events.PY_START, None)
+            sys.monitoring.free_tool_id(1)
+
+    def test_no_free_id(self, served, connect):
+        taken = []
+        for number in (2, 3, 4, 5):
+            sys.monitoring.use_tool_id(number, f'tool{number}')
+            taken.append(number)
+        try:
+            assert b'no tool id of sys.monitoring is free: taken by tool4, tool3' in connect(served).reply(
+                f'\\watch {HERE}:plain'
+            )
+        finally:
+            for number in taken:
+                sys.monitoring.free_tool_id(number)
