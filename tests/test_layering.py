@@ -86,7 +86,8 @@ DOORS = {
                 'reload', 'forks', 'daemon'},
 }
 PURE = {'inspection.frames', 'inspection.shown', 'inspection.profile', 'inspection.journal', 'inspection.records',
-        'inspection.variables', 'inspection.static', 'inspection.copies', 'inspection.expression', 'inspection.watch_target',
+        'inspection.variables', 'inspection.static', 'inspection.copies', 'inspection.expression',
+        'inspection.watch_target',
         'inspection.watch_arguments', 'inspection.watch_command',
         'base.python_text', 'client.python_lines',
         'base.address', 'base.histogram', 'base.secret_words', 'base.tokens', 'base.lua_tokens', 'base.python_tokens',

@@ -78,8 +78,6 @@ class PythonEvaluator:
         self._failed = b''
         self._text = b''                    # the running statement, or the last one
 
-    # The methods of sessions.evaluators.Language
-
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
         """Runs a statement. Returns a tagged string, or b'' if more lines are needed (see `Evaluator.statement`)."""
         self._failed, self._text = b'', text
