@@ -92,9 +92,16 @@ class TopPorts:
         turns.top = None
         return True
 
-    def _look(self, fid):
-        """The packed row of a task (see Top.row()); of 0: the time of all, in seconds. b'' if it is not enabled."""
+    def _look(self, fids):
+        """Takes ids of tasks, with blanks between them. b'' if it is not enabled.
+
+        Returns a packed list: the time of all in seconds, and the three numbers of each task (see Top.row()).
+        """
         top = self._turns.top
         if top is None:
             return b''
-        return pack(list(top.row(int(fid))) if fid else top.whole())
+        numbers = [0.0]
+        for fid in fids.split():
+            numbers += top.row(int(fid))
+        numbers[0] = top.whole()
+        return pack(numbers)

@@ -62,10 +62,18 @@ def test_a_fiber_that_has_ended_is_not_listed(client):
     assert 'brief' not in by_name(client.value('f:cancel() fiber.sleep(0) fiber.sleep(0) return fiber.top()'))
 
 
+def test_many_fibers_are_all_listed(client):
+    client.reply('for i = 1, 333 do fiber.create(fiber.sleep, 1000) end')
+    top = client.value(f'fiber.top_enable() {LOOP} return fiber.top()')
+    assert 1 + 333 + 1 == len(top['cpu'])
+    own, = (row for key, row in top['cpu'].items() if 'console' in key)
+    assert own['time'] == max(row['time'] for row in top['cpu'].values())
+
+
 def test_enabling_again_keeps_the_times_and_enabling_anew_does_not(client):
     client.reply(f'fiber.top_enable() {LOOP}')
     kept = client.value(f'fiber.top_enable() return {OWN}')['time']
-    assert kept > 0.04
+    assert kept > 0.01
     assert kept > client.value(f'fiber.top_disable() fiber.top_enable() return {OWN}')['time']
 
 
@@ -84,13 +92,12 @@ def test_all_kinds_of_sessions_have_rows(console, connect, connect_binary):
     binary = connect_binary(served)
     binary.eval(f"local fiber = require('fiber') {LOOP}")
     row, = binary.eval(f'return {OWN}')
-    assert row['time'] > 0.04
+    assert row['time'] > 0.01
     python = connect(served.addresses[2])
     python.reply('\\set language python')
-    python.reply('import time; ends = time.monotonic() + 0.05')
-    python.reply('while time.monotonic() < ends: pass\n')
+    python.reply('sum(range(10 ** 6))')
     python.reply('\\set language lua')
-    assert python.value(OWN)['time'] > 0.04
+    assert python.value(OWN)['time'] > 0.004
 
 
 def test_a_sandbox_cannot_use_it(console, connect):

@@ -2,7 +2,7 @@
 -- Needs: library/fiber, wire/packed
 local internal, TOP_ENABLE, TOP_DISABLE, TOP = ...
 local raw, task = internal.raw, internal.task
-local error, next = raw.error, raw.next
+local concat, error, next = raw.concat, raw.error, raw.next
 local fiber = internal.modules.fiber
 local info = fiber.info
 
@@ -14,13 +14,15 @@ function fiber.top_disable()
     local _ = TOP_DISABLE[0]
 end
 
--- Each row is asked for by itself, so that a long list is preempted in between.
-local function look(fid)
-    local row = task.text(TOP, fid)
-    if row == '' then
+-- Rows that are asked for at once: few enough to be no long turn, since a long list is preempted in between.
+local MOST = 50
+
+local function look(fids)
+    local numbers = task.text(TOP, fids)
+    if numbers == '' then
         return error('fiber.top() is disabled. Enable it with fiber.top_enable() first', 0)
     end
-    return internal.packed.value(row)
+    return internal.packed.value(numbers)
 end
 
 local function rest(whole, part)
@@ -29,12 +31,21 @@ end
 
 -- The row '1/sched' is what no listed fiber used: the program, the input and output of sessions, fibers that have ended.
 function fiber.top()
-    local cpu, instant, time, average = {}, 0, 0, 0
-    for fid, shown in next, info() do
-        local row = look(fid)
-        cpu[fid .. '/' .. shown.name] = {instant = row[1], time = row[2], average = row[3]}
-        instant, time, average = instant + row[1], time + row[2], average + row[3]
+    local cpu, instant, time, average, fids, shown = {}, 0, 0, 0, {}, info()
+    for fid in next, shown do
+        fids[#fids + 1] = fid
     end
-    cpu['1/sched'] = {instant = rest(100, instant), time = rest(look(0), time), average = rest(100, average)}
+    for first = 1, #fids, MOST do
+        local last = first + MOST <= #fids and first + MOST - 1 or #fids
+        local numbers, at = look(concat(fids, ' ', first, last)), 2
+        for index = first, last do
+            local fid = fids[index]
+            local row = {instant = numbers[at], time = numbers[at + 1], average = numbers[at + 2]}
+            cpu[fid .. '/' .. shown[fid].name], at = row, at + 3
+            instant, time, average = instant + row.instant, time + row.time, average + row.average
+        end
+    end
+    local whole = look('')[1]
+    cpu['1/sched'] = {instant = rest(100, instant), time = rest(whole, time), average = rest(100, average)}
     return {cpu = cpu, cpu_misses = 0}
 end
