@@ -160,5 +160,11 @@ def picture():
     return '\n'.join(lines) + '\n'
 
 
+def test_no_two_modules_of_tests_have_one_name():
+    """pytest imports them by their names alone: of two it collects none."""
+    names = [path.name for path in Path(__file__).parent.rglob('test_*.py')]
+    assert sorted(set(names)) == sorted(names)
+
+
 if __name__ == '__main__':
     print(picture())
