@@ -1,7 +1,7 @@
 """Runs the statements of one session in Python, in the session's greenlet and in the task of its Lua evaluator."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from gevent import getcurrent
@@ -92,8 +92,8 @@ class PythonEvaluator:
             return b''
         task, dispatcher = self.own.task, self._dispatcher
         if not self._has_begun:
-            self._shared.begin()
-            self._has_begun, task.ring = True, self._shared.clock.ring
+            self._shared.begin(task)
+            self._has_begun = True
         self._link.begin()
         if not task.is_clean:
             dispatcher.begin(task)
@@ -230,10 +230,6 @@ class PythonEvaluator:
     def scopes(self) -> list[Mapping[str, Any]]:
         """The names that a statement finds, the innermost scope first."""
         return [self._names if self.has_own_scope else self._shared.names, self._builtins]
-
-    def program_names(self) -> Iterable[str]:
-        """The names that the program gives to statements."""
-        return self._shared.namespace.keys()
 
     def end(self) -> None:
         """The session has ended."""

@@ -21,12 +21,16 @@ class Evaluators:
     Args:
         stopper: ends statements that hold the event loop.
         namespace, output_bytes: as for `Shared`.
+
+    Attributes:
+        namespace: names that the program gives to statements, and their values.
     """
 
     def __init__(self, dispatcher: Dispatcher, stopper: Stopper, counters: Counters, namespace: Mapping[str, Any],
                  output_bytes: Callable[[], int]):
         self._shared = Shared(dispatcher, stopper, counters, namespace, output_bytes)
         self._of_sessions: dict[int, PythonEvaluator] = {}
+        self.namespace = namespace
 
     def evaluator(self, own: Evaluator, session: Session) -> PythonEvaluator:
         """The evaluator of a session. `own` is its Lua evaluator."""

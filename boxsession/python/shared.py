@@ -60,11 +60,14 @@ class Shared:
         self.kept_bytes = settings['limits.kept_bytes']
         self.growth.most = settings['limits.python_memory_bytes']
 
-    def begin(self) -> None:
-        """One more session uses Python."""
+    def begin(self, task: Task) -> None:
+        """One more session uses Python. This is its task."""
         self.clock.start()
         self.interrupts.start()
         self.redirection.begin()
+        task.ring = self.clock.ring
+        assert task.host is not None
+        task.host.control('awake')          # the session keeps its greenlet: statements may take locks for it
 
     def end(self) -> None:
         """One session less uses Python."""

@@ -23,6 +23,8 @@ _PROBE_SECONDS = 1.0
 # Maximum time in seconds, and maximum bytes, for reading and dropping the input of a refused client before its socket is
 # closed; bytes of each read.
 _LINGER_SECONDS, _LINGER_BYTES, _LINGER_PIECE = 0.5, 1 << 22, 1 << 16
+# How long a statement that seems to be over waits for the rest of a pasted text, in seconds.
+_PASTE_SECONDS = 0.03
 # Up to this size, in bytes, the input of one session does not count: 10,000 sessions may hold 40 MiB of it.
 _LITTLE_INPUT = 1 << 12
 
@@ -117,14 +119,14 @@ class Input:
             self._probe.close()
             self._probe = None
 
-    def wait(self, seconds: float) -> None:
-        """In the session's greenlet, while the session waits for input: waits until there is some, but not for longer."""
+    def wait_a_moment(self) -> None:
+        """In the session's greenlet, while the session waits for input: waits for the rest of a pasted text."""
         receiver, hub = self._receiver, get_hub()
 
         def is_over() -> None:
             if receiver.waits:
                 receiver.go_on()
-        timer = hub.loop.timer(seconds, priority=PRIORITY)
+        timer = hub.loop.timer(_PASTE_SECONDS, priority=PRIORITY)
         timer.start(is_over, update=True)
         hub.switch()
         timer.close()

@@ -44,7 +44,7 @@ class PythonServices:
 
     def names(self) -> str:
         """The names that the program gives to statements in Python, in lines."""
-        names = sorted(self._evaluator().program_names())
+        names = sorted(self._running.python.namespace)
         more = [f'... ({len(names)})'] if len(names) > _NAMES_MAX else []
         return fill(', '.join(names[:_NAMES_MAX] + more), _WIDTH, initial_indent='  ', subsequent_indent='  ',
                     break_long_words=False)

@@ -47,8 +47,6 @@ _READ_BYTES = 16384
 _TELNET_READ_BYTES = 2048
 # Maximum input that is read ahead while a statement runs, in bytes. The rest waits in the socket.
 _READ_AHEAD_BYTES = 1 << 18
-# How long a statement that seems to be over waits for the rest of a pasted text, in seconds.
-_PASTE_SECONDS = 0.03
 
 # Switching to the greenlet of an idle session with this value puts the session to sleep.
 _SLEEP = object()
@@ -178,7 +176,7 @@ class ConsoleConnection(Connection):
                     self._wait_for_silence(hub, route.judge)
                 dispatcher.running = None
                 if event is not NEED_DATA:
-                    input.wait(_PASTE_SECONDS)
+                    input.wait_a_moment()
                 elif not self._bytes_in and self._can_sleep or hub.switch() is _SLEEP:
                     self._fall_asleep(route)
                     return False
@@ -377,6 +375,8 @@ class ConsoleConnection(Connection):
             (self._route or self._new_route()).speak(value)
         elif name == 'prompt':
             self._output.has_prompts = value == 'on'
+        elif name == 'awake':
+            self.sleepers = None
 
     def logged_in(self) -> None:
         if self._route is not None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from boxsession.sessions import registry
+
 
 @pytest.fixture
 def python(console, connect, tmp_path):
@@ -215,3 +217,15 @@ def test_completion(python, console):
     assert 'is busy' not in client.value('\\complete') and 'orders' in client.value('\\complete')
     client.reply('\\set language lua')
     assert client.value('\\complete box.inf') == ['box.info', 'box.info']
+
+
+def test_statements_of_an_idle_session_have_the_same_greenlet(python, monkeypatch):
+    monkeypatch.setattr(registry, '_SLEEP_SECONDS', 0)
+    monkeypatch.setattr(registry, '_IDLE_LOOK_SECONDS', 0.02)
+    client, sleeper = python(), python()
+    client.reply('import contextvars, gevent.local, gevent.lock; lock, own = gevent.lock.RLock(), gevent.local.local()')
+    client.reply('number = contextvars.ContextVar("number"); number.set(41); own.a = 42; lock.acquire()')
+    for _ in range(2):          # the first statement since then came after all sessions were looked at
+        sleeper.reply('import gevent; gevent.sleep(0.05)')
+    assert client.value('number.get(), own.a') == [41, 42]
+    assert client.reply('lock.release()') == b'---\n...\n'
