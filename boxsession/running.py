@@ -288,6 +288,9 @@ def tell_started(running: Running, config: reader.Config) -> None:
         f'boxsession {__version__}', f'pid {os.getpid()}',
         f'config {os.path.abspath(config.source)}' if config.source else 'no config file',
         *[f'{name} {config[name]}' for name in ('init', 'store') if config[name]], *served]))
+    if running.python.namespace and not any('python' in listener.config.languages for listener in running.listeners):
+        log.warning("the names in `namespace` are for statements in Python, but no listener allows these: give "
+                    "languages=['python', 'lua'] to Console, or set `languages` of a listener")
 
 
 def _audit(config) -> Audit:

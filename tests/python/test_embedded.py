@@ -144,3 +144,12 @@ def test_help_lists_the_names_for_users_who_may_use_them(start, connect, tmp_pat
     told = '\n\nNames of this program (help(NAME) shows more):\n\n  cache, shop\n\n'
     assert told in connect(served.addresses[0]).value('\\help')[0]
     assert 'Names of this program' not in connect(served.addresses[1]).value('\\help')[0]
+
+
+def test_a_namespace_without_python_is_told(start, caplog):
+    start(namespace={'app': App()})
+    assert 'for statements in Python, but no listener allows these' in caplog.text
+    caplog.clear()
+    start('127.0.0.1:0')
+    start([{'address': '127.0.0.1:0', 'languages': ['lua', 'python'], 'user': 'guest'}], namespace={'app': App()})
+    assert 'no listener allows' not in caplog.text
