@@ -25,6 +25,7 @@ _Local = monkey.get_original('_thread', '_local')
 
 # How often a check looks for a cancel if statements are not preempted, in seconds.
 _NO_SLICE = 0.1
+_OTHER_THREAD = 'threads cannot use the session: collect what they find in a list or a dict, and show that in a statement'
 _SETTING = 'limits.python_memory_bytes'
 # How long a callback of the loop may run, in seconds; how often it is looked at; and from which pause on it is another one.
 _CALLBACK_SECONDS, _CALLBACK_LOOK, _GAP = 1.0, 0.01, 0.1
@@ -110,7 +111,13 @@ class Checks:
         return True
 
     def adopt(self) -> Task:
-        """The task of the calling greenlet. One that the session's code has started shares the session's turns."""
+        """The task of the calling greenlet. One that the session's code has started shares the session's turns.
+
+        Raises:
+            RuntimeError: another thread than the loop's calls it.
+        """
+        if _get_ident() != self._clock.thread:
+            raise RuntimeError(_OTHER_THREAD)
         task: Task = getattr(getcurrent(), TASK, None) or Task(self._own.host, self._own.account)
         return task
 

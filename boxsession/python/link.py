@@ -80,13 +80,13 @@ class Link:
         """Sends a packed value as a push. It may wait for a slow client. Any greenlet may call it.
 
         Raises:
-            RuntimeError: a snapshot calls it.
+            RuntimeError: a snapshot or another thread calls it.
         """
         if self.is_cut:
             raise RuntimeError(_IN_SNAPSHOT)
         own = self._own.task
-        assert own.host is not None
         self._checks.adopt()
+        assert own.host is not None
         own.host.push(as_push(self.style + content))
         if own.greenlet is getcurrent():
             flush_if_waiting(own)

@@ -157,3 +157,12 @@ def test_a_statement_shorter_than_a_slice_is_atomic(console, connect):
     for one in (client, other):
         one.document()
     assert client.value('shared["n"]') == 40000
+
+
+def test_a_thread_cannot_push(python):
+    client = python()
+    client.reply('import threading; found = []')
+    client.send('def work():\n  try: box.session.push(1)\n  except RuntimeError as error: found.append(str(error))\n\n')
+    client.document()
+    client.reply('thread = threading.Thread(target=work); thread.start(); thread.join()')
+    assert 'threads cannot use the session' in client.value('found')[0]
