@@ -3,7 +3,8 @@
 Lua: the hook of its coroutine runs at the next instruction, and finds `Dispatcher.asked`. A function of the program, and a
 statement in Python: a signal interrupts it, and the handler raises StatementCancelled. The handler runs in the main thread,
 in whichever greenlet runs. So it raises only if that greenlet still runs the same statement, inside code of the program or
-the statement, and not in code of the console, gevent, threading, logging or an import, which must not be left halfway.
+the statement, and not in code of the console, gevent, threading, logging or an import, which must not be left halfway. Code
+of threading and logging that waits, as `queue.Queue().get()` does without gevent's patches, is ready for an exception.
 (PyThreadState_SetAsyncExc cannot do this: its exception comes later, in another greenlet.)
 
 The signal comes from the thread of a rescue listener, or from the alarm of python/interrupts.py.
@@ -40,6 +41,8 @@ _LEFT_ALONE = ('<frozen importlib', '<frozen zipimport')
 _STATELESS = (commands.__file__, signatures.__file__)
 # The code that runs code of the program or of statements: an exception from there is its own business.
 entries: set[CodeType] = {call_program.__code__, READS}
+# A frame that is at the same instruction at all looks in this time waits there, in seconds.
+_WAITS_SECONDS = 0.05
 _MODULES_LEFT_ALONE = ('threading', '_threading_local', 'logging', 'importlib')
 
 _new_lock = monkey.get_original('_thread', 'allocate_lock')
@@ -179,16 +182,37 @@ def is_run_by(task: Task, greenlet: Any) -> bool:
 
 def may_raise(frame: Any) -> bool:
     """Whether an exception may be raised in this frame: see above."""
-    is_decided = False
+    innermost, is_decided, waits = frame, False, False
     while frame is not None:
         if frame.f_code in entries:
             return True
         file = frame.f_code.co_filename
         if not is_decided and file not in _STATELESS:
-            module = frame.f_globals.get('__name__')
-            if file_is_of_console(file) or file_is_of_gevent(file) or file.startswith(_LEFT_ALONE) or (
-                    type(module) is str and module.partition('.')[0] in _MODULES_LEFT_ALONE):
+            if file_is_of_console(file) or file_is_of_gevent(file) or file.startswith(_LEFT_ALONE):
                 return False
+            module = frame.f_globals.get('__name__')
+            if type(module) is str and module.partition('.')[0] in _MODULES_LEFT_ALONE:
+                waits = waits or _waiting.is_at(innermost)
+                if not waits:
+                    return False
             is_decided = file_is_of_program(file)
         frame = frame.f_back
     return False
+
+
+class _Waiting:
+    """Finds a frame that waits in C code: it stays at one instruction."""
+
+    def __init__(self) -> None:
+        self._place: Any = None
+        self._since = 0.0
+
+    def is_at(self, frame: Any) -> bool:
+        """Whether the frame was there at the last look, too, and for some time."""
+        place, now = (id(frame), frame.f_lasti), time.monotonic()
+        if place != self._place:
+            self._place, self._since = place, now
+        return now - self._since >= _WAITS_SECONDS
+
+
+_waiting = _Waiting()

@@ -148,7 +148,9 @@ INTERRUPTS = {'Ctrl-C': b'\x03', 'telnet': b'\xff\xf4\xff\xfd\x06'}
 HELD = {'program': 'spin()', 'time.sleep': 'held(); __import__("time").sleep(100)', 're': 'match()', 'power': 'power()',
         'json': 'texts()', 'sleep': 'naps()', 'except Exception': 'stubborn()', 'except BaseException': 'once_more()',
         'sleep for ever': 'sleepless()', 'except for ever': 'endless()',
-        'logging': 'logs()', 'own code in C': 'held(); 7 ** 10 ** 8',
+        'logging': 'logs()', 'queue': 'held(); __import__("queue").Queue().get()',
+        'thread': 'import threading; t = threading.Thread(target=sleep, args=(9,), daemon=True); t.start(); held(); '
+                  't.join()', 'own code in C': 'held(); 7 ** 10 ** 8',
         'sort': 'held(); sorted(range(10 ** 6), key=lambda x: (sleep(0.01), x)[1])',
         'Lua': 'box.lua("return 1"); naps()', 'text of an error': 'raise Slow()',
         'after a wait': '__import__("gevent").sleep(0.01); naps()'}
