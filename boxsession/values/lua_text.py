@@ -26,6 +26,8 @@ _STEP = 256         # number of tokens between two pauses
 _WHOLE_TRIPLES = 3 << 12
 # Longer strings are never written as names.
 _NAME_MAX = 1 << 12
+# Numbers as YAML 1.1 writes them, and Lua.
+_NAMED = {b'.inf': b'inf', b'-.inf': b'-inf', b'.nan': b'nan'}
 _WORDS = {'N': b'nil', 'Z': b'box.NULL', 't': b'true', 'f': b'false'}
 
 
@@ -62,7 +64,7 @@ class _Writer:
             self._string(data)
             out.append(b'"')
         elif mark in 'nI':
-            out.append(data)
+            out.append(_NAMED.get(data, data))
         elif mark in 'Ll':
             self._list(depth)
         elif mark in 'Mm':
@@ -128,6 +130,7 @@ class _Writer:
         if mark in 'sq':
             self._name(data)
         elif mark == 'n':
+            data = _NAMED.get(data, data)
             if data != b'%d' % position:
                 whole = data.lstrip(b'-').isdigit()
                 self.out.append((b'[%s] = ' if whole else b'%s = ') % data)

@@ -25,6 +25,8 @@ _DECIMAL = re.compile(r'[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?', re.ASCII)
 _HEX = re.compile(r'[+-]?0[xX]([0-9a-fA-F]+(\.[0-9a-fA-F]*)?|\.[0-9a-fA-F]+)([pP][+-]?\d+)?', re.ASCII)
 _NAMED = re.compile(r'[+-]?(inf|infinity|nan)', re.IGNORECASE | re.ASCII)
 _NUMBERS = (_HEX, _DECIMAL, _NAMED)
+# Numbers of YAML 1.1 that Tarantool does not have: what values in Python are shown as.
+_STANDARD = {'.inf': 'inf', '-.inf': '-inf', '.nan': 'nan'}
 _FRACTION = re.compile('[.pP]')
 # A longer hexadecimal integer is read as a float: writing its decimal digits would take long.
 _HEX_WHOLE_MAX = 300
@@ -97,7 +99,7 @@ def _tagged(kind: str, value: str) -> bytes | None:
     return None
 
 
-def _scalar(event: events.ScalarEvent) -> bytes:
+def _scalar(event: events.ScalarEvent, is_standard: bool) -> bytes:
     value = event.value
     if event.tag is not None and event.tag.startswith(_STANDARD_TAGS):
         tagged = _tagged(event.tag.removeprefix(_STANDARD_TAGS), value)
@@ -107,13 +109,14 @@ def _scalar(event: events.ScalarEvent) -> bytes:
         word = _WORDS.get(value)
         if word is not None:
             return word
-        number = _number(value)
+        number = _STANDARD.get(value) if is_standard else None
+        number = number or _number(value)
         if number is not None:
             return text(b'n', number.encode())
     return text(b's', value.encode(errors='surrogatepass'))
 
 
-def _packed(parsed: Iterable[events.Event]) -> bytes:
+def _packed(parsed: Iterable[events.Event], is_standard: bool) -> bytes:
     out = [b'L']
     anchors: set[str] = set()
     for event in parsed:
@@ -127,7 +130,7 @@ def _packed(parsed: Iterable[events.Event]) -> bytes:
             anchors.add(anchor)
             out.append(text(b'&', anchor.encode()))
         if isinstance(event, events.ScalarEvent):
-            out.append(_scalar(event))
+            out.append(_scalar(event, is_standard))
         elif isinstance(event, events.SequenceStartEvent):
             out.append(b'L')
         elif isinstance(event, events.MappingStartEvent):
@@ -167,11 +170,12 @@ def _is_too_deep(data: bytes, pause: Callable[[], None]) -> bool:
     return False
 
 
-def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> bytes:
+def read_documents(data: bytes, pause: Callable[[], None] = lambda: None, is_standard: bool = False) -> bytes:
     """Reads all documents of a YAML text.
 
     Args:
         pause: called now and then, so that other greenlets can run. Only its exceptions are raised.
+        is_standard: numbers are also .inf, -.inf and .nan, as in YAML 1.1. For Tarantool they are strings.
 
     Returns:
         '=' and a packed list of the values, or '!' and a packed error message.
@@ -191,7 +195,7 @@ def read_documents(data: bytes, pause: Callable[[], None] = lambda: None) -> byt
             yield event
 
     try:
-        return b'=' + _packed(parsed())
+        return b'=' + _packed(parsed(), is_standard)
     except yaml.MarkedYAMLError as error:
         message = error.problem or 'invalid YAML'
         mark = error.problem_mark
@@ -220,7 +224,7 @@ def packed_value(document: bytes) -> bytes:
         if pauses > _PAUSES_MAX:
             raise Unshowable('the result is too large: only yaml can show it')
 
-    packed = read_documents(document, pause)
+    packed = read_documents(document, pause, is_standard=True)
     if packed == b'=L]':
         raise Unshowable('the reply has no document')
     if packed[:1] != b'=':

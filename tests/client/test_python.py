@@ -121,6 +121,11 @@ class TestLanguage:
 
 
 class TestScripts:
+    def test_numbers_that_are_not_finite(self, address):
+        shown = '[float("inf"), -1e999, float("nan"), ".inf"]'
+        for output, expected in (('json', '[[null,null,null,".inf"]]\n'), ('lua', '{inf, -inf, nan, ".inf"};\n')):
+            assert connect(address, '-l', 'python', '--output', output, '-e', shown) == (expected, '')
+
     def test_a_file_is_one_statement(self, address, tmp_path):
         (tmp_path / 'sum.py').write_text(SCRIPT)
         assert connect(address, '-l', 'python', '--raw', '-f', tmp_path / 'sum.py') == ('4\n', '')

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from boxsession.python.values import packed
+from boxsession.values import lua_text
 from boxsession.values.documents import reply_document
+from boxsession.values.packed import pack, tokens
 
 MOST = 1 << 20
 
@@ -185,3 +187,8 @@ _VALUES = st.recursive(
 @given(_VALUES)
 def test_any_plain_data_is_read_back(value):
     assert read(value) == value
+
+
+def test_numbers_that_are_not_finite_are_those_of_lua_in_its_format():
+    value = packed([math.inf, -math.inf, math.nan, {math.inf: 1}], 1 << 20)
+    assert lua_text.values(tokens(pack('') + value), block=False) == b'{inf, -inf, nan, {inf = 1}}'
