@@ -5,6 +5,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import running, wait_for
 
 from boxsession import ConfigError, Console
 
@@ -153,3 +154,19 @@ def test_a_namespace_without_python_is_told(start, caplog):
     start('127.0.0.1:0')
     start([{'address': '127.0.0.1:0', 'languages': ['lua', 'python'], 'user': 'guest'}], namespace={'app': App()})
     assert 'no listener allows' not in caplog.text
+
+
+def test_a_function_that_the_program_got_works_without_its_session(start, connect):
+    app = App()
+    served = start(languages=['python'], namespace={'app': app})
+    client = connect(served.addresses[0])
+    client.send(b'def total(n):\n  found = 0\n  for i in range(n):\n    found += i\n  return found\n\napp.total = total\n')
+    assert client.document() == client.document() == b'---\n...\n'
+    client.send(b'while True: pass\n\n')
+    wait_for(lambda: running(served))
+    client.send(b'\x03')
+    assert client.document() == b'---\n- error: the statement was cancelled\n...\n'
+    assert app.total(100_000) == 4_999_950_000
+    client.send(b'exit()\n')
+    assert client.read_to_end() == b''
+    assert app.total(100_000) == 4_999_950_000
