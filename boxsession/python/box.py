@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from boxsession.base.errors import StatementCancelled
 from boxsession.base.session import Session
 from boxsession.python.values import packed
-from boxsession.values.packed import pack, unpack
+from boxsession.values.packed import Unpackable, pack, unpack
 
 __all__ = ['Box', 'LuaError', 'Storage']
 
@@ -71,13 +71,26 @@ class Box:
 def _exchanged(link: _Link, statement: str, arguments: tuple[Any, ...]) -> Any:
     if not isinstance(statement, str):
         raise TypeError(f'box.lua(): the statement must be a text, not {type(statement).__name__}')
-    answer = link.exchange(pack([statement, len(arguments), *arguments]))
+    answer = link.exchange(_request(statement, arguments))
     if answer == b'!':
         raise StatementCancelled
     if answer[:1] == b'!':
         raise LuaError(answer[1:].decode(errors='backslashreplace'))
     values = unpack(answer, 1)
     return None if not values else values[0] if len(values) == 1 else tuple(values)
+
+
+def _request(statement: str, arguments: tuple[Any, ...]) -> bytes:
+    try:
+        return pack([statement, len(arguments), *arguments])
+    except Unpackable:
+        for number, argument in enumerate(arguments, 1):
+            try:
+                pack(argument)
+            except Unpackable as error:
+                kind = TypeError if error.kind == 'TypeError' else ValueError
+                raise kind(f'argument {number}: {error}') from None
+        raise
 
 
 class _Functions:

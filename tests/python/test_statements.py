@@ -161,6 +161,7 @@ def test_lua_and_the_session(python):
     assert client.value('box.lua("return ... + 1", 41)') == 42
     assert client.value('box.lua("return 1, nil, \'x\'")') == [1, None, 'x']
     assert b'LuaError: x' in client.reply('box.lua("error(\'x\')")')
+    assert 'TypeError: argument 2: [1]: object cannot be passed to Lua' in client.error('box.lua("", 1, [object()])')
     client.reply('box.session.storage.a = {"b": [1]}')
     assert client.value('box.session.storage.a["b"][0]') == 1
     assert client.value('\\set language lua') is True
