@@ -29,7 +29,7 @@ TAKES_SECRET = re.compile(rb'passw|login', re.IGNORECASE)
 # Commands whose arguments are not secret.
 _COMMANDS = {b'help', b'h', b'set', b's', b'quit', b'q', b'sessions', b'show', b'cancel', b'kill', b'complete',
              b'traceback', b'log', b'tail', b'changes', b'greenlets', b'where', b'gkill', b'threads', b'memory', b'loop',
-             b'profile', b'watch', b'stack', b'count', b'watches', b'unwatch'}
+             b'profile', b'watch', b'trace', b'stack', b'count', b'watches', b'unwatch'}
 # Commands of the program with a parameter that is a secret: all their arguments are removed.
 _SECRET_COMMANDS: set[bytes] = set()
 # The name is at most 64 bytes: all commands are shorter.

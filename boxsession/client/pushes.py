@@ -1,6 +1,7 @@
 r"""Shows the pushes of `\tail`, `\profile`, `\watch` and its like as a line each. Pure."""
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from boxsession.client.values import Unshowable, text_of_push, values, visible
@@ -9,6 +10,8 @@ __all__ = ['line_of_push', 'shown_push']
 
 # A record's further lines begin with this: none of them looks like another record.
 _INDENT = '    '
+# Of a trace: functions in one, and levels.
+_BRANCHES, _LEVELS = 200, 5
 
 
 def shown_push(document: bytes, statement: bytes, form: str) -> tuple[bytes, str]:
@@ -76,6 +79,21 @@ def _watch(push: dict[str, Any]) -> str | None:
     return f'{_time(push)} {push["ms"]:>9} ms  {_line(where)}  ({_line(arguments)}) {ended}'
 
 
+def _trace(push: dict[str, Any]) -> str | None:
+    text = _watch(push)
+    rows = push.get('trace')
+    return text + ''.join(_branches(rows, 1)) if text is not None and isinstance(rows, list) else text
+
+
+def _branches(rows: list[dict[str, Any]], level: int) -> Iterator[str]:
+    for row in rows[:_BRANCHES]:
+        errors = f', {row["errors"]} errors' if 'errors' in row else ''
+        times = '' if row['calls'] == 1 else f' {row["calls"]} times'
+        yield f'\n{_INDENT * level}{row["ms"]:>9} ms  {_line(row["function"])}{times}{errors}  {_line(row["where"])}'
+        if level < _LEVELS:
+            yield from _branches(row.get('trace', []), level + 1)
+
+
 def _stack(push: dict[str, Any]) -> str | None:
     stack = push.get('stack')
     return '\n    '.join(map(_line, stack)) if isinstance(stack, list) else _watch_note(push)
@@ -90,7 +108,7 @@ def _count(push: dict[str, Any]) -> str | None:
 
 def _watch_note(push: dict[str, Any]) -> str | None:
     if 'parameters' in push:
-        target = next(str(push[kind]) for kind in ('watch', 'stack', 'count') if isinstance(push.get(kind), str))
+        target = next(str(push[kind]) for kind in ('watch', 'trace', 'stack', 'count') if isinstance(push.get(kind), str))
         first = f'({_line(target)}: {_line(push["kind"])}, {_line(push["where"])}. Times are UTC. Ctrl-C ends this.)'
         return first + (f'\n({_indented(push["note"])})' if 'note' in push else '')
     return f'({_indented(push["note"])})' if 'note' in push else None
@@ -101,7 +119,8 @@ def _time(push: dict[str, Any]) -> str:
     return clock
 
 
-_COMMANDS = {b'\\tail': _tail, b'\\profile': _profile, b'\\watch': _watch, b'\\stack': _stack, b'\\count': _count}
+_COMMANDS = {b'\\tail': _tail, b'\\profile': _profile, b'\\watch': _watch, b'\\trace': _trace, b'\\stack': _stack,
+             b'\\count': _count}
 
 
 def _line(text: Any) -> str:

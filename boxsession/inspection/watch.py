@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from boxsession.inspection import watch_trees
 from boxsession.inspection.caller import Where, where
 from boxsession.inspection.copies import Copier, Copy
 from boxsession.inspection.expression import Expression, Failed
@@ -17,7 +18,7 @@ from boxsession.inspection.frames import Call, calls
 from boxsession.inspection.watch_arguments import arguments, frame_of
 from boxsession.inspection.watch_target import Target
 
-__all__ = ['AT_END', 'CallWatch', 'CountWatch', 'Options', 'Seen', 'StackWatch']
+__all__ = ['AT_END', 'CallWatch', 'CountWatch', 'Options', 'Seen', 'StackWatch', 'TraceWatch']
 
 # Names that have a value only when the call has ended.
 AT_END = ('result', 'error', 'ms')
@@ -48,6 +49,7 @@ class Seen(NamedTuple):
     ms: float
     values: int                     # that a generator has yielded
     shows: list[tuple[str, str | Copy]]
+    tree: watch_trees.Tree | None = None
 
 
 class _Watch:
@@ -133,6 +135,13 @@ class _Watch:
             self.told.append(text)
             self.woken()
 
+    def look(self) -> None:
+        """Called some times a second by the reader's event loop."""
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self.is_over = True
+
     def woken(self) -> None:
         """Wakes the reader, if it sleeps."""
         if not self.is_woken:
@@ -142,6 +151,8 @@ class _Watch:
 
 class CallWatch(_Watch):
     r"""`\watch`: each call with its arguments and its result."""
+
+    _is_limited = True          # by the rate, at the end of a call with a late condition
 
     def begin(self, source: Any) -> Any:
         self.calls += 1
@@ -177,7 +188,7 @@ class CallWatch(_Watch):
             if not self.is_match(values):
                 return
             self.matches += 1
-            if not self.may_keep(now):
+            if self._is_limited and not self.may_keep(now):
                 return
             copies = [(name, copier.copy(values[name], name == self._self_name)) for name in self._names if name in values]
             place = where(None)
@@ -193,6 +204,54 @@ class CallWatch(_Watch):
         self.queue.append(Seen(clock, place, copies, copier.copy(result) if error is None else None,
                                None if error is None else copier.copy(error), ms, count, shows))
         self.woken()
+
+
+class TraceWatch(CallWatch):
+    r"""`\trace`: each call with what it calls. One call at a time is traced in a greenlet."""
+
+    _is_limited = False
+
+    def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
+        super().__init__(target, options._replace(depth=2), wake)
+        self._levels = options.depth
+        self._open: dict[int, watch_trees.Tree] = {}
+
+    def begin(self, source: Any) -> Any:
+        if not watch_trees.may_begin() or self.shown + len(self._open) >= self._options.most:
+            self.calls += 1
+            return None
+        if self._is_late and not self.may_keep(_clock()):       # it may match, so it is traced
+            self.calls += 1
+            return None
+        token = super().begin(source)
+        if token is not None:
+            tree = watch_trees.Tree(self._target.codes[0], self._levels)
+            watch_trees.begin(tree)
+            self._open[tree.key] = tree
+            frame = frame_of(source)
+            if frame is source:
+                tree.enter(frame.f_code, id(frame))
+            token = token, tree
+        return token
+
+    def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
+        token, tree = token
+        watch_trees.end(tree.key)
+        self._open.pop(tree.key, None)
+        before = self.shown
+        super().end(token, result, error, count)
+        if self.shown > before:
+            self.queue[-1] = self.queue[-1]._replace(tree=tree)
+
+    def look(self) -> None:
+        for tree in list(self._open.values()):
+            if tree.is_too_long():
+                tree.cut()
+
+    def close(self) -> None:
+        super().close()
+        for key in list(self._open):
+            watch_trees.end(key)
 
 
 class StackWatch(_Watch):

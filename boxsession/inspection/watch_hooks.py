@@ -14,8 +14,12 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any, Protocol
 
-from boxsession.inspection import watch_swapped
+from greenlet import getcurrent
+
+from boxsession.inspection import watch_swapped, watch_trees
+from boxsession.inspection.frames import file_is_of_console
 from boxsession.inspection.watch_target import Target
+from boxsession.inspection.watch_trees import trees
 
 __all__ = ['NotPossible', 'Watcher', 'add', 'remove', 'unfinished']
 
@@ -109,6 +113,7 @@ def _end_all() -> None:
     for watcher in {id(one): one for watchers in _watchers.values() for one in watchers}.values():
         remove(watcher)
     watch_swapped.end_all()
+    watch_trees.end_all()
 
 
 if HAS_MONITORING:
@@ -117,7 +122,31 @@ if HAS_MONITORING:
     _LOCAL = _events.PY_START | _events.PY_RETURN | _events.PY_YIELD
     _frame = sys._getframe
 
+    _ALWAYS = _events.PY_UNWIND
+    _TREES = _ALWAYS | _events.PY_START | _events.PY_RESUME | _events.PY_RETURN | _events.PY_YIELD
+
+    def _entered(code: CodeType) -> None:
+        try:
+            tree = trees.get(id(getcurrent()))
+            if tree is not None and not file_is_of_console(code.co_filename):
+                tree.enter(code, id(_frame(2)))
+        except Exception:
+            pass
+
+    def _left(has_failed: bool = False) -> None:
+        try:
+            tree = trees.get(id(getcurrent()))
+            if tree is not None:
+                tree.leave(id(_frame(2)), has_failed)
+        except Exception:
+            pass
+
+    def _resumed(code: CodeType, _offset: int) -> None:
+        _entered(code)
+
     def _started(code: CodeType, _offset: int) -> None:
+        if trees:
+            _entered(code)
         watchers = _watchers.get(id(code))
         if watchers is None:
             return
@@ -140,6 +169,8 @@ if HAS_MONITORING:
                 watcher.problems += 1
 
     def _returned(code: CodeType, _offset: int, value: Any) -> None:
+        if trees:
+            _left()
         if not _runs:
             return
         run = _runs.pop(id(_frame(1)), None)
@@ -147,12 +178,16 @@ if HAS_MONITORING:
             _tell(run, value, None)
 
     def _yielded(code: CodeType, _offset: int, value: Any) -> None:
+        if trees:
+            _left()
         run = _runs.get(id(_frame(1)))
         # What a coroutine waits for is no value. Those of an asynchronous generator are wrapped.
         if run is not None and (code.co_flags & 0x20 or type(value).__name__ == 'async_generator_wrapped_value'):
             run[0] += 1
 
     def _unwound(code: CodeType, _offset: int, error: BaseException) -> None:
+        if trees:
+            _left(True)
         if id(code) in _watchers:
             run = _runs.pop(id(_frame(1)), None)
             if run is not None:
@@ -169,10 +204,11 @@ if HAS_MONITORING:
                 continue
             _tool = number
             for event, function in ((_events.PY_START, _started), (_events.PY_RETURN, _returned),
-                                    (_events.PY_YIELD, _yielded), (_events.PY_UNWIND, _unwound)):
+                                    (_events.PY_YIELD, _yielded), (_events.PY_RESUME, _resumed),
+                                    (_events.PY_UNWIND, _unwound)):
                 _monitoring.register_callback(number, event, function)
             # The end of a call by an exception is no event of a code object: this one is for all code.
-            _monitoring.set_events(number, _events.PY_UNWIND)
+            _monitoring.set_events(number, _ALWAYS)
             return
         names = ', '.join(str(_monitoring.get_tool(number)) for number in _IDS)
         raise NotPossible(f'no tool id of sys.monitoring is free: taken by {names}. End one of these, then try again')
@@ -182,11 +218,17 @@ if HAS_MONITORING:
         if _tool < 0:
             return
         _monitoring.set_events(_tool, 0)
-        for event in (_events.PY_START, _events.PY_RETURN, _events.PY_YIELD, _events.PY_UNWIND):
+        for event in (_events.PY_START, _events.PY_RETURN, _events.PY_YIELD, _events.PY_RESUME, _events.PY_UNWIND):
             _monitoring.register_callback(_tool, event, None)
         _monitoring.free_tool_id(_tool)
         _tool = -1
         _runs.clear()
+
+    def _switch(is_on: bool) -> None:
+        if _tool >= 0:
+            _monitoring.set_events(_tool, _TREES if is_on else _ALWAYS)
+
+    watch_trees.switches.append(_switch)
 
     def _arm(code: CodeType) -> None:
         _monitoring.set_local_events(_tool, code, _LOCAL)

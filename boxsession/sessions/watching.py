@@ -14,9 +14,10 @@ from boxsession.inspection import watch_hooks
 from boxsession.inspection.copies import text_of
 from boxsession.inspection.expression import Expression, several
 from boxsession.inspection.frames import utf8
-from boxsession.inspection.watch import AT_END, CallWatch, CountWatch, Options, Seen, StackWatch
+from boxsession.inspection.watch import AT_END, CallWatch, CountWatch, Options, Seen, StackWatch, TraceWatch
 from boxsession.inspection.watch_command import Request
 from boxsession.inspection.watch_target import NotFound, Target, find
+from boxsession.inspection.watch_trees import rows
 from boxsession.net.hangup import sends_no_more
 from boxsession.scheduler.task import current_task
 from boxsession.sessions.stream import Connection
@@ -26,7 +27,7 @@ __all__ = ['LOOK_SECONDS', 'Watching']
 # Rows of one answer; how often a watch looks whether it is still wanted; how often \count tells, and
 # the shortest last interval.
 _ROWS, LOOK_SECONDS, _SECOND, _LAST = 20, 0.4, 1.0, 0.1
-_KINDS: dict[str, Any] = {'watch': CallWatch, 'stack': StackWatch, 'count': CountWatch}
+_KINDS: dict[str, Any] = {'watch': CallWatch, 'trace': TraceWatch, 'stack': StackWatch, 'count': CountWatch}
 
 
 class Watching:
@@ -64,6 +65,7 @@ class Watching:
 
     def is_abandoned(self) -> str:
         """Why nobody reads any more; '' if somebody does."""
+        self.watch.look()
         if self.connection.is_over or self.greenlet.dead:
             return 'the session has ended'
         if self.task is None or self.task.killed or self.statement is not None \
@@ -77,7 +79,7 @@ class Watching:
     def close(self, reason: str) -> None:
         """Nothing is watched any more."""
         self.reason = self.reason or reason
-        self.watch.is_over = True
+        self.watch.close()
         watch_hooks.remove(self.watch)
         for watcher in (self.timer, self.waker):
             watcher.stop()
@@ -211,6 +213,10 @@ def _row(seen: Seen) -> dict[str, Any]:
     row['ms'] = _ms(seen.ms)
     if seen.shows:
         row['show'] = {utf8(name): text_of(name, copy) for name, copy in seen.shows}
+    if seen.tree is not None:
+        row['trace'] = rows(seen.tree.root)
+        if seen.tree.is_cut:
+            row['note'] = 'not all calls are in the trace: it was too long'
     return row
 
 

@@ -140,6 +140,10 @@ class TestPushes:
         failed = {name: call[name] for name in ('time', 'greenlet', 'arguments', 'ms')}
         failed |= {'error': "KeyError('x')", 'values': 2}
         assert line(failed, b'\\watch shop:pay').endswith("(x=1, y='a') !! KeyError('x') (2 values)\n")
+        trace = [{'function': 'Shop.look', 'calls': 2, 'ms': 1.5, 'where': '/x.py:1', 'errors': 1,
+                  'trace': [{'function': 'low', 'calls': 1, 'ms': 1.0, 'where': '/x.py:9'}]}]
+        assert line({**call, 'trace': trace, 'show': {}}, b'\\trace m:f').splitlines()[1:] == \
+            ['          1.5 ms  Shop.look 2 times, 1 errors  /x.py:1', '              1.0 ms  low  /x.py:9']
         assert line({'stack': ['a:b /x:1', 'c:d /y:2']}, b'\\stack m:f') == 'a:b /x:1\n    c:d /y:2\n'
         second = {'time': '2026-11-27T03:12:09.412Z', 'calls': 27, 'per_second': 26.9, 'errors': 5,
                   'ms': {'p50': 2.3, 'max': 120.6}}

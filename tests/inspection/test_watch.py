@@ -20,9 +20,10 @@ from waiting import wait_for
 
 from boxsession.inspection import watch_hooks, watch_swapped
 from boxsession.inspection.copies import Copier, text_of
-from boxsession.inspection.watch import CallWatch, CountWatch, Options, StackWatch
+from boxsession.inspection.watch import CallWatch, CountWatch, Options, StackWatch, TraceWatch
 from boxsession.inspection.watch_arguments import Call, arguments
 from boxsession.inspection.watch_target import NotFound, find
+from boxsession.inspection.watch_trees import rows, trees
 
 HAS_MONITORING = sys.version_info >= (3, 12)
 
@@ -389,6 +390,33 @@ class TestCalls:
         assert [5, 1] == [count for count, _ in groups]
         assert [call.name.rpartition('.')[2].rpartition(':')[2] for call in groups[0][1][:2]] == ['above', 'test_stacks']
 
+    @pytest.mark.parametrize('condition', [None, 'ms >= 0'])
+    def test_traces(self, watched, condition):
+        watch = watched('traced', TraceWatch, depth=2, condition=condition and expression(condition))
+        others = gevent.spawn(lambda: [(factorial(2), gevent.sleep(0)) for _ in range(50)])
+        traced(3)
+        with pytest.raises(ValueError, match='too little'):
+            traced(-1)
+        others.join()
+        [tree, failed] = [rows(one.tree.root) for one in watch.queue]
+        found = {row['function'].rpartition('.')[2]: row for row in tree}
+        assert {'pausing', 'pay', '__init__', 'numbers'} <= found.keys() and 'factorial' not in found
+        assert [1, 4] == [found[name]['calls'] for name in ('pay', 'numbers')]
+        assert 'sleep' in {row['function'] for row in found['pausing']['trace']}
+        assert not HAS_MONITORING or {row['function']: row.get('errors') for row in failed}['Order.pay'] == 1
+        assert trees == {} and sys.getprofile() is None
+
+    def test_the_end_of_a_trace_in_the_middle(self, watched):
+        watch = watched('pausing', TraceWatch)
+        greenlet = gevent.spawn(pausing, 4)
+        gevent.sleep(0)
+        assert len(trees) == 1
+        watch.close()
+        watch_hooks.remove(watch)
+        assert trees == {}
+        greenlet.join()
+        assert greenlet.value == 4
+
     def test_counts(self, watched):
         watch = watched('Order.pay', CountWatch)
         for amount in (1, 2, -1):
@@ -414,6 +442,12 @@ def expression(text):
     from boxsession.inspection.expression import Expression
 
     return Expression(text, {'x', 'y', 'size', 'args', 'self', 'result', 'error', 'ms'})
+
+
+def traced(n):
+    Order(1).pay(n)
+    pausing(5)
+    return list(numbers(3))
 
 
 def pausing(x):
@@ -480,6 +514,13 @@ class TestFromOutside:
         assert {'time', 'ms'} <= push.keys()
         assert [{'ended': '1 call was shown', 'shown': 1, 'not_shown': 0}] == document(client)
         assert nothing_is_watched()
+
+    def test_a_trace(self, served, connect):
+        client = connect(served)
+        assert begin(client, f'\\trace {HERE}:traced n=1')['trace'] == f'{HERE}:traced'
+        traced(1)
+        assert 'pay' in str(document(client)['trace'])
+        assert document(client)[0]['shown'] == 1
 
     def test_an_end_by_time(self, served, connect):
         client = connect(served)

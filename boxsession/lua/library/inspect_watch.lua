@@ -61,6 +61,7 @@ local function add(kind)
 end
 
 add('watch')
+add('trace')
 add('stack')
 add('count')
 
