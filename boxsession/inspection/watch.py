@@ -14,8 +14,9 @@ from boxsession.inspection import watch_trees
 from boxsession.inspection.caller import Where, where
 from boxsession.inspection.copies import Copier, Copy
 from boxsession.inspection.expression import Expression, Failed
-from boxsession.inspection.frames import Call, calls
-from boxsession.inspection.watch_arguments import arguments, frame_of
+from boxsession.inspection.frames import Call as Frame
+from boxsession.inspection.frames import calls
+from boxsession.inspection.watch_arguments import Call, arguments, frame_of
 from boxsession.inspection.watch_target import Target
 
 __all__ = ['AT_END', 'CallWatch', 'CountWatch', 'Options', 'Seen', 'StackWatch', 'TraceWatch']
@@ -80,7 +81,8 @@ class _Watch:
         self._began, self._used = 0, 0
         # What the condition needs at the begin of a call. If the call may be shown later, all arguments.
         uses = condition.uses if condition is not None else set()
-        self._needs_all = self._is_late and bool(uses & {'args', 'self'} or options.shows)
+        self._is_of_end = self._is_late and uses <= set(AT_END)
+        self._needs_all = bool(uses & {'args', 'self'})
         first = self._names[:1] if target.has_self else []
         self._self_name = first[0] if first else None
         self._needed = self._names if 'args' in uses else \
@@ -160,7 +162,8 @@ class CallWatch(_Watch):
             return None
         if self._is_late:
             # As the arguments are then: copies of all would cost more.
-            return _clock(), time.time(), arguments(source, self._names), None, None
+            found = source if type(source) is Call and self._is_of_end else arguments(source, self._names)
+            return _clock(), time.time(), found, None, None
         if self._condition is not None and not self.is_match(self.needed(source)):
             return None
         self.matches += 1
@@ -179,19 +182,26 @@ class CallWatch(_Watch):
         if self.is_over:
             return
         ms = (now - began) / 1e6
-        if values is not None:
-            if self._needs_all:
-                self.values(values)
-            values['ms'], values['error'], values['result'] = ms, error, result
         copier = Copier(self._options.depth)
+        at_end = {'ms': ms, 'error': error, 'result': result}
         if self._is_late:
-            if not self.is_match(values):
+            if self._is_of_end:
+                known = at_end
+            else:
+                known = self.values(dict(values)) if self._needs_all else dict(values)
+                known |= at_end
+            if not self.is_match(known):
                 return
             self.matches += 1
             if self._is_limited and not self.may_keep(now):
                 return
-            copies = [(name, copier.copy(values[name], name == self._self_name)) for name in self._names if name in values]
+            if type(values) is Call:
+                values = arguments(values, self._names)
+            copies = [(name, copier.copy(value, name == self._self_name)) for name, value in values.items()]
             place = where(None)
+            values = self.values(values) if self._options.shows else values
+        if self._options.shows:
+            values |= at_end
         if self.shown >= self._options.most:
             return
         self.shown += 1
@@ -314,7 +324,7 @@ class StackWatch(_Watch):
         if self.shown >= self._options.most:
             self.woken()
 
-    def groups(self) -> list[tuple[int, list[Call]]]:
+    def groups(self) -> list[tuple[int, list[Frame]]]:
         """The stacks with their numbers of calls, the most frequent one first."""
         return sorted(((count, stack) for count, stack in list(self.stacks.values())), key=lambda row: -row[0])
 

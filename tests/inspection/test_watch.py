@@ -365,6 +365,12 @@ class TestCalls:
         assert ['7', '9'] == [found['x'] for found, _ in seen(early)]
         assert [[('x + 1', '8'), ('args[0]', '7')]] == [one.shows for one in late.queue]
 
+    def test_parameters_with_the_names_of_a_condition(self, watched):
+        late = watched('named', condition=expression('result == 3'), shows=(expression('args[0]'),))
+        named(1, 2, 3)
+        assert [({'ms': '1', 'result': '2', 'args': '(3)'}, '3')] == seen(late)
+        assert [[('args[0]', '1')]] == [one.shows for one in late.queue]
+
     def test_an_error_in_a_condition_is_told_once(self):
         target = find(f'{HERE}:plain')
         watch = CallWatch(target, Options(condition=expression('x.no > 1')), lambda: None)
@@ -448,6 +454,10 @@ def traced(n):
     Order(1).pay(n)
     pausing(5)
     return list(numbers(3))
+
+
+def named(ms, result, *args):
+    return 3
 
 
 def pausing(x):
