@@ -31,7 +31,7 @@ ROOMS = {
                    'journal', 'loggers', 'records', 'tail', 'objects', 'memory', 'links', 'referrers', 'tracing', 'loop',
                    'outside', 'insisting', 'stopper', 'rescue', 'profile', 'sampler', 'tracebacks',
                    'static', 'copies', 'expression', 'caller', 'watch_target', 'watch_trees', 'watch_arguments',
-                   'watch_swapped', 'watch_hooks', 'watch', 'watch_command'],
+                   'watch_swapped', 'watch_hooks', 'watch', 'watch_counts', 'watch_command'],
     'python': ['doubts', 'compiler', 'values', 'quick', 'landlock', 'snapshot_child', 'snapshot', 'clock', 'checks',
                'alarm', 'interrupts', 'output', 'results', 'functions', 'namespace', 'box', 'link', 'shared', 'showing',
                'completion', 'evaluator', 'evaluators'],

@@ -1,4 +1,4 @@
-r"""What is kept of watched calls for one reader: `\watch`, `\stack` and `\count`.
+r"""What is kept of watched calls for one reader: `\watch`, `\trace` and `\stack`; `\count` is in `watch_counts`.
 
 The methods begin() and end() run inside of the program's calls, in any thread and greenlet: they take no lock, do not
 switch and call no code of the program. What comes faster than the rate is counted and not copied.
@@ -19,7 +19,7 @@ from boxsession.inspection.frames import calls
 from boxsession.inspection.watch_arguments import Call, arguments, frame_of
 from boxsession.inspection.watch_target import Target
 
-__all__ = ['AT_END', 'CallWatch', 'CountWatch', 'Options', 'Seen', 'StackWatch', 'TraceWatch']
+__all__ = ['AT_END', 'CallWatch', 'Options', 'Seen', 'StackWatch', 'TraceWatch', 'Watch']
 
 # Names that have a value only when the call has ended.
 AT_END = ('result', 'error', 'ms')
@@ -53,7 +53,7 @@ class Seen(NamedTuple):
     tree: watch_trees.Tree | None = None
 
 
-class _Watch:
+class Watch:
     """What all kinds have.
 
     Attributes:
@@ -63,6 +63,7 @@ class _Watch:
         queue: what was kept. The reader takes it from the left.
         is_woken: set here, reset by the reader before it looks into the queue.
         is_over: nothing is kept any more.
+        condition, is_late: that of the calls; it needs the end of a call.
     """
 
     def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
@@ -74,14 +75,14 @@ class _Watch:
         self._target, self._options, self._wake = target, options, wake
         self._names = target.parameters
         condition = options.condition
-        self._condition = condition
-        self._is_late = condition is not None and bool(condition.uses & set(AT_END))
+        self.condition = condition
+        self.is_late = condition is not None and bool(condition.uses & set(AT_END))
         self._period = int(1e9 * max(1.0, 1 / options.rate))
         self._in_period = max(1, int(options.rate))
         self._began, self._used = 0, 0
         # What the condition needs at the begin of a call. If the call may be shown later, all arguments.
         uses = condition.uses if condition is not None else set()
-        self._is_of_end = self._is_late and uses <= set(AT_END)
+        self._is_of_end = self.is_late and uses <= set(AT_END)
         self._needs_all = bool(uses & {'args', 'self'})
         first = self._names[:1] if target.has_self else []
         self._self_name = first[0] if first else None
@@ -121,7 +122,7 @@ class _Watch:
 
     def is_match(self, values: dict[str, Any]) -> bool:
         """Whether the condition is true. An error in it is told once."""
-        condition = self._condition
+        condition = self.condition
         try:
             return condition is None or condition.is_true(values)
         except Failed as problem:
@@ -151,7 +152,7 @@ class _Watch:
             self._wake()
 
 
-class CallWatch(_Watch):
+class CallWatch(Watch):
     r"""`\watch`: each call with its arguments and its result."""
 
     _is_limited = True          # by the rate, at the end of a call with a late condition
@@ -160,11 +161,11 @@ class CallWatch(_Watch):
         self.calls += 1
         if self.is_over:
             return None
-        if self._is_late:
+        if self.is_late:
             # As the arguments are then: copies of all would cost more.
             found = source if type(source) is Call and self._is_of_end else arguments(source, self._names)
             return _clock(), time.time(), found, None, None
-        if self._condition is not None and not self.is_match(self.needed(source)):
+        if self.condition is not None and not self.is_match(self.needed(source)):
             return None
         self.matches += 1
         if self._used >= self._in_period and _clock() - self._began < self._period or not self.may_keep(_clock()):
@@ -184,7 +185,7 @@ class CallWatch(_Watch):
         ms = (now - began) / 1e6
         copier = Copier(self._options.depth)
         at_end = {'ms': ms, 'error': error, 'result': result}
-        if self._is_late:
+        if self.is_late:
             if self._is_of_end:
                 known = at_end
             else:
@@ -230,7 +231,7 @@ class TraceWatch(CallWatch):
         if not watch_trees.may_begin() or self.shown + len(self._open) >= self._options.most:
             self.calls += 1
             return None
-        if self._is_late and not self.may_keep(_clock()):       # it may match, so it is traced
+        if self.is_late and not self.may_keep(_clock()):       # it may match, so it is traced
             self.calls += 1
             return None
         token = super().begin(source)
@@ -264,7 +265,7 @@ class TraceWatch(CallWatch):
             watch_trees.end(key)
 
 
-class StackWatch(_Watch):
+class StackWatch(Watch):
     r"""`\stack`: who calls it. Equal stacks are counted.
 
     Attributes:
@@ -280,9 +281,9 @@ class StackWatch(_Watch):
         self.calls += 1
         if self.is_over:
             return None
-        if self._is_late:
+        if self.is_late:
             return _clock(), self.needed(source), self._stack(frame_of(source).f_back)
-        if self._condition is not None and not self.is_match(self.needed(source)):
+        if self.condition is not None and not self.is_match(self.needed(source)):
             return None
         self.matches += 1
         if self.shown < self._options.most and self.may_keep(_clock()):
@@ -327,79 +328,3 @@ class StackWatch(_Watch):
     def groups(self) -> list[tuple[int, list[Frame]]]:
         """The stacks with their numbers of calls, the most frequent one first."""
         return sorted(((count, stack) for count, stack in list(self.stacks.values())), key=lambda row: -row[0])
-
-
-# Durations in ns are counted by their highest bits: 8 buckets from each power of two to the next, 12 % wide.
-_BUCKETS = 64 * 8
-
-
-def _bucket(ns: int) -> int:
-    bits = ns.bit_length()
-    return ns if bits <= 3 else bits * 8 + (ns >> (bits - 4) & 7)
-
-
-def _upper(bucket: int) -> float:
-    if bucket < 8:
-        return bucket
-    bits, part = divmod(bucket, 8)
-    return (8 + part + 1) * 2.0 ** (bits - 4)
-
-
-class Second(NamedTuple):
-    """The calls that have ended in one interval."""
-
-    calls: int
-    errors: int
-    ms: dict[str, float]            # percentiles, as upper bounds
-
-
-class CountWatch(_Watch):
-    r"""`\count`: calls, errors and times."""
-
-    def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
-        super().__init__(target, options, wake)
-        self._counts = [0] * _BUCKETS
-        self._errors = self._longest = 0
-
-    def begin(self, source: Any) -> Any:
-        self.calls += 1
-        if self._condition is None:
-            return _clock()
-        values = self.needed(source)
-        if not self._is_late and not self.is_match(values):
-            return None
-        return _clock(), values
-
-    def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
-        now = _clock()
-        if type(token) is tuple:
-            token, values = token
-            if self._is_late:
-                values |= {'ms': (now - token) / 1e6, 'error': error, 'result': result}
-                if not self.is_match(values):
-                    return
-        spent = now - token
-        self._counts[_bucket(spent)] += 1
-        if spent > self._longest:
-            self._longest = spent
-        if error is not None:
-            self._errors += 1
-
-    def second(self) -> Second:
-        """What has ended since the last call of this method."""
-        counts, errors, longest = self._counts, self._errors, self._longest
-        self._counts, self._errors, self._longest = [0] * _BUCKETS, 0, 0
-        total = sum(counts)
-        ms: dict[str, float] = {}
-        if total:
-            for name, share in (('p50', 0.5), ('p90', 0.9), ('p99', 0.99)):
-                left = total * share
-                for bucket, number in enumerate(counts):
-                    left -= number
-                    if left <= 0:
-                        ms[name] = min(_upper(bucket), longest) / 1e6
-                        break
-            ms['max'] = longest / 1e6
-        return Second(total, errors, ms)
-
-

@@ -14,8 +14,9 @@ from boxsession.inspection import watch_hooks
 from boxsession.inspection.copies import text_of
 from boxsession.inspection.expression import Expression, several
 from boxsession.inspection.frames import utf8
-from boxsession.inspection.watch import AT_END, CallWatch, CountWatch, Options, Seen, StackWatch, TraceWatch
+from boxsession.inspection.watch import AT_END, CallWatch, Options, Seen, StackWatch, TraceWatch
 from boxsession.inspection.watch_command import Request
+from boxsession.inspection.watch_counts import CountWatch
 from boxsession.inspection.watch_target import NotFound, Target, find
 from boxsession.inspection.watch_trees import rows
 from boxsession.net.hangup import sends_no_more

@@ -20,8 +20,9 @@ from waiting import wait_for
 
 from boxsession.inspection import watch_hooks, watch_swapped
 from boxsession.inspection.copies import Copier, text_of
-from boxsession.inspection.watch import CallWatch, CountWatch, Options, StackWatch, TraceWatch
+from boxsession.inspection.watch import CallWatch, Options, StackWatch, TraceWatch
 from boxsession.inspection.watch_arguments import Call, arguments
+from boxsession.inspection.watch_counts import CountWatch
 from boxsession.inspection.watch_target import NotFound, find
 from boxsession.inspection.watch_trees import rows, trees
 
