@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from gevent import monkey
@@ -10,15 +11,18 @@ from greenlet import getcurrent
 
 from boxsession.base.greenlets import UserGreenlet
 from boxsession.base.session import current_session
+from boxsession.inspection.frames import file_is_of_console, file_is_of_program
 from boxsession.inspection.living import is_hub, target
 from boxsession.inspection.static import variables
 
-__all__ = ['Where', 'where']
+__all__ = ['Where', 'called_by_console', 'where']
 
 _ident = monkey.get_original('_thread', 'get_ident')
 _loop_thread = threading.main_thread().ident
 # Calls of a stack in which a request is looked for.
 _CALLS = 60
+# The frames of a watch itself.
+_WATCH = str(Path(__file__).parent / 'watch')
 
 
 class Where(NamedTuple):
@@ -46,6 +50,24 @@ def where(frame: Any) -> Where:
     else:
         name = target(found)
     return Where(name, session.id if session is not None else 0, _request(frame or sys._getframe(1)))
+
+
+def called_by_console(frame: Any) -> bool:
+    """Whether the console calls this, perhaps through gevent or the library: its calls hold what sessions send.
+
+    Args:
+        frame: that of the caller.
+    """
+    left = _CALLS
+    while frame is not None and left:
+        file = frame.f_code.co_filename
+        if file_is_of_program(file):
+            return False
+        if file_is_of_console(file) and not file.startswith(_WATCH):
+            return True
+        frame = frame.f_back
+        left -= 1
+    return False
 
 
 def _thread() -> str:

@@ -11,10 +11,11 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from boxsession.base.secret_words import is_sensitive
 from boxsession.inspection.shown import class_name
 from boxsession.inspection.static import NotStatic, attribute
 
-__all__ = ['Expression', 'Failed', 'Wrong', 'several']
+__all__ = ['HIDDEN', 'Expression', 'Failed', 'Wrong', 'several']
 
 # Characters of an expression, its parts, items that a search looks through, characters of a text in a search, and bits of a
 # number.
@@ -31,6 +32,13 @@ _ORDERS: dict[type, tuple[str, Callable[[Any, Any], bool]]] = {
 _COLLECTIONS = (list, tuple, set, frozenset, dict)
 
 _NOT: Any = object()             # no value; no plain value
+
+
+class Hidden:
+    """Stands for an argument that may be a secret, by its name."""
+
+
+HIDDEN = Hidden()
 
 
 class Wrong(ValueError):
@@ -130,7 +138,7 @@ class _Reader:
         return lambda values: value
 
     def _name(self, node):
-        name = node.id
+        name = _no_secret(node.id)
         if name not in self._names:
             raise Wrong(f'{name} is unknown here: expected one of {", ".join(sorted(self._names))}')
         self._uses.add(name)
@@ -144,11 +152,13 @@ class _Reader:
         return value
 
     def _attribute(self, node):
-        part, name = self.part(node.value), node.attr
+        part, name = self.part(node.value), _no_secret(node.attr)
         return lambda values: attribute(part(values), name)
 
     def _subscript(self, node):
         part, key = self.part(node.value), self.part(node.slice)
+        if isinstance(node.slice, ast.Constant):
+            _no_secret(node.slice.value)
         return lambda values: _item(part(values), key(values))
 
     def _tuple(self, node):
@@ -224,6 +234,19 @@ class _Reader:
             ast.Eq: _equal, ast.NotEq: lambda left, right: not _equal(left, right), ast.In: _contains,
             ast.NotIn: lambda left, right: not _contains(left, right), ast.Is: operator.is_, ast.IsNot: operator.is_not}
         return found[type(kind)]
+
+
+def _no_secret(name):
+    """The name of a value. One could find a secret by trying conditions."""
+    if _is_secret(name):
+        raise Wrong(f'{name} may be a secret, by its name: an expression cannot use it')
+    return name
+
+
+def _is_secret(name):
+    if type(name) is str:
+        name = name.encode(errors='backslashreplace')
+    return type(name) is bytes and is_sensitive(name)
 
 
 def _source(node):
@@ -345,6 +368,8 @@ def _contains(wanted, collection):
 def _item(collection, key):
     base, key = _base(collection), _plain(key)
     if base is dict:
+        if _is_secret(key):
+            raise Failed('the key may be a secret, by its name')
         for item in _looked_through(collection, dict):
             if _same(item, key):
                 # The stored key itself: its __hash__ is that of a plain value, or it is not found.

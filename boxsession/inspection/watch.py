@@ -5,17 +5,19 @@ switch and call no code of the program. What comes faster than the rate is count
 """
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from boxsession.base.secret_words import is_sensitive
 from boxsession.inspection import watch_trees
-from boxsession.inspection.caller import Where, where
+from boxsession.inspection.caller import Where, called_by_console, where
 from boxsession.inspection.copies import Copier, Copy
-from boxsession.inspection.expression import Expression, Failed
+from boxsession.inspection.expression import HIDDEN, Expression, Failed
 from boxsession.inspection.frames import Call as Frame
-from boxsession.inspection.frames import calls
+from boxsession.inspection.frames import calls, file_is_of_program
 from boxsession.inspection.watch_arguments import Call, arguments, frame_of
 from boxsession.inspection.watch_target import Target
 
@@ -84,6 +86,9 @@ class Watch:
         uses = condition.uses if condition is not None else set()
         self._is_of_end = self.is_late and uses <= set(AT_END)
         self._needs_all = bool(uses & {'args', 'self'})
+        self._secrets = {name for name in self._names if is_sensitive(name.encode(errors='backslashreplace'))}
+        # Functions of the library and of gevent see what sessions of the console send, too.
+        self._may_be_of_console = not file_is_of_program(target.codes[0].co_filename)
         first = self._names[:1] if target.has_self else []
         self._self_name = first[0] if first else None
         self._needed = self._names if 'args' in uses else \
@@ -106,7 +111,9 @@ class Watch:
     def values(self, found: dict[str, Any]) -> dict[str, Any]:
         """The names of an expression, when a call begins."""
         first = self._self_name
-        found['args'] = tuple([found[name] for name in self._names if name in found and name != first])
+        hidden = self._secrets
+        found['args'] = tuple([HIDDEN if name in hidden else found[name] for name in self._names
+                               if name in found and name != first])
         if first in found:
             found['self'] = found[first]
         return found
@@ -170,6 +177,8 @@ class CallWatch(Watch):
         self.matches += 1
         if self._used >= self._in_period and _clock() - self._began < self._period or not self.may_keep(_clock()):
             return None
+        if self._may_be_of_console and called_by_console(frame_of(source).f_back):
+            return None
         found = arguments(source, self._names)
         copier = Copier(self._options.depth)
         copies = [(name, copier.copy(value, name == self._self_name)) for name, value in found.items()]
@@ -195,6 +204,8 @@ class CallWatch(Watch):
                 return
             self.matches += 1
             if self._is_limited and not self.may_keep(now):
+                return
+            if self._may_be_of_console and called_by_console(sys._getframe(1)):
                 return
             if type(values) is Call:
                 values = arguments(values, self._names)

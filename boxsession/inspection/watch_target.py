@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
-from boxsession.inspection.frames import utf8
+from boxsession.inspection.frames import file_is_of_console, utf8
 from boxsession.inspection.shown import class_name
 from boxsession.inspection.static import MISSING, NotStatic, attribute, in_class, names, variables
 
@@ -200,6 +200,8 @@ def _unwrapped(name: str, owner: Any, found: Any) -> Target:
     if type(found) is not FunctionType:
         raise NotFound(_no_function(name, found))
     code = code_of(found)
+    if file_is_of_console(code.co_filename):
+        raise NotFound(f'{name} is a function of the console, which sees what all sessions send: it cannot be watched')
     has_self = kind in ('method', 'classmethod', 'property') and code.co_argcount > 0
     return Target(name, [code], kind, notes, has_self, found)
 

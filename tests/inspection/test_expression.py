@@ -100,6 +100,8 @@ def test_exceptions_enums_slots_and_texts_of_other_classes():
 @pytest.mark.parametrize(
     ('text', 'problem'),
     [
+        ('self.password', 'a secret'),
+        ('a["token"]', 'a secret'),
         ('a()', 'only len'),
         ('len(a, b)', 'only len'),
         ('a.b()', 'only len'),

@@ -20,6 +20,7 @@ from waiting import wait_for
 
 from boxsession.inspection import watch_hooks, watch_swapped
 from boxsession.inspection.copies import Copier, text_of
+from boxsession.inspection.expression import Expression, Wrong
 from boxsession.inspection.watch import CallWatch, Options, StackWatch, TraceWatch
 from boxsession.inspection.watch_arguments import Call, arguments
 from boxsession.inspection.watch_counts import CountWatch
@@ -219,6 +220,7 @@ class TestTargets:
             ('js.on:loads', 'is not imported'),
             ('json', 'expected'),
             (':x', 'expected'),
+            ('boxsession.users.passwords:password_matches', 'a function of the console'),
             (f'{HERE}:Order.label.fdel', 'has no fdel'),
             (f'{HERE}:HERE', 'is a builtins.str'),
             ('json:', 'expected'),
@@ -384,6 +386,23 @@ class TestCalls:
         assert [f'x.no > 1: {HERE}.Order has no attribute no that is stored'] == list(watch.told)
         assert watch.problems == 2
 
+    def test_secrets_cannot_be_found_by_trying(self, watched):
+        watch = watched('secretive', shows=(expression('args'), expression('args[0]'), expression('x')))
+        secretive('hunter2', {'pin': 1234})
+        assert 'hunter2' not in str([one.shows for one in watch.queue]) and 'hunter2' not in str(seen(watch))
+        assert '1234' not in str([(name, text_of(name, copy)) for name, copy in watch.queue[0].shows])
+        with pytest.raises(Wrong, match='may be a secret'):
+            Expression('password == "x"', {'password'})
+
+    def test_the_consoles_own_calls_are_not_shown(self, served, connect):
+        client, other = connect(served), connect(served)
+        begin(client, '\\watch gevent._socket3:socket.recv n=1000 seconds=0.2')
+        other.reply("'something of another session'")
+        pushes = b''
+        while b'ended:' not in pushes:
+            pushes = client.document()
+            assert b"'something" not in pushes         # as the console receives it; the client is of this process, too
+
     def test_stacks(self, watched):
         watch = watched('plain', StackWatch)
 
@@ -446,8 +465,6 @@ class TestCalls:
 
 
 def expression(text):
-    from boxsession.inspection.expression import Expression
-
     return Expression(text, {'x', 'y', 'size', 'args', 'self', 'result', 'error', 'ms'})
 
 
@@ -459,6 +476,10 @@ def traced(n):
 
 def named(ms, result, *args):
     return 3
+
+
+def secretive(password, x):
+    return 1
 
 
 def pausing(x):
