@@ -18,6 +18,7 @@ import yaml
 from conftest import BINARY, TEXT
 from waiting import wait_for
 
+import boxsession
 from boxsession.inspection import watch_hooks, watch_swapped
 from boxsession.inspection.copies import Copier, text_of
 from boxsession.inspection.expression import Expression, Wrong
@@ -394,14 +395,17 @@ class TestCalls:
         with pytest.raises(Wrong, match='may be a secret'):
             Expression('password == "x"', {'password'})
 
-    def test_the_consoles_own_calls_are_not_shown(self, served, connect):
-        client, other = connect(served), connect(served)
-        begin(client, '\\watch gevent._socket3:socket.recv n=1000 seconds=0.2')
-        other.reply("'something of another session'")
-        pushes = b''
-        while b'ended:' not in pushes:
-            pushes = client.document()
-            assert b"'something" not in pushes         # as the console receives it; the client is of this process, too
+    @pytest.mark.parametrize('condition', [None, 'ms >= 0', 'result == 1'])
+    def test_the_consoles_own_calls_are_not_shown(self, watched, condition):
+        watch = watched('library', condition=condition and expression(condition))
+        by_console()
+        assert watch.calls == 1 and not watch.queue
+        library(1)
+        assert watch.calls == 2 and len(watch.queue) == 1
+        # The program's own functions are: the console calls those that it exposes.
+        own = watched('plain')
+        types.FunctionType((lambda: plain(1)).__code__.replace(co_filename=boxsession.__file__), globals())()
+        assert len(own.queue) == 1
 
     def test_stacks(self, watched):
         watch = watched('plain', StackWatch)
@@ -480,6 +484,10 @@ def named(ms, result, *args):
 
 def secretive(password, x):
     return 1
+
+
+library = types.FunctionType((lambda x: x).__code__.replace(co_filename=json.__file__), globals())
+by_console = types.FunctionType((lambda: library(1)).__code__.replace(co_filename=boxsession.__file__), globals())
 
 
 def pausing(x):
