@@ -12,7 +12,7 @@ from greenlet import getcurrent
 from boxsession.base.greenlets import UserGreenlet
 from boxsession.base.session import current_session
 from boxsession.inspection.frames import file_is_of_console, file_is_of_program
-from boxsession.inspection.living import is_hub, target
+from boxsession.inspection.living import is_hub, parent_of, target
 from boxsession.inspection.static import variables
 
 __all__ = ['Where', 'called_by_console', 'where']
@@ -45,7 +45,7 @@ def where(frame: Any) -> Where:
         session = current_session()
     if is_hub(found):
         name = 'hub'
-    elif found.parent is None:
+    elif parent_of(found) is None:
         name = _thread()
     else:
         name = target(found)

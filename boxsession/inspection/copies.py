@@ -10,14 +10,14 @@ from typing import Any, NamedTuple
 
 from boxsession.base.secret_words import is_sensitive
 from boxsession.inspection.frames import utf8
-from boxsession.inspection.shown import class_name, named, shown
+from boxsession.inspection.shown import class_name, module_name, named, shown
 from boxsession.inspection.static import variables
 
 __all__ = ['DEPTH', 'Copier', 'Copy', 'text_of']
 
 # Levels of nesting, unless the caller wants others; items of a collection; parts of all copies of one
-# call; and characters of a text.
-DEPTH, _ITEMS, _PARTS, _CHARACTERS = 2, 10, 300, 4000
+# call; characters of a text; and of the first item of a pair that may say that the second is a secret.
+DEPTH, _ITEMS, _PARTS, _CHARACTERS, _HEADER = 2, 10, 300, 4000, 40
 _COLLECTIONS = {id(list): '[]', id(tuple): '()', id(set): '{}', id(frozenset): '{}', id(dict): '{}'}
 _PLAIN = {id(kind) for kind in (str, bytes, bytearray, bool, int, float, complex, type(None))}
 
@@ -27,7 +27,8 @@ class Copy(NamedTuple):
 
     Attributes:
         opening, closing: what is around its items.
-        items: a key or a name, or None; the text before the item; and the copy of the item.
+        items: a key or a name as text ('' for another key; None: the name of the whole); the text before the item; and the
+            copy of the item.
         length: the number of all items.
     """
 
@@ -62,7 +63,7 @@ class Copier:
             if brackets is None:
                 return self._object(value, kind, level)
             if kind is dict:
-                items = [(name, f'{_key(name)}: ', self.copy(item, level + 1))
+                items = [(_name(name), f'{_key(name)}: ', self.copy(item, level + 1))
                          for name, item in islice(value.items(), _ITEMS)]
             else:
                 items = [(None, '', self.copy(item, level + 1)) for item in islice(value, _ITEMS)]
@@ -76,11 +77,16 @@ class Copier:
         if issubclass(kind, type):
             return f'<class {class_name(value)}>'
         own = variables(value)
-        if not own or kind.__module__ in ('builtins', 'types'):
+        if not own or module_name(kind) in ('builtins', 'types'):
             return f'<{class_name(kind)}>'
         items = [(name, f'{name}=', self.copy(item, level + 1)) for name, item in islice(own.items(), _ITEMS)
                  if type(name) is str]
         return Copy(f'<{class_name(kind)} ', '>', items, len(own))
+
+
+def _name(key):
+    # Another object would live until the copy is read.
+    return key if type(key) is str or type(key) is bytes else ''
 
 
 def _key(name):
@@ -95,7 +101,13 @@ def _folded(value, kind):
 
 
 def text_of(name: str, copy: str | Copy) -> str:
-    """The text of a copy, without secrets: by the name of the variable, by the keys and fields, or by the text itself."""
+    """The text of a copy, without secrets: by the name of the variable, by the keys and fields, or by the text itself.
+
+    Args:
+        name: of a variable, or the text of an expression: of one with a secret nothing is shown.
+    """
+    if not name.isidentifier() and _is_secret(name):
+        return '***'
     return _text(name, copy)[:_CHARACTERS]
 
 
@@ -105,6 +117,9 @@ def _text(name: Any, copy: str | Copy) -> str:
         return named(name, copy) if '"' in copy or "'" in copy or _is_secret(name) else utf8(copy)
     if _is_secret(name):
         return '***'
+    if len(copy.items) == copy.length == 2 and copy.items[0][0] is None and isinstance(first := copy.items[0][2], str) \
+            and len(first) <= _HEADER and _is_secret(first):
+        return f'{copy.opening}{utf8(first)}, ***{copy.closing}'        # a pair, as of headers of HTTP
     items = [utf8(before) + _text(name if key is None else key, item) for key, before, item in copy.items]
     more = f', ... ({copy.length})' if copy.length > len(items) else ''
     return copy.opening + ', '.join(items) + more + copy.closing

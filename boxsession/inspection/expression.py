@@ -100,7 +100,8 @@ def several(text: str, names: Mapping[str, Any] | set[str]) -> list[Expression]:
         Wrong: one is not allowed.
     """
     tree = _parsed(f'({text},)')
-    assert isinstance(tree, ast.Tuple)
+    if not isinstance(tree, ast.Tuple):         # x) + (y
+        raise Wrong(f"'{text}' is no expression: a bracket is closed that was not opened")
     return [Expression(ast.unparse(part), names) for part in tree.elts]
 
 

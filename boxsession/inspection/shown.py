@@ -11,7 +11,7 @@ from typing import Any
 from boxsession.base.redaction import ANY, redacted
 from boxsession.inspection.frames import utf8
 
-__all__ = ['Describe', 'assignment', 'class_name', 'cut', 'named', 'shown']
+__all__ = ['Describe', 'assignment', 'class_name', 'cut', 'module_name', 'named', 'shown']
 
 # Characters of a string, items of a collection, and levels of nesting that are shown; bytes of a whole value.
 _CHARACTERS, _ITEMS, _LEVELS, _BYTES = 100, 10, 3, 500
@@ -78,8 +78,16 @@ def _first(iterable):
 
 def class_name(kind: type) -> str:
     """The module and name of a class. No code of its metaclass runs."""
-    module, name = type.__dict__['__module__'].__get__(kind), type.__dict__['__qualname__'].__get__(kind)
-    return f'{module}.{name}' if type(module) is str else str(name)
+    module, name = module_name(kind), type.__dict__['__qualname__'].__get__(kind)
+    if type(name) is not str:           # of a class of the program
+        name = str.__getitem__(name, slice(None))
+    return f'{module}.{name}' if module else name
+
+
+def module_name(kind: type) -> str:
+    """The module of a class; '' if that is no text. No code of its metaclass runs."""
+    module = type.__dict__['__module__'].__get__(kind)
+    return module if type(module) is str else ''
 
 
 def assignment(name: str, value: Any, describe: Describe | None = None) -> str:

@@ -18,6 +18,8 @@ _MOST = {'watch': {'n': 100_000, 'rate': 1000, 'depth': 5, 'seconds': 3600},
          'stack': {'n': 100_000, 'rate': 10_000, 'depth': 50, 'seconds': 3600},
          'trace': {'n': 1000, 'rate': 100, 'depth': 5, 'seconds': 3600},
          'count': {'seconds': 3600}}
+# Characters in which the end of a condition is looked for: more than an expression may have.
+_CHARACTERS = 1100
 _OPTION = re.compile(r'(?:^|\s)(n|rate|depth|seconds)=([^=\s]\S*)\s*$')
 _NUMBER = re.compile(r'(\d{1,9}(?:\.\d{1,9})?)(/s|s)?')
 
@@ -96,7 +98,8 @@ def _number(kind: str, name: str, value: Any) -> float:
 def _until_show(text: str) -> tuple[str, str]:
     """An expression, and what follows it: `show` may also be in a text of the expression."""
     at = -1
-    while (at := text.find(' show ', at + 1)) >= 0:
+    # Not longer ones than an expression may be: each place is parsed from the begin of the text.
+    while (at := text.find(' show ', at + 1, _CHARACTERS)) >= 0:
         try:
             ast.parse(text[:at].strip(), mode='eval')
         except (SyntaxError, ValueError, MemoryError, RecursionError):

@@ -121,6 +121,8 @@ if HAS_MONITORING:
     _events = _monitoring.events
     _LOCAL = _events.PY_START | _events.PY_RETURN | _events.PY_YIELD
     _frame = sys._getframe
+    # A metaclass of the program may have its own __name__.
+    _name = type.__dict__['__name__'].__get__
 
     _ALWAYS = _events.PY_UNWIND
     _TREES = _ALWAYS | _events.PY_START | _events.PY_RESUME | _events.PY_RETURN | _events.PY_YIELD
@@ -182,7 +184,7 @@ if HAS_MONITORING:
             _left()
         run = _runs.get(id(_frame(1)))
         # What a coroutine waits for is no value. Those of an asynchronous generator are wrapped.
-        if run is not None and (code.co_flags & 0x20 or type(value).__name__ == 'async_generator_wrapped_value'):
+        if run is not None and (code.co_flags & 0x20 or _name(type(value)) == 'async_generator_wrapped_value'):
             run[0] += 1
 
     def _unwound(code: CodeType, _offset: int, error: BaseException) -> None:

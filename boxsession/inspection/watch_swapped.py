@@ -5,6 +5,7 @@ this file. Functions that are made later, in a function, are not watched.
 """
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from types import FunctionType
@@ -40,7 +41,9 @@ class _Swap:
         own = {'@begin': self.begin, '@inner': self.inner, '@end': _end, '@counted': _Counted}
         changes: dict[str, Any] = {
             'co_consts': tuple(own.get(one, one) if type(one) is str else one for one in template.co_consts),
-            'co_freevars': self.code.co_freevars, 'co_name': self.code.co_name}
+            'co_freevars': self.code.co_freevars, 'co_name': self.code.co_name,
+            # A generator of types.coroutine() can be awaited.
+            'co_flags': template.co_flags | self.code.co_flags & inspect.CO_ITERABLE_COROUTINE}
         if sys.version_info >= (3, 11):
             changes['co_qualname'] = self.code.co_qualname
         self.swapped = template.replace(**changes)
@@ -51,10 +54,16 @@ class _Swap:
         thread = _ident()
         if thread in _busy:
             return None
-        _busy.add(thread)
         run: list[Any] | None = None
         try:
-            call = Call(self.code, args, kwargs, self.function.__defaults__, self.function.__kwdefaults__, sys._getframe(1))
+            _busy.add(thread)       # not before the try: a handler of a signal may raise an exception then
+            function, inner = self.function, self.inner
+            # The program may have changed these. Each assignment costs a function its specialized callers.
+            if inner.__defaults__ is not function.__defaults__:
+                inner.__defaults__ = function.__defaults__
+            if inner.__kwdefaults__ is not function.__kwdefaults__:
+                inner.__kwdefaults__ = function.__kwdefaults__
+            call = Call(self.code, args, kwargs, inner.__defaults__, inner.__kwdefaults__, sys._getframe(1))
             for watcher in self.watchers:
                 try:
                     token = watcher.begin(call)
@@ -110,6 +119,8 @@ def remove(watcher: Any) -> None:
         place = next((place for place in range(1, len(run), 2) if run[place] is watcher), None)
         if place is not None:
             del run[place:place + 2]
+            if len(run) == 3:       # nobody waits for its end, which may never come
+                runs.pop(id(run[2]), None)
 
 
 def end_all() -> None:
@@ -124,10 +135,10 @@ def end_all() -> None:
 def _end(run: list[Any], result: Any, error: BaseException | None) -> None:
     thread = _ident()
     was_busy = thread in _busy
-    _busy.add(thread)
     try:
-        for place in range(1, len(run), 2):
-            watcher, token = run[place], run[place + 1]
+        _busy.add(thread)
+        found = run[1:]         # remove() may shorten it meanwhile, in another thread
+        for watcher, token in zip(found[::2], found[1::2], strict=True):
             if watcher is None:
                 runs.pop(id(token), None)
                 continue

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
+from boxsession.base.secret_words import is_sensitive
 from boxsession.inspection.frames import file_is_of_console, utf8
-from boxsession.inspection.shown import class_name
+from boxsession.inspection.shown import class_name, module_name
 from boxsession.inspection.static import MISSING, NotStatic, attribute, in_class, names, variables
 
 __all__ = ['ORIGINALS', 'NotFound', 'Target', 'code_of', 'find', 'functions_of', 'parameters', 'runs_as',
@@ -61,6 +62,17 @@ class Target:
     def parameters(self) -> list[str]:
         """The names of the parameters, in the order of the signature."""
         return parameters(self.codes[0])
+
+    @property
+    def secret_name(self) -> str:
+        """The name of the function or the property, if it is the name of a secret; else ''."""
+        name = [part for part in self.name.split('.') if part not in _ACCESSORS][-1].rpartition(':')[2]
+        return name if is_sensitive(name.encode(errors='backslashreplace')) else ''
+
+    @property
+    def is_setter(self) -> bool:
+        """Whether it sets a property."""
+        return self.name.endswith('.fset')
 
     @property
     def runs_as(self) -> str:
@@ -232,7 +244,7 @@ def _no_function(name: str, found: Any) -> str:
     kind = type(found)
     if issubclass(kind, type):
         return f'{name} is a class: watch a method of it, such as {name}.__init__'
-    if kind.__module__ == 'builtins' and kind.__name__ in ('builtin_function_or_method', 'method_descriptor',
+    if module_name(kind) == 'builtins' and kind.__name__ in ('builtin_function_or_method', 'method_descriptor',
                                                           'wrapper_descriptor', 'method-wrapper', 'classmethod_descriptor',
                                                           'getset_descriptor', 'member_descriptor'):
         return f'{name} is a function in C: only functions in Python can be watched'
@@ -241,7 +253,7 @@ def _no_function(name: str, found: Any) -> str:
     call = in_class(kind, '__call__')
     if type(call) is FunctionType:
         return f'{name} is an object of {class_name(kind)}: watch {class_name(kind).replace(".", ":", 1)}.__call__'
-    if 'cython' in kind.__name__ or kind.__name__ == 'cyfunction':
+    if 'cython' in class_name(kind) or class_name(kind).endswith('cyfunction'):
         return f'{name} is a function of Cython: only functions in Python can be watched'
     return f'{name} is a {class_name(kind)}: only functions in Python can be watched'
 

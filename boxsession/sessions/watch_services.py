@@ -79,7 +79,7 @@ class WatchServices:
         watching.timer.start(partial(self._look, number))
         try:
             self._running.audit.event('watch', session, operation='start', kind=request.kind, target=request.target,
-                                      condition=request.condition or None, number=number)
+                                      condition=watching.condition_text or None, number=number)
             log.info('%s watches %s (\\%s)', session.described, request.target, request.kind)
             self._arm(watching)
         except NotPossible as problem:

@@ -101,6 +101,11 @@ class Watching:
         self.target = target
         watch_hooks.add(target, self.watch, objects, pause)
 
+    @property
+    def condition_text(self) -> str:
+        """The condition without secrets."""
+        return redacted_text(self.request.condition.encode(errors='backslashreplace'))
+
     def first(self) -> dict[str, Any]:
         """The first row: what is watched."""
         code, target = self.target.codes[0], self.target
@@ -108,7 +113,7 @@ class Watching:
                                'where': utf8(f'{code.co_filename}:{code.co_firstlineno}'),
                                'parameters': [utf8(name) for name in target.parameters]}
         if self.request.condition:
-            row['if'] = redacted_text(self.request.condition.encode(errors='backslashreplace'))
+            row['if'] = self.condition_text
         if target.notes:
             row['note'] = '; '.join(target.notes)
         return row
@@ -122,7 +127,7 @@ class Watching:
         while watch.told:
             rows.append({'note': redacted_text(watch.told.popleft().encode(errors='backslashreplace'))})
         while watch.queue and len(rows) < _ROWS:
-            rows.append(_row(watch.queue.popleft()))
+            rows.append(_row(watch.queue.popleft(), self.target))
             self.pause()
         if self.request.kind == 'stack':
             rows += self._new_stacks()
@@ -198,17 +203,21 @@ class Watching:
         return row
 
 
-def _row(seen: Seen) -> dict[str, Any]:
+def _row(seen: Seen, target: Target) -> dict[str, Any]:
+    # What a function of such a name returns is a secret, and what the setter of such a property takes.
+    secret = target.secret_name
     row: dict[str, Any] = {'time': _clock(seen.time), 'greenlet': seen.where.greenlet}
     if seen.where.session:
         row['session'] = seen.where.session
     if seen.where.request:
         row['request'] = redacted_text(seen.where.request.encode(errors='backslashreplace'))
-    row['arguments'] = {utf8(name): text_of(name, copy) for name, copy in seen.arguments}
+    row['arguments'] = {
+        utf8(name): text_of(secret if secret and target.is_setter and number else name, copy)
+        for number, (name, copy) in enumerate(seen.arguments)}
     if seen.error is not None:
         row['error'] = text_of('error', seen.error)
     else:
-        row['result'] = text_of('result', seen.result if seen.result is not None else 'None')
+        row['result'] = text_of(secret or 'result', seen.result if seen.result is not None else 'None')
     if seen.values:
         row['values'] = seen.values
     row['ms'] = _ms(seen.ms)

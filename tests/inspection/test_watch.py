@@ -13,6 +13,7 @@ import threading
 import types
 
 import gevent
+import greenlet
 import pytest
 import yaml
 from conftest import BINARY, TEXT
@@ -55,7 +56,22 @@ def decorated(function):
     return wrapper
 
 
+def login(user, password, headers=()):
+    return user
+
+
 class Order:
+    def __bool__(self):
+        raise AssertionError('bool() was called')
+
+    @property
+    def token(self):
+        return self.password
+
+    @token.setter
+    def token(self, value):
+        self.password = value
+
     def __init__(self, number, total=10):
         self.number, self.total, self.password = number, total, 'hunter2'
 
@@ -101,6 +117,56 @@ def numbers(count):
 
 async def waits(x):
     return x
+
+
+@types.coroutine
+def awaitable(x):
+    return x
+    yield
+
+
+async def waits_for(x):
+    await given(x)
+
+
+@types.coroutine
+def given(x):
+    yield x
+
+
+class Fails:
+    """A value of an attribute whose code must not run."""
+
+    def __eq__(self, other):
+        raise AssertionError('== was called')
+
+    __hash__ = None
+
+
+class Texts(str):
+    def __str__(self):
+        raise AssertionError('str() was called')
+
+    __format__ = __repr__ = __str__
+
+
+class StrangeClass(type):
+    @property
+    def __name__(cls):
+        raise AssertionError('__name__ of a metaclass was asked')
+
+
+class Strange(metaclass=StrangeClass):
+    pass
+
+
+Strange.__module__, Strange.__qualname__ = Fails(), Texts('Strange')
+
+
+class StrangeGreenlet(greenlet.greenlet):
+    @property
+    def parent(self):
+        raise AssertionError('parent was asked')
 
 
 def factorial(n):
@@ -305,6 +371,23 @@ class TestCalls:
             waits(5).send(None)
         assert [({'x': '5'}, '5')] == seen(watch)
 
+    def test_awaited_generators(self, watched):
+        watch = watched('awaitable')
+
+        async def above():
+            return await awaitable(3)
+
+        with pytest.raises(StopIteration):
+            above().send(None)
+        assert [({'x': '3'}, '3')] == seen(watch)
+
+    def test_defaults_that_the_program_changes(self, watched, monkeypatch):
+        watch = watched('plain')
+        monkeypatch.setattr(plain, '__defaults__', (8,))
+        monkeypatch.setattr(plain, '__kwdefaults__', {'size': 9})
+        plain(1)
+        assert {'x': '1', 'y': '8', 'size': '9'}.items() <= seen(watch)[0][0].items()
+
     def test_in_threads_greenlets_and_the_hub(self, watched):
         watch = watched('plain')
         thread = threading.Thread(target=plain, args=(1,), name='worker')
@@ -334,6 +417,29 @@ class TestCalls:
         assert [1, 2] == [len(one.queue), len(other.queue)]
         assert seen(other)[0][0]['x'] == '1'
 
+    def test_a_watch_that_ends_in_the_middle_of_a_call(self):
+        target = find(f'{HERE}:plain')
+        watches = [CallWatch(target, Options(), lambda: None) for _ in range(3)]
+        watches[0].end = lambda *_: [watch_hooks.remove(one) for one in watches]
+        for watch in watches:
+            watch_hooks.add(target, watch, gc.get_objects, lambda: None)
+        assert plain(5) == 5
+        assert nothing_is_watched()
+
+    def test_no_code_of_classes_of_arguments_runs(self, watched):
+        watch = watched('plain')
+        thing = Strange()
+        thing.field = 1
+        plain(thing, Strange)
+        assert f'<{HERE}.Strange' not in seen(watch)[0][0]['x'] and 'field=1' in seen(watch)[0][0]['x']
+
+    def test_no_code_of_awaited_values_and_greenlets_runs(self, watched):
+        watched('waits_for')
+        waits_for(Strange()).send(None)
+        watch = watched('plain')
+        StrangeGreenlet(lambda: plain(1)).switch()
+        assert len(watch.queue) == 1
+
     def test_no_code_of_arguments_runs(self, watched):
         watch = watched('plain')
         thing = Careful()
@@ -347,7 +453,7 @@ class TestCalls:
         watched('plain', condition=expression('ms > 1000'))
         order = Order(1)
         gone = weakref.ref(order)
-        plain(order, [order])
+        plain(order, [order], {order: 1})
         del order
         gc.collect()
         assert gone() is None
@@ -562,6 +668,20 @@ class TestFromOutside:
         assert 'pay' in str(document(client)['trace'])
         assert document(client)[0]['shown'] == 1
 
+    def test_no_secrets_are_shown(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:login if len(headers) show args, args[1], user, headers n=1')
+        login('joe', 'hunter2', [('Password', 'hunter2'), ['x-api-token', b'hunter2']])
+        push = client.document().decode()
+        client.document()
+        assert 'hunter2' not in push and 'joe' in push
+        for name in ('token', 'token.fset'):
+            begin(client, f'\\watch {HERE}:Order.{name} show self n=1')
+            order = Order(1)
+            order.token, _ = 'hunter2', order.token
+            assert 'hunter2' not in client.document().decode()
+            client.document()
+
     def test_an_end_by_time(self, served, connect):
         client = connect(served)
         begin(client, f'\\watch {HERE}:plain seconds=0.05')
@@ -592,6 +712,8 @@ class TestFromOutside:
             (f'\\watch {HERE}:plain if z > 1', 'z is unknown here'),
             (f'\\watch {HERE}:plain what', "'what'' is not expected there"),
             ('\\watch time:sleep', 'a function in C'),
+            (f'\\watch {HERE}:plain show x) + (y', 'a bracket is closed that was not opened'),
+            (f'\\watch {HERE}:plain if x' + ' show ' * 2000, 'the expression has'),
             (f'\\count {HERE}:plain n=5', 'count has no n'),
             ('\\unwatch', 'Usage: \\unwatch ID|all'),
             ('\\unwatch 77', 'there is no watch 77'),
@@ -672,8 +794,11 @@ class TestFromOutside:
         plain(5)
         document(client)
         document(client)
+        assert 'hunter2' not in begin(client, f"\\watch {HERE}:login if user == 'password=hunter2' seconds=0.01")['if']
+        client.document()
+        assert 'hunter2' not in (tmp_path / 'audit').read_text()
         events = [json.loads(line) for line in (tmp_path / 'audit').read_text().splitlines()]
-        start, stop = [event for event in events if event['event'] == 'watch']
+        start, stop = [event for event in events if event['event'] == 'watch'][:2]
         assert ['start', 'watch', f'{HERE}:plain', 'x > 1'] == [
             start[name] for name in ('operation', 'kind', 'target', 'condition')
         ]
