@@ -262,7 +262,7 @@ class TestCancel:
     def test_a_repr_that_goes_on_after_an_exception_is_cancelled(self, service):
         held = service()
         held.client.values('spawn_keep()')
-        number = held.client.values('\\greenlets keep')[0][0]['ids'][0]
+        number, = (row['ids'][0] for row in held.client.values('\\greenlets keep')[0] if row['run'] == '__main__:keep')
         row = held.hold(f'\\where {number} locals repr')
         assert f'session {held.id}: ' in row['by'] and any('__repr__' in call for call in row['stack'])
         assert held.rescue.values('\\cancel')[0]['stopped']
