@@ -29,6 +29,9 @@ _OTHER_THREAD = 'threads cannot use the session: collect what they find in a lis
 _SETTING = 'limits.python_memory_bytes'
 # How long a callback of the loop may run, in seconds; how often it is looked at; and from which pause on it is another one.
 _CALLBACK_SECONDS, _CALLBACK_LOOK, _GAP = 1.0, 0.01, 0.1
+# The calls that a check needs. How long code may run that has no room for them, in seconds: it cannot be preempted.
+_CALLS, _DEEP_SECONDS = 100, 0.5
+_DEEP = "the statement was cancelled: it ran for long close to Python's limit of recursion, where nothing else can run"
 _PAGE = os.sysconf('SC_PAGE_SIZE')
 
 
@@ -40,13 +43,15 @@ class Checks:
         tree: `spawn_tree_locals` of the greenlets that these start.
     """
 
-    __slots__ = ('is_closed', '_tree', '_callback', '_own', '_dispatcher', '_clock', '_growth', '_cancels', '_threads')
+    __slots__ = ('is_closed', '_tree', '_callback', '_own', '_dispatcher', '_clock', '_growth', '_cancels', '_threads',
+                 '_deep_since')
 
     def __init__(self, own: Task, dispatcher: Dispatcher, clock: Clock, growth: Growth, tree: object):
         self.is_closed = False          # the session has ended
         self._cancels = 0               # how many statements were cancelled
         self._threads = _Local()        # of each other thread: that number at its first check
         self._own = own
+        self._deep_since = 0.0          # since when code runs close to the limit of recursion; 0: it does not
         self._tree = tree
         self._callback = 0.0, 0.0, 0            # of a callback of the loop: its first check, its last one, the iteration
         self._dispatcher = dispatcher
@@ -59,13 +64,29 @@ class Checks:
         Raises:
             StatementCancelled: the statement was cancelled. It is raised again at each check, until the statement ends.
         """
-        clock, dispatcher = self._clock, self._dispatcher
-        if _get_ident() != clock.thread:
+        if _get_ident() != self._clock.thread:
             return self._check_in_thread()
         current = getcurrent()
         if type(current) is Reader:             # repr() of an object: it has a limit of its own, and must not wait
             current.look()
             return True
+        try:
+            _reach(_CALLS)
+        except RecursionError:
+            # Nothing of the console may be called, which could end in its middle: not even functions that would be here.
+            # Code such as `def f(): try: f() finally: f()` stays at the limit for ever.
+            task, now = getattr(current, TASK, None) or self._own, time.monotonic()
+            self._deep_since = self._deep_since or now
+            if not task.killed and now - self._deep_since > _DEEP_SECONDS:
+                task.reason, task.ending, task.killed, task.is_clean = _DEEP, 'cancelled', True, False
+            if task.killed:
+                raise StatementCancelled from None
+            return True
+        self._deep_since = 0.0
+        return self._check(current)
+
+    def _check(self, current: Any) -> bool:
+        clock, dispatcher = self._clock, self._dispatcher
         if current is get_hub():
             return self._check_in_hub()
         if current is not self._own.greenlet and _runs_finalizer(current, self._tree):
@@ -90,7 +111,11 @@ class Checks:
                 else:
                     self._take_turn(task)
         elif dispatcher.turns.is_over(dispatcher.began):    # code in C drops what checks raise, and calls back again
-            self._take_turn(task)
+            account, task.account = task.account, dispatcher.turns.cancelled
+            try:
+                self._take_turn(task)
+            finally:
+                task.account = account
         if task.killed:
             clock.ring()
             raise StatementCancelled
@@ -139,11 +164,17 @@ class Checks:
         return True
 
 
+def _reach(calls: int) -> None:
+    """Raises a RecursionError if the stack has no room for so many calls."""
+    if calls:
+        _reach(calls - 1)
+
+
 def _runs_finalizer(greenlet: Any, tree: object) -> bool:
     """Whether the calling check is in a `__del__` that the garbage collector runs in a greenlet of others."""
     if getattr(greenlet, 'spawn_tree_locals', tree) is tree:
         return False
-    frame: FrameType | None = sys._getframe(2)
+    frame: FrameType | None = sys._getframe(3)
     while frame is not None and frame.f_code.co_filename == NAME:
         if frame.f_code.co_name == '__del__':
             return True

@@ -84,3 +84,17 @@ def test_sys_stdout_at_the_end_of_the_program(python, served):
     client.reply('import os, signal, sys, gevent')
     client.send('gevent.spawn(sys.exit, 3)\n')          # as in any greenlet, gevent ends the program
     assert served.wait() == 3
+
+
+@pytest.mark.parametrize('body', [
+    'try: deep()\n  finally: deep()',
+    'try: deep()\n  except RecursionError:\n    while True: pass',
+], ids=['finally', 'loop'])
+def test_code_that_stays_at_the_limit_of_recursion_ends(python, body):
+    client, other = python(), python()
+    define(client, f'def deep():\n  {body}')
+    client.send('deep()\n')
+    for number in range(20):
+        assert other.value(str(number)) == number
+    assert b'it ran for long close to Python' in client.document()
+    assert client.value('1 + 1') == 2
