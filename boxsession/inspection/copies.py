@@ -120,7 +120,13 @@ def _text(name: Any, copy: str | Copy) -> str:
     if len(copy.items) == copy.length == 2 and copy.items[0][0] is None and isinstance(first := copy.items[0][2], str) \
             and len(first) <= _HEADER and _is_secret(first):
         return f'{copy.opening}{utf8(first)}, ***{copy.closing}'        # a pair, as of headers of HTTP
-    items = [utf8(before) + _text(name if key is None else key, item) for key, before, item in copy.items]
+    items: list[str] = []
+    size = 0
+    for key, before, item in copy.items:
+        items.append(utf8(before) + _text(name if key is None else key, item))
+        size += len(items[-1])
+        if size > _CHARACTERS:          # the rest would be cut off
+            break
     more = f', ... ({copy.length})' if copy.length > len(items) else ''
     return copy.opening + ', '.join(items) + more + copy.closing
 

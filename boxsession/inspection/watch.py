@@ -28,7 +28,11 @@ AT_END = ('result', 'error', 'ms')
 # Calls in the queue; different problems of an expression that are told; stacks that are kept, and calls of each.
 QUEUE, _PROBLEMS, _STACKS = 1000, 5, 1000
 
+# What a condition, and copies, may take of each second, in ns of the calling thread. One of so many conditions is measured.
+_CONDITION, _COPIES, _SECOND, _MEASURED = 400_000_000, 100_000_000, 1_000_000_000, 16
+
 _clock = time.perf_counter_ns
+_used_clock = time.thread_time_ns
 
 
 class Options(NamedTuple):
@@ -66,6 +70,7 @@ class Watch:
         is_woken: set here, reset by the reader before it looks into the queue.
         is_over: nothing is kept any more.
         condition, is_late: that of the calls; it needs the end of a call.
+        gave_up: why it has ended itself.
     """
 
     def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
@@ -73,6 +78,8 @@ class Watch:
         self.told: deque[str] = deque(maxlen=_PROBLEMS)
         self.queue: deque[Any] = deque()
         self.is_woken = self.is_over = False
+        self.gave_up = ''
+        self._evaluated, self._evaluating, self._evaluating_since = 0, 0, _clock()
         self._known: set[str] = set()
         self._target, self._options, self._wake = target, options, wake
         self._names = target.parameters
@@ -81,7 +88,7 @@ class Watch:
         self.is_late = condition is not None and bool(condition.uses & set(AT_END))
         self._period = int(1e9 * max(1.0, 1 / options.rate))
         self._in_period = max(1, int(options.rate))
-        self._began, self._used = 0, 0
+        self._began, self._used, self._copying = 0, 0, 0
         # What the condition needs at the begin of a call. If the call may be shown later, all arguments.
         uses = condition.uses if condition is not None else set()
         self._is_of_end = self.is_late and uses <= set(AT_END)
@@ -102,8 +109,8 @@ class Watch:
     def may_keep(self, now: int) -> bool:
         """Whether the rate allows one more call."""
         if now - self._began >= self._period:
-            self._began, self._used = now, 0
-        if self._used >= self._in_period or len(self.queue) >= QUEUE:
+            self._began, self._used, self._copying = now, 0, 0
+        if self._used >= self._in_period or len(self.queue) >= QUEUE or self._copying > _COPIES:
             return False
         self._used += 1
         return True
@@ -130,11 +137,30 @@ class Watch:
     def is_match(self, values: dict[str, Any]) -> bool:
         """Whether the condition is true. An error in it is told once."""
         condition = self.condition
+        if condition is None:
+            return True
+        self._evaluated += 1
+        began = 0 if self._evaluated % _MEASURED else _used_clock()
         try:
-            return condition is None or condition.is_true(values)
+            return condition.is_true(values)
         except Failed as problem:
             self.failed(condition, problem)
             return False
+        finally:
+            if began:
+                self._measured(_used_clock() - began)
+
+    def _measured(self, took: int) -> None:
+        """One condition was measured. The watch ends if they would slow the program down."""
+        now = _clock()
+        if now - self._evaluating_since >= _SECOND:
+            self._evaluating, self._evaluating_since = 0, now
+        self._evaluating += took * _MEASURED
+        if self._evaluating > _CONDITION and not self.gave_up:
+            self.gave_up = (f'the condition slows the program down: it took {self._evaluating / 1e6:.0f} ms within a '
+                            f'second, {took / 1e3:.0f} us in each call')
+            self.is_over = True
+            self.woken()
 
     def failed(self, expression: Expression | None, problem: Exception) -> None:
         """An expression has no value."""
@@ -180,8 +206,9 @@ class CallWatch(Watch):
         if self._may_be_of_console and called_by_console(frame_of(source).f_back):
             return None
         found = arguments(source, self._names)
-        copier = Copier(self._options.depth)
+        copier, before = Copier(self._options.depth), _used_clock()
         copies = [(name, copier.copy(value, name == self._self_name)) for name, value in found.items()]
+        self._copying += _used_clock() - before
         values = self.values(found) if self._options.shows else None
         place = where(frame_of(source))
         return _clock(), time.time(), values, copies, place
@@ -192,7 +219,7 @@ class CallWatch(Watch):
         if self.is_over:
             return
         ms = (now - began) / 1e6
-        copier = Copier(self._options.depth)
+        copier, before = Copier(self._options.depth), _used_clock()
         at_end = {'ms': ms, 'error': error, 'result': result}
         if self.is_late:
             if self._is_of_end:
@@ -225,6 +252,7 @@ class CallWatch(Watch):
                 shows.append((expression.text, f'<{problem}>'))
         self.queue.append(Seen(clock, place, copies, copier.copy(result) if error is None else None,
                                None if error is None else copier.copy(error), ms, count, shows))
+        self._copying += _used_clock() - before
         self.woken()
 
 
@@ -286,7 +314,6 @@ class StackWatch(Watch):
     def __init__(self, target: Target, options: Options, wake: Callable[[], None]):
         super().__init__(target, options, wake)
         self.stacks: dict[tuple[int, ...], list[Any]] = {}
-        self._codes: dict[int, Any] = {}            # keeps the code, so that its id stays valid
 
     def begin(self, source: Any) -> Any:
         self.calls += 1
@@ -310,26 +337,28 @@ class StackWatch(Watch):
                 self._add(stack)
 
     def _stack(self, frame):
-        """The key of a stack, and the stack itself if it is new."""
+        """The key of a stack; and, if it is new, the stack itself, and its code, which keeps the ids in the key valid."""
         first, left = frame, self._options.depth
         key: list[int] = []
+        codes = []
         while frame is not None and left:
             code = frame.f_code
-            if id(code) not in self._codes:
-                self._codes[id(code)] = code
+            codes.append(code)
             key += id(code), frame.f_lasti
             frame = frame.f_back
             left -= 1
         found = tuple(key)
-        return found, calls(first, self._options.depth) if found not in self.stacks else None
+        if found in self.stacks or len(self.stacks) >= _STACKS:
+            return found, None, None
+        return found, calls(first, self._options.depth), codes
 
     def _add(self, found):
-        key, stack = found
+        key, stack, codes = found
         row = self.stacks.get(key)
         if row is not None:
             row[0] += 1
         elif len(self.stacks) < _STACKS and stack is not None:
-            self.stacks[key] = [1, stack]
+            self.stacks[key] = [1, stack, codes]
         else:
             return
         self.shown += 1
@@ -338,4 +367,4 @@ class StackWatch(Watch):
 
     def groups(self) -> list[tuple[int, list[Frame]]]:
         """The stacks with their numbers of calls, the most frequent one first."""
-        return sorted(((count, stack) for count, stack in list(self.stacks.values())), key=lambda row: -row[0])
+        return sorted(((count, stack) for count, stack, _ in list(self.stacks.values())), key=lambda row: -row[0])

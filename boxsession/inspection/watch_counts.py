@@ -46,6 +46,8 @@ class CountWatch(Watch):
 
     def begin(self, source: Any) -> Any:
         self.calls += 1
+        if self.is_over:
+            return None
         if self.condition is None:
             return _clock()
         values = self.needed(source)

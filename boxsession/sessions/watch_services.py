@@ -128,6 +128,8 @@ class WatchServices:
             raise
 
     def _is_over(self, watching):
+        if watching.watch.gave_up:
+            return watching.watch.gave_up
         if watching.has_all():
             return _calls(watching.watch.shown)
         if time.monotonic() >= watching.ends_at:
@@ -161,10 +163,13 @@ class WatchServices:
                                   not_shown=watch.not_shown, number=number)
 
     def _look(self, number: int) -> None:
-        """In the hub: ends a watch that nobody reads any more."""
-        reason = self._open[number].is_abandoned()
+        """In the hub: ends a watch that nobody reads any more, or that has ended."""
+        watching = self._open[number]
+        reason = watching.is_abandoned()
         if reason:
             self._end(number, reason)
+        elif watching.has_ended():
+            watching.stop()
 
     def _session_ended(self, session_id: int | None) -> None:
         for number, watching in list(self._open.items()):

@@ -61,6 +61,7 @@ class Watching:
         self.ends_at = float('inf')
         self.reason = ''            # why it has ended
         self._told_stacks: set[int] = set()
+        self._has_stopped = False
 
     # Called in the hub, too
 
@@ -80,12 +81,23 @@ class Watching:
     def close(self, reason: str) -> None:
         """Nothing is watched any more."""
         self.reason = self.reason or reason
-        self.watch.close()
-        watch_hooks.remove(self.watch)
+        self.stop()
         for watcher in (self.timer, self.waker):
             watcher.stop()
             watcher.close()
         self.event.set()
+
+    def has_ended(self) -> bool:
+        """Whether it has ended, although its reader may not know yet: its client reads slowly."""
+        return bool(self.watch.gave_up or self.reason) or time.monotonic() >= self.ends_at
+
+    def stop(self) -> None:
+        """Watches nothing more. What is in the queue can be read."""
+        if not self._has_stopped:
+            self._has_stopped = True
+            self._running = watch_hooks.unfinished(self.watch)
+            self.watch.close()
+            watch_hooks.remove(self.watch)
 
     # Called by the reader
 
@@ -175,18 +187,13 @@ class Watching:
     @property
     def running(self) -> int:
         """Calls that had begun and not ended."""
-        return self._running if self.reason else watch_hooks.unfinished(self.watch)
+        return self._running if self._has_stopped else watch_hooks.unfinished(self.watch)
 
     _running = 0
 
-    def stop(self) -> None:
-        """Keeps nothing more. What is in the queue can be read."""
-        self._running = watch_hooks.unfinished(self.watch)
-        self.watch.is_over = True
-
     def _new_stacks(self):
         rows = []
-        for key, (_, stack) in list(self.watch.stacks.items()):
+        for key, (_, stack, _) in list(self.watch.stacks.items()):
             if hash(key) not in self._told_stacks and len(self._told_stacks) < _ROWS:
                 self._told_stacks.add(hash(key))
                 rows.append({'stack': _stack(stack)})

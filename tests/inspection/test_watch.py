@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -513,6 +514,37 @@ class TestCalls:
         types.FunctionType((lambda: plain(1)).__code__.replace(co_filename=boxsession.__file__), globals())()
         assert len(own.queue) == 1
 
+    def test_a_condition_that_slows_the_program_down_ends_the_watch(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain if ' + ' or '.join(['"a" in x'] * 30))
+        stop = []
+        caller = gevent.spawn(calls_often, list(range(1000)), stop)
+        assert 'the condition slows the program down' in document(client)[0]['ended']
+        assert nothing_is_watched()
+        stop.append(True)
+        caller.join()
+
+    def test_copies_take_a_part_of_the_time(self, watched):
+        watch = watched('plain', depth=5, rate=1000)
+        value = 'text'
+        for _ in range(5):
+            value = [value] * 10
+        for _ in range(500):
+            plain(value)
+        assert 1 <= watch.shown < 400 and watch.not_shown == 500 - watch.shown
+
+    def test_code_that_is_made_anew_for_each_call_is_not_kept(self, watched):
+        import weakref
+
+        watched('plain', StackWatch, most=100_000, rate=10_000)
+        codes = []
+        for number in range(1100):
+            code = compile('plain(1)', f'file{number}', 'exec')
+            codes.append(weakref.ref(code))
+            exec(code, {'plain': plain})
+        del code
+        assert sum(one() is not None for one in codes) == 1000
+
     def test_stacks(self, watched):
         watch = watched('plain', StackWatch)
 
@@ -594,6 +626,12 @@ def secretive(password, x):
 
 library = types.FunctionType((lambda x: x).__code__.replace(co_filename=json.__file__), globals())
 by_console = types.FunctionType((lambda: library(1)).__code__.replace(co_filename=boxsession.__file__), globals())
+
+
+def calls_often(value, stop):
+    while not stop:
+        plain(value)
+        gevent.sleep(0)
 
 
 def pausing(x):
@@ -765,6 +803,24 @@ class TestFromOutside:
             client.kill()
             client.communicate()
 
+    @pytest.mark.parametrize('end', ['seconds', 'unwatch'])
+    def test_a_client_that_does_not_read(self, console, connect, tmp_path, end):
+        served = console(listen=[{'address': f'unix:{tmp_path}/s'}, {'address': TEXT}])
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(f'{tmp_path}/s')
+            seconds = 1 if end == 'seconds' else 60
+            client.sendall(f'\\watch {HERE}:plain n=100000 rate=1000 seconds={seconds}\n'.encode())
+            wait_for(lambda: not nothing_is_watched())
+            stop = []
+            caller = gevent.spawn(calls_often, ['text' * 25] * 10, stop)
+            if end == 'unwatch':
+                admin = connect(served.addresses[1])
+                wait_for(lambda: admin.value('\\watches')[0]['calls'] > 2000)
+                admin.reply('\\unwatch all')
+            wait_for(nothing_is_watched)
+            stop.append(True)
+            caller.join()
+
     def test_watches_and_unwatch(self, served, connect):
         one, other = connect(served), connect(served)
         begin(one)
@@ -784,7 +840,11 @@ class TestFromOutside:
         admin.reply("box.schema.user.grant('guest', 'execute', 'watch')")
         begin(guest, line)
         assert document(guest)[0]['shown'] == 0
+        begin(guest)
         admin.reply("box.schema.user.revoke('guest', 'execute', 'watch')")
+        plain(1)
+        assert b'denied' in guest.document()
+        assert nothing_is_watched()
         assert b'denied' in guest.reply(line)
 
     def test_the_audit_file(self, console, connect, tmp_path):

@@ -17,10 +17,14 @@ local function send(row)
     end
 end
 
-local function follow(number, first)
+local function follow(kind, number, first)
     send(first)
     while true do
         local found = next_rows(number)
+        -- A watch may go on for an hour: the right may be gone meanwhile.
+        if not access.may_command(kind, 'watch') then
+            return access.deny('Execute', 'function', 'box.inspect.' .. kind)
+        end
         for at = 1, #found.rows do
             send(found.rows[at])
         end
@@ -30,9 +34,9 @@ local function follow(number, first)
     end
 end
 
-local function read(opened)
+local function read(kind, opened)
     -- A cancelled statement cannot call close(): Python notices that it has ended.
-    local ok, ended = protected(follow, opened.number, opened.first)
+    local ok, ended = protected(follow, kind, opened.number, opened.first)
     if not ok then
         close(opened.number)
         return error(ended, 0)
@@ -53,10 +57,10 @@ local function add(kind)
             end
             copy[name] = value
         end
-        return read(begin_options(kind, target, copy))
+        return read(kind, begin_options(kind, target, copy))
     end)
     inspection.commands[kind] = function(_, _, _, line)
-        return read(begin_line(kind, line or ''))
+        return read(kind, begin_line(kind, line or ''))
     end
 end
 
