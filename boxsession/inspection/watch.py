@@ -214,6 +214,11 @@ class CallWatch(Watch):
         return _clock(), time.time(), values, copies, place
 
     def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
+        self.keep(token, result, error, count)
+
+    def keep(self, token: Any, result: Any, error: BaseException | None, count: int,
+             tree: watch_trees.Tree | None = None) -> None:
+        """Puts a call that has ended into the queue, if it is to be shown. See end()."""
         now = _clock()
         began, clock, values, copies, place = token
         if self.is_over:
@@ -251,7 +256,7 @@ class CallWatch(Watch):
             except Failed as problem:
                 shows.append((expression.text, f'<{problem}>'))
         self.queue.append(Seen(clock, place, copies, copier.copy(result) if error is None else None,
-                               None if error is None else copier.copy(error), ms, count, shows))
+                               None if error is None else copier.copy(error), ms, count, shows, tree))
         self._copying += _used_clock() - before
         self.woken()
 
@@ -278,6 +283,9 @@ class TraceWatch(CallWatch):
             tree = watch_trees.Tree(self._target.codes[0], self._levels)
             watch_trees.begin(tree)
             self._open[tree.key] = tree
+            if self.is_over:            # close() was called meanwhile, in another thread
+                self._ended(tree)
+                return None
             frame = frame_of(source)
             if frame is source:
                 tree.enter(frame.f_code, id(frame))
@@ -286,12 +294,12 @@ class TraceWatch(CallWatch):
 
     def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
         token, tree = token
+        self._ended(tree)
+        self.keep(token, result, error, count, tree)
+
+    def _ended(self, tree):
         watch_trees.end(tree.key)
         self._open.pop(tree.key, None)
-        before = self.shown
-        super().end(token, result, error, count)
-        if self.shown > before:
-            self.queue[-1] = self.queue[-1]._replace(tree=tree)
 
     def look(self) -> None:
         for tree in list(self._open.values()):

@@ -82,16 +82,25 @@ class _Swap:
         """Puts the code back, unless the program has changed it meanwhile."""
         if self.function.__code__ is self.swapped:
             self.function.__code__ = self.code
-        # A function that the program has made of the exchanged code keeps it: its id stays known then.
-        if sys.getrefcount(self.swapped) <= 2:
-            ORIGINALS.pop(id(self.swapped), None)
+        _ended.append(self)
+        _forget()
+
+
+def _forget() -> None:
+    """Forgets exchanged code that is not in use any more, by calls or by functions that the program has made of it."""
+    for swap in list(_ended):
+        if sys.getrefcount(swap.swapped) <= 2:
+            ORIGINALS.pop(id(swap.swapped), None)
+            _ended.remove(swap)
 
 
 _swaps: dict[int, _Swap] = {}       # by the id of the function
+_ended: list[_Swap] = []            # those whose code may still be in use: ids in ORIGINALS stay valid
 
 
 def add(target: Target, watcher: Any, objects: Callable[[], list[Any]], pause: Callable[[], None]) -> str:
     """Begins to watch the functions with the code of a target. Returns why it cannot; '' if it can."""
+    _forget()
     if target.runs_as == 'async generator':
         return f'{target.name} is an asynchronous generator: Python 3.12 or newer can watch it'
     # Without what has stood for functions in this module's code: it lives until the next garbage collection.

@@ -21,7 +21,7 @@ from conftest import BINARY, TEXT
 from waiting import wait_for
 
 import boxsession
-from boxsession.inspection import watch_hooks, watch_swapped
+from boxsession.inspection import watch_hooks, watch_swapped, watch_trees
 from boxsession.inspection.copies import Copier, text_of
 from boxsession.inspection.expression import Expression, Wrong
 from boxsession.inspection.watch import CallWatch, Options, StackWatch, TraceWatch
@@ -426,6 +426,34 @@ class TestCalls:
             watch_hooks.add(target, watch, gc.get_objects, lambda: None)
         assert plain(5) == 5
         assert nothing_is_watched()
+
+    @pytest.mark.skipif(HAS_MONITORING, reason='code is exchanged before Python 3.12')
+    def test_exchanged_code_is_known_as_long_as_it_is_used(self, watched):
+        watch_hooks.remove(watched('numbers'))
+        known = set(watch_swapped.ORIGINALS)
+        watch = watched('numbers')
+        generator = numbers(2)
+        next(generator)
+        watch_hooks.remove(watch)
+        [key] = set(watch_swapped.ORIGINALS) - known
+        assert key == id(generator.gi_code)
+        assert list(generator) == [1]
+        del generator
+        watch_hooks.remove(watched('plain'))
+        assert set(watch_swapped.ORIGINALS) <= known
+
+    def test_a_trace_that_ends_when_a_call_begins(self, monkeypatch):
+        target = find(f'{HERE}:plain')
+        watch = TraceWatch(target, Options(), lambda: None)
+        # As another thread may.
+        begin = watch_trees.begin
+        monkeypatch.setattr(watch_trees, 'begin', lambda tree: (watch.close(), begin(tree)))
+        watch_hooks.add(target, watch, gc.get_objects, lambda: None)
+        try:
+            assert plain(1) == 1
+        finally:
+            watch_hooks.remove(watch)
+        assert not trees and not watch.problems
 
     def test_no_code_of_classes_of_arguments_runs(self, watched):
         watch = watched('plain')
