@@ -81,12 +81,10 @@ class Tree:
         if self._events < 0:
             self.cut()
             return
+        if not self._stack and code is not self.root.code:      # of the caller of a generator, while that waits
+            return
         parent = self._stack[-1][1] if self._stack else None
-        node = None
-        if not self._stack and code is self.root.code:          # the call itself
-            node = self.root
-        elif not self._stack:
-            parent = self.root
+        node = None if self._stack else self.root               # the call itself
         if parent is not None and len(self._stack) <= self._depth:
             node = parent.inner.get(id(code))
             if node is None:

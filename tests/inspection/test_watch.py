@@ -116,6 +116,12 @@ def numbers(count):
     return 'done'
 
 
+def calling(count):
+    for number in range(count):
+        plain(number)
+        yield number
+
+
 async def waits(x):
     return x
 
@@ -426,6 +432,12 @@ class TestCalls:
             watch_hooks.add(target, watch, gc.get_objects, lambda: None)
         assert plain(5) == 5
         assert nothing_is_watched()
+
+    def test_a_trace_of_a_generator_has_no_calls_of_its_caller(self, watched):
+        watch = watched('calling', TraceWatch)
+        for value in calling(3):
+            factorial(value)
+        assert [('plain', 3)] == [(row['function'], row['calls']) for row in rows(watch.queue[0].tree.root)]
 
     @pytest.mark.skipif(HAS_MONITORING, reason='code is exchanged before Python 3.12')
     def test_exchanged_code_is_known_as_long_as_it_is_used(self, watched):
