@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any
 
 from boxsession.base.secret_words import is_sensitive
@@ -17,8 +18,7 @@ from boxsession.inspection.static import NotStatic, attribute
 
 __all__ = ['HIDDEN', 'Expression', 'Failed', 'Wrong', 'several']
 
-# Characters of an expression, its parts, items that a search looks through, characters of a text in a search, and bits of a
-# number.
+# Characters of an expression, its parts, items and characters that a search looks through, and bits of a number.
 _CHARACTERS, _PARTS, _ITEMS, _TEXT, _BITS = 1000, 100, 1000, 100_000, 256
 
 Values = Mapping[str, Any]
@@ -275,7 +275,6 @@ def _plain(value: Any) -> Any:
     return _NOT
 
 
-
 def _number(value, sign):
     found = _plain(value)
     if type(found) is float or type(found) is bool or type(found) is int and found.bit_length() <= _BITS:
@@ -353,6 +352,20 @@ def _same(item, wanted):
     return item is wanted or found is not _NOT and _equal(found, wanted)
 
 
+def _place(items, wanted):
+    """The place of the first item that is equal to a plain value, or that is an object itself; None if there is none."""
+    kind = type(wanted)
+    is_plain = kind is str or kind is int or kind is bytes or kind is float
+    for place, item in enumerate(items):
+        # Most items have the class of a plain value: that is compared without a call.
+        if is_plain and type(item) is kind:
+            if item == wanted or item is wanted:
+                return place
+        elif _same(item, wanted):
+            return place
+    return None
+
+
 def _contains(wanted, collection):
     base = _base(collection)
     if base is None:
@@ -363,7 +376,7 @@ def _contains(wanted, collection):
             raise Failed(f'in {base.__name__} needs a {base.__name__}: this is a {class_name(type(wanted))}')
         return plain in base.__getitem__(collection, slice(0, _TEXT))
     wanted = wanted if plain is _NOT else plain
-    return any(_same(item, wanted) for item in _looked_through(collection, base))
+    return _place(_looked_through(collection, base), wanted) is not None
 
 
 def _item(collection, key):
@@ -371,22 +384,17 @@ def _item(collection, key):
     if base is dict:
         if _is_secret(key):
             raise Failed('the key may be a secret, by its name')
-        for item in _looked_through(collection, dict):
-            if _same(item, key):
-                # The stored key itself: its __hash__ is that of a plain value, or it is not found.
-                return _value_of(collection, item)
-        raise Failed(f'the {class_name(type(collection))} has no such key')
+        place = _place(_looked_through(collection, dict), key)
+        if place is None:
+            raise Failed(f'the {class_name(type(collection))} has no such key')
+        # By its place: a look-up may call the __eq__ of other keys.
+        stored, value = next(islice(dict.items(collection), place, None), (_NOT, None))
+        if not _same(stored, key):
+            raise Failed('another thread changes the dict')
+        return value
     if base in (list, tuple, str, bytes) and type(key) is int:
         try:
             return base.__getitem__(collection, key)
         except IndexError:
-            raise Failed(f'the {class_name(type(collection))} has {base.__len__(collection)} items: there is no {key}') \
-                from None
+            raise Failed(f'the {class_name(type(collection))} has {base.__len__(collection)} items: no {key}') from None
     raise Failed(f'[...] needs a list, a tuple or a text and a number, or a dict: this is a {class_name(type(collection))}')
-
-
-def _value_of(collection, wanted):
-    for key, value in dict.items(collection):
-        if key is wanted:
-            return value
-    raise Failed('the dict changes')

@@ -279,3 +279,17 @@ class TestCommand:
             assert read_line('watch', line).target
         except Misread:
             pass
+
+
+@pytest.mark.parametrize('text', ['x', 5, 1.5, b'x', None, True])
+def test_equal_keys_and_items_are_found(text):
+    class Text(str):
+        __slots__ = ()
+
+    others = {1: 1, 'y': 2, (1,): 3, Text('z'): 4, b'y': 5, 2.5: 6}
+    values = {'x': {**others, text: 'found'}, 'y': text, 'args': [*others, text]}
+    names = set(values)
+    assert Expression('x[y]', names).value(values) == ({**others, text: 'found'})[text]
+    assert Expression('y in x and y in args', names).value(values) is True
+    assert Expression("'z' in x and x['z'] == 4", names).value(values) is True
+    assert Expression("'no' in x", names).value(values) is False
