@@ -98,6 +98,10 @@ def remove(watcher: Watcher) -> None:
         else:
             _disarm(_codes.pop(key))
             del _watchers[key]
+    # Calls that only it waits for, perhaps of generators that were thrown away: they would keep their arguments.
+    for key, run in list(_runs.items()):
+        if all(one is watcher for one in run[1::2]):
+            _runs.pop(key, None)
     if not _watchers:
         _free_tool()
 

@@ -433,6 +433,16 @@ class TestCalls:
         assert plain(5) == 5
         assert nothing_is_watched()
 
+    def test_a_watch_that_has_ended_waits_for_no_calls(self, watched):
+        watched('plain')
+        watch = watched('numbers')
+        generator = numbers(2)
+        next(generator)
+        assert watch_hooks.unfinished(watch) == 1
+        watch_hooks.remove(watch)
+        assert not watch_hooks._runs and not watch_swapped.runs
+        assert list(generator) == [1]
+
     def test_a_trace_of_a_generator_has_no_calls_of_its_caller(self, watched):
         watch = watched('calling', TraceWatch)
         for value in calling(3):
