@@ -21,7 +21,9 @@ _MOST = {'watch': {'n': 100_000, 'rate': 1000, 'depth': 5, 'seconds': 3600},
 # Characters in which the end of a condition is looked for: more than an expression may have.
 _CHARACTERS = 1100
 _OPTION = re.compile(r'(?:^|\s)(n|rate|depth|seconds)=([^=\s]\S*)\s*$')
-_NUMBER = re.compile(r'(\d{1,9}(?:\.\d{1,9})?)(/s|s)?')
+_LEADING = re.compile(r'(n|rate|depth|seconds)=([^=\s]\S*)(?:\s+|$)')
+_ASSIGNMENT = re.compile(r'([a-z_]+)=\S*')
+_NUMBER = re.compile(r'(-?\d{1,15}(?:\.\d{1,9})?)(/s|s)?')
 
 
 class Misread(ValueError):
@@ -47,19 +49,35 @@ def read_line(kind: str, line: str) -> Request:
     options: dict[str, Any] = {}
     rest = line.strip()
     while match := _OPTION.search(rest):
-        if match[1] in options:
-            raise Misread(f'{match[1]} is there twice')
-        options[match[1]] = match[2]
+        _add(options, match)
         rest = rest[:match.start()]
     target, _, rest = rest.strip().partition(' ')
     rest = rest.strip()
-    if rest.startswith('if '):
+    while match := _LEADING.match(rest):        # n=5 if ms > 100
+        _add(options, match)
+        rest = rest[match.end():]
+    if rest.startswith('if ') or rest == 'if':
         options['if'], rest = _until_show(rest[3:])
-    if rest.startswith('show '):
+    if rest.startswith('show ') or rest == 'show':
         options['show'], rest = rest[5:].strip(), ''
+        _check_order(options['show'])
     if not target or rest:
+        if unknown := _ASSIGNMENT.match(rest):
+            raise Misread(f'\\{kind} has no {unknown[1]}. {_usage(kind)}')
         raise Misread(f"'{rest}' is not expected there. {_usage(kind)}" if rest else _usage(kind))
     return read_options(kind, target, options)
+
+
+def _add(options, match):
+    if match[1] in options:
+        raise Misread(f'{match[1]} is there twice')
+    options[match[1]] = match[2]
+
+
+def _check_order(shows):
+    before, found, _ = shows.partition(' if ')
+    if found and not _is_expression(f'({shows},)') and _is_expression(f'({before},)'):
+        raise Misread("'if' comes before 'show'")
 
 
 def read_options(kind: str, target: str, options: dict[str, Any]) -> Request:
@@ -91,7 +109,9 @@ def _number(kind: str, name: str, value: Any) -> float:
     most = _MOST[kind][name]
     least = 0 if name in ('rate', 'seconds') else 1
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most or not value:
-        raise Misread(f'{name} is {value}: expected a number from {least or "above 0"} to {most:g}')
+        given = f'{value:g}' if isinstance(value, float) else value
+        raise Misread(f'{name} is {given}: expected a number ' + (f'from {least} to {most:g}' if least
+                      else f'above 0, {most:g} at most'))
     return value if name in ('rate', 'seconds') else int(value)
 
 
@@ -100,12 +120,17 @@ def _until_show(text: str) -> tuple[str, str]:
     at = -1
     # Not longer ones than an expression may be: each place is parsed from the begin of the text.
     while (at := text.find(' show ', at + 1, _CHARACTERS)) >= 0:
-        try:
-            ast.parse(text[:at].strip(), mode='eval')
-        except (SyntaxError, ValueError, MemoryError, RecursionError):
-            continue
-        return text[:at].strip(), text[at:].strip()
+        if _is_expression(text[:at].strip()):
+            return text[:at].strip(), text[at:].strip()
     return text.strip(), ''
+
+
+def _is_expression(text: str) -> bool:
+    try:
+        ast.parse(text, mode='eval')
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return False
+    return True
 
 
 def _usage(kind: str) -> str:

@@ -51,8 +51,10 @@ class CountWatch(Watch):
         if self.condition is None:
             return _clock()
         values = self.needed(source)
-        if not self.is_late and not self.is_match(values):
-            return None
+        if not self.is_late:
+            if not self.is_match(values):
+                return None
+            self.matches += 1
         return _clock(), values
 
     def end(self, token: Any, result: Any, error: BaseException | None, count: int) -> None:
@@ -63,12 +65,18 @@ class CountWatch(Watch):
                 values |= {'ms': (now - token) / 1e6, 'error': error, 'result': result}
                 if not self.is_match(values):
                     return
+                self.matches += 1
         spent = now - token
         self._counts[_bucket(spent)] += 1
         if spent > self._longest:
             self._longest = spent
         if error is not None:
             self._errors += 1
+
+    @property
+    def counted(self) -> int:
+        """The calls that have begun; with a condition, those that it was true for."""
+        return self.calls if self.condition is None else self.matches
 
     def second(self) -> Second:
         """What has ended since the last call of this method."""

@@ -46,9 +46,9 @@ class WatchServices:
         """Begins to watch: the arguments of a command. See _begin()."""
         return self._begin(partial(read_line, _text(kind), _text(line)))
 
-    def options(self, kind: str | bytes, target: str | bytes, options: dict[Any, Any]) -> dict[str, Any]:
-        """Begins to watch: the arguments of a function. See _begin()."""
-        given = {_text(name): _text(value) if isinstance(value, bytes) else value for name, value in options.items()}
+    def options(self, kind: str | bytes, target: str | bytes, options: dict[Any, Any] | list[Any]) -> dict[str, Any]:
+        """Begins to watch: the arguments of a function. See _begin(). An empty table of Lua is a list."""
+        given = {_text(name): _text(value) if isinstance(value, bytes) else value for name, value in dict(options).items()}
         return self._begin(partial(read_options, _text(kind), _text(target), given))
 
     def _begin(self, read: Callable[[], Request]) -> dict[str, Any]:
@@ -120,10 +120,10 @@ class WatchServices:
                     return {'rows': rows}
                 watching.wait()
         except BaseException as error:
-            task, watch = watching.task, watching.watch
+            task = watching.task
             if isinstance(error, StatementCancelled) and task is not None and task.ending == 'cancelled':
                 reason = task.reason or 'the statement was cancelled'
-                task.reason = f'{reason}: {_calls(watch.shown)}, {watch.not_shown} not'
+                task.reason = f'{reason}: {watching.summary()}'
             self._end(number, 'the statement was cancelled')
             raise
 
@@ -131,9 +131,10 @@ class WatchServices:
         if watching.watch.gave_up:
             return watching.watch.gave_up
         if watching.has_all():
-            return _calls(watching.watch.shown)
+            return watching.shown()
         if time.monotonic() >= watching.ends_at:
-            return f'{watching.request.numbers["seconds"]:g} seconds have passed'
+            seconds = watching.request.numbers['seconds']
+            return '1 second has passed' if seconds == 1 else f'{seconds:g} seconds have passed'
         return '' if self._running.registry.is_accepting else _STOPS
 
     def _reload(self, watching):
@@ -205,10 +206,6 @@ class WatchServices:
             self._open[number].reason = f'ended by session {own}' + (f' ({session.user})' if session else '')
             self._open[number].event.set()
         return mine
-
-
-def _calls(count: int) -> str:
-    return '1 call was shown' if count == 1 else f'{count} calls were shown'
 
 
 def _text(value: str | bytes) -> str:

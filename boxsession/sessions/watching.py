@@ -174,11 +174,21 @@ class Watching:
         watch = self.watch
         row: dict[str, Any] = {'ended': self.reason}
         if self.request.kind == 'count':
-            return {**row, 'calls': watch.calls, **self._problems()}
+            return {**row, 'calls': watch.counted, **self._problems()}
         if self.request.kind == 'stack':
             row['stacks'] = [{'calls': count, 'percent': round(100 * count / watch.shown, 1), 'stack': _stack(stack)}
                              for count, stack in watch.groups()[:_ROWS]]
         return {**row, 'shown': watch.shown, 'not_shown': watch.not_shown, **self._problems()}
+
+    def shown(self) -> str:
+        """How many calls were shown, in words."""
+        return _calls(self.watch.shown, 'shown')
+
+    def summary(self) -> str:
+        """What it has seen, in words."""
+        if self.request.kind == 'count':
+            return _calls(self.watch.counted, 'counted')
+        return f'{self.shown()}, {self.watch.not_shown} not'
 
     def _problems(self):
         found = {'problems': self.watch.problems} if self.watch.problems else {}
@@ -235,6 +245,10 @@ def _row(seen: Seen, target: Target) -> dict[str, Any]:
         if seen.tree.is_cut:
             row['note'] = 'not all calls are in the trace: it was too long'
     return row
+
+
+def _calls(count, how):
+    return f'1 call was {how}' if count == 1 else f'{count} calls were {how}'
 
 
 def _ms(value):

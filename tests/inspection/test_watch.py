@@ -647,6 +647,13 @@ class TestCalls:
         assert 0 < second.ms['p50'] <= second.ms['p90'] <= second.ms['p99'] <= second.ms['max']
         assert watch.second() == (0, 0, {})
 
+    @pytest.mark.parametrize('condition', ['x > 1', 'result > 1'])
+    def test_counts_with_a_condition(self, watched, condition):
+        watch = watched('plain', CountWatch, condition=expression(condition))
+        for x in range(4):
+            plain(x)
+        assert [2, 2] == [watch.counted, watch.second().calls]
+
     def test_arguments_are_bound_as_python_does(self):
         def function(a, b=2, /, c=3, *more, d, e=5, **rest):
             return locals()
@@ -807,6 +814,15 @@ class TestFromOutside:
             ('\\unwatch 77', 'there is no watch 77'),
             (f"box.inspect.watch('{HERE}:plain', {{no = 1}})", 'has no no'),
             ('box.inspect.watch(1)', 'Usage'),
+            (f"box.inspect.watch('{HERE}:plane')", 'Near: plain'),
+            (f"box.inspect.watch('{HERE}:plane', {{}})", 'Near: plain'),
+            (f'\\watch {HERE}:plain n=-1', 'n is -1: expected a number from 1 to 100000'),
+            (f'\\watch {HERE}:plain n=1000000000', 'n is 1e+09: expected a number from 1'),
+            (f'\\watch {HERE}:plain seconds=0', 'seconds is 0: expected a number above 0, 3600 at most'),
+            (f'\\watch {HERE}:plain sec=1', 'watch has no sec. Usage'),
+            (f'\\watch {HERE}:plain if n=1', 'if needs an expression'),
+            (f'\\watch {HERE}:plain show x if x > 1 n=1', "if'' comes before ''show"),
+            (f'\\watch {HERE}:plain n=2 if x n=1', 'n is there twice'),
         ],
     )
     def test_errors(self, served, connect, line, problem):
@@ -822,6 +838,22 @@ class TestFromOutside:
         other.reply('\\cancel 1')
         assert '1 call was shown, 0 not' in client.document().decode()
         wait_for(nothing_is_watched)
+
+    def test_ctrl_c_of_a_count(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\count {HERE}:plain')
+        plain(1)
+        connect(served).reply('\\cancel 1')
+        assert 'session 2: 1 call was counted' in client.document().decode()
+        wait_for(nothing_is_watched)
+
+    def test_numbers_before_the_condition(self, served, connect):
+        client = connect(served)
+        begin(client, f'\\watch {HERE}:plain n=1 rate=20 if x == 3 show size')
+        plain(2)
+        plain(3)
+        assert document(client)['arguments']['x'] == '3'
+        assert document(client)[0]['shown'] == 1
 
     @pytest.mark.parametrize('end', ['close', 'kill', 'stop'])
     def test_the_end_of_the_session(self, served, connect, end):
