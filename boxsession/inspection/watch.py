@@ -17,9 +17,9 @@ from boxsession.inspection.caller import Where, called_by_console, where
 from boxsession.inspection.copies import Copier, Copy
 from boxsession.inspection.expression import HIDDEN, Expression, Failed
 from boxsession.inspection.frames import Call as Frame
-from boxsession.inspection.frames import calls, file_is_of_program
+from boxsession.inspection.frames import calls_of, file_is_of_program
 from boxsession.inspection.watch_arguments import Call, arguments, frame_of
-from boxsession.inspection.watch_target import Target
+from boxsession.inspection.watch_target import ORIGINALS, Target
 
 __all__ = ['AT_END', 'CallWatch', 'Options', 'Seen', 'StackWatch', 'TraceWatch', 'Watch']
 
@@ -345,20 +345,22 @@ class StackWatch(Watch):
                 self._add(stack)
 
     def _stack(self, frame):
-        """The key of a stack; and, if it is new, the stack itself, and its code, which keeps the ids in the key valid."""
-        first, left = frame, self._options.depth
+        """The key of a stack; and, if it is new, the stack itself, and its code, which keeps the ids in the key valid.
+
+        Without the frames that watch_swapped adds."""
         key: list[int] = []
-        codes = []
-        while frame is not None and left:
+        frames: list[Any] = []
+        while frame is not None and len(frames) < self._options.depth:
             code = frame.f_code
-            codes.append(code)
-            key += id(code), frame.f_lasti
+            if id(code) not in ORIGINALS:
+                key += id(code), frame.f_lasti
+                frames.append(frame)
             frame = frame.f_back
-            left -= 1
         found = tuple(key)
         if found in self.stacks or len(self.stacks) >= _STACKS:
             return found, None, None
-        return found, calls(first, self._options.depth), codes
+        codes = [shown.f_code for shown in frames]
+        return found, calls_of(frames), codes
 
     def _add(self, found):
         key, stack, codes = found

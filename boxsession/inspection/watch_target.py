@@ -109,7 +109,8 @@ def find(name: str) -> Target:
     """
     module_name, colon, path = name.partition(':')
     if not colon or not module_name or not path:
-        raise NotFound(f"'{name}' is no name of a function: expected module:function or module:Class.method")
+        raise NotFound(f"'{name}' is no name of a function: expected module:function or module:Class.method"
+                       + _with_colon(name))
     module = sys.modules.get(module_name)
     if module is None:
         raise NotFound(_no_module(module_name))
@@ -152,6 +153,17 @@ def _member(value: Any, part: str, where: str) -> Any:
         near = _near(part, names(value))
         raise NotFound(f"{where} has no '{part}'" + (f'. Near: {near}' if near else ''))
     return found
+
+
+def _with_colon(name):
+    """A hint for `module.Class.method`."""
+    module, rest = name, ''
+    while '.' in module:
+        module, _, part = module.rpartition('.')
+        rest = f'{part}.{rest}' if rest else part
+        if module in sys.modules and rest:
+            return f', such as {module}:{rest}'
+    return ''
 
 
 def _near(wanted: str, known: list[str]) -> str:
@@ -214,6 +226,9 @@ def _unwrapped(name: str, owner: Any, found: Any) -> Target:
     code = code_of(found)
     if file_is_of_console(code.co_filename):
         raise NotFound(f'{name} is a function of the console, which sees what all sessions send: it cannot be watched')
+    own_name = name.replace(':', '.').rpartition('.')[2]
+    if code.co_flags & inspect.CO_NESTED and code.co_name != own_name and kind != 'property':
+        notes.append(f'{class_name_of(found)} is watched: the calls of all functions that share its code are shown')
     has_self = kind in ('method', 'classmethod', 'property') and code.co_argcount > 0
     return Target(name, [code], kind, notes, has_self, found)
 
@@ -252,7 +267,8 @@ def _no_function(name: str, found: Any) -> str:
         return f'{name} is a module: watch a function of it'
     call = in_class(kind, '__call__')
     if type(call) is FunctionType:
-        return f'{name} is an object of {class_name(kind)}: watch {class_name(kind).replace(".", ":", 1)}.__call__'
+        of_class = type.__dict__['__qualname__'].__get__(kind)
+        return f'{name} is an object of {class_name(kind)}: watch {module_name(kind)}:{of_class}.__call__'
     if 'cython' in class_name(kind) or class_name(kind).endswith('cyfunction'):
         return f'{name} is a function of Cython: only functions in Python can be watched'
     return f'{name} is a {class_name(kind)}: only functions in Python can be watched'

@@ -200,6 +200,27 @@ part = functools.partial(plain, 1)
 HERE = __name__
 
 
+class Callable:
+    class Inner:
+        __module__, __qualname__ = 'logging.handlers', 'Callable.Inner'
+
+        def __call__(self):
+            return 1
+
+
+CALLABLE = Callable.Inner()
+
+
+def undeclared(function):
+    # Without functools.wraps: its wrappers share their code.
+    def wrapper(*args):
+        return function(*args)
+    return wrapper
+
+
+bare, other_bare = undeclared(plain), undeclared(len)
+
+
 def codes():
     functions = [
         plain,
@@ -281,6 +302,15 @@ class TestTargets:
         target = find(f'{HERE}:{name}')
         assert [target.codes, target.kind] == [[code], kind]
 
+    def test_a_decorator_without_wraps_is_told(self, watched):
+        [note] = find(f'{HERE}:bare').notes
+        assert 'wrapper is watched: the calls of all functions that share its code are shown' in note
+        watch = watched('bare')
+        bare(1)
+        other_bare('ab')
+        assert len(watch.queue) == 2
+        assert [] == find(f'{HERE}:outer').notes
+
     @pytest.mark.parametrize(
         ('name', 'problem'),
         [
@@ -293,6 +323,9 @@ class TestTargets:
             ('shop.no:pay', "the module 'shop.no' is not imported"),
             ('js.on:loads', 'is not imported'),
             ('json', 'expected'),
+            ('json.loads', 'such as json:loads'),
+            ('json.decoder.JSONDecoder.decode', 'such as json.decoder:JSONDecoder.decode'),
+            (f'{HERE}:CALLABLE', 'watch logging.handlers:Callable.Inner.__call__'),
             (':x', 'expected'),
             ('boxsession.users.passwords:password_matches', 'a function of the console'),
             (f'{HERE}:Order.label.fdel', 'has no fdel'),
@@ -607,6 +640,13 @@ class TestCalls:
         groups = watch.groups()
         assert [5, 1] == [count for count, _ in groups]
         assert [call.name.rpartition('.')[2].rpartition(':')[2] for call in groups[0][1][:2]] == ['above', 'test_stacks']
+
+    def test_stacks_of_a_recursion(self, watched):
+        watch = watched('factorial', StackWatch, depth=9)
+        factorial(3)
+        stacks = [[call.name.rpartition('.')[2].rpartition(':')[2] for call in stack] for _, stack in watch.groups()]
+        assert [0, 1, 2] == sorted(stack.index('test_stacks_of_a_recursion') for stack in stacks)[:3]
+        assert not [call for _, stack in watch.groups() for call in stack if 'watch_swapped' in call.where]
 
     @pytest.mark.parametrize('condition', [None, 'ms >= 0'])
     def test_traces(self, watched, condition):
