@@ -69,7 +69,7 @@ def _watch(push: dict[str, Any]) -> str | None:
     """`20:33:39.017    2.149 ms  shop:serve  (amount=33.0, currency='EUR') -> {'paid': 33.0}`."""
     if 'arguments' not in push:
         return _watch_note(push)
-    arguments = ', '.join(f'{name}={value}' for name, value in push['arguments'].items())
+    arguments = ', '.join(f'{name}={_folded(name, value)}' for name, value in push['arguments'].items())
     where = ' '.join(filter(None, [str(push['greenlet']), f'session {push["session"]}' if 'session' in push else '',
                                    str(push.get('request', ''))]))
     ended = f'!! {push["error"]}' if 'error' in push else f'-> {push["result"]}'
@@ -77,6 +77,12 @@ def _watch(push: dict[str, Any]) -> str | None:
     shows = ''.join(f'\n{name} = {value}' for name, value in push.get('show', {}).items())
     ended = f'{_line(ended)}{values}{_indented(shows)}'
     return f'{_time(push)} {push["ms"]:>9} ms  {_line(where)}  ({_line(arguments)}) {ended}'
+
+
+def _folded(name: str, value: Any) -> str:
+    """The fields of `self` would hide the arguments: `show self` shows them."""
+    opening, space, _ = str(value).partition(' ')
+    return f'{opening} ...>' if name == 'self' and opening.startswith('<') and space else str(value)
 
 
 def _trace(push: dict[str, Any]) -> str | None:

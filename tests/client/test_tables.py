@@ -137,6 +137,8 @@ class TestPushes:
                 'arguments': {'x': '1', 'y': "'a'"}, 'result': '5', 'ms': 2.149, 'show': {'x + 1': '2'}}
         assert line(call, b'\\watch shop:pay') == \
             "03:12:09.412     2.149 ms  shop:serve session 5  (x=1, y='a') -> 5\n    x + 1 = 2\n"
+        method = {**call, 'arguments': {'self': '<shop.Shop x=1, y=2>', 'y': '<shop.Y z=1>'}, 'show': {}}
+        assert "(self=<shop.Shop ...>, y=<shop.Y z=1>) -> 5" in line(method, b'\\watch shop:pay')
         failed = {name: call[name] for name in ('time', 'greenlet', 'arguments', 'ms')}
         failed |= {'error': "KeyError('x')", 'values': 2}
         assert line(failed, b'\\watch shop:pay').endswith("(x=1, y='a') !! KeyError('x') (2 values)\n")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import collections
+import datetime
+import decimal
 import functools
 import gc
 import json
@@ -12,6 +15,7 @@ import subprocess
 import sys
 import threading
 import types
+import uuid
 
 import gevent
 import greenlet
@@ -744,6 +748,46 @@ class TestCopies:
         value = {'a': [[1]], 'b': list(range(20))}
         assert text_of('x', Copier(2).copy(value)) == "{'a': [[... (1)]], 'b': [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, ... (20)]}"
         assert text_of('x', Copier(0).copy(value)) == '{... (2)}'
+
+    @pytest.mark.parametrize(('value', 'text'), [
+        (decimal.Decimal('1.50'), "Decimal('1.50')"),
+        (datetime.datetime(2026, 11, 27, 3, tzinfo=datetime.timezone.utc), '<datetime 2026-11-27T03:00:00+00:00>'),
+        (datetime.date(2026, 11, 27), '<date 2026-11-27>'),
+        (datetime.timedelta(hours=3), '<timedelta 3:00:00>'),
+        (uuid.UUID(int=5), "UUID('00000000-0000-0000-0000-000000000005')"),
+        (collections.Counter('aab'), "<collections.Counter {'a': 2, 'b': 1}>"),
+        (collections.defaultdict(list, a=[1]), "<collections.defaultdict {'a': [1]}>"),
+        (collections.deque([1, 2]), '<collections.deque [1, 2]>'),
+        (collections.namedtuple('Point', 'x password', module='shop')(1, 'hunter2'), '<shop.Point x=1, password='),
+    ])
+    def test_values_of_the_library(self, value, text):
+        found = text_of('x', Copier(2).copy(value))
+        assert found.startswith(text)
+        assert 'collections' in text or 'shop' in text or text in text_of('x', Copier(1).copy([value]))
+        assert 'hunter2' not in found
+
+    def test_values_of_subclasses_without_their_code(self):
+        def fails(*args):
+            raise AssertionError
+
+        names = ('__repr__', '__str__', '__iter__', '__len__', '__getitem__', '__getattribute__', 'items', '__eq__')
+        for base, value, text in (
+                (dict, [('a', 1)], "{'a': 1}"), (list, [1], '[1]'), (tuple, (1,), '(1)'), (str, 'ab', "'ab'")):
+            kind = type('Own', (base,), dict.fromkeys(names, fails) | {'__module__': 'shop'})
+            assert text_of('x', Copier(2).copy(kind(value))) == f'<shop.Own {text}>'
+
+    def test_slots(self):
+        class Slotted:
+            __slots__ = ('x', 'password', 'unset', '__own')
+
+        value = Slotted()
+        value.x, value.password, value._Slotted__own = 1, 'hunter2', 5
+        text = text_of('y', Copier(2).copy(value))
+        assert 'Slotted x=1, password=' in text
+        assert '_Slotted__own=5' in text and 'hunter2' not in text and 'unset' not in text
+
+    def test_an_enumeration(self):
+        assert text_of('x', Copier(2).copy(signal.SIGTERM)) == '<signal.Signals.SIGTERM>'
 
     def test_their_cost_is_bounded(self):
         value = 1
