@@ -314,7 +314,7 @@ def test_help_shows_the_signature_and_the_docstring(client):
 
 @pytest.mark.parametrize(('name', 'meant'), [
     ('relaod', 'reload'), ('Reload1', 'reload'), ('SVC:wo', 'svc.who'), ('who', 'svc.who'), ('flag', 'flags'),
-    ('quti', '\\quit'), ('traceb', '\\traceback')])
+    ('quti', '\\quit'), ('traceback1', '\\traceback')])
 def test_help_on_a_mistyped_name_tells_the_right_one(client, name, meant):
     for error in (client.error(f'\\help {name}'), client.error(f'help("{name}")')):
         assert f'There is no command \\{name}, ' in error and f' Perhaps you mean {meant}. Type ' in error
