@@ -8,6 +8,7 @@ import json
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from boxsession.base.stacks import DEPTH
@@ -58,6 +59,7 @@ class Profile:
     _stacks: dict[Stack, _Sums] = field(default_factory=dict)
     _order: array = field(default_factory=lambda: array('L'))               # the samples: numbers of stacks, and seconds
     _weights: array = field(default_factory=lambda: array('d'))
+    _numbers: Iterator[int] = field(default_factory=count)
 
     def stack_of(self, frames: Iterable[Any]) -> Stack:
         """The stack of these frames."""
@@ -90,7 +92,7 @@ class Profile:
         if sums is None:
             if len(self._stacks) >= _STACKS:
                 stack = stack[:1]
-            sums = self._stacks.setdefault(stack, _Sums(len(self._stacks)))
+            sums = self._stacks.setdefault(stack, _Sums(next(self._numbers)))
         sums.count += 1
         sums.ran += ran
         sums.waited += waited
@@ -153,6 +155,10 @@ class Profile:
 
     def speedscope(self, name: str) -> Iterator[str]:
         """The text of a file for speedscope, in pieces. The samples are in the order of time."""
+        # A last sample may come meanwhile, from the loop's thread: its stack is known before its number is.
+        order = self._order[:]
+        weights = self._weights[:len(order)]
+        del order[len(weights):]
         stacks = list(self._stacks.items())
         keys = list(dict.fromkeys(key for stack, _ in stacks for key in stack))
         places = {key: place for place, key in enumerate(keys)}
@@ -162,14 +168,14 @@ class Profile:
         yield json.dumps({'$schema': 'https://www.speedscope.app/file-format-schema.json', 'name': name,
                           'exporter': 'boxsession', 'activeProfileIndex': 0, 'shared': {'frames': frames}})[:-1]
         yield ', "profiles": [' + json.dumps({'type': 'sampled', 'name': name, 'unit': 'seconds', 'startValue': 0,
-                                              'endValue': sum(self._weights)})[:-1]
+                                              'endValue': sum(weights)})[:-1]
         shown = {sums.number: [places[key] for key in reversed(stack)] for stack, sums in stacks}
         yield ', "samples": ['
-        for start in range(0, len(self._order), _PIECE):
-            piece = json.dumps([shown[number] for number in self._order[start:start + _PIECE]])
+        for start in range(0, len(order), _PIECE):
+            piece = json.dumps([shown[number] for number in order[start:start + _PIECE]])
             yield (', ' if start else '') + piece[1:-1]
         yield '], "weights": ['
-        for start in range(0, len(self._weights), _PIECE):
-            piece = json.dumps([round(weight, 6) for weight in self._weights[start:start + _PIECE]])
+        for start in range(0, len(weights), _PIECE):
+            piece = json.dumps([round(weight, 6) for weight in weights[start:start + _PIECE]])
             yield (', ' if start else '') + piece[1:-1]
         yield ']}]}\n'

@@ -190,6 +190,16 @@ class TestProfile:
         assert shown['profiles'][0]['endValue'] == pytest.approx(4)
 
 
+def test_a_sample_that_comes_while_the_file_is_written():
+    profile = Profile()
+    profile.add(IDLE, waited=1.0)
+    pieces = profile.speedscope('x')
+    text = next(pieces)
+    profile.add(UNSEEN, ran=1.0)
+    found = json.loads(text + ''.join(pieces))
+    assert len(found['profiles'][0]['samples']) == len(found['profiles'][0]['weights']) == 1
+
+
 class TestCommand:
     def test_progress_and_result(self, served, connect, spawn):
         spawn(serve)
