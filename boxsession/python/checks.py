@@ -18,7 +18,7 @@ from boxsession.python.compiler import NAME
 from boxsession.scheduler.dispatcher import Dispatcher
 from boxsession.scheduler.task import Task
 
-__all__ = ['Checks', 'Growth']
+__all__ = ['Checks', 'Growth', 'need_room']
 
 _get_ident = monkey.get_original('_thread', 'get_ident')
 _Local = monkey.get_original('_thread', '_local')
@@ -29,7 +29,8 @@ _OTHER_THREAD = 'threads cannot use the session: collect what they find in a lis
 _SETTING = 'limits.python_memory_bytes'
 # How long a callback of the loop may run, in seconds; how often it is looked at; and from which pause on it is another one.
 _CALLBACK_SECONDS, _CALLBACK_LOOK, _GAP = 1.0, 0.01, 0.1
-# The calls that a check needs. How long code may run that has no room for them, in seconds: it cannot be preempted.
+# The calls that functions of the console need. How long code may run that has no room for them, in seconds: it cannot be
+# preempted.
 _CALLS, _DEEP_SECONDS = 100, 0.5
 _DEEP = "the statement was cancelled: it ran for long close to Python's limit of recursion, where nothing else can run"
 _PAGE = os.sysconf('SC_PAGE_SIZE')
@@ -71,7 +72,7 @@ class Checks:
             current.look()
             return True
         try:
-            _reach(_CALLS)
+            need_room()
         except RecursionError:
             # Nothing of the console may be called, which could end in its middle: not even functions that would be here.
             # Code such as `def f(): try: f() finally: f()` stays at the limit for ever.
@@ -164,10 +165,13 @@ class Checks:
         return True
 
 
-def _reach(calls: int) -> None:
-    """Raises a RecursionError if the stack has no room for so many calls."""
+def need_room(calls: int = _CALLS) -> None:
+    """Raises a RecursionError if the stack has no room for so many calls.
+
+    For functions of the console that statements call. The error must not come later, in the middle of a change of the scheduler or of the output.
+    """
     if calls:
-        _reach(calls - 1)
+        need_room(calls - 1)
 
 
 def _runs_finalizer(greenlet: Any, tree: object) -> bool:

@@ -5,7 +5,7 @@ from gevent import getcurrent
 
 from boxsession.base.errors import StatementCancelled
 from boxsession.lua.evaluator import Evaluator
-from boxsession.python.checks import Checks
+from boxsession.python.checks import Checks, need_room
 from boxsession.python.values import packed
 from boxsession.scheduler.calls import flush_if_waiting
 from boxsession.scheduler.dispatcher import Dispatcher
@@ -59,6 +59,7 @@ class Link:
         """
         if self.is_cut:
             raise RuntimeError(_IN_SNAPSHOT)
+        need_room()
         task = self._own.task
         if task.greenlet is not getcurrent() or not task.calling or self._is_in_lua:
             raise RuntimeError(_ELSEWHERE)
@@ -84,6 +85,7 @@ class Link:
         """
         if self.is_cut:
             raise RuntimeError(_IN_SNAPSHOT)
+        need_room()
         own = self._own.task
         self._checks.adopt()
         assert own.host is not None

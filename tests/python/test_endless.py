@@ -166,3 +166,20 @@ def test_a_thread_cannot_push(python):
     client.document()
     client.reply('thread = threading.Thread(target=work); thread.start(); thread.join()')
     assert 'threads cannot use the session' in client.value('found')[0]
+
+
+@pytest.mark.parametrize('call', ['print("x")', 'box.session.push(1)', 'box.lua("return 1")'])
+def test_functions_of_the_console_are_whole_at_the_limit_of_recursion(served, connect, python, call):
+    """They end before they begin: one that ended in its middle left the scheduler without the turns of a session."""
+    client, other = python(), python()
+    client.reply('shared["limits"] = 0')
+    start(served, client, f'def f():\n  try: {call}\n  except RecursionError: shared["limits"] += 1; raise\n  try: f()\n'
+                          '  finally: f()\n\nf()')
+    wait_for(lambda: other.value('shared["limits"]') > 500)
+    client.send(INTERRUPT + b'"later"\n')
+    while b'later' not in client.document():
+        pass
+    other.send(b'while True: pass\n\n')
+    wait_for(lambda: connect(served).value('box.session.cancel(2)'))
+    while b'the statement was cancelled by session' not in other.document():
+        pass
