@@ -30,6 +30,42 @@ local function offer(name, right, func)
     end
 end
 
+local push = _G.box.session.push
+local function send(row)
+    local ok, problem = push(row)
+    if not ok and problem then
+        return error(problem, 0)
+    end
+end
+
+local function send_all(name, right, number, first, next_rows)
+    send(first)
+    while true do
+        local found = next_rows(number)
+        -- It may go on for an hour: the right may be gone meanwhile.
+        if not access.may_command(name, right) then
+            return access.deny('Execute', 'function', 'box.inspect.' .. name)
+        end
+        for at = 1, #found.rows do
+            send(found.rows[at])
+        end
+        if found.ended then
+            return found.ended
+        end
+    end
+end
+
+-- Pushes what comes, until it ends: `opened` has its number and the first row. Returns its last row.
+local function follow(name, right, opened, next_rows, close)
+    -- A cancelled statement cannot call close(): Python notices that it has ended.
+    local ok, ended = internal.task.protected(send_all, name, right, opened.number, opened.first, next_rows)
+    if not ok then
+        close(opened.number)
+        return error(ended, 0)
+    end
+    return ended
+end
+
 -- Groups of greenlets with equal stacks. Each word of `filter` must be part of what a group shows.
 offer('greenlets', 'read', function(filter)
     if filter ~= nil and type(filter) ~= 'string' then
@@ -85,4 +121,4 @@ function commands.threads()
     return services.threads()
 end
 
-internal.inspection = {offer = offer, id_of = id_of, commands = commands}
+internal.inspection = {offer = offer, id_of = id_of, follow = follow, commands = commands}

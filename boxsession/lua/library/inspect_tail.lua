@@ -1,35 +1,14 @@
 -- Follows the program's log: box.inspect.tail and \tail.
 -- Needs: library/inspect
 local internal = ...
-local raw, inspection, protected = internal.raw, internal.inspection, internal.task.protected
+local raw, inspection = internal.raw, internal.inspection
 local error, match, next, tonumber, type = raw.error, raw.match, raw.next, raw.tonumber, raw.type
 
 local open, next_rows, close = internal.service('tail_open'), internal.service('tail_next'), internal.service('tail_close')
-local push = _G.box.session.push
 
 local FUNCTION = 'Usage: box.inspect.tail({logger = name, level = name, match = text, n = number, seconds = number})'
 local COMMAND = 'Usage: \\tail [LOGGER] [level=LEVEL] [match=TEXT] [n=NUMBER] [seconds=NUMBER], such as: \\tail shop '
     .. 'level=debug match="not paid"'
-
-local function send(row)
-    local ok, problem = push(row)
-    if not ok and problem then
-        return error(problem, 0)
-    end
-end
-
-local function follow(number, first)
-    send(first)
-    while true do
-        local found = next_rows(number)
-        for at = 1, #found.rows do
-            send(found.rows[at])
-        end
-        if found.ended then
-            return found.ended
-        end
-    end
-end
 
 local KINDS = {logger = 'string', level = 'string', match = 'string', n = 'number', seconds = 'number'}
 
@@ -42,13 +21,7 @@ local function tail(options, usage)
         end
     end
     local opened = open(options.logger or 'root', options.level, options.match, options.n, options.seconds)
-    -- A cancelled statement cannot call close(): Python notices that it has ended.
-    local ok, ended = protected(follow, opened.number, opened.first)
-    if not ok then
-        close(opened.number)
-        return error(ended, 0)
-    end
-    return ended
+    return inspection.follow('tail', 'read', opened, next_rows, close)
 end
 
 inspection.offer('tail', 'read', function(options)

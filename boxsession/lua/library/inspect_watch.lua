@@ -3,45 +3,13 @@
 local internal = ...
 local raw, access, inspection = internal.raw, internal.access, internal.inspection
 local error, next, tonumber, type = raw.error, raw.next, raw.tonumber, raw.type
-local protected = internal.task.protected
 
 local begin_line, begin_options = internal.service('watch_line'), internal.service('watch_options')
 local next_rows, close = internal.service('watch_next'), internal.service('watch_close')
 local watches, unwatch = internal.service('watches'), internal.service('unwatch')
-local push = _G.box.session.push
-
-local function send(row)
-    local ok, problem = push(row)
-    if not ok and problem then
-        return error(problem, 0)
-    end
-end
-
-local function follow(kind, number, first)
-    send(first)
-    while true do
-        local found = next_rows(number)
-        -- A watch may go on for an hour: the right may be gone meanwhile.
-        if not access.may_command(kind, 'watch') then
-            return access.deny('Execute', 'function', 'box.inspect.' .. kind)
-        end
-        for at = 1, #found.rows do
-            send(found.rows[at])
-        end
-        if found.ended then
-            return found.ended
-        end
-    end
-end
 
 local function read(kind, opened)
-    -- A cancelled statement cannot call close(): Python notices that it has ended.
-    local ok, ended = protected(follow, kind, opened.number, opened.first)
-    if not ok then
-        close(opened.number)
-        return error(ended, 0)
-    end
-    return ended
+    return inspection.follow(kind, 'watch', opened, next_rows, close)
 end
 
 local function add(kind)
