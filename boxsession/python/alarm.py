@@ -11,6 +11,8 @@ from typing import Any
 
 from gevent import monkey
 
+from boxsession.python.clock import TimerSetting
+
 __all__ = ['Alarm']
 
 _native_id = monkey.get_original('_thread', 'get_native_id')
@@ -25,12 +27,6 @@ class _Event(ctypes.Structure):
 
     _fields_ = [('value', ctypes.c_void_p), ('signal', ctypes.c_int), ('notify', ctypes.c_int), ('thread', ctypes.c_int),
                 ('rest', ctypes.c_int * 11)]
-
-
-class _Setting(ctypes.Structure):
-    """itimerspec: a period, which is 0, and the time until the timer expires, in seconds and nanoseconds."""
-
-    _fields_ = [(name, ctypes.c_long) for name in ('period', 'period_ns', 'seconds', 'nanoseconds')]
 
 
 def _library() -> Any:
@@ -64,7 +60,7 @@ class Alarm:
         self.late = 0.0
         self._number = number
         self._timer: int | None = None
-        self._setting = _Setting()
+        self._setting = TimerSetting()
 
     def set(self, seconds: float) -> bool:
         """Sends the signal after this time, which is shorter than a second. False if the system has no such timer."""

@@ -168,7 +168,8 @@ class Checks:
 def need_room(calls: int = _CALLS) -> None:
     """Raises a RecursionError if the stack has no room for so many calls.
 
-    For functions of the console that statements call. The error must not come later, in the middle of a change of the scheduler or of the output.
+    For functions of the console that statements call. The error must not come later, in the middle of a change of the
+    scheduler or of the output.
     """
     if calls:
         need_room(calls - 1)
@@ -210,7 +211,10 @@ class Growth:
         """Why the statement has to end; '' if it may go on. The first call after begin() only measures."""
         if not self.most:
             return ''
-        used = self._resident()
+        try:
+            used = self._resident()
+        except OSError:                 # too many open files
+            return ''
         if not self._before:
             self._before = used
         elif used - self._before > self.most:

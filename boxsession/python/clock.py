@@ -13,7 +13,7 @@ from gevent import monkey
 
 from boxsession.base.own_threads import start_thread
 
-__all__ = ['Clock']
+__all__ = ['Clock', 'TimerSetting']
 
 _get_ident = monkey.get_original('_thread', 'get_ident')
 
@@ -22,7 +22,7 @@ _CLOEXEC, _SIZE = os.O_CLOEXEC, 8
 _MONOTONIC = 1
 
 
-class _Setting(ctypes.Structure):
+class TimerSetting(ctypes.Structure):
     """itimerspec: a period, which is 0, and the time until the timer expires, in seconds and nanoseconds."""
 
     _fields_ = [(name, ctypes.c_long) for name in ('period', 'period_ns', 'seconds', 'nanoseconds')]
@@ -42,7 +42,7 @@ class Clock:
         self.busy = ctypes.c_uint64(1)
         self.thread = 0
         self._timer = -1
-        self._setting = _Setting()
+        self._setting = TimerSetting()
         self._is_closed = False
 
     def start(self) -> None:

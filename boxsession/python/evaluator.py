@@ -81,6 +81,7 @@ class PythonEvaluator:
     def statement(self, text: bytes, may_continue: bool = False) -> Tagged:
         """Runs a statement. Returns a tagged string, or b'' if more lines are needed (see `Evaluator.statement`)."""
         self._failed, self._text = b'', text
+        self._link.begin()
         source = text.decode(errors='surrogateescape')
         try:
             statement = self._compiler.compile(source)
@@ -92,9 +93,11 @@ class PythonEvaluator:
             return b''
         task, dispatcher = self.own.task, self._dispatcher
         if not self._has_begun:
-            self._shared.begin(task)
+            try:
+                self._shared.begin(task)
+            except OSError as error:            # too many open files
+                return self._failed_with(error, described(error))
             self._has_begun = True
-        self._link.begin()
         if not task.is_clean:
             dispatcher.begin(task)
             if task.killed:                     # cancelled before it began
@@ -219,7 +222,9 @@ class PythonEvaluator:
 
     def _error_reply(self, problem: str) -> Tagged:
         self._failed = problem.encode(errors='backslashreplace')
-        return self.own.error(self._failed.decode())
+        told = self._failed.decode()
+        quick = quick_document({'error': told}) if self._link.style == YAML and not self._link.is_stale else None
+        return quick or self.own.error(told)
 
     def show(self, depth: int) -> Any:
         """The last value as its type, identity and fields, in plain data: see showing.py."""

@@ -14,6 +14,8 @@ _MOST, _DEEPEST = 200, 16
 _WIDTH = 72
 _PLAIN = re.compile(r'[A-Za-z_/][\w./-]*(?: [\w./-]+)*', re.ASCII)
 _QUOTED = re.compile(r'[\w.:+/-]*(?: [\w.:+/-]+)*', re.ASCII)
+# Texts that are quoted if they are not plain.
+_WITHOUT_ESCAPES = re.compile(r'[!-~]+(?: [!-~]+)*')
 _WORDS = {None: 'null', True: 'true', False: 'false'}
 # Larger integers are written in another way.
 _INTEGER_MAX = 10 ** 30
@@ -95,6 +97,10 @@ def _scalar(value: Any, column: int) -> str:
                 return f"'{value}'"
         elif _PLAIN.fullmatch(value):
             return str(value)
+        elif ': ' in value and _WITHOUT_ESCAPES.fullmatch(value):
+            quoted = "'" + value.replace("'", "''") + "'"
+            if len(quoted) <= _WIDTH - column:
+                return quoted
     elif kind is int:
         if -_INTEGER_MAX < value < _INTEGER_MAX:
             return str(value)

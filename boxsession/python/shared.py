@@ -126,9 +126,10 @@ class Shared:
     def traceback(self, error: BaseException, statement: bytes) -> Callable[[], str]:
         """The text for \\traceback, made when it is wanted. The secrets of the statement are removed."""
         _TRACEBACK.__set__(error, of_others(_TRACEBACK.__get__(error)))         # no code of its class
-        at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
+        raised = time.time()
 
         def text() -> str:
+            at = time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime(raised))
             kind, found = type_name(error), ''
             if type(error) is SnapshotError:
                 kind, found = error.kind or kind, error.traceback

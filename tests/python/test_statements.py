@@ -1,9 +1,12 @@
 """Statements in Python, from outside."""
 from __future__ import annotations
 
+import errno
+
 import pytest
 import yaml
 
+from boxsession.python.clock import Clock
 from boxsession.sessions import registry
 
 
@@ -230,3 +233,24 @@ def test_statements_of_an_idle_session_have_the_same_greenlet(python, monkeypatc
         sleeper.reply('import gevent; gevent.sleep(0.05)')
     assert client.value('number.get(), own.a') == [41, 42]
     assert client.reply('lock.release()') == b'---\n...\n'
+
+
+def test_a_process_without_free_descriptors(python, monkeypatch):
+    client = python()
+    start = Clock.start
+
+    def fails(self):
+        monkeypatch.setattr(Clock, 'start', start)
+        raise OSError(errno.EMFILE, 'Too many open files')
+    monkeypatch.setattr(Clock, 'start', fails)
+    assert b"error: 'OSError: [Errno 24] Too many open files'" in client.reply('1')
+    assert client.value('1') == 1
+
+
+def test_errors_are_in_the_format_that_was_set_last(python):
+    client = python()
+    client.send('\\set output lua\n')
+    client.read_until(b';')
+    for statement in ('1 +* 2', '1/0', 'missing'):
+        client.send(statement + '\n')
+        assert client.read_until(b';').startswith(b'{error = ')
