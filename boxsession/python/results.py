@@ -19,9 +19,11 @@ class Results:
 
     def __init__(self, names: dict[str, Any]):
         self._names = names
-        self._last: deque[tuple[Any, int]] = deque(maxlen=_KEPT)        # with their sizes, the last first
+        self._values: deque[Any] = deque(maxlen=_KEPT)          # the last first
+        self._sizes: deque[int] = deque(maxlen=_KEPT)
         self.add_error(None)
-        self._show()
+        names['_'] = None
+        names.update(dict.fromkeys(_NAMES))
 
     def add(self, value: Any, size: int, most: int) -> None:
         """A statement has a value.
@@ -30,16 +32,15 @@ class Results:
             size: the size of the value in a reply, in bytes.
             most: the maximum size of all kept values; 0 for no limit.
         """
-        self._last.appendleft((value, size))
-        if most:
-            total = 0
-            for index, (_, one) in enumerate(self._last):
-                total += one
-                if total > most and index:
-                    while len(self._last) > index:
-                        self._last.pop()
-                    break
-        self._show()
+        values, sizes, names = self._values, self._sizes, self._names
+        values.appendleft(value)
+        sizes.appendleft(size)
+        while most and sum(sizes) > most and len(sizes) > 1:
+            values.pop()
+            sizes.pop()
+            names[_NAMES[len(sizes)]] = None
+        names['_'] = value
+        names.update(zip(_NAMES, values, strict=False))
 
     def add_error(self, error: BaseException | None) -> None:
         """A statement has raised an exception."""
@@ -48,12 +49,4 @@ class Results:
     @property
     def last(self) -> Any:
         """The last value; None without one."""
-        return self._last[0][0] if self._last else None
-
-    def _show(self) -> None:
-        names = self._names
-        names['_'] = self.last
-        for name, (value, _) in zip(_NAMES, self._last, strict=False):
-            names[name] = value
-        for name in _NAMES[len(self._last):]:
-            names[name] = None
+        return self._values[0] if self._values else None
